@@ -1,0 +1,77 @@
+"""The one legend of dimensions, and what travels between data and model.
+
+B batch · C cameras · P patches per image · T prompt tokens · L prefix length · A action horizon · S suffix (or state)
+as stated · X action dim · D language width · E expert width · F MLP width · N query heads · K kv heads · H head dim.
+Flow matching adds the paper's x_t, v_t, u_t, t (in `model/flow.py` only).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One observation after the processors, before batching. Arrays are NumPy; one camera slot per row of `images`."""
+
+    images: UInt8[np.ndarray, "C height width 3"]
+    image_mask: Bool[np.ndarray, " C"]
+    tokens: Int64[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs. A mask left out means that everything is valid.
+
+    `images` are uint8, or float in [-1, 1]. `action_mask` marks the action steps that are real (not padded past the
+    episode's end). Prompts are padded on the right.
+    """
+
+    images: Shaped[Tensor, "B C height width 3"]
+    image_mask: Bool[Tensor, "B C"] | None
+    tokens: Int64[Tensor, "B T"]
+    token_mask: Bool[Tensor, "B T"] | None
+    actions: Float[Tensor, "B A X"] | None = None
+    action_mask: Bool[Tensor, "B A"] | None = None
+    trimmed: bool = False
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch on `device`."""
+        moved = {
+            field.name: value.to(device, non_blocking=non_blocking)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def trim(self, bucket: int = 8) -> Batch:
+        """Drop what no sample uses: cameras masked in the whole batch, prompt columns past the longest prompt.
+
+        The prompt length is rounded up to a multiple of `bucket`, so that a compiled model sees few shapes. A mask
+        that ends up all valid becomes None. Call it where the masks lie on the CPU (the loader does): it reads them.
+        """
+        if self.trimmed:
+            return self
+        images, image_mask = self.images, self.image_mask
+        if image_mask is not None:
+            used = image_mask.any(dim=0)
+            if not bool(used.all()):
+                images, image_mask = images[:, used], image_mask[:, used]
+            if bool(image_mask.all()):
+                image_mask = None
+        tokens, token_mask = self.tokens, self.token_mask
+        if token_mask is not None:
+            used_columns = token_mask.any(dim=0).nonzero()
+            longest = int(used_columns.max()) + 1 if len(used_columns) else 0
+            length = min(-(-longest // bucket) * bucket, tokens.shape[1])
+            tokens, token_mask = tokens[:, :length], token_mask[:, :length]
+            if bool(token_mask.all()):
+                token_mask = None
+        return replace(
+            self, images=images, image_mask=image_mask, tokens=tokens, token_mask=token_mask, trimmed=True
+        )
