@@ -1,0 +1,273 @@
+"""Where runs and checkpoints lie on disk, and how they are written so that a crash costs nothing that was complete.
+
+    RUN/config.json  metrics.jsonl  receipt.json  step0/  report.html
+    RUN/checkpoints/000100/   config.json  model.safetensors  tokenizer.*  training_state/
+    RUN/checkpoints/last, best   relative symlinks
+
+Every file is written under a temporary name, fsynced and renamed; a checkpoint folder gets its final name only when all
+of it is on disk, and loses that name before it is deleted. So a folder with a step as its name is complete, whenever
+the process was killed. This module knows no network and no tensor names; `names.py` and its neighbours do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pi05.checkpoint.files import (
+    DISK_ERRORS,
+    read_json,
+    remove_tree,
+    require_space,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
+from pi05.errors import CheckpointError, TrainingError
+
+__all__ = [
+    "Checkpoint",
+    "TrainingFiles",
+    "checkpoint_folder",
+    "keep_last",
+    "list_checkpoints",
+    "load_checkpoint",
+    "point",
+    "pointed",
+    "read_checkpoint_config",
+    "read_json",
+    "remove_leftovers",
+    "require_space",
+    "resolve_checkpoint",
+    "save_checkpoint",
+    "write_atomic",
+    "write_json",
+]
+
+FORMAT = "pi05"
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training_state"
+OPTIMIZER, RAW_WEIGHTS, STATE = "optimizer.safetensors", "raw.safetensors", "state.json"
+LAST, BEST = "last", "best"
+_PARTIAL, _DELETED = ".partial-", ".deleted-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFiles:
+    """What resume needs beyond the weights: plain state, optimizer tensors, and the raw weights under EMA."""
+
+    state: Mapping[str, Any]
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    raw_weights: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The content of one checkpoint folder. `config` goes to config.json, below the format and its version."""
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    tokenizer_name: str | None = None
+    tokenizer_bytes: bytes | None = None
+    training: TrainingFiles | None = None
+
+    def size_bytes(self) -> int:
+        """Return about how much disk the checkpoint takes."""
+        groups: list[Mapping[str, Tensor]] = [self.weights]
+        if self.training is not None:
+            groups += [self.training.optimizer, self.training.raw_weights or {}]
+        tensors = sum(tensor.numel() * tensor.element_size() for group in groups for tensor in group.values())
+        return tensors + len(self.tokenizer_bytes or b"") + 2**16
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint folder: all of it, or nothing.
+
+    Raises CheckpointError when `folder` exists and TrainingError when the disk is full; what was there stays intact.
+    """
+    if folder.exists():
+        raise CheckpointError(
+            "the checkpoint folder exists already",
+            found=str(folder),
+            remedy="choose another folder, or remove this one",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    require_space(folder.parent, checkpoint.size_bytes(), f"the checkpoint {folder.name}")
+    partial = folder.parent / f"{_PARTIAL}{folder.name}"
+    remove_tree(partial)
+    try:
+        _write_files(partial, checkpoint)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except (OSError, safetensors.SafetensorError) as error:
+        remove_tree(partial)
+        if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
+            raise
+        raise TrainingError(
+            f"the checkpoint {folder.name} could not be written; earlier checkpoints are intact",
+            wanted=f"{checkpoint.size_bytes() / 1e6:.1f} MB under {folder.parent}",
+            found=str(error),
+            remedy="free disk space, then continue with --resume",
+        ) from error
+    return folder
+
+
+def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
+    partial.mkdir()
+    _write_tensors(partial / WEIGHTS, checkpoint.weights)
+    if checkpoint.tokenizer_name is not None and checkpoint.tokenizer_bytes is not None:
+        write_atomic(partial / checkpoint.tokenizer_name, checkpoint.tokenizer_bytes)
+    if checkpoint.training is not None:
+        training = partial / TRAINING
+        training.mkdir()
+        _write_tensors(training / OPTIMIZER, checkpoint.training.optimizer)
+        if checkpoint.training.raw_weights is not None:
+            _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
+        write_json(training / STATE, dict(checkpoint.training.state))
+    write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
+    sync_folder(partial)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu") -> Checkpoint:
+    """Read a checkpoint folder; `training` asks for what resume needs too.
+
+    Raises CheckpointError when files are missing or damaged, or were written by a newer format.
+    """
+    config = read_checkpoint_config(folder)
+    tokenizers = [path for path in (folder / "tokenizer.json", folder / "tokenizer.model") if path.is_file()]
+    files: TrainingFiles | None = None
+    if training:
+        state = read_json(folder / TRAINING / STATE)
+        raw = folder / TRAINING / RAW_WEIGHTS
+        files = TrainingFiles(
+            state=state,
+            optimizer=_read_tensors(folder / TRAINING / OPTIMIZER, device),
+            raw_weights=_read_tensors(raw, device) if raw.is_file() else None,
+        )
+    return Checkpoint(
+        config=config,
+        weights=_read_tensors(folder / WEIGHTS, device),
+        tokenizer_name=tokenizers[0].name if tokenizers else None,
+        tokenizer_bytes=tokenizers[0].read_bytes() if tokenizers else None,
+        training=files,
+    )
+
+
+def read_checkpoint_config(folder: Path) -> dict[str, Any]:
+    """Read and check `config.json` of a checkpoint folder, without its weights."""
+    config = read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} is not a pi05 checkpoint",
+            wanted=f'"format": "{FORMAT}" in {CONFIG}',
+            found=repr(config.get("format")),
+            remedy="give a checkpoint folder that pi05 wrote",
+        )
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} was written by a newer pi05",
+            wanted=f"format_version up to {FORMAT_VERSION}",
+            found=f"{version!r}, pi05 {config.get('pi05_version')}",
+            remedy="upgrade pi05",
+        )
+    return config
+
+
+def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device=device)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.name} is missing", wanted=str(path), remedy="use another checkpoint of the run"
+        ) from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged", found=str(error), remedy="use another checkpoint of the run, or copy it again"
+        ) from error
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` means: itself, `checkpoints/last` of a run, or the newest of a run."""
+    if (path / WEIGHTS).is_file():
+        return path.resolve()
+    checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
+    last = checkpoints / LAST
+    if (last / WEIGHTS).is_file():
+        return last.resolve()
+    complete = list_checkpoints(checkpoints.parent)
+    if complete:
+        return complete[-1].resolve()
+    raise CheckpointError(
+        "no checkpoint found",
+        wanted=f"{WEIGHTS} and {CONFIG} in the folder, or a run folder with checkpoints/",
+        found=f"{path} {'has neither' if path.is_dir() else 'is not a folder'}",
+        remedy="give the path of a checkpoint or of a run that has saved one",
+    )
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Return the complete checkpoint folders of a run, oldest first."""
+    folder = run / "checkpoints"
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir() and not path.is_symlink()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Return where a run keeps the checkpoint of `step`."""
+    return run / "checkpoints" / f"{step:06d}"
+
+
+def point(run: Path, name: str, target: Path) -> None:
+    """Make the symlink `checkpoints/NAME` point at `target`, atomically."""
+    link = run / "checkpoints" / name
+    temporary = link.parent / f".{name}.{os.getpid()}.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    temporary.replace(link)
+    sync_folder(link.parent)
+
+
+def pointed(run: Path, name: str) -> Path | None:
+    """Return the checkpoint folder that `checkpoints/NAME` points at, if it does."""
+    link = run / "checkpoints" / name
+    return link.parent / os.readlink(link) if link.is_symlink() and link.exists() else None
+
+
+def keep_last(run: Path, count: int) -> list[Path]:
+    """Delete all but the newest `count` checkpoints and the best one; return what was deleted."""
+    best = pointed(run, BEST)
+    doomed = [path for path in list_checkpoints(run)[:-count] if best is None or path.name != best.name]
+    for path in doomed:
+        grave = path.parent / f"{_DELETED}{path.name}"
+        remove_tree(grave)
+        path.rename(grave)
+        remove_tree(grave)
+    return doomed
+
+
+def remove_leftovers(run: Path) -> None:
+    """Delete what a killed process left: half-written and half-deleted checkpoints, temporary files."""
+    for folder in (run, run / "checkpoints"):
+        if not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            if path.name.startswith((_PARTIAL, _DELETED)):
+                remove_tree(path)
+            elif path.name.startswith(".") and path.name.endswith(".tmp"):
+                path.unlink(missing_ok=True)
