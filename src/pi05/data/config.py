@@ -1,0 +1,43 @@
+"""Settings of the data set: where it is, which episodes are used, which are held out. Torch-free.
+
+Flag names are LeRobot's (`--dataset.root`, `--dataset.episodes`, …). Downloading by name is not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pi05.settings import Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig(Checked):
+    """Which demonstrations a run reads."""
+
+    FLAG_PREFIX: ClassVar[str] = "dataset."
+
+    root: str | None = None
+    """Folder of a LeRobot v2.0, v2.1 or v3.0 data set."""
+    repo_id: str | None = None
+    """Name of the data set in records and reports; the data themselves are read from `--dataset.root`."""
+    episodes: tuple[int, ...] | None = None
+    """Episodes to use, by index; all of them when not given."""
+    exclude_episodes: tuple[int, ...] | None = None
+    """Episodes to leave out, by index, for example broken recordings."""
+    eval_split: float = 0.05
+    """Share of the episodes of each task held out for measuring the action error, 0 to below 1; at least one episode
+    of each task with more than four, unless 0."""
+    video_backend: Literal["pyav"] = "pyav"
+    """Video decoder; PyAV brings its own FFmpeg."""
+    cache_dir: str | None = None
+    """Folder for decoded, resized frames; `$PI05_CACHE` or ~/.cache/pi05/frames when not given."""
+
+    def _limits(self) -> None:
+        for name in ("episodes", "exclude_episodes"):
+            indices = getattr(self, name)
+            if indices is not None:
+                distinct = len(set(indices)) == len(indices)
+                self._require(distinct and all(i >= 0 for i in indices), name, "distinct whole numbers from 0 up")
+        self._require(self.episodes != (), "episodes", "at least one episode, or the flag left out")
+        self._require(0 <= self.eval_split < 1, "eval_split", "a share from 0 to below 1")

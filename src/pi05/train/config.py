@@ -1,0 +1,286 @@
+"""Everything that defines a training run. Torch-free; the docstring under a field is its `--help` text.
+
+The dotted path of a field is its flag, and names are LeRobot's where LeRobot has the setting. Defaults are those of
+openpi (`training/config.py`) and LeRobot (`configuration_pi05.py`) as listed in `docs/training.md`; what is derived
+from other settings is a property, so that it cannot go stale. A value that training does not honour does not exist
+here: `flags.py` refuses such flags by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pi05.data.config import DatasetConfig
+from pi05.errors import ConfigError
+from pi05.model import config as model_config
+from pi05.settings import Checked, from_plain, to_plain
+
+LONGEST_DECAY = 30_000
+"""Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(Checked):
+    """The network, where it starts from, and how its parameters move."""
+
+    FLAG_PREFIX: ClassVar[str] = "policy."
+
+    type: Literal["pi05"] = "pi05"
+    """Kind of policy; this program knows π₀.₅."""
+    path: str | None = None
+    """Base checkpoint to start from: a local folder or file in pi05, LeRobot or openpi layout."""
+    tokenizer_path: str | None = None
+    """Tokenizer file (tokenizer.json or SentencePiece .model) or folder, for a base checkpoint that holds none."""
+    device: str = "auto"
+    """Where to train: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
+    compile_model: bool = False
+    """Compile the network with torch.compile: slower to start, faster afterwards on a GPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    freeze_vision_encoder: bool = False
+    """Leave the vision tower as it is and train the rest."""
+    train_expert_only: bool = False
+    """Train the action expert and the action and time projections only; vision and language stay as they are."""
+    chunk_size: int | None = None
+    """Actions predicted at once, 1 or more; that of the base checkpoint when not given."""
+    n_action_steps: int | None = None
+    """Actions executed before the next prediction, from 1 to the chunk size; half of the chunk when not given."""
+    empty_cameras: int | None = None
+    """Camera slots that you expect to stay empty, 0 to 3; another number is an error. Empty slots are always masked."""
+    use_relative_actions: bool = False
+    """Train on actions relative to the state at the chunk's start, except for the excluded dimensions."""
+    relative_exclude_joints: tuple[str, ...] = ("gripper",)
+    """Action dimensions that stay absolute with relative actions: every dimension whose name contains one of these."""
+    normalization_mapping: dict[str, str] = field(
+        default_factory=lambda: {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"}
+    )
+    """Normalisation of STATE and ACTION: QUANTILES, MEAN_STD or IDENTITY each; VISUAL is always IDENTITY."""
+    tokenizer_max_length: int | None = None
+    """Longest prompt in tokens, 1 or more; a longer one is an error; that of the base checkpoint when not given."""
+    optimizer_lr: float = 2.5e-5
+    """Peak learning rate of AdamW, above 0."""
+    optimizer_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of AdamW's first and second moment, each from 0 to below 1."""
+    optimizer_eps: float = 1e-8
+    """AdamW's epsilon, above 0."""
+    optimizer_weight_decay: float = 1e-10
+    """Decoupled weight decay of AdamW, 0 or more."""
+    optimizer_grad_clip_norm: float = 1.0
+    """Largest global gradient norm, above 0; a larger gradient is scaled down to it."""
+    scheduler_warmup_steps: int | None = None
+    """Steps of linear warm-up, 0 or more; when not given a thirtieth of the decay steps, at most 1,000."""
+    scheduler_decay_steps: int | None = None
+    """Steps until the cosine reaches its end, warm-up included; the run's steps, at most 30,000, when not given."""
+    scheduler_decay_lr: float | None = None
+    """Learning rate at the cosine's end and after it, 0 or more; a tenth of the peak when not given."""
+
+    def _limits(self) -> None:
+        device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
+        self._require(device is not None, "device", "auto, cpu, cuda or cuda:N")
+        self._at_least(1, "chunk_size", "n_action_steps", "tokenizer_max_length", "scheduler_decay_steps")
+        self._at_least(0, "scheduler_warmup_steps", "scheduler_decay_lr", "optimizer_weight_decay")
+        for name in ("optimizer_lr", "optimizer_eps", "optimizer_grad_clip_norm"):
+            self._require(getattr(self, name) > 0, name, "a number above 0")
+        self._require(all(0 <= beta < 1 for beta in self.optimizer_betas), "optimizer_betas", "two numbers in [0, 1)")
+        self._require(self.empty_cameras is None or 0 <= self.empty_cameras <= 3, "empty_cameras", "0 to 3")
+        if self.chunk_size is not None and self.n_action_steps is not None:
+            fits = self.n_action_steps <= self.chunk_size
+            self._require(fits, "n_action_steps", f"at most --policy.chunk_size={self.chunk_size}")
+        modes = {"VISUAL": ("IDENTITY",), **dict.fromkeys(("STATE", "ACTION"), ("QUANTILES", "MEAN_STD", "IDENTITY"))}
+        mapping = self.normalization_mapping
+        complete = {"STATE", "ACTION"} <= set(mapping) <= set(modes)
+        possible = complete and all(mode in modes[kind] for kind, mode in mapping.items())
+        allowed = "{STATE: QUANTILES|MEAN_STD|IDENTITY, ACTION: QUANTILES|MEAN_STD|IDENTITY}"
+        self._require(possible, "normalization_mapping", allowed)
+
+    def steps_to_execute(self, horizon: int) -> int:
+        """Return how many actions of a chunk are executed: as set, or half of the chunk (openpi: 5 of 10)."""
+        return self.n_action_steps or max(1, horizon // 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbConfig(Checked):
+    """Weights & Biases, as a second place for what `metrics.jsonl` holds anyway."""
+
+    FLAG_PREFIX: ClassVar[str] = "wandb."
+
+    enable: bool = False
+    """Send metrics to Weights & Biases as well."""
+    project: str = "pi05"
+    """WandB project."""
+    entity: str | None = None
+    """WandB team or user; your default when not given."""
+    mode: Literal["online", "offline", "disabled"] = "online"
+    """Send at once, keep for `wandb sync`, or do nothing."""
+    run_id: str | None = None
+    """WandB run to continue; a resumed run continues its own without it."""
+    notes: str | None = None
+    """Notes stored with the WandB run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig(Checked):
+    """Exponential moving average of the weights, the copy that is evaluated and saved."""
+
+    FLAG_PREFIX: ClassVar[str] = "ema."
+
+    enable: bool = False
+    """Keep a moving average of the weights in float32; costs one more copy of the trainable parameters."""
+    decay: float = 0.99
+    """Weight of the old average in each step, above 0 and below 1."""
+
+    def _limits(self) -> None:
+        self._require(0 < self.decay < 1, "decay", "a number above 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Checked):
+    """One training run."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+
+    preset: Literal["tiny", "demo", "sim", "real"] | None = None
+    """Named set of defaults that the run starts from; every flag overrides it."""
+    job_name: str | None = None
+    """Name of the run in its folder and in WandB."""
+    output_dir: str | None = None
+    """Folder of the run; runs/NAME-DATE-TIME when not given."""
+    resume: bool = False
+    """Continue the run in `--output_dir`, or in the folder of `--config_path`, from its last checkpoint."""
+    seed: int = 42
+    """Seed of data order, noise and augmentation, 0 or more."""
+    steps: int = 30_000
+    """Optimizer steps, 1 or more."""
+    batch_size: int = 32
+    """Samples per GPU and forward pass, 1 or more."""
+    global_batch_size: int | None = None
+    """Samples per optimizer step over all GPUs and accumulation steps; replaces `--batch_size`."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes whose gradients are added up for one optimizer step, 1 or more."""
+    num_workers: int = 2
+    """Processes that prepare batches, 0 or more; 0 prepares them in the training process."""
+    log_freq: int = 100
+    """Steps between console lines and metrics, 1 or more."""
+    save_freq: int = 5_000
+    """Steps between checkpoints, 1 or more; the last step is always saved."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept besides the best one, 1 or more."""
+    eval_steps: int = 1_000
+    """Steps between measurements of the action error on the held-out episodes; 0 switches them off."""
+    eval_frames: int = 256
+    """Most held-out frames in one measurement, spread evenly, 1 or more."""
+    rename_map: dict[str, str] = field(default_factory=dict)
+    """Camera of the data set → slot: scene, left_wrist, right_wrist (or openpi's and LeRobot's names for them)."""
+    drop_cameras: tuple[str, ...] = ()
+    """Cameras of the data set that the policy shall not see."""
+    augment: bool = True
+    """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
+    precision: Literal["mixed", "float32"] = "mixed"
+    """mixed: float32 weights, bfloat16 compute; float32: everything in float32, better for tiny networks on a CPU."""
+    prompt_format: Literal["state", "state32", "none"] = "state"
+    """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO)."""
+    loss: Literal["masked", "lerobot", "openpi"] = "masked"
+    """Mean over real action dimensions and steps; lerobot counts padded steps too, openpi all 32 dimensions as well."""
+    stats: Literal["recompute", "checkpoint"] = "recompute"
+    """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
+    from_scratch: bool = False
+    """Train from random weights; without it a base checkpoint is required."""
+    network: Literal["pi05", "tiny"] = "pi05"
+    """Sizes of the network that `--from_scratch` builds; a base checkpoint brings its own."""
+    threads: int | None = None
+    """CPU threads of the training process, 1 or more; PyTorch's choice when not given."""
+
+    def _limits(self) -> None:
+        positive = ("steps", "batch_size", "global_batch_size", "gradient_accumulation_steps", "log_freq", "save_freq")
+        self._at_least(1, *positive, "keep_checkpoints", "eval_frames", "threads")
+        self._at_least(0, "seed", "num_workers", "eval_steps")
+        if self.global_batch_size is not None:
+            whole = self.global_batch_size % self.gradient_accumulation_steps == 0
+            passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
+            self._require(whole, "global_batch_size", passes)
+        if self.from_scratch and self.policy.path is not None:
+            remedy = f"drop --from_scratch, or drop --policy.path={self.policy.path}"
+            raise self._refuse("from_scratch", "true only without a base checkpoint", remedy)
+        if self.from_scratch and self.stats == "checkpoint":
+            raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
+        if self.warmup_steps >= self.decay_steps:
+            raise ConfigError(
+                f"--policy.scheduler_warmup_steps={self.warmup_steps} leaves no step for the learning rate to decay",
+                wanted=f"fewer than the {self.decay_steps:,} decay steps",
+                found=f"{self.warmup_steps:,}",
+                remedy="lower --policy.scheduler_warmup_steps, or raise --policy.scheduler_decay_steps or --steps",
+            )
+
+    @property
+    def decay_steps(self) -> int:
+        """Step at which the cosine ends, warm-up included."""
+        return self.policy.scheduler_decay_steps or min(self.steps, LONGEST_DECAY)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+        given = self.policy.scheduler_warmup_steps
+        return min(1_000, self.decay_steps // 30) if given is None else given
+
+    @property
+    def decay_lr(self) -> float:
+        """Learning rate at the cosine's end."""
+        given = self.policy.scheduler_decay_lr
+        return self.policy.optimizer_lr / 10 if given is None else given
+
+    @property
+    def method(self) -> str:
+        """What is trained, in one word."""
+        if self.policy.train_expert_only:
+            return "expert"
+        return "frozen-vision" if self.policy.freeze_vision_encoder else "full"
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.job_name or self.preset or "pi05"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run."""
+        return Path(self.output_dir) if self.output_dir is not None else Path("runs") / self.name
+
+    def micro_batch_size(self, world_size: int = 1) -> int:
+        """Return the samples per GPU and forward pass. Raises ConfigError where `global_batch_size` does not divide."""
+        if self.global_batch_size is None:
+            return self.batch_size
+        passes = world_size * self.gradient_accumulation_steps
+        if self.global_batch_size % passes:
+            raise self._refuse("global_batch_size", f"a multiple of {passes} (GPUs × accumulation steps)")
+        return self.global_batch_size // passes
+
+    def samples_per_step(self, world_size: int = 1) -> int:
+        """Return the samples that one optimizer step sees in total."""
+        return self.micro_batch_size(world_size) * world_size * self.gradient_accumulation_steps
+
+    def network_sizes(self) -> model_config.ModelConfig:
+        """Return the sizes that `from_scratch` builds."""
+        sizes = model_config.tiny() if self.network == "tiny" else model_config.pi05()
+        horizon = self.policy.chunk_size or sizes.horizon
+        tokens = self.policy.tokenizer_max_length or sizes.max_prompt_tokens
+        return replace(sizes, horizon=horizon, max_prompt_tokens=tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain data."""
+        return dict(to_plain(self))
+
+    @classmethod
+    def from_dict(cls, values: Any) -> TrainConfig:
+        """Build from plain data. Raises ConfigError for a name or a value that does not fit."""
+        return from_plain(cls, values)
+
+    def to_json(self) -> str:
+        """Return the configuration as the text of `config.json`."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
