@@ -1,0 +1,64 @@
+"""Flow matching: from noise (t = 1) to actions (t = 0).
+
+Conventions and numbers follow openpi `models/pi0.py`: x_t = t·noise + (1 - t)·actions, u_t = noise - actions,
+t = 0.999·Beta(1.5, 1) + 0.001, Euler steps of -1/N starting at t = 1. Paper: Black et al., π₀, 2024.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+LossKind = Literal["masked", "lerobot", "openpi"]
+
+MIN_PERIOD = 4e-3
+MAX_PERIOD = 4.0
+
+
+def embed_time(time: Float[Tensor, " B"], width: int) -> Float[Tensor, "B E"]:
+    """Return sines, then cosines, of `time` at periods spaced evenly in the logarithm from 0.004 to 4.
+
+    Angles reach 1,570 rad, where float32 is off by 1e-4; so they are computed in float64.
+    """
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=time.device)
+    period = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction
+    angle = time.double()[:, None] * (2 * math.pi / period)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def sample_time(
+    count: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> Float[Tensor, " B"]:
+    """Draw flow times in [0.001, 1]: 0.999·Beta(1.5, 1) + 0.001, through the inverse of its distribution u^(2/3)."""
+    uniform = torch.rand(count, generator=generator, device=device)
+    return uniform ** (1 / 1.5) * 0.999 + 0.001
+
+
+def interpolate(
+    actions: Float[Tensor, "B A X"], noise: Float[Tensor, "B A X"], time: Float[Tensor, " B"]
+) -> tuple[Float[Tensor, "B A X"], Float[Tensor, "B A X"]]:
+    """Return the point x_t between actions and noise, and the velocity u_t that the network learns there."""
+    t = time[:, None, None]
+    return t * noise + (1 - t) * actions, noise - actions
+
+
+def reduce_loss(
+    losses: Float[Tensor, "B A X"],
+    action_mask: Bool[Tensor, "B A"] | None,
+    robot_action_dim: int,
+    kind: LossKind,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the sum over the entries that count, and their number.
+
+    `masked` (default): real action dimensions of steps inside the episode. `lerobot`: real dimensions, padded steps
+    included. `openpi`: all of the network's action dimensions and steps.
+    """
+    counted = losses if kind == "openpi" else losses[..., :robot_action_dim]
+    if kind == "masked" and action_mask is not None:
+        weight = action_mask[..., None].to(counted.dtype)
+        return (counted * weight).sum(), weight.sum() * counted.shape[-1]
+    return counted.sum(), counted.new_tensor(float(counted.numel()))

@@ -1,0 +1,43 @@
+"""The two operations that all three towers share: a linear map in the activation's precision, and attention.
+
+Parameters stay in their own precision (float32 when training); each operation casts them to the precision of its input,
+as openpi's JAX model does (`models/gemma.py`, `models/siglip.py`). Knows nothing of masks other than "this key counts".
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """A linear map that computes in the precision of its input, whatever the precision of its weight."""
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Return `x @ weight.T + bias` in the precision of `x`."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+def attend(
+    query: Float[Tensor, "B Q N H"],
+    key: Float[Tensor, "B K L H"],
+    value: Float[Tensor, "B K L H"],
+    valid: Bool[Tensor, "B L"] | None,
+) -> Float[Tensor, "B Q N*H"]:
+    """Let every query see every valid key; query head n reads key/value head n // (N / K).
+
+    In π₀.₅ who may be seen never depends on who looks: the prefix is bidirectional, and the actions see the whole
+    prefix and each other. So the mask has one row per sample, and the query heads of one key/value head are laid out as
+    a longer sequence of queries: keys are neither repeated nor is a score matrix or a Q x L mask ever built here.
+    """
+    batch, queries, heads, head_dim = query.shape
+    kv_heads = key.shape[1]
+    grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
+    by_kv_head = grouped.permute(0, 2, 3, 1, 4)
+    folded = by_kv_head.reshape(batch, kv_heads, -1, head_dim)
+    mask = None if valid is None else valid[:, None, None, :]
+    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
+    unfolded = seen.view(batch, heads, queries, head_dim)
+    return unfolded.transpose(1, 2).reshape(batch, queries, heads * head_dim)

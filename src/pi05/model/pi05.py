@@ -1,0 +1,184 @@
+"""π₀.₅: what the robot sees and is told goes in, a chunk of actions comes out.
+
+    images ─► SigLip ─┐
+                      ├─► prefix ─► Language ─► keys and values of every layer
+    prompt ─► embed ──┘                                   │
+    noisy actions x_t ─► action_in ─► Expert ◄────────────┘ ─► action_out ─► velocity v_t
+    flow time t ─► sine/cosine ─► time_in ─► time_out ─► condition ─▲
+
+Behaviour follows openpi `models/pi0.py` with `pi05=True`. Tensors in, tensors out: no files, no robots, no training
+loop. Compilation, activation checkpointing, adapters and distribution are applied from outside.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from pi05.model import flow
+from pi05.model.config import ModelConfig
+from pi05.model.gemma import Expert, KeyValue, Language
+from pi05.model.layers import Linear
+from pi05.model.siglip import SigLip
+from pi05.types import Batch
+
+
+class Pi05(nn.Module):
+    """The network. Parameters keep their precision; the towers compute in `compute_dtype`, the flow in float32."""
+
+    def __init__(self, config: ModelConfig, compute_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = SigLip(config, compute_dtype)
+        self.embedding = nn.Embedding(config.vocab_size, config.language_width)
+        self.language = Language(config)
+        self.expert = Expert(config)
+        self.action_in = Linear(config.action_dim, config.expert_width)
+        self.action_out = Linear(config.expert_width, config.action_dim)
+        self.time_in = Linear(config.expert_width, config.expert_width)
+        self.time_out = Linear(config.expert_width, config.expert_width)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Precision of the three towers."""
+        return self.vision.compute_dtype
+
+    @compute_dtype.setter
+    def compute_dtype(self, dtype: torch.dtype) -> None:
+        self.vision.compute_dtype = dtype
+
+    def loss(
+        self,
+        batch: Batch,
+        noise: Float[Tensor, "KB A X"] | None = None,
+        time: Float[Tensor, " KB"] | None = None,
+        generator: torch.Generator | None = None,
+        flow_samples: int = 1,
+    ) -> Float[Tensor, "B A X"]:
+        """Return the squared error of the predicted velocity, per element.
+
+        With `flow_samples` K > 1 the prefix is computed once and K draws of noise and time share it; the result is the
+        mean over the draws. Given `noise` and `time` then hold the K draws of the first sample, then of the second.
+        """
+        if batch.actions is None:
+            raise ValueError("the loss needs batch.actions")
+        actions = batch.actions.float().repeat_interleave(flow_samples, dim=0)
+        if noise is None:
+            noise = torch.randn(actions.shape, generator=generator, device=actions.device)
+        if time is None:
+            time = flow.sample_time(len(actions), generator, actions.device)
+        x_t, u_t = flow.interpolate(actions, noise, time)
+        tokens, valid = self.embed_prefix(batch)
+        v_t = self.velocity(x_t, time, self.prefill(tokens, valid), valid)
+        errors = (v_t - u_t).square()
+        if flow_samples == 1:
+            return errors
+        return errors.unflatten(0, (-1, flow_samples)).mean(dim=1)
+
+    @torch.no_grad()
+    def sample_actions(
+        self,
+        batch: Batch,
+        noise: Float[Tensor, "B A X"] | None = None,
+        num_steps: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "B A X"]:
+        """Return a chunk of normalised actions: Euler integration from noise at t = 1 to t = 0."""
+        tokens, valid = self.embed_prefix(batch)
+        cache = self.prefill(tokens, valid)
+        if noise is None:
+            shape = (len(tokens), self.config.horizon, self.config.action_dim)
+            noise = torch.randn(shape, generator=generator, device=tokens.device)
+        x_t = noise.float()
+        time = torch.ones(len(x_t), device=x_t.device)
+        for _ in range(num_steps):
+            x_t = x_t - self.velocity(x_t, time, cache, valid) / num_steps
+            time = time - 1 / num_steps
+        return x_t
+
+    def encode_images(
+        self, images: Shaped[Tensor, "B C height width 3"], image_mask: Bool[Tensor, "B C"] | None
+    ) -> Float[Tensor, "B C P D"]:
+        """Return image tokens; a masked image is not encoded, its tokens are zero."""
+        if image_mask is None:
+            return self.vision(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        encoded = self.vision(images[image_mask])
+        tokens = encoded.new_zeros(*images.shape[:2], *encoded.shape[1:])
+        return tokens.masked_scatter(image_mask[:, :, None, None], encoded)
+
+    def embed_prefix(self, batch: Batch) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"] | None]:
+        """Return image tokens followed by prompt tokens, and which of them count (None: all of them)."""
+        batch = batch.trim()
+        images = self.encode_images(batch.images, batch.image_mask)
+        prompt = self.embedding(batch.tokens).float() * math.sqrt(self.config.language_width)
+        tokens = torch.cat([images.flatten(1, 2), prompt.to(images.dtype)], dim=1)
+        if batch.image_mask is None and batch.token_mask is None:
+            return tokens, None
+        valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        image_tokens = images.shape[1] * images.shape[2]
+        if batch.image_mask is not None:
+            valid[:, :image_tokens] = batch.image_mask.repeat_interleave(images.shape[2], dim=1)
+        if batch.token_mask is not None:
+            valid[:, image_tokens:] = batch.token_mask
+        return tokens, valid
+
+    def prefill(self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None) -> list[KeyValue]:
+        """Run the language model over the prefix; what does not count takes no position."""
+        if valid is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
+        else:
+            positions = valid.long().cumsum(dim=1) - 1
+        return self.language(tokens, positions, valid)
+
+    def embed_suffix(self, x_t: Float[Tensor, "B A X"]) -> Float[Tensor, "B A E"]:
+        """Return one token per noisy action."""
+        return self.action_in(x_t.float())
+
+    def condition(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B E"]:
+        """Return what the flow time tells the expert's norms."""
+        return F.silu(self.time_out(F.silu(self.time_in(flow.embed_time(time, self.config.expert_width)))))
+
+    def velocity(
+        self,
+        x_t: Float[Tensor, "KB A X"],
+        time: Float[Tensor, " KB"],
+        cache: list[KeyValue],
+        valid: Bool[Tensor, "B L"] | None,
+    ) -> Float[Tensor, "KB A X"]:
+        """Return the velocity v_t at x_t, in float32. K consecutive rows of x_t may share one row of the cache."""
+        copies = len(x_t) // len(cache[0][0])
+        if copies > 1:
+            cache = [(key.repeat_interleave(copies, dim=0), value.repeat_interleave(copies, dim=0)) for key, value in cache]
+            valid = None if valid is None else valid.repeat_interleave(copies, dim=0)
+        count, horizon, _ = x_t.shape
+        steps = torch.arange(horizon, device=x_t.device)
+        if valid is None:
+            positions = (cache[0][0].shape[2] + steps).expand(count, horizon)
+        else:
+            positions = valid.sum(dim=1, keepdim=True) + steps
+            valid = torch.cat([valid, valid.new_ones(count, horizon)], dim=1)
+        suffix = self.embed_suffix(x_t).to(self.compute_dtype)
+        hidden = self.expert(suffix, self.condition(time), positions, cache, valid)
+        return self.action_out(hidden.float())
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw fresh weights for training from scratch, as openpi's JAX model does.
+
+        Linear maps: normal with variance 1 / inputs; norms, biases and the adaptive norms' modulation: zero, so that
+        every expert branch starts closed. Embedding and positions: normal with standard deviation 1/sqrt(width).
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding):
+                module.weight.normal_(std=1 / math.sqrt(module.embedding_dim), generator=generator)
+            elif isinstance(module, Linear):
+                closed = name.endswith("modulation")
+                std = 0.0 if closed else 1 / math.sqrt(module.in_features)
+                module.weight.normal_(std=std, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+        self.vision.position_embedding.normal_(std=1 / math.sqrt(self.config.vision_width), generator=generator)
