@@ -1,0 +1,51 @@
+"""Scripted demonstrators: they know where everything lies and act as the policy should.
+
+An expert is a function of the present state only, so it recovers from disturbances; collected with small random
+disturbances, its demonstrations show how to recover.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32
+
+from pi05.sim.tabletop import SIDES, Tabletop
+
+CLOSE_ENOUGH = 0.010
+RELEASE_ENOUGH = 0.016
+
+
+class TabletopExpert:
+    """Solves a table-top goal: go over the item, close, carry, open."""
+
+    def __init__(self, env: Tabletop) -> None:
+        self.env = env
+
+    def act(self) -> Float32[np.ndarray, " 3"]:
+        """Return the command for the present state: x, y (m), opening (0 … 1)."""
+        env = self.env
+        goal = env.goal
+        if env.held is not None and env.held != goal.item:
+            return self._command(*env.position, opening=1.0)
+        if env.held == goal.item:
+            x, y = self._destination()
+            arrived = np.hypot(x - env.position[0], y - env.position[1]) <= RELEASE_ENOUGH
+            holds = goal.target is None and goal.side is None
+            return self._command(x, y, opening=1.0 if arrived and not holds else 0.0)
+        item = env.items[goal.item]
+        near = np.hypot(item.x - env.position[0], item.y - env.position[1]) <= CLOSE_ENOUGH
+        return self._command(item.x, item.y, opening=0.0 if near and env.opening > 0.5 else 1.0)
+
+    def _destination(self) -> tuple[float, float]:
+        goal, env = self.env.goal, self.env
+        if goal.target is not None:
+            return env.targets[goal.target].x, env.targets[goal.target].y
+        if goal.side is not None:
+            along = SIDES[goal.side]
+            x, y = env.items[goal.item].x, env.items[goal.item].y
+            return (0.2 * along[0] or x), (0.2 * along[1] or y)
+        return float(env.position[0]), float(env.position[1])
+
+    @staticmethod
+    def _command(x: float, y: float, opening: float) -> Float32[np.ndarray, " 3"]:
+        return np.array([x, y, opening], dtype=np.float32)
