@@ -1,0 +1,55 @@
+"""What all tests share: checked shapes, the folder of real data, and the markers `slow` and `gpu`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# `fakes.py` lies beside this file and is imported as `fakes` from every folder of tests.
+if str(REPOSITORY / "tests") not in sys.path:
+    sys.path.insert(0, str(REPOSITORY / "tests"))
+
+# Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
+jaxtyping.install_import_hook("pi05", "beartype.beartype")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", default=False, help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skip_slow = None if config.getoption("--slow") else pytest.mark.skip(reason="slow: runs with --slow")
+    skip_gpu = None
+    if any("gpu" in item.keywords for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            skip_gpu = pytest.mark.skip(reason="gpu: this machine has no CUDA device")
+    for item in items:
+        if skip_slow is not None and item.get_closest_marker("slow"):
+            item.add_marker(skip_slow)
+        if skip_gpu is not None and item.get_closest_marker("gpu"):
+            item.add_marker(skip_gpu)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of golden data and real data sets beside the repository, or skip."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no golden data: {folder} is not there")
+    return folder
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Turn the shape checks off where torch.compile runs: Dynamo cannot trace the checker."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
