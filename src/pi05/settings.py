@@ -131,7 +131,7 @@ def convert(kind: Any, value: Any, path: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if not fits(kind, value):
-        raise refuse(path, value, describe(kind), "change the value")
+        raise refuse(path, value, describe(kind), f"set --{path} to {describe(kind)}")
     return value
 
 

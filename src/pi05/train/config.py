@@ -210,13 +210,14 @@ class TrainConfig(Checked):
             raise self._refuse("from_scratch", "true only without a base checkpoint", remedy)
         if self.from_scratch and self.stats == "checkpoint":
             raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
-        if self.warmup_steps >= self.decay_steps:
-            raise ConfigError(
-                f"--policy.scheduler_warmup_steps={self.warmup_steps} leaves no step for the learning rate to decay",
-                wanted=f"fewer than the {self.decay_steps:,} decay steps",
-                found=f"{self.warmup_steps:,}",
-                remedy="lower --policy.scheduler_warmup_steps, or raise --policy.scheduler_decay_steps or --steps",
-            )
+        for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):
+            if self.warmup_steps >= last:
+                raise ConfigError(
+                    f"--policy.scheduler_warmup_steps={self.warmup_steps} is as long as the {what} or longer",
+                    wanted=f"fewer than the {last:,} {what}",
+                    found=f"{self.warmup_steps:,}",
+                    remedy="lower --policy.scheduler_warmup_steps, or raise --policy.scheduler_decay_steps or --steps",
+                )
 
     @property
     def decay_steps(self) -> int:

@@ -1,0 +1,242 @@
+"""The command table. No torch is imported before a command runs, so that `--help` answers at once.
+
+Exit codes: 0 done; 2 something that the user can put right, told without a traceback; 130 interrupted. Any other
+exception is a fault of the program and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pi05
+from pi05.errors import ConfigError, UserError
+from pi05.eval.config import EvalConfig
+from pi05.flags import help_text, overlay, parse_flags
+from pi05.settings import Checked, Setting, from_plain
+from pi05.train.command import CONFIG_PATH, read_command, what_was_saved
+from pi05.train.config import TrainConfig
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig(Checked):
+    """Settings of `pi05 collect`."""
+
+    env: Literal["tabletop"] = "tabletop"
+    """The simulator."""
+    family: Literal["base", "demo"] = "demo"
+    """Family of layouts and instructions: base (what pi05-tiny was pre-trained on) or demo (what it has not seen)."""
+    episodes: int = 100
+    """Successful demonstrations to record, 1 or more."""
+    output: str | None = None
+    """Folder for the data set; it must not exist yet."""
+    seed: int = 0
+    """Seed of the layouts, 0 or more."""
+
+    def _limits(self) -> None:
+        self._at_least(1, "episodes")
+        self._at_least(0, "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(Checked):
+    """Settings of `pi05 demo`."""
+
+    output_dir: str = "outputs/demo"
+    """Folder for data set, run and reports."""
+    seed: int = 0
+    """Seed of layouts, noise and data order, 0 or more."""
+    threads: int | None = None
+    """CPU threads, 1 or more; all cores when not given."""
+
+    def _limits(self) -> None:
+        self._at_least(0, "seed")
+        self._at_least(1, "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Checked):
+    """Settings of `pi05 report`: none."""
+
+    FLAG_PREFIX: ClassVar[str] = ""
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run `pi05 train`."""
+    request = read_command(arguments)
+    for notice in request.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    from pi05.train.loop import train as run
+
+    try:
+        run(request.config)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Run `pi05 eval`."""
+    config = _read(EvalConfig, arguments)
+    if config.policy.path is None:
+        raise ConfigError("pi05 eval needs a policy", wanted="--policy.path=RUN", remedy="name a run or a checkpoint")
+    from pi05.eval.rollout import evaluate as run
+
+    run(config)
+    return 0
+
+
+def collect(arguments: Sequence[str]) -> int:
+    """Run `pi05 collect`."""
+    config = _read(CollectConfig, arguments)
+    if config.output is None:
+        raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
+    from pi05.sim.collect import collect as run
+
+    run(config.env, config.family, config.episodes, Path(config.output), config.seed)
+    return 0
+
+
+def demo(arguments: Sequence[str]) -> int:
+    """Run `pi05 demo`."""
+    config = _read(DemoConfig, arguments)
+    from pi05.demo import run_demo
+
+    run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
+    return 0
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Run `pi05 report`."""
+    flags = parse_flags(ReportConfig, arguments)
+    if len(flags.words) != 1:
+        raise ConfigError("pi05 report takes one run", wanted="pi05 report RUN", remedy="name the run's folder")
+    from pi05.eval.report import write_run_report
+
+    print(write_run_report(Path(flags.words[0])))
+    return 0
+
+
+def _read(cls: type[Any], arguments: Sequence[str]) -> Any:
+    flags = parse_flags(cls, arguments)
+    if flags.words:
+        raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
+    return from_plain(cls, overlay({}, flags.values))
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the table."""
+
+    summary: str
+    usage: str
+    run: Callable[[Sequence[str]], int]
+    settings: type
+    extra: tuple[Setting, ...] = field(default=())
+
+
+COMMANDS = {
+    "train": Command(
+        "Fine-tune: full, frozen vision, or expert only; exact resume.",
+        "pi05 train --dataset.root=FOLDER --policy.path=BASE [--preset=tiny|demo|sim|real] [flags]",
+        train,
+        TrainConfig,
+        (CONFIG_PATH,),
+    ),
+    "eval": Command(
+        "Success rate of a policy in a simulator, as a report with pictures.",
+        "pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]",
+        evaluate,
+        EvalConfig,
+    ),
+    "collect": Command(
+        "Scripted demonstrations in a simulator, written as a LeRobot v3.0 data set.",
+        "pi05 collect --env=tabletop --episodes=100 --output=FOLDER [flags]",
+        collect,
+        CollectConfig,
+    ),
+    "demo": Command(
+        "Collect, fine-tune, evaluate, report: on an embedded simulator, on a CPU, in minutes.",
+        "pi05 demo [flags]",
+        demo,
+        DemoConfig,
+    ),
+    "report": Command(
+        "One HTML file about a run: curves, held-out error, what the model saw.",
+        "pi05 report RUN",
+        report,
+        ReportConfig,
+    ),
+}
+
+LATER = {
+    "doctor": "Is this machine able to train, evaluate, serve?",
+    "fetch": "Bring base weights, tokenizer and data sets to local folders.",
+    "check": "Lint a data set against the silent killers.",
+    "plan": "Will this run fit this GPU, how fast, how long?",
+    "serve": "Policy server, openpi's websocket protocol.",
+    "export": "Write LeRobot or openpi layout, with proof of equality.",
+    "push": "Publish a policy with a model card.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        print(f"error: {error.render()}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `pi05 train --help | head`: the reader has gone, and so has the reason to print
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"pi05 {pi05.__version__}")
+        return 0
+    name, arguments = words[0], words[1:]
+    if name in LATER:
+        raise ConfigError(f"pi05 {name} is not in this version yet", remedy="pi05 --help lists the commands there are")
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        remedy = f"did you mean pi05 {near[0]}?" if near else "pi05 --help lists the commands there are"
+        raise ConfigError(f"there is no command {name}", remedy=remedy)
+    command = COMMANDS[name]
+    if "-h" in arguments or "--help" in arguments:
+        print(command_help(name))
+        return 0
+    return command.run(arguments)
+
+
+def overview() -> str:
+    """Return what `pi05 --help` prints."""
+    lines = ["pi05: fine-tune π₀.₅ on your own demonstrations", "", "usage: pi05 COMMAND [flags]", ""]
+    lines += [f"  {name:8} {command.summary}" for name, command in COMMANDS.items()]
+    lines += ["", "not yet in this version:"]
+    lines += [f"  {name:8} {summary}" for name, summary in LATER.items()]
+    lines += ["", "pi05 COMMAND --help lists a command's flags."]
+    return "\n".join(lines)
+
+
+def command_help(name: str) -> str:
+    """Return what `pi05 NAME --help` prints."""
+    command = COMMANDS[name]
+    parts = [f"{command.summary}\n\nusage: {command.usage}", help_text(command.settings, command.extra)]
+    return "\n\n".join(part for part in parts if part)

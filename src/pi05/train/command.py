@@ -1,0 +1,176 @@
+"""From the words after `pi05 train` to a `TrainConfig` that can run. Torch-free.
+
+Order of precedence: field defaults, then a preset or the configuration of an earlier run, then the flags.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pi05 import presets
+from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.flags import Flags, overlay, parse_flags
+from pi05.foreign_flags import refuse_value, translate_training_flag
+from pi05.settings import Setting
+from pi05.train.config import TrainConfig
+
+CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A configuration that can run, and what the user should read before it does."""
+
+    config: TrainConfig
+    notices: tuple[str, ...]
+
+
+def read_command(arguments: Sequence[str]) -> TrainRequest:
+    """Build the configuration of a command line and check that its files are there. Raises a UserError."""
+    flags = parse_flags(
+        TrainConfig,
+        _resume_shorthand(arguments),
+        foreign=translate_training_flag,
+        refuse_value=refuse_value,
+        extra={CONFIG_PATH.path: CONFIG_PATH.kind},
+    )
+    if flags.words:
+        raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
+    config = _build(flags)
+    require_files(config)
+    return TrainRequest(config, tuple(flags.notices))
+
+
+def _resume_shorthand(arguments: Sequence[str]) -> list[str]:
+    """Write `--resume RUN` as the two flags that it stands for."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--resume" and not equals and i + 1 < len(words) and Path(words[i + 1]).is_dir():
+            return [*words[:i], "--resume=true", f"--config_path={words[i + 1]}", *words[i + 2 :]]
+        if name == "--resume" and equals and Path(value).is_dir():
+            return [*words[:i], "--resume=true", f"--config_path={value}", *words[i + 1 :]]
+    return words
+
+
+def _build(flags: Flags) -> TrainConfig:
+    values = dict(flags.values)
+    file = values.pop("config_path", None)
+    resume = bool(values.get("resume", False))
+    if file is None and resume:
+        file = values.get("output_dir")
+        if file is None:
+            raise ConfigError("--resume does not say which run", remedy="use --resume RUN, the run's folder")
+    if file is not None and values.get("preset") is not None:
+        remedy = "drop --preset: the file holds every setting"
+        raise ConfigError("--preset cannot be combined with an earlier run's configuration", remedy=remedy)
+    if file is not None:
+        base = _read_config(run_config_file(file), values, keep_folder=resume)
+    elif values.get("preset") is not None:
+        base = presets.get(values["preset"]).to_dict()
+    else:
+        base = TrainConfig().to_dict()
+    if values.get("policy.path") == presets.TINY_BASE.name and not Path(presets.TINY_BASE.name).exists():
+        values["policy.path"] = str(presets.TINY_BASE)
+    _settle_batch(base, values)
+    if values.get("from_scratch") and "policy.path" not in values:
+        values["policy.path"] = None
+    config = TrainConfig.from_dict(overlay(base, values))
+    if config.output_dir is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        config = replace(config, output_dir=str(Path("runs") / f"{config.name}-{stamp}"))
+    return config
+
+
+def _settle_batch(base: dict[str, Any], values: dict[str, Any]) -> None:
+    """Let a batch size from the command line replace the other kind of batch size in the preset or file."""
+    given = [name for name in ("batch_size", "global_batch_size") if values.get(name) is not None]
+    if len(given) == 2:
+        remedy = "use --batch_size (per GPU) or --global_batch_size (in total)"
+        raise ConfigError("--batch_size and --global_batch_size were both given", remedy=remedy)
+    if given == ["batch_size"]:
+        base["global_batch_size"] = None
+
+
+def run_config_file(given: str) -> Path:
+    """Find the config.json of the run that a path names: the file, the run's folder, or one of its checkpoints."""
+    path = Path(given)
+    folder = path if path.is_dir() else path.parent
+    if folder.parent.name == "checkpoints":
+        return folder.parent.parent / "config.json"
+    return path / "config.json" if path.is_dir() else path
+
+
+def _read_config(file: Path, values: dict[str, Any], keep_folder: bool) -> dict[str, Any]:
+    remedy = "give the run's folder, or its config.json"
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration at {file}", remedy=remedy) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read as a configuration", found=str(error), remedy=remedy) from None
+    if isinstance(plain, dict) and "use_policy_training_preset" in plain:
+        raise ConfigError(
+            f"{file} was written by LeRobot, whose runs cannot be continued here",
+            remedy="start a run from its weights: --policy.path=.../pretrained_model, and give the settings as flags",
+        )
+    config = TrainConfig.from_dict(plain).to_dict()
+    config["resume"] = False
+    config["output_dir"] = str(file.parent) if keep_folder else None
+    return config
+
+
+def require_files(config: TrainConfig) -> None:
+    """Raise a UserError unless the data set and the base checkpoint are there; whether they are sound is seen later."""
+    if config.dataset.root is None:
+        name = config.dataset.repo_id
+        found = None if name is None else f"--dataset.repo_id={name}; downloading by name is not in this version yet"
+        raise DataError(
+            "no data set was given",
+            wanted="--dataset.root=FOLDER, a LeRobot data set",
+            found=found,
+            remedy=f"hf download {name or 'REPO'} --repo-type dataset --local-dir local_dataset, "
+            "then --dataset.root=local_dataset"
+            if name
+            else "add --dataset.root=FOLDER; without a data set, pi05 collect makes one and pi05 demo shows the chain",
+        )
+    if not Path(config.dataset.root).is_dir():
+        raise DataError(
+            f"there is no data set at {config.dataset.root}",
+            wanted="a folder that holds meta/info.json",
+            found="a file" if Path(config.dataset.root).exists() else "nothing",
+            remedy="correct --dataset.root",
+        )
+    if config.resume or config.from_scratch:
+        return
+    path = config.policy.path
+    if path is None:
+        raise CheckpointError(
+            "no base checkpoint was given, and nothing trains from random weights unless asked to",
+            wanted="--policy.path=FOLDER",
+            remedy="hf download lerobot/pi05_base --local-dir pi05_base_model, then --policy.path=pi05_base_model; "
+            "on a CPU: --preset=tiny, which brings its own; or --from_scratch",
+        )
+    if not Path(path).exists():
+        by_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+        raise CheckpointError(
+            f"there is no base checkpoint at {path}",
+            wanted="a local folder or file",
+            found="nothing, and downloading by name is not in this version yet" if by_name else "nothing",
+            remedy=f"hf download {path} --local-dir pi05_base_model, then --policy.path=pi05_base_model"
+            if by_name
+            else "correct --policy.path",
+        )
+
+
+def what_was_saved(run_dir: Path) -> str:
+    """Return the lines to print when a run is interrupted: what there is, and how to continue."""
+    last = run_dir / "checkpoints" / "last"
+    if not last.exists():
+        return f"No checkpoint was saved in {run_dir}."
+    return f"Saved so far: {last.resolve()}\nContinue with: pi05 train --resume {run_dir}"
