@@ -1,0 +1,247 @@
+"""From a robot's observation and actions to the network's, and back: every transform of a policy, in its order.
+
+One processor belongs to one checkpoint and is stored in it, so training, evaluation and serving cannot differ. Leaves
+out batching (`loader.py`) and augmentation (`augment.py`). The order is openpi's: relative actions, normalisation with
+the statistics of the relative actions, the unpadded state into the prompt, padding of the actions to the network's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pi05.data.requirements import (
+    require_image,
+    require_known_cameras,
+    require_same,
+    require_settings,
+    require_shape,
+    require_task,
+)
+from pi05.data.robots import CameraSlots
+from pi05.data.stats import DimStats
+from pi05.data.tokenizer import Tokenizer
+from pi05.data.transforms import (
+    NormalizationMode,
+    Normalizer,
+    PromptFormat,
+    absolute,
+    format_prompt,
+    relative,
+    resize_with_pad,
+)
+from pi05.errors import DataError
+from pi05.types import Observation
+
+PROMPT_FORMAT_VERSION = 1
+RESIZE = "pil-bilinear-antialias-pad"
+STATE = "observation.state"
+
+
+def _quantiles() -> dict[str, NormalizationMode]:
+    return {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Processor:
+    """All transforms between one robot and one network."""
+
+    slots: CameraSlots
+    """Camera of each slot, and the cameras dropped on purpose."""
+    state_stats: DimStats
+    action_stats: DimStats
+    """Statistics of the actions as they are normalised, so of relative actions where these are used."""
+    tokenizer: Tokenizer
+    image_size: int
+    """Side of the square input image, in pixels."""
+    action_dim: int
+    """Action dimensions of the network; the robot's are padded with zeros."""
+    horizon: int
+    """Actions in a chunk."""
+    max_prompt_tokens: int
+    """Longest prompt that is accepted, in tokens."""
+    fps: float
+    """Control rate of the demonstrations, in Hz."""
+    action_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
+    prompt_format: PromptFormat = "state"
+    normalization: dict[str, NormalizationMode] = field(default_factory=_quantiles)
+    """Mode for STATE and for ACTION, with LeRobot's key names. VISUAL is IDENTITY, always."""
+    relative_mask: tuple[bool, ...] | None = None
+    """Action dimensions relative to the state at the chunk's start; None: all are absolute."""
+
+    def __post_init__(self) -> None:
+        require_settings(
+            self.normalization, self.prompt_format, self.robot_action_dim, self.action_dim, self.relative_mask
+        )
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers in the robot's state."""
+        return self.state_stats.dim
+
+    @property
+    def robot_action_dim(self) -> int:
+        """Numbers in the robot's action."""
+        return self.action_stats.dim
+
+    @cached_property
+    def state_normalizer(self) -> Normalizer:
+        """Normaliser of the state."""
+        return Normalizer(self.state_stats, self.normalization["STATE"])
+
+    @cached_property
+    def action_normalizer(self) -> Normalizer:
+        """Normaliser of the (possibly relative) actions."""
+        return Normalizer(self.action_stats, self.normalization["ACTION"])
+
+    @cached_property
+    def _mask(self) -> np.ndarray:
+        return np.array(self.relative_mask, bool)
+
+    def encode(self, observation: Mapping[str, Any]) -> Observation:
+        """Return the network's inputs for one raw observation: cameras, `observation.state`, `task`.
+
+        All three slots are present; an empty one is black and masked. Raises DataError for a missing or unknown
+        camera, a missing task or state, a wrong shape.
+        """
+        require_known_cameras(observation, self.slots)
+        size = self.image_size
+        images = np.zeros((len(self.slots.by_slot), size, size, 3), np.uint8)
+        mask = np.zeros(len(images), bool)
+        for i, key in enumerate(self.slots.by_slot.values()):
+            if key is not None:
+                images[i] = resize_with_pad(require_image(observation, key), size)
+                mask[i] = True
+        state = self._state(observation)
+        tokens = self.encode_prompts([require_task(observation)], None if state is None else state[None])[0]
+        return Observation(images=images, image_mask=mask, tokens=np.array(tokens, np.int64))
+
+    def _state(self, observation: Mapping[str, Any]) -> np.ndarray | None:
+        if STATE not in observation:
+            if self.prompt_format == "none":
+                return None
+            raise DataError(
+                "the observation has no state",
+                wanted=f"{STATE} with {self.state_dim} numbers",
+                found=", ".join(map(str, observation)),
+                remedy=f"send the robot's state as {STATE}",
+            )
+        state = np.asarray(observation[STATE], np.float32)
+        require_shape("state", state, (self.state_dim,), self.state_names)
+        return state
+
+    def encode_prompts(self, tasks: Sequence[str], states: Float[np.ndarray, "N S"] | None) -> list[list[int]]:
+        """Return the token ids of each task with its raw state. Raises DataError for a prompt that is too long."""
+        if self.prompt_format == "none" or states is None:
+            texts = [format_prompt(task, None, self.prompt_format) for task in tasks]
+        else:
+            normalized = self.state_normalizer.normalize(states)
+            texts = [format_prompt(task, row, self.prompt_format) for task, row in zip(tasks, normalized, strict=True)]
+        ids = self.tokenizer.encode_many(texts)
+        if self.prompt_format == "none":
+            line_break = self.tokenizer.encode("\n", add_bos=False)  # apart from the task, as openpi does it
+            ids = [tokens + line_break for tokens in ids]
+        for task, text, tokens in zip(tasks, texts, ids, strict=True):
+            if len(tokens) > self.max_prompt_tokens:
+                raise self._too_long(task, text, len(tokens))
+        return ids
+
+    def _too_long(self, task: str, text: str, count: int) -> DataError:
+        shorter = self.prompt_format != "none" and len(self.tokenizer.encode(task)) < self.max_prompt_tokens
+        hint = f" or leave the {self.state_dim} state numbers out with --prompt_format none," if shorter else ""
+        return DataError(
+            f"the prompt of the task {task!r} is too long and would lose its end",
+            wanted=f"at most {self.max_prompt_tokens} tokens",
+            found=f"{count} tokens: {text!r}",
+            remedy=f"shorten the task,{hint} or raise --policy.tokenizer_max_length to {-(-count // 8) * 8}",
+        )
+
+    def encode_actions(
+        self, chunk: Float[np.ndarray, "*batch A n"], state: Float[np.ndarray, "*batch S"]
+    ) -> Float[np.ndarray, "*batch A X"]:
+        """Return normalised float32 actions, padded with zeros to the network's dimensions."""
+        chunk = np.asarray(chunk, np.float32)
+        require_shape("action", chunk, (self.horizon, self.robot_action_dim), self.action_names)
+        if self.relative_mask is not None:
+            chunk = relative(chunk, np.asarray(state, np.float32), self._mask)
+        padded = np.zeros((*chunk.shape[:-1], self.action_dim), np.float32)
+        padded[..., : self.robot_action_dim] = self.action_normalizer.normalize(chunk)
+        return padded
+
+    def decode_actions(
+        self, actions: Float[np.ndarray, "*batch A X"], state: Float[np.ndarray, "*batch S"]
+    ) -> Float[np.ndarray, "*batch A n"]:
+        """Undo `encode_actions`: return float32 actions in robot units."""
+        values = self.action_normalizer.unnormalize(np.asarray(actions)[..., : self.robot_action_dim])
+        if self.relative_mask is not None:
+            state = np.asarray(state, np.float32)
+            require_shape("state", state, (self.state_dim,), self.state_names)
+            values = absolute(values, state, self._mask)
+        return values.astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a checkpoint; the tokenizer is named by its hash and stored beside it."""
+        return {
+            "slots": self.slots.to_dict(),
+            "state_stats": self.state_stats.to_dict(),
+            "action_stats": self.action_stats.to_dict(),
+            "tokenizer": {"file": self.tokenizer.file_name, "sha256": self.tokenizer.sha256},
+            "image_size": self.image_size,
+            "resize": RESIZE,
+            "action_dim": self.action_dim,
+            "horizon": self.horizon,
+            "max_prompt_tokens": self.max_prompt_tokens,
+            "fps": self.fps,
+            "action_names": list(self.action_names),
+            "state_names": list(self.state_names),
+            "prompt_format": self.prompt_format,
+            "prompt_format_version": PROMPT_FORMAT_VERSION,
+            "normalization": dict(self.normalization),
+            "relative_mask": None if self.relative_mask is None else list(self.relative_mask),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
+        """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training."""
+        require_same("tokenizer", values["tokenizer"]["sha256"], tokenizer.sha256)
+        require_same("resize", values["resize"], RESIZE)
+        require_same("prompt format version", values["prompt_format_version"], PROMPT_FORMAT_VERSION)
+        mask = values["relative_mask"]
+        same = ("image_size", "action_dim", "horizon", "max_prompt_tokens", "fps", "prompt_format", "normalization")
+        return cls(
+            slots=CameraSlots.from_dict(values["slots"]),
+            state_stats=DimStats.from_dict(values["state_stats"]),
+            action_stats=DimStats.from_dict(values["action_stats"]),
+            tokenizer=tokenizer,
+            action_names=tuple(values["action_names"]),
+            state_names=tuple(values["state_names"]),
+            relative_mask=None if mask is None else tuple(mask),
+            **{name: values[name] for name in same},
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes the network's inputs; equal fingerprints mean equal preprocessing."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Return what is done to the data, for the console: cameras, state, actions, prompt."""
+        kept = "absolute" if self.relative_mask is None else f"{sum(self.relative_mask)} relative to the state"
+        return "\n".join(
+            [
+                self.slots.describe(),
+                f"images   {self.image_size} × {self.image_size} px",
+                f"state    {self.state_dim} numbers, {self.normalization['STATE']}",
+                f"actions  {self.horizon} steps ({self.horizon / self.fps:.1f} s at {self.fps:g} Hz) of "
+                f"{self.robot_action_dim} numbers padded to {self.action_dim}, {self.normalization['ACTION']}, {kept}",
+                f"prompt   format {self.prompt_format}, at most {self.max_prompt_tokens} tokens",
+            ]
+        )

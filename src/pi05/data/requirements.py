@@ -1,0 +1,126 @@
+"""What a processor insists on, and the message when it does not get it.
+
+Holds the checks of settings and observations that `processor.py` calls; leaves out what is done with the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pi05.data.robots import IMAGE_PREFIX, CameraSlots
+from pi05.data.transforms import NORMALIZATION_MODES, PROMPT_FORMATS
+from pi05.errors import DataError
+
+TASK = "task"
+
+
+def require_settings(
+    modes: Mapping[str, str], prompt_format: str, robot_action_dim: int, action_dim: int, mask: Sequence[bool] | None
+) -> None:
+    """Raise DataError for settings of a processor that cannot be."""
+    known = all(mode in NORMALIZATION_MODES for mode in modes.values())
+    if set(modes) - {"VISUAL"} != {"STATE", "ACTION"} or not known:
+        raise DataError(
+            "the normalisation mapping is impossible",
+            wanted=f"STATE and ACTION, each one of {', '.join(NORMALIZATION_MODES)}",
+            found=str(dict(modes)),
+            remedy="correct --policy.normalization_mapping",
+        )
+    if modes.get("VISUAL", "IDENTITY") != "IDENTITY":
+        raise DataError(
+            "images are always scaled to [-1, 1], never normalised by statistics",
+            wanted="VISUAL: IDENTITY",
+            found=modes["VISUAL"],
+            remedy="set it so in --policy.normalization_mapping, or leave it out",
+        )
+    if prompt_format not in PROMPT_FORMATS:
+        raise DataError(
+            "the prompt format is unknown",
+            wanted=" or ".join(PROMPT_FORMATS),
+            found=repr(prompt_format),
+            remedy="choose one with --prompt_format",
+        )
+    if robot_action_dim > action_dim:
+        raise DataError(
+            "the robot has more action dimensions than the network",
+            wanted=f"at most {action_dim}",
+            found=str(robot_action_dim),
+            remedy="record fewer dimensions (drop constant ones), or start from a base with a larger action_dim",
+        )
+    if mask is not None and len(mask) != robot_action_dim:
+        raise ValueError(f"relative_mask has {len(mask)} entries for {robot_action_dim} action dimensions")
+
+
+def require_known_cameras(observation: Mapping[str, Any], slots: CameraSlots) -> None:
+    """Raise DataError for a camera that is neither used nor dropped on purpose."""
+    unknown = sorted(
+        key
+        for key in observation
+        if key.startswith(IMAGE_PREFIX) and key not in slots.keys and key not in slots.dropped
+    )
+    if unknown:
+        raise DataError(
+            f"camera {unknown[0]} is unknown to this policy",
+            wanted=f"only {', '.join(slots.keys)}",
+            found=", ".join(unknown),
+            remedy="send only the cameras that the policy was trained with, under their names",
+        )
+
+
+def require_task(observation: Mapping[str, Any]) -> str:
+    """Return the instruction. Raises DataError when there is none."""
+    task = observation.get(TASK)
+    if not isinstance(task, str | bytes):
+        raise DataError(
+            "the observation has no task",
+            wanted="the instruction as text under 'task'",
+            found=f"a {type(task).__name__}" if TASK in observation else ", ".join(map(str, observation)),
+            remedy="add 'task' to the observation, in the words that the data set uses",
+        )
+    return task.decode() if isinstance(task, bytes) else str(task)
+
+
+def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the picture of one camera. Raises DataError when it is missing or not uint8 RGB, channels last."""
+    if key not in observation:
+        raise DataError(
+            f"camera {key} is missing from the observation",
+            wanted=f"{key} as uint8[height, width, 3]",
+            found=", ".join(map(str, observation)),
+            remedy="send every camera that the policy was trained with, under its name",
+        )
+    image = np.asarray(observation[key])
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise DataError(
+            f"camera {key} does not hold a picture as the policy reads it",
+            wanted="uint8[height, width, 3], RGB, 0 to 255",
+            found=f"{image.dtype}{list(image.shape)}",
+            remedy="convert it: colour channels last, RGB order, whole numbers from 0 to 255",
+        )
+    return image
+
+
+def require_shape(kind: str, values: np.ndarray, wanted: tuple[int, ...], names: Sequence[str]) -> None:
+    """Raise DataError unless the last dimensions of `values` are `wanted`."""
+    if values.ndim < len(wanted) or values.shape[values.ndim - len(wanted) :] != wanted:
+        raise DataError(
+            f"the {kind} has the wrong shape",
+            wanted=f"{wanted}" + (f": {', '.join(names)}" if names else ""),
+            found=f"{values.shape}",
+            remedy=f"send the {kind} with the dimensions, in the order and the units of the training data",
+        )
+
+
+def require_same(what: str, trained: object, found: object) -> None:
+    """Raise DataError when what is found is not what the checkpoint was trained with."""
+    if trained != found:
+        raise DataError(
+            f"the {what} is not the one that the checkpoint was trained with",
+            wanted=str(trained),
+            found=str(found),
+            remedy="use the checkpoint folder as it was written, with the pi05 version that wrote it or a later one",
+        )
