@@ -1,0 +1,109 @@
+"""Is a file of a data set really there and whole? Every refusal names the file, and the episode where there is one.
+
+Leaves out what the files mean (`layout.py`, `columns.py`, `video.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pi05.errors import DataError
+
+LFS_HEAD = b"version https://git-lfs.github.com/spec/"
+"""How a git-lfs pointer begins: a text file of about 130 bytes that stands where the real file should be."""
+
+DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
+
+
+def of_episode(episode: int | None) -> str:
+    """Return ' of episode 3', or nothing for a file that belongs to no single episode."""
+    return "" if episode is None else f" of episode {episode}"
+
+
+def defect(path: Path) -> str | None:
+    """Return what is wrong with a file as seen from outside (absent, empty, a git-lfs pointer), or None."""
+    if not path.is_file():
+        return "no such file"
+    size = path.stat().st_size
+    if size == 0:
+        return "an empty file (0 bytes)"
+    if size < 1024:
+        with path.open("rb") as file:
+            if file.read(len(LFS_HEAD)) == LFS_HEAD:
+                return "a git-lfs pointer: the real file was never downloaded"
+    return None
+
+
+def require_file(path: Path, what: str, episode: int | None = None) -> None:
+    """Raise DataError unless `path` is a file with content; `what` names its role, for example 'video file'."""
+    found = defect(path)
+    if found is not None:
+        raise DataError(
+            f"the {what}{of_episode(episode)} is not there: {path}",
+            wanted=f"a complete {what}",
+            found=found,
+            remedy=DOWNLOAD_AGAIN,
+        )
+
+
+def unreadable(path: Path, what: str, reason: object, episode: int | None = None) -> DataError:
+    """Return the error for a file that is there but cannot be read."""
+    return DataError(
+        f"the {what}{of_episode(episode)} cannot be read: {path}",
+        wanted=f"a complete, readable {what}",
+        found=f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason),
+        remedy=f"the file is damaged or was cut off while copying; {DOWNLOAD_AGAIN}",
+    )
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object."""
+    require_file(path, what)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise unreadable(path, what, error) from error
+    if not isinstance(value, dict):
+        raise unreadable(path, what, f"a JSON {type(value).__name__} where an object should be")
+    return value
+
+
+def read_json_lines(path: Path, what: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Read one JSON object per line, each with at least `fields`."""
+    require_file(path, what)
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise unreadable(path, what, f"line {number}: {error}") from error
+        missing = [field for field in fields if not isinstance(row, dict) or field not in row]
+        if missing:
+            raise unreadable(path, what, f"line {number} has no {', '.join(missing)}")
+        rows.append(row)
+    return rows
+
+
+def open_parquet(path: Path, what: str, episode: int | None = None) -> pq.ParquetFile:
+    """Open a parquet file (its footer is read, nothing else)."""
+    require_file(path, what, episode)
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, what, error, episode) from error
+
+
+def read_parquet(path: Path, what: str, columns: list[str] | None = None, episode: int | None = None) -> pa.Table:
+    """Read columns of a parquet file into memory."""
+    with open_parquet(path, what, episode) as file:
+        try:
+            return file.read(columns=columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(path, what, error, episode) from error

@@ -1,0 +1,239 @@
+"""Frames out of video files, by number and exactly; PyAV with its own FFmpeg, nothing to install on the system.
+
+A file is first demuxed (packets, no decoding): that gives every frame's presentation time, so that a frame number
+means the n-th frame shown, seeking goes to a known key frame, and a file that was cut off is found out. Leaves out
+which episode a file belongs to: problems are raised as `VideoFault` and the caller names the episode.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from jaxtyping import Float64, Int64, UInt8
+
+
+class VideoFault(Exception):
+    """A video file is not what it should be. `wanted` and `found` go into the DataError that names the episode."""
+
+    def __init__(self, problem: str, *, wanted: str, found: str) -> None:
+        super().__init__(f"{problem} (wanted {wanted}, found {found})")
+        self.problem, self.wanted, self.found = problem, wanted, found
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """When each frame of a file is shown, in the file's own time unit, in order; and where decoding can start."""
+
+    pts: Int64[np.ndarray, " frames"]
+    time_base: Fraction
+    key_frames: Int64[np.ndarray, " keys"]
+    """Numbers of the frames at which decoding can start."""
+    key_seek: Int64[np.ndarray, " keys"]
+    """Decoding times of those frames, which is what seeking goes by."""
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def seconds(self) -> Float64[np.ndarray, " frames"]:
+        """Presentation times in seconds."""
+        return self.pts * float(self.time_base)
+
+    def nearest(self, seconds: float) -> int:
+        """Return the number of the frame shown nearest to a time."""
+        times = self.seconds
+        right = int(np.clip(np.searchsorted(times, seconds), 1, max(len(times) - 1, 1)))
+        if right >= len(times):
+            return len(times) - 1
+        return right - 1 if seconds - times[right - 1] <= times[right] - seconds else right
+
+
+def index_frames(path: Path) -> FrameIndex:
+    """Demux a video file and return its frame index. Raises VideoFault when the file is cut off or no video."""
+    packets: list[tuple[int, int, bool]] = []
+    with _open(path) as container:
+        stream = _video_stream(container)
+        time_base, promised = stream.time_base, stream.frames
+        try:
+            held = 0
+            for packet in container.demux(stream):
+                if packet.pts is None or packet.is_corrupt:
+                    continue
+                held += 1
+                if not packet.is_discard:
+                    seek = packet.pts if packet.dts is None else packet.dts
+                    packets.append((packet.pts, seek, packet.is_keyframe))
+        except av.FFmpegError as error:
+            raise VideoFault("the video is damaged", wanted="a readable video", found=str(error)) from error
+    if held < promised:
+        raise VideoFault("the video is cut off", wanted=f"{promised} frames (its header)", found=f"{held} frames")
+    if not packets or time_base is None:
+        raise VideoFault("the video is empty", wanted="at least one frame", found="none")
+    packets.sort()
+    pts = np.array([packet[0] for packet in packets], dtype=np.int64)
+    if (np.diff(pts) == 0).any():
+        raise VideoFault("the video is damaged", wanted="one frame at a time", found="two frames with one time")
+    keys = [number for number, packet in enumerate(packets) if packet[2]]
+    seeks = [packets[number][1] for number in keys]
+    return FrameIndex(pts, Fraction(time_base), np.array(keys, dtype=np.int64), np.array(seeks, dtype=np.int64))
+
+
+def _open(path: Path) -> Any:
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise VideoFault("the video cannot be opened", wanted="a complete video file", found=str(error)) from error
+
+
+def _video_stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise VideoFault("the file holds no video", wanted="a video stream", found="none")
+    return container.streams.video[0]
+
+
+class VideoReader:
+    """One open video file. Frames come as RGB; going forward decodes on, going anywhere else seeks."""
+
+    def __init__(self, path: Path, index: FrameIndex, *, sequential: bool = False) -> None:
+        self.path, self.index = path, index
+        self._container = _open(path)
+        self._stream = _video_stream(self._container)
+        # Frame threads delay the first picture after a seek by as many frames as there are cores.
+        self._stream.thread_type = "AUTO" if sequential else "SLICE"
+        self._reformatter = VideoReformatter()
+        self._numbers = {int(pts): number for number, pts in enumerate(index.pts)}
+        self._decoder: Iterator[Any] | None = None
+        self._next = 0
+        """Number of the frame that the decoder gives next."""
+
+    def frame(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode one frame."""
+        if not 0 <= number < len(self.index):
+            raise VideoFault("the video is too short", wanted=f"frame {number}", found=f"{len(self.index)} frames")
+        key = int(np.searchsorted(self.index.key_frames, number, side="right")) - 1
+        going_on = self._decoder is not None and self._next <= number
+        if going_on and (key < 0 or self.index.key_frames[key] <= self._next):
+            frame = self._advance(number)
+            if frame is not None:
+                return self._to_rgb(frame)
+        # A container may land past the key frame that it was asked for; then the one before is tried.
+        for attempt in range(key, -2, -1):
+            self._seek(int(self.index.key_seek[attempt]) if attempt >= 0 else int(self.index.pts[0]))
+            frame = self._advance(number)
+            if frame is not None:
+                return self._to_rgb(frame)
+        raise VideoFault("a frame cannot be decoded", wanted=f"frame {number}", found="no picture at its time")
+
+    def close(self) -> None:
+        """Release the file and the decoder."""
+        self._decoder = None
+        self._container.close()
+
+    def _seek(self, target: int) -> None:
+        try:
+            self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
+        except av.FFmpegError as error:
+            raise VideoFault("the video cannot be searched", wanted="a seekable video", found=str(error)) from error
+        self._decoder = self._container.decode(self._stream)
+
+    def _advance(self, number: int) -> Any | None:
+        """Decode until frame `number`; None when the decoder is already past it or gives out."""
+        assert self._decoder is not None
+        try:
+            for frame in self._decoder:
+                current = self._numbers.get(frame.pts)
+                if current is None:
+                    continue
+                self._next = current + 1
+                if current == number:
+                    return frame
+                if current > number:
+                    return None
+        except av.FFmpegError as error:
+            self._decoder = None
+            raise VideoFault("a frame cannot be decoded", wanted=f"frame {number}", found=str(error)) from error
+        self._decoder = None
+        return None
+
+    def _to_rgb(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
+        array: np.ndarray = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        return array
+
+
+class VideoCache:
+    """Open videos, the latest `max_open` of them; frame indices of all videos seen.
+
+    May be used from several threads (one lock), after a fork (the child opens its own files: a decoder's threads do
+    not survive a fork) and after pickling.
+    """
+
+    def __init__(self, max_open: int = 8) -> None:
+        self._max_open = max_open
+        self._indices: dict[Path, FrameIndex] = {}
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._abandoned = getattr(self, "_readers", None)  # never closed: closing would wait for threads that are gone
+        self._readers: OrderedDict[Path, VideoReader] = OrderedDict()
+        self._lock = threading.RLock()
+        _CACHES.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_max_open": self._max_open, "_indices": self._indices}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_afresh()
+
+    def index(self, path: Path) -> FrameIndex:
+        """Return the frame index of a file, demuxing it the first time."""
+        with self._lock:
+            if path not in self._indices:
+                self._indices[path] = index_frames(path)
+            return self._indices[path]
+
+    def frame(self, path: Path, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode one frame of a file."""
+        with self._lock:
+            reader = self._readers.pop(path, None) or VideoReader(path, self.index(path))
+            self._readers[path] = reader
+            while len(self._readers) > self._max_open:
+                self._readers.popitem(last=False)[1].close()
+            return reader.frame(number)
+
+    def frames(self, path: Path, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Decode frames start..stop-1 in order, through an own decoder."""
+        reader = VideoReader(path, self.index(path), sequential=True)
+        try:
+            for number in range(start, stop):
+                yield reader.frame(number)
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        """Close all open files."""
+        with self._lock:
+            while self._readers:
+                self._readers.popitem()[1].close()
+
+
+_CACHES: weakref.WeakSet[VideoCache] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_CACHES):
+        cache._start_afresh()
+
+
+os.register_at_fork(after_in_child=_after_fork)
