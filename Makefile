@@ -1,0 +1,38 @@
+# The two commands of the README are `make demo` and `make test`; both set everything up first.
+#
+#   make demo             collect, fine-tune, evaluate and report on the embedded simulator (CPU, minutes)
+#   make test             all tests; SLOW=1 adds the slow ones
+#   make check            format, lint, types and tests, as .ci/run does
+#   make tiny-base        pre-train the base model that ships in the package (hours)
+#   make setup            only the virtual environment in .venv
+#
+# PYTHON=python3.12 chooses the Python to set up with; WORKERS=1 runs the tests one after the other.
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python; do \
+	"$$python" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$python" && break; done)
+BIN := .venv/bin
+WORKERS ?= auto
+SLOW ?=
+
+.PHONY: setup demo test check style tiny-base
+
+setup:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one" >&2; exit 2; }
+	@$(PYTHON) scripts/setup_env.py
+
+demo: setup
+	@$(BIN)/pi05 demo $(ARGS)
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),--slow) $(ARGS)
+
+style: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: style test
+
+tiny-base: setup
+	$(BIN)/python scripts/make_tiny_base.py $(ARGS)
