@@ -62,8 +62,9 @@ class Receipt:
 
 def _size(count: int) -> str:
     """Return a size in bytes as text, to three digits."""
+    amount = float(count)
     for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.4g} GB"

@@ -25,7 +25,7 @@ from pi05.model.layers import Linear, attend
 NORM_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000.0
 
-Rotation = tuple[Float[Tensor, "B S H/2"], Float[Tensor, "B S H/2"]]
+Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]
 KeyValue = tuple[Float[Tensor, "B K L H"], Float[Tensor, "B K L H"]]
 
 
