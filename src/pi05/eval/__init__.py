@@ -1,0 +1,1 @@
+"""Measuring a policy: rollouts in a simulator, and the pages that show what came out."""

@@ -1,0 +1,140 @@
+"""The pages that people look at: an evaluation, and a training run, each as one HTML file without network.
+
+Leaves out the drawing (`charts.py`, `film.py`), the reading of a run folder (`run_record.py`) and all judgement: pages
+show what was measured. The templates beside this file hold the layout and the style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import pi05
+from pi05.checkpoint.store import resolve_checkpoint, write_atomic, write_json
+from pi05.errors import EvaluationError
+from pi05.eval.charts import number, rate_bars, rate_scale
+from pi05.eval.config import EvalConfig
+from pi05.eval.film import Film, clip, strip
+from pi05.eval.result import EvalResult
+
+RESULTS, REPORT = "results.json", "report.html"
+
+
+def output_folder(config: EvalConfig) -> Path:
+    """Create and return the folder of an evaluation; one that holds results already is refused."""
+    if config.output_dir is not None:
+        folder = Path(config.output_dir)
+        if (folder / RESULTS).exists():
+            raise EvaluationError(
+                "the output folder holds an evaluation already",
+                found=str(folder / RESULTS),
+                remedy="choose another --output_dir, or remove that folder",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    parent = Path("outputs")
+    if config.policy.path is not None:
+        checkpoint = resolve_checkpoint(Path(config.policy.path))
+        if checkpoint.parent.name == "checkpoints":
+            parent = checkpoint.parent.parent
+    return fresh_folder(parent, f"eval-{config.env}")
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Create and return `parent/name-N` with the first N from 1 that is free."""
+    for index in range(1, 1_000_000):
+        folder = parent / f"{name}-{index}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("a million evaluations in one folder")
+
+
+def write_evaluation(result: EvalResult, folder: Path) -> Path:
+    """Write results.json and report.html into `folder` and return the path of the page."""
+    write_json(folder / RESULTS, result.to_dict())
+    page = folder / REPORT
+    write_atomic(page, evaluation_page(result).encode())
+    return page
+
+
+def evaluation_page(result: EvalResult) -> str:
+    """Return the page of an evaluation."""
+    swapped = result.swapped_success
+    frame_ms = 1000 / result.environment["fps"]
+    if swapped is None:
+        rates = [("success", result.success)]
+    else:
+        rates = [("reached the original goal", result.success), ("reached the goal that was asked for", swapped)]
+    failures = film_cards(result.gallery.of("failure"), frame_ms)
+    seeds = [episode.seed for episode in result.episodes]
+    rate = result.success.value
+    return render(
+        "evaluation.html",
+        result=result,
+        swapped=swapped is not None,
+        headline="no episode counts" if rate is None else f"{rate:.0%} success",
+        rates=rates,
+        charts=[rate_scale(rate) for _, rate in rates],
+        tiles=[
+            ("episodes that count", f"{len(result.counted)}"),
+            ("simulator exceptions", f"{len(result.errors)}"),
+            ("first and last seed", f"{min(seeds)} … {max(seeds)}"),
+            ("wall time", duration(result.wall_s)),
+        ],
+        instruction_chart=rate_bars(list(result.by_instruction.items())),
+        successes=film_cards(result.gallery.of("success"), frame_ms),
+        failures=failures,
+        heeded=failures,
+        settings=facts(result.config | {"environment": result.environment}),
+        policy=facts(result.policy),
+        machine=facts(result.machine),
+    )
+
+
+def film_cards(films: Sequence[Film], frame_ms: float) -> list[dict[str, Any]]:
+    """Return what the page shows of each film, played at the speed of the robot."""
+    return [
+        {
+            "episode": film.episode,
+            "strip": strip(film.frames),
+            "clip": clip(film.frames, max(20, round(frame_ms * film.stride))),
+        }
+        for film in films
+    ]
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill one of the templates beside this file."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = number
+    environment.globals |= {"version": pi05.__version__, "written": datetime.now().strftime("%Y-%m-%d %H:%M")}
+    return environment.get_template(template).render(**values)
+
+
+def facts(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested plain data as rows of dotted name and text."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += facts(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", "–" if value is None else str(value)))
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,175 @@
+"""What an evaluation found: episodes, success rate with its uncertainty, and the machine it ran on.
+
+Leaves out how episodes are run (`rollout.py`) and how they are shown (`report.py`). An episode in which the simulator
+itself failed says nothing about the policy: it is an error, not a failure, and is left out of every rate.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pi05.eval.episode import EpisodeResult
+from pi05.eval.film import Gallery
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion; z = 1.96 gives 95 %. Without trials nothing is known: 0 to 1.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    rate, spread = successes / trials, z * z / trials
+    centre = (rate + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Successes among trials."""
+
+    successes: int
+    trials: int
+
+    @property
+    def value(self) -> float | None:
+        """The share of successes, 0 to 1; None without trials."""
+        return self.successes / self.trials if self.trials else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The Wilson 95 % interval."""
+        return wilson_interval(self.successes, self.trials)
+
+    def render(self) -> str:
+        """Return the rate as text."""
+        if self.value is None:
+            return "no episode counts"
+        low, high = self.interval
+        return f"{self.successes}/{self.trials} = {self.value:.1%} (Wilson 95 %: {low:.1%} to {high:.1%})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rate as plain data."""
+        low, high = self.interval
+        return {
+            "successes": self.successes,
+            "trials": self.trials,
+            "rate": self.value,
+            "wilson_low": low,
+            "wilson_high": high,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """One evaluation."""
+
+    config: dict[str, Any]
+    policy: dict[str, Any]
+    environment: dict[str, Any]
+    episodes: Sequence[EpisodeResult]
+    machine: dict[str, Any]
+    date: str
+    wall_s: float
+    flagged: Sequence[str] = field(default_factory=list)
+    output_dir: str | None = None
+    gallery: Gallery = field(default_factory=lambda: Gallery(limit=0))
+    """Films of some episodes; pages show them, `to_dict` leaves them out."""
+
+    @property
+    def counted(self) -> list[EpisodeResult]:
+        """The episodes that say something about the policy."""
+        return [episode for episode in self.episodes if episode.outcome != "error"]
+
+    @property
+    def errors(self) -> list[EpisodeResult]:
+        """The episodes in which the simulator raised an exception."""
+        return [episode for episode in self.episodes if episode.outcome == "error"]
+
+    @property
+    def success(self) -> Rate:
+        """Success at the goal of the layout (the original one when the instruction was swapped)."""
+        return _rate(self.counted)
+
+    @property
+    def swapped_success(self) -> Rate | None:
+        """Success at the goal that was asked for instead; None when nothing was swapped."""
+        if not any(episode.swapped_success is not None for episode in self.episodes):
+            return None
+        return Rate(successes=sum(bool(e.swapped_success) for e in self.counted), trials=len(self.counted))
+
+    @property
+    def by_instruction(self) -> dict[str, Rate]:
+        """Success for each original instruction, in alphabetical order."""
+        names = sorted({episode.instruction for episode in self.counted})
+        return {name: _rate([e for e in self.counted if e.instruction == name]) for name in names}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data, rates included."""
+        return {
+            "format": "pi05-evaluation",
+            "format_version": 1,
+            "date": self.date,
+            "success": self.success.to_dict(),
+            "swapped_success": None if self.swapped_success is None else self.swapped_success.to_dict(),
+            "simulator_exceptions": len(self.errors),
+            "by_instruction": {name: rate.to_dict() for name, rate in self.by_instruction.items()},
+            "wall_s": self.wall_s,
+            "config": self.config,
+            "policy": self.policy,
+            "environment": self.environment,
+            "machine": self.machine,
+            "flagged": list(self.flagged),
+            "episodes": [episode.to_dict() for episode in self.episodes],
+        }
+
+    def render(self) -> str:
+        """Return the result as the lines that the command prints."""
+        seeds = [episode.seed for episode in self.episodes]
+        listed = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(seeds[0])
+        lines = [f"{self.environment['name']}/{self.environment['family']}: {len(seeds)} episodes, seeds {listed}"]
+        if self.swapped_success is not None:
+            lines.append(f"success at the original goal   {self.success.render()}")
+            lines.append(f"success at the swapped goal    {self.swapped_success.render()}")
+        else:
+            lines.append(f"success                        {self.success.render()}")
+        lines.append(f"simulator exceptions           {len(self.errors)} (not in the rates)")
+        if len(self.by_instruction) > 1:
+            lines += [f"  {rate.successes:3d}/{rate.trials:<3d} {name}" for name, rate in self.by_instruction.items()]
+        lines += [f"warning: {sentence}" for sentence in self.flagged]
+        return "\n".join(lines)
+
+
+def _rate(episodes: Sequence[EpisodeResult]) -> Rate:
+    return Rate(successes=sum(e.outcome == "success" for e in episodes), trials=len(episodes))
+
+
+def machine_info() -> dict[str, Any]:
+    """Return what a reader needs to place a number: processor, GPU, versions."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor_name(),
+        "cpu_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or "unknown"

@@ -1,0 +1,152 @@
+"""Observation in, action chunk out: the processors and the network as one object, for evaluation, serving and export.
+
+Leaves out how actions are executed (how many of a chunk, how fast): `eval/rollout.py` decides that. Nothing in a policy
+changes with use, except the list of states that it has already flagged.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pi05.checkpoint.load import load_model
+from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
+from pi05.data.loader import collate
+from pi05.data.processor import STATE, Processor
+from pi05.data.tokenizer import Tokenizer
+from pi05.errors import CheckpointError, DataError
+from pi05.model.pi05 import Pi05
+
+OUT_OF_RANGE = 0.1
+"""A state is flagged when it leaves the training range by more than this share of the range."""
+
+logger = logging.getLogger(__name__)
+
+
+class Policy:
+    """A network with the processors that it was trained with."""
+
+    def __init__(
+        self,
+        model: Pi05,
+        processor: Processor,
+        *,
+        n_action_steps: int | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        """Combine a network in memory with its processors; `provenance` says in reports where the weights are from."""
+        self.model = model
+        self.processor = processor
+        self.n_action_steps = n_action_steps or max(1, processor.horizon // 2)
+        self.provenance = provenance or {"path": "in memory"}
+        self.flagged: list[str] = []
+        self._flagged_dimensions: set[int] = set()
+        if self.n_action_steps > processor.horizon:
+            raise CheckpointError(
+                "the policy cannot execute more actions than it predicts at once",
+                wanted=f"n_action_steps of at most {processor.horizon}, the horizon",
+                found=str(self.n_action_steps),
+                remedy="lower --policy.n_action_steps",
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Policy:
+        """Load a checkpoint folder, or the last checkpoint of a run folder. Nothing outside of it is needed.
+
+        Compute is float32 on a CPU and bfloat16 on a GPU. Raises CheckpointError when the folder is not complete.
+        """
+        folder = resolve_checkpoint(Path(path))
+        config = read_checkpoint_config(folder)
+        if "processor" not in config:
+            raise CheckpointError(
+                f"{folder} has weights but no processor, so that nobody knows its cameras and units",
+                wanted="a checkpoint that training wrote",
+                remedy="fine-tune it first: pi05 train --policy.path=…",
+            )
+        compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+        model = load_model(folder, device=device, dtype=torch.float32, compute_dtype=compute_dtype)
+        processor = Processor.from_dict(config["processor"], Tokenizer.load(folder))
+        provenance = {"path": str(path), "checkpoint": str(folder)}
+        provenance |= {key: config[key] for key in ("step", "base", "pi05_version") if config.get(key) is not None}
+        return cls(model.eval(), processor, n_action_steps=config.get("n_action_steps"), provenance=provenance)
+
+    @property
+    def fps(self) -> float:
+        """Control rate of the demonstrations, in Hz."""
+        return self.processor.fps
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Shape of the noise behind one chunk: horizon, action dimensions of the network."""
+        return self.processor.horizon, self.processor.action_dim
+
+    def infer(self, observation: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return {"actions": float32[A, n] in robot units, "timing": in milliseconds} for one observation.
+
+        The observation holds one picture per camera under the data set's names, `observation.state` and `task`.
+        Options are those of `infer_batch`.
+        """
+        started = time.perf_counter()
+        actions = self.infer_batch([observation], **options)[0]
+        return {"actions": actions, "timing": {"total_ms": 1000 * (time.perf_counter() - started)}}
+
+    def infer_batch(
+        self,
+        observations: Sequence[dict[str, Any]],
+        noise: Float[Tensor, "B A X"] | None = None,
+        num_steps: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> list[Float[np.ndarray, "A n"]]:
+        """Return one action chunk in robot units per observation.
+
+        Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
+        every device. Raises DataError for a missing camera, state or task.
+        """
+        states = [self._state(observation) for observation in observations]
+        batch = collate([self.processor.encode(observation) for observation in observations])
+        if noise is None:
+            noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            chunks = self.model.sample_actions(batch.to(device), noise=noise.to(device), num_steps=num_steps)
+        arrays = chunks.float().cpu().numpy()
+        return [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
+
+    def _state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
+        """Return the state, flagging each dimension once when it is far outside of what the training data held.
+
+        A policy without any use for the state (no prompt with it, absolute actions) gets zeros when there is none.
+        """
+        processor = self.processor
+        if STATE not in observation and processor.prompt_format == "none" and processor.relative_mask is None:
+            return np.zeros(processor.state_dim, np.float32)
+        if STATE not in observation:
+            raise DataError(
+                "the observation has no state",
+                wanted=f"{STATE} with {processor.state_dim} numbers",
+                found=", ".join(sorted(observation)) or "an empty observation",
+                remedy=f"send the robot's state as {STATE}",
+            )
+        state = np.asarray(observation[STATE], np.float32)
+        low, high = processor.state_stats.min, processor.state_stats.max
+        if state.shape == low.shape:  # the processor refuses another shape, in its own words
+            slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
+            outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
+            for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
+                self._flagged_dimensions.add(dimension)
+                names = processor.state_names
+                name = f" ({names[dimension]})" if len(names) == len(state) else ""
+                self.flagged.append(
+                    f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
+                    f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
+                )
+                logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+        return state
