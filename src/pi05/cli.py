@@ -19,8 +19,8 @@ from pi05.errors import ConfigError, UserError
 from pi05.eval.config import EvalConfig
 from pi05.flags import help_text, overlay, parse_flags
 from pi05.settings import Checked, Setting, from_plain
-from pi05.train.command import CONFIG_PATH, read_command, what_was_saved
 from pi05.train.config import TrainConfig
+from pi05.train_command import CONFIG_PATH, read_command, what_was_saved
 
 INTERRUPTED = 130
 
