@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -40,6 +40,7 @@ _STD_PER_RANGE = 1 / 4.6527
 _FIELDS = ("mean", "std", "min", "max", "q01", "q99")
 
 
+@runtime_checkable
 class EpisodeSource(Protocol):
     """What statistics need of a data set (`lerobot.Dataset` has it)."""
 

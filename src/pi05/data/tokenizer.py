@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import tokenizers
 
@@ -19,6 +19,7 @@ FILE_NAMES = ("tokenizer.json", "tokenizer.model")
 _BOS_NAMES = ("<bos>", "<s>", "[BOS]")
 
 
+@runtime_checkable
 class _Engine(Protocol):
     """What both file formats offer."""
 

@@ -1,0 +1,173 @@
+"""Decoded, resized frames on disk, so that training reads an array instead of seeking in videos.
+
+One sequential pass per video writes `uint8[frames, cameras, size, size, 3]` as a NumPy file, which is then mapped into
+memory. The file's name carries a hash of everything that its content depends on: the source (files with sizes and
+times), cameras, size, kind of resize. A changed source therefore gives a new file, and the stale one is deleted.
+Leaves out augmentation, and any compression.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pi05.data.processor import RESIZE
+from pi05.data.transforms import resize_with_pad
+from pi05.errors import DataError
+
+Progress = Callable[[int, int, str], None]
+"""Called with (frames done, frames in all, what is being done), first with 0 done; frames of one camera each."""
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """Where the loader takes pictures from: all cameras of one frame, in slot order."""
+
+    camera_keys: tuple[str, ...]
+    image_size: int
+
+    def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
+        """Return the pictures of a frame by its global number."""
+
+
+class FrameCache:
+    """Pictures of a data set in one memory-mapped file."""
+
+    def __init__(self, path: Path, camera_keys: Sequence[str]) -> None:
+        self.path = path
+        self.camera_keys = tuple(camera_keys)
+        self._frames: np.ndarray = np.load(path, mmap_mode="r")
+        self.image_size = int(self._frames.shape[2])
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @classmethod
+    def build(
+        cls,
+        dataset: Any,
+        camera_keys: Sequence[str],
+        image_size: int,
+        directory: Path | str | None = None,
+        progress: Progress | None = None,
+    ) -> FrameCache:
+        """Open the cache of a data set, making it first where it is missing or its source has changed.
+
+        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size. Raises
+        DataError when the disk has no room, or when a video does not hold the frames that it should.
+        """
+        folder = cache_directory(directory)
+        source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{RESIZE}"
+        name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
+        path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
+            _require_space(folder, int(np.prod(shape)))
+            _write(path, shape, dataset, camera_keys, progress)
+            for other in folder.glob(f"{name}-*.npy"):
+                if other != path:
+                    other.unlink(missing_ok=True)  # same data set before it changed
+        return cls(path, camera_keys)
+
+    def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
+        """Return the pictures of a frame by its global number; a view into the mapped file, not to be written to."""
+        return self._frames[index]
+
+
+class DecodingFrames:
+    """The same pictures straight from the videos: no disk space, but slow; one thread decodes at a time."""
+
+    def __init__(self, dataset: Any, camera_keys: Sequence[str], image_size: int) -> None:
+        self.camera_keys = tuple(camera_keys)
+        self.image_size = image_size
+        self._dataset = dataset
+        self._lock = threading.Lock()
+
+    def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
+        """Return the pictures of a frame by its global number."""
+        with self._lock:
+            frame = self._dataset.frame(index)
+        return np.stack([resize_with_pad(frame[key], self.image_size) for key in self.camera_keys])
+
+
+def cache_directory(directory: Path | str | None = None) -> Path:
+    """Return the folder for frame caches: the given one, $PI05_CACHE, or ~/.cache/pi05/frames."""
+    chosen = directory or os.environ.get("PI05_CACHE") or Path.home() / ".cache" / "pi05" / "frames"
+    return Path(chosen).expanduser()
+
+
+def _write(
+    path: Path, shape: tuple[int, ...], dataset: Any, camera_keys: Sequence[str], progress: Progress | None
+) -> None:
+    """Fill the file under a temporary name, put it on disk, rename it."""
+    report = progress or _silent
+    total = shape[0] * shape[1]
+    report(0, total, f"resizing {shape[0]:,} frames of {shape[1]} cameras to {path}, {_readable(int(np.prod(shape)))}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    done = 0
+    try:
+        frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for camera, key in enumerate(camera_keys):
+            for episode in dataset.episodes:
+                pictures = _exactly(dataset.iter_frames(key, episode.index), episode.length, key, episode.index)
+                for offset, picture in enumerate(pictures):
+                    frames[episode.start + offset, camera] = resize_with_pad(picture, shape[2])
+                done += episode.length
+                report(done, total, f"resizing {key}")
+        frames.flush()
+        del frames
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _exactly(pictures: Iterator[np.ndarray], length: int, key: str, episode: int) -> Iterator[np.ndarray]:
+    """Pass the pictures on; raise DataError when there are fewer or more than the episode has frames."""
+    count = 0
+    for picture in pictures:
+        count += 1
+        if count <= length:
+            yield picture
+    if count != length:
+        raise DataError(
+            f"the video of {key} does not fit episode {episode}",
+            wanted=f"{length} frames, one per row of the parquet file",
+            found=f"{count}",
+            remedy=f"record or download it again, or leave it out: --dataset.exclude_episodes '[{episode}]'",
+        )
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    pass
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _readable(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def _require_space(folder: Path, size_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes + 64 * 2**20:
+        raise DataError(
+            "no room on the disk for the resized frames",
+            wanted=f"{_readable(size_bytes)} free in {folder}",
+            found=_readable(free),
+            remedy="set PI05_CACHE to a folder on a larger disk, or free some space",
+        )
