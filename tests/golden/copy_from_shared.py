@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 OUTPUTS = ("adarms_cond", "suffix_tokens", "suffix_out", "v_t", "sq_err", "loss_mean", "grad_norm", "sample_actions")
 EXACT_OUTPUTS = ("time_emb", "sample_actions_5steps", "traj_x", "traj_t", "traj_v")
-IMAGE_STEPS = 2**16 - 1
+IMAGE_STEPS = 2**24 - 1
 
 
 def copy_openpi(source: Path, target: Path) -> None:
@@ -54,8 +54,10 @@ def copy_lerobot(source: Path, target: Path) -> None:
     np.savez_compressed(target / "grads.npz", **load_file(source / "grads.safetensors"))
     kept = {name: inputs[name] for name in ("actions", "actions_padded", "noise", "time", "token_mask", "tokens")}
     for camera in (0, 1):
-        fixed_point = np.rint((outputs[f"preproc.image_{camera}"] + 1) / 2 * IMAGE_STEPS)
-        kept[f"image_{camera}_u16"] = fixed_point.astype(np.uint16).transpose(0, 2, 3, 1)
+        pixels = outputs[f"preproc.image_{camera}"].astype(np.float64).transpose(0, 2, 3, 1)
+        fixed_point = np.rint((pixels + 1) / 2 * IMAGE_STEPS).astype(np.uint32)
+        kept[f"image_{camera}_high"] = (fixed_point >> 16).astype(np.uint8)
+        kept[f"image_{camera}_low"] = fixed_point.astype(np.uint16)
         kept[f"image_tokens_{camera}"] = outputs[f"prefix.image_emb_{camera}"]
     image_count = 3 * kept["image_tokens_0"].shape[1]
     kept["prompt_tokens"] = outputs["prefix.embs"][:, image_count:][inputs["token_mask"]]

@@ -18,7 +18,7 @@ from pi05.types import Batch
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-IMAGE_STEPS = 2**16 - 1
+IMAGE_STEPS = 2**24 - 1
 Compare = Callable[[str, Tensor, Any, float], None]
 
 
@@ -85,7 +85,8 @@ def lerobot() -> Recorded:
         language_width=64, language_mlp=128, expert_width=32, expert_mlp=64, depth=3, num_heads=8, num_kv_heads=1,
         head_dim=16, action_dim=32, horizon=10, max_prompt_tokens=48,
     )  # fmt: skip
-    cameras = [torch.from_numpy(golden[f"image_{i}_u16"].astype(np.float32)) / IMAGE_STEPS * 2 - 1 for i in (0, 1)]
+    fixed_point = [golden[f"image_{i}_high"] * 65536.0 + golden[f"image_{i}_low"] for i in (0, 1)]
+    cameras = [torch.from_numpy(image / IMAGE_STEPS * 2 - 1).float() for image in fixed_point]
     images = torch.stack([*cameras, torch.full_like(cameras[0], -1.0)], dim=1)
     batch = Batch(
         images=images,
