@@ -16,8 +16,8 @@ from markupsafe import Markup, escape
 
 from pi05.eval.result import Rate
 
-WIDTH, HEIGHT = 720, 270
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 44, 42
+WIDTH, HEIGHT = 520, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 42
 MOST_POINTS = 600
 """A longer series is thinned for drawing: each stretch of it becomes its mean."""
 MOST_TITLES = 80

@@ -1,25 +1,25 @@
-"""The pages that people look at: an evaluation, and a training run, each as one HTML file without network.
+"""The folder and the page of an evaluation; the page of a training run comes from `run_report.py`.
 
-Leaves out the drawing (`charts.py`, `film.py`), the reading of a run folder (`run_record.py`) and all judgement: pages
-show what was measured. The templates beside this file hold the layout and the style.
+Each page is one HTML file without network. Leaves out the drawing (`charts.py`, `film.py`) and all judgement: pages
+show what was measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-import pi05
 from pi05.checkpoint.store import resolve_checkpoint, write_atomic, write_json
 from pi05.errors import EvaluationError
-from pi05.eval.charts import number, rate_bars, rate_scale
+from pi05.eval.charts import rate_bars, rate_scale
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film, clip, strip
+from pi05.eval.page import duration, facts, render
 from pi05.eval.result import EvalResult
+from pi05.eval.run_report import write_run_report
+
+__all__ = ["evaluation_page", "film_cards", "output_folder", "write_evaluation", "write_run_report"]
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -108,33 +108,3 @@ def film_cards(films: Sequence[Film], frame_ms: float) -> list[dict[str, Any]]:
         }
         for film in films
     ]
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill one of the templates beside this file."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["number"] = number
-    environment.globals |= {"version": pi05.__version__, "written": datetime.now().strftime("%Y-%m-%d %H:%M")}
-    return environment.get_template(template).render(**values)
-
-
-def facts(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested plain data as rows of dotted name and text."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            rows += facts(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", "–" if value is None else str(value)))
-    return rows
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
