@@ -1,7 +1,7 @@
 """openpi's training augmentation in closed form, on whole batches.
 
-What augmax makes of openpi's settings (openpi.md §7 of the project's notes; checked against recorded draws in
-tests/parity/test_augment_golden.py), not what the settings read like:
+What augmax 0.4.1 makes of openpi's settings in its JAX code (`models/model.py`), checked against recorded draws in
+tests/parity/test_augment_golden.py; the settings read differently:
 
 * images that are not from a wrist: one bilinear resample for crop (212 of 224 pixels), resize and rotation by up to
   ±5°, black outside; the draw belongs to the sample;
