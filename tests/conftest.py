@@ -16,7 +16,7 @@ if str(REPOSITORY / "tests") not in sys.path:
     sys.path.insert(0, str(REPOSITORY / "tests"))
 
 # Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
-jaxtyping.install_import_hook("pi05", "beartype.beartype")
+jaxtyping.install_import_hook("pi05", "checker.typecheck")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,13 +28,14 @@ class FrameTable:
     timestamps: Float32[np.ndarray, " frames"]
     """Seconds since the episode began, as stored."""
     task_index: Int64[np.ndarray, " frames"]
+    late: set[int]
+    """Episodes whose clock does not start at 0."""
 
 
 def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
     """Read and check the index columns of all data files. `allow` may hold 'timestamps' and 'index'."""
     total = sum(episode.length for episode in layout.episodes)
-    frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64))
-    late: list[int] = []
+    frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64), set())
     for path, episodes in layout.tables.items():
         table = Table(path, episodes)
         _check_columns(layout, table)
@@ -52,14 +53,14 @@ def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
             if "timestamps" not in allow:
                 _check_clock(table, episode, clock, layout.fps)
             if abs(clock[0]) > CLOCK_TOLERANCE:
-                late.append(episode.index)
+                frames.late.add(episode.index)
             frames.timestamps[place] = clock
             tasks = values.get("task_index")
             frames.task_index[place] = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
-    if late:
+    if frames.late:
         layout.notes.append(
-            f"{len(late)} of {len(layout.episodes)} episodes (the first: {late[0]}) do not start at time 0; "
-            "frames are matched to video by number"
+            f"{len(frames.late)} of {len(layout.episodes)} episodes do not start at time 0 (the first: "
+            f"{min(frames.late)}); frames are matched to video by number"
         )
     return frames
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from pi05.data.clips import Clips
 from pi05.data.columns import Table
-from pi05.data.files import DOWNLOAD_AGAIN
-from pi05.data.frames import clock_fault, read_frame_table
-from pi05.data.layout import Clip, EpisodeFiles, find_layout, is_camera, is_video
-from pi05.data.video import FrameIndex, VideoCache, VideoFault
+from pi05.data.frames import read_frame_table
+from pi05.data.layout import EpisodeFiles, is_camera, is_video
+from pi05.data.meta import find_layout
 from pi05.errors import DataError
 
 STATE_NAMES = ("observation.state", "state")
@@ -70,7 +69,6 @@ class Dataset:
                 remedy="correct --allow",
             )
         self.root = Path(root).expanduser()
-        self._allow = frozenset(allow)
         self._layout = layout = find_layout(self.root, drop_cameras)
         self.version, self.fps, self.robot_type = layout.version, layout.fps, layout.robot_type
         self.features: dict[str, dict[str, Any]] = layout.features
@@ -81,7 +79,7 @@ class Dataset:
         self.state_names, self.action_names = self._dimensions(self.state_key), self._dimensions(self.action_key)
         self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
-        self._frames = read_frame_table(layout, self._allow)
+        self._frames = read_frame_table(layout, allow)
         self.notes = layout.notes
         """Oddities of the files that change nothing in what is read."""
         self.episodes = [self._episode(files) for files in layout.episodes]
@@ -89,8 +87,7 @@ class Dataset:
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
-        self._videos = VideoCache()
-        self._checked_clips: dict[tuple[str, int], tuple[Path, int]] = {}
+        self._clips = Clips(layout.fps, late=self._frames.late, check_clocks="timestamps" not in allow)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
         self._read_groups: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
 
@@ -248,9 +245,7 @@ class Dataset:
         """Return one camera's picture of frame i."""
         files = self._files_of(i)
         if is_video(self.features[camera]):
-            path, first = self._clip(camera, files)
-            with self._naming(camera, files, path):
-                image = self._videos.frame(path, first + i - files.start)
+            image = self._clips.frame(camera, files, i - files.start)
         else:
             table, row = self._tables[files.table], files.first_row + i - files.start
             group = int(np.searchsorted(table.row_groups, row, side="right")) - 1
@@ -262,10 +257,8 @@ class Dataset:
         """Yield one camera's pictures of one episode in order; each is decoded once."""
         files = self._layout.episodes[episode]
         if is_video(self.features[camera]):
-            path, first = self._clip(camera, files)
-            with self._naming(camera, files, path):
-                for image in self._videos.frames(path, first, first + files.length):
-                    yield self._check_size(image, camera, files)
+            for image in self._clips.frames(camera, files):
+                yield self._check_size(image, camera, files)
         else:
             stop = files.first_row + files.length
             for image in self._tables[files.table].images(camera, files.first_row, stop, self.root):
@@ -292,52 +285,3 @@ class Dataset:
                 remedy="correct the camera's shape in meta/info.json, or replace the video of that episode",
             )
         return image
-
-    @contextmanager
-    def _naming(self, camera: str, files: EpisodeFiles, path: Path) -> Iterator[None]:
-        """Turn a VideoFault into a DataError that names camera and episode."""
-        try:
-            yield
-        except VideoFault as fault:
-            raise DataError(
-                f"{fault.problem} (camera {camera}, episode {files.index}): {path}",
-                wanted=fault.wanted,
-                found=fault.found,
-                remedy=f"{DOWNLOAD_AGAIN}; or record or remove that episode",
-            ) from fault
-
-    def _clip(self, camera: str, files: EpisodeFiles) -> tuple[Path, int]:
-        """Return an episode's video and the number of its first frame there, checked the first time."""
-        key = (camera, files.index)
-        if key not in self._checked_clips:
-            clip = files.clips[camera]
-            with self._naming(camera, files, clip.path):
-                first = self._first_frame(clip, files, self._videos.index(clip.path))
-            self._checked_clips[key] = (clip.path, first)
-        return self._checked_clips[key]
-
-    def _first_frame(self, clip: Clip, files: EpisodeFiles, index: FrameIndex) -> int:
-        times = index.seconds
-        first = 0 if clip.start_seconds is None else index.nearest(clip.start_seconds)
-        if clip.start_seconds is not None and abs(times[first] - clip.start_seconds) > 0.25 / self.fps:
-            raise VideoFault(
-                "the video has no frame where the episode should begin",
-                wanted=f"a frame at {clip.start_seconds:.4f} s",
-                found=f"the nearest at {times[first]:.4f} s, of {len(index)} frames",
-            )
-        length = len(index) - first
-        late = clip.start_seconds is None and abs(self.timestamp(files.start)) > 0.25 / self.fps
-        if length < files.length or (late and length != files.length):
-            raise VideoFault(
-                "the video and the data file have different numbers of frames",
-                wanted=f"{files.length} frames from frame {first} on",
-                found=f"{length} frames",
-            )
-        fault = clock_fault(times[first : first + files.length], self.fps)
-        if fault is not None and "timestamps" not in self._allow:
-            raise VideoFault(
-                "the video's clock disagrees with the frame rate of meta/info.json (--allow='[timestamps]' goes on)",
-                wanted=fault[1],
-                found=f"{fault[2]}, at frame {fault[0]}",
-            )
-        return first

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,17 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.pts)
 
-    @property
+    @cached_property
     def seconds(self) -> Float64[np.ndarray, " frames"]:
         """Presentation times in seconds."""
         return self.pts * float(self.time_base)
+
+    def number_of(self, pts: int | None) -> int | None:
+        """Return the number of the frame with a presentation time, or None where there is none."""
+        if pts is None:
+            return None
+        number = int(np.searchsorted(self.pts, pts))
+        return number if number < len(self.pts) and self.pts[number] == pts else None
 
     def nearest(self, seconds: float) -> int:
         """Return the number of the frame shown nearest to a time."""
@@ -112,7 +120,6 @@ class VideoReader:
         # Frame threads delay the first picture after a seek by as many frames as there are cores.
         self._stream.thread_type = "AUTO" if sequential else "SLICE"
         self._reformatter = VideoReformatter()
-        self._numbers = {int(pts): number for number, pts in enumerate(index.pts)}
         self._decoder: Iterator[Any] | None = None
         self._next = 0
         """Number of the frame that the decoder gives next."""
@@ -152,7 +159,7 @@ class VideoReader:
         assert self._decoder is not None
         try:
             for frame in self._decoder:
-                current = self._numbers.get(frame.pts)
+                current = self.index.number_of(frame.pts)
                 if current is None:
                     continue
                 self._next = current + 1
