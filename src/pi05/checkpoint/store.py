@@ -43,6 +43,7 @@ __all__ = [
     "pointed",
     "read_checkpoint_config",
     "read_json",
+    "read_training_state",
     "remove_leftovers",
     "require_space",
     "resolve_checkpoint",
@@ -150,7 +151,7 @@ def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu"
     tokenizers = [path for path in (folder / "tokenizer.json", folder / "tokenizer.model") if path.is_file()]
     files: TrainingFiles | None = None
     if training:
-        state = read_json(folder / TRAINING / STATE)
+        state = read_training_state(folder)
         raw = folder / TRAINING / RAW_WEIGHTS
         files = TrainingFiles(
             state=state,
@@ -164,6 +165,11 @@ def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu"
         tokenizer_bytes=tokenizers[0].read_bytes() if tokenizers else None,
         training=files,
     )
+
+
+def read_training_state(folder: Path) -> dict[str, Any]:
+    """Read the plain part of a checkpoint's training state, without its tensors."""
+    return read_json(folder / TRAINING / STATE)
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Training: `loop.py` is the page to read first; `config.py` holds every setting."""

@@ -1,0 +1,97 @@
+"""What a user reads before the first step: weights, parameters, how much data each step sees, what it needs on disk."""
+
+from __future__ import annotations
+
+import shutil
+
+import torch
+from rich.console import Console
+
+from pi05.train.config import TrainConfig
+from pi05.train.data import TrainingData
+from pi05.train.network import Network
+from pi05.train.optimizer import Schedule
+from pi05.train.parameters import parameter_table
+from pi05.train.run import OpenRun, schedule_notice
+from pi05.train.sinks import say
+from pi05.train.step import TrainState
+from pi05.train.validate import announce_held_out
+
+
+def announce(
+    config: TrainConfig,
+    run: OpenRun,
+    data: TrainingData,
+    network: Network | None,
+    state: TrainState,
+    device: torch.device,
+    console: Console,
+) -> None:
+    """Print everything about the run that its data have not said already (`data.announce`)."""
+    announce_held_out(data, console, config.eval_steps)
+    announce_weights(config, run, network, console)
+    console.print(parameter_table(state.model))
+    say(console, amount_line(config, len(data.frames_of(data.train_episodes))))
+    say(console, schedule_line(state.optimizer.schedule))
+    if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
+        say(console, f"notice: {notice}")
+    say(console, compute_line(config, device))
+    size = checkpoint_bytes(state)
+    kept = config.keep_checkpoints + 1
+    free = shutil.disk_usage(run.root if run.root.exists() else run.root.absolute().anchor).free
+    say(
+        console,
+        f"run: {run.root}; a checkpoint takes {size / 1e6:,.0f} MB, at most {kept} are kept "
+        f"({kept * size / 1e9:.1f} GB; {free / 1e9:.1f} GB free)",
+    )
+
+
+def announce_weights(config: TrainConfig, run: OpenRun, network: Network | None, console: Console) -> None:
+    """Say where the weights come from."""
+    if run.folder is not None:
+        say(console, f"resumed: {run.folder} (step {run.saved['step']:,})")
+    elif config.resume:
+        say(console, f"notice: {run.root} has no checkpoint yet; it starts again from step 0")
+    for change in run.changed:
+        say(console, f"changed since: {change}")
+    if network is not None and network.receipt is not None:
+        say(console, network.receipt.render())
+    elif network is not None:
+        say(console, f"weights: random, drawn from seed {config.seed} (--from_scratch)")
+
+
+def amount_line(config: TrainConfig, frames: int) -> str:
+    """Return how many samples a step and the run see."""
+    passes, size = config.gradient_accumulation_steps, config.micro_batch_size()
+    samples = config.samples_per_step()
+    per_step = f"{samples} samples" if passes == 1 else f"{samples} samples ({passes} passes of {size})"
+    total = samples * config.steps
+    return (
+        f"training: {config.steps:,} steps of {per_step} = {total:,} samples = {total / frames:.1f} epochs "
+        f"of {frames:,} frames"
+    )
+
+
+def schedule_line(schedule: Schedule) -> str:
+    """Return the learning rate over the run."""
+    return (
+        f"learning rate: {schedule.peak:g} after {schedule.warmup_steps:,} steps of warm-up, "
+        f"cosine to {schedule.end:g} at step {schedule.decay_steps:,}"
+    )
+
+
+def compute_line(config: TrainConfig, device: torch.device) -> str:
+    """Return device and precision."""
+    arithmetic = "bfloat16 arithmetic" if config.precision == "mixed" else "float32 arithmetic"
+    slow = (
+        "; slow on a CPU, --precision float32 is faster" if (device.type, config.precision) == ("cpu", "mixed") else ""
+    )
+    threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
+    return f"compute: {device}{threads}, float32 weights, {arithmetic}{slow}"
+
+
+def checkpoint_bytes(state: TrainState) -> int:
+    """Return the size of a checkpoint: all weights, two moments of the trained ones, and these again under EMA."""
+    trained = sum(parameter.numel() for parameter in state.optimizer.parameters.values())
+    weights = sum(parameter.numel() for parameter in state.model.parameters())
+    return 4 * (weights + trained * (3 if state.ema is not None else 2)) + 2**20

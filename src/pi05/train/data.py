@@ -1,0 +1,278 @@
+"""From a folder of demonstrations to batches: the data half of a run, put together from `pi05.data`.
+
+Decides which episodes train and which are held out, computes the statistics, builds the processor and the frame cache.
+On resume the processor comes from the checkpoint, and the data must still be the same. Knows no network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from rich.console import Console
+
+import pi05
+from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
+from pi05.data.cache import FrameCache, Progress
+from pi05.data.config import DatasetConfig
+from pi05.data.lerobot import Dataset
+from pi05.data.loader import TrainLoader, split_episodes
+from pi05.data.processor import Processor
+from pi05.data.robots import CameraSlots, assign_slots
+from pi05.data.stats import DimStats, Statistics, compute_statistics
+from pi05.data.tokenizer import Tokenizer
+from pi05.data.transforms import NormalizationMode
+from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.model.config import ModelConfig
+from pi05.train.config import TrainConfig
+from pi05.train.run import OpenRun
+from pi05.train.sinks import say
+from pi05.types import Observation
+
+SECONDS_BETWEEN_LINES = 10
+PACKAGED_BASE = Path(pi05.__file__).parent / "assets" / "pi05-tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """A data set with all that turns it into batches."""
+
+    config: DatasetConfig
+    dataset: Dataset
+    train_episodes: list[int]
+    held_out: list[int]
+    statistics: Statistics
+    processor: Processor
+    frames: FrameCache
+
+    def frames_of(self, episodes: Sequence[int]) -> list[int]:
+        """Return the global numbers of all frames of some episodes."""
+        parts = [self.dataset.episodes[index] for index in episodes]
+        return [frame for part in parts for frame in range(part.start, part.start + part.length)]
+
+    def observation(self, frame: int) -> Observation:
+        """Return one frame as the network sees it, without augmentation."""
+        images = dict(zip(self.processor.slots.keys, self.frames.images(frame), strict=True))
+        state = self.dataset.states()[frame]
+        return self.processor.encode({**images, "observation.state": state, "task": self.dataset.task(frame)})
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must still hold when a run is resumed on this data."""
+        return {
+            "statistics": self.statistics.sha256,
+            "train_episodes": self.train_episodes,
+            "held_out": self.held_out,
+            "frames": self.dataset.num_frames,
+        }
+
+
+def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: OpenRun) -> TrainingData:
+    """Open the data set and prepare all that batches need; on resume with the processor of the checkpoint.
+
+    Says what it finds. Raises DataError, ConfigError or CheckpointError.
+    """
+    dataset = open_dataset(config)
+    train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
+    mask = relative_mask(config, dataset)
+    statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
+    tokenizer = Tokenizer.load(run.folder or tokenizer_path(config))
+    if run.stored is None:
+        processor = build_processor(config, sizes, dataset, statistics, tokenizer)
+    else:
+        processor = Processor.from_dict(run.stored["processor"], tokenizer)
+    require_vocabulary(tokenizer, sizes)
+    announce(dataset, processor, statistics, console)
+    directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
+    frames = FrameCache.build(dataset, processor.slots.keys, sizes.image_size, directory, cache_progress(console))
+    return TrainingData(
+        config=config.dataset,
+        dataset=dataset,
+        train_episodes=train_episodes,
+        held_out=held_out,
+        statistics=statistics,
+        processor=processor,
+        frames=frames,
+    )
+
+
+def build_processor(
+    config: TrainConfig, sizes: ModelConfig, dataset: Dataset, statistics: Statistics, tokenizer: Tokenizer
+) -> Processor:
+    """Put together the transforms between this robot and this network."""
+    state_stats, action_stats = choose_statistics(config, statistics, dataset)
+    mask = relative_mask(config, dataset)
+    modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
+    return Processor(
+        slots=choose_slots(config, dataset),
+        state_stats=state_stats,
+        action_stats=action_stats,
+        tokenizer=tokenizer,
+        image_size=sizes.image_size,
+        action_dim=sizes.action_dim,
+        horizon=sizes.horizon,
+        max_prompt_tokens=sizes.max_prompt_tokens,
+        fps=dataset.fps,
+        action_names=tuple(dataset.action_names),
+        state_names=tuple(dataset.state_names),
+        prompt_format=config.prompt_format,
+        normalization=cast(dict[str, NormalizationMode], modes),
+        relative_mask=None if mask is None else tuple(mask.tolist()),
+    )
+
+
+def build_loader(config: TrainConfig, data: TrainingData) -> TrainLoader:
+    """Build the endless source of training batches, in an order that seed and epoch decide."""
+    return TrainLoader(
+        data.dataset,
+        data.processor,
+        data.frames,
+        data.train_episodes,
+        batch_size=config.micro_batch_size(),
+        seed=config.seed,
+        num_workers=config.num_workers,
+        augment=config.augment,
+    )
+
+
+def open_dataset(config: TrainConfig) -> Dataset:
+    """Open the data set of the run."""
+    if config.dataset.root is None:
+        raise DataError(
+            "no data set was given", wanted="--dataset.root=FOLDER", remedy="give a LeRobot data set folder"
+        )
+    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras)
+
+
+def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:
+    """Place the cameras. Raises DataError when the number of empty slots is not the expected one."""
+    cameras = [*dataset.camera_keys, *dataset.dropped_cameras]
+    slots = assign_slots(cameras, dict(config.rename_map), dataset.dropped_cameras)
+    empty = sum(camera is None for camera in slots.by_slot.values())
+    expected = config.policy.empty_cameras
+    if expected is not None and expected != empty:
+        raise DataError(
+            "another number of camera slots stays empty than expected",
+            wanted=f"--policy.empty_cameras={expected}",
+            found=f"{empty}\n{slots.describe()}",
+            remedy="correct --policy.empty_cameras or --rename_map, or leave --policy.empty_cameras out",
+        )
+    return slots
+
+
+def choose_episodes(config: DatasetConfig, dataset: Dataset, seed: int) -> tuple[list[int], list[int]]:
+    """Return training and held-out episodes among those that the user wants."""
+    wanted = set(range(dataset.num_episodes)) if config.episodes is None else set(config.episodes)
+    for name, given in (("episodes", config.episodes), ("exclude_episodes", config.exclude_episodes)):
+        strangers = sorted(set(given or ()) - set(range(dataset.num_episodes)))
+        if strangers:
+            raise ConfigError(
+                f"--dataset.{name} names episodes that the data set has not",
+                wanted=f"numbers from 0 to {dataset.num_episodes - 1}",
+                found=", ".join(map(str, strangers)),
+                remedy=f"correct --dataset.{name}",
+            )
+    wanted -= set(config.exclude_episodes or ())
+    train, held_out = split_episodes(dataset, config.eval_split, seed, sorted(wanted))
+    if not train:
+        raise ConfigError(
+            "no episode is left to train on",
+            wanted="at least one",
+            found=f"{len(wanted)} of {dataset.num_episodes} episodes chosen, {len(held_out)} held out",
+            remedy="choose more with --dataset.episodes, or lower --dataset.eval_split",
+        )
+    return train, held_out
+
+
+def tokenizer_path(config: TrainConfig) -> Path:
+    """Return where the tokenizer is: as given, beside the base weights, or, from scratch, in the packaged base."""
+    if config.policy.tokenizer_path is not None:
+        return Path(config.policy.tokenizer_path)
+    if config.policy.path is not None:
+        path = Path(config.policy.path)
+        folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
+        return folder if folder.is_dir() else folder.parent
+    if config.network == "tiny" and (PACKAGED_BASE / "tokenizer.json").is_file():
+        return PACKAGED_BASE
+    raise ConfigError(
+        "training from scratch needs a tokenizer",
+        wanted="--policy.tokenizer_path=FILE, a tokenizer.json or SentencePiece .model",
+        remedy="give PaliGemma's tokenizer, or one that was made for this vocabulary",
+    )
+
+
+def relative_mask(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
+    """Return which action dimensions are relative to the state; None when all are absolute."""
+    if not config.policy.use_relative_actions:
+        return None
+    excluded = [part.lower() for part in config.policy.relative_exclude_joints]
+    names = [str(name).lower() for name in dataset.action_names]
+    return np.array([not any(part in name for part in excluded) for name in names])
+
+
+def choose_statistics(config: TrainConfig, computed: Statistics, dataset: Dataset) -> tuple[DimStats, DimStats]:
+    """Return the statistics of state and action to normalise with: computed ones, or those in the base checkpoint."""
+    if config.stats == "recompute":
+        return computed.state, computed.action
+    path = Path(config.policy.path or "")
+    stored = read_checkpoint_config(resolve_checkpoint(path)).get("processor")
+    if not isinstance(stored, dict):
+        raise CheckpointError(
+            "the base checkpoint holds no statistics",
+            wanted="a pi05 checkpoint, for --stats checkpoint",
+            found=str(path),
+            remedy="use --stats recompute",
+        )
+    state, action = DimStats.from_dict(stored["state_stats"]), DimStats.from_dict(stored["action_stats"])
+    if (state.dim, action.dim) != (dataset.state_dim, dataset.action_dim):
+        raise CheckpointError(
+            "the statistics in the base checkpoint are those of another robot",
+            wanted=f"{dataset.state_dim} state and {dataset.action_dim} action dimensions",
+            found=f"{state.dim} and {action.dim} in {path}",
+            remedy="use --stats recompute",
+        )
+    return state, action
+
+
+def require_vocabulary(tokenizer: Tokenizer, sizes: ModelConfig) -> None:
+    """Raise ConfigError when the tokenizer has ids that the network has no embedding for."""
+    if tokenizer.vocab_size > sizes.vocab_size:
+        raise ConfigError(
+            "the tokenizer does not belong to this network",
+            wanted=f"at most {sizes.vocab_size:,} ids, the rows of the token embedding",
+            found=f"{tokenizer.vocab_size:,} in {tokenizer.path}",
+            remedy="give the tokenizer of the base checkpoint with --policy.tokenizer_path",
+        )
+
+
+def cache_progress(console: Console) -> Progress:
+    """Return what tells about the making of the frame cache: its size first, then a line every ten seconds."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int, text: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done == 0:
+            say(console, f"frame cache: {text}")
+        elif now - told > SECONDS_BETWEEN_LINES:
+            say(console, f"frame cache: {done / total:.0%}, {text}")
+            told = now
+
+    return tell
+
+
+def announce(dataset: Dataset, processor: Processor, statistics: Statistics, console: Console) -> None:
+    """Say what the data are, where each camera goes, and what is peculiar about the numbers."""
+    say(
+        console,
+        f"data set: {dataset.root} (LeRobot {dataset.version}), {dataset.num_episodes} episodes, "
+        f"{dataset.num_frames:,} frames at {dataset.fps:g} Hz, {len(dataset.tasks)} tasks",
+    )
+    for note in dataset.notes:
+        say(console, f"note: {note}")
+    say(console, processor.describe())
+    for warning in statistics.warnings:
+        say(console, f"warning: {warning}")

@@ -1,0 +1,295 @@
+"""The training loop: set up step by step; then stop? → batch → step → log → validate → save, until it is done.
+
+Everything that the loop needs is built by the modules beside it; what is applied to the network from outside is applied
+here. One process and one device; distribution is not here yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import pi05
+from pi05.checkpoint.store import require_space
+from pi05.model.config import ModelConfig
+from pi05.train import run as runs
+from pi05.train.announce import announce, checkpoint_bytes
+from pi05.train.config import TrainConfig
+from pi05.train.data import TrainingData, build_data, build_loader
+from pi05.train.faults import BatchOrigin, require_finite
+from pi05.train.interrupt import Interrupted, StopRequest, listen
+from pi05.train.metrics import Meter, render_duration
+from pi05.train.network import apply_from_outside, build_empty, build_network, choose_device, choose_sizes
+from pi05.train.optimizer import AdamSettings, Ema, Optimizer
+from pi05.train.parameters import freeze
+from pi05.train.preview import write_preview
+from pi05.train.sinks import ConsoleSink, JsonlSink, RunInfo, Sink, Sinks, say
+from pi05.train.step import LossSettings, StepResult, TrainState, train_step
+from pi05.train.validate import Validator
+from pi05.train.wandb_sink import WandbSink
+from pi05.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run left behind."""
+
+    run_dir: Path
+    steps: int
+    best_error: float | None
+    """Smallest held-out action error, in standard deviations; None when nothing was held out."""
+    last_checkpoint: Path
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A run in progress: what was built once, and what changes."""
+
+    config: TrainConfig
+    run: runs.OpenRun
+    console: Console
+    device: torch.device
+    sizes: ModelConfig
+    data: TrainingData
+    state: TrainState
+    base: dict[str, str] | None
+    sinks: Sinks
+    meter: Meter
+    validator: Validator | None
+    best: dict[str, float] | None = None
+    last_saved: int = -1
+    unchecked: deque[tuple[StepResult, BatchOrigin]] = field(default_factory=deque)
+
+
+def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
+    """Train as configured and return what was left behind.
+
+    Raises a UserError for what the user can put right, and Interrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
+    when the run is saved.
+    """
+    out = Console(quiet=not console)
+    # 1. The run's folder, and the checkpoint to continue from.
+    run = runs.open_run(config)
+    # 2. The machine.
+    device = choose_device(config.policy.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    # 3. The data: episodes, statistics, processor, frame cache.
+    sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
+    data = build_data(config, sizes, out, run)
+    runs.require_same_data(run, data.identity())
+    # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
+    network = build_network(config, sizes, device) if run.folder is None else None
+    model = build_empty(config, sizes, device) if network is None else network.model
+    parameters = freeze(model, config.method)
+    # 5. What moves the parameters, and the state that resume restores.
+    state = TrainState(
+        step=0,
+        seed=config.seed,
+        model=model,
+        optimizer=Optimizer(parameters, adam_settings(config), runs.build_schedule(config, run.saved)),
+        ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
+    )
+    if run.folder is not None:
+        runs.restore(run, state)
+    # 6. What is applied from outside.
+    apply_from_outside(
+        model,
+        compile_layers=config.policy.compile_model,
+        recompute_activations=config.policy.gradient_checkpointing,
+    )
+    # 7. What the user reads before the first step.
+    announce(config, run, data, network, state, device, out)
+    # 8. The files of the run, and where its records go.
+    run.root.mkdir(parents=True, exist_ok=True)
+    require_space(run.root, checkpoint_bytes(state), "a checkpoint")
+    runs.start_files(run, config, None if network is None or network.receipt is None else network.receipt.to_dict())
+    session = Session(
+        config=config,
+        run=run,
+        console=out,
+        device=device,
+        sizes=sizes,
+        data=data,
+        state=state,
+        base=runs.base_of(run) if network is None else network.base,
+        sinks=Sinks(build_sinks(config, run, out)),
+        meter=Meter(
+            total_steps=config.steps,
+            train_frames=len(data.frames_of(data.train_episodes)),
+            first_step=state.step,
+            samples=int(run.saved.get("samples", 0)),
+            clock=time.perf_counter,
+        ),
+        validator=build_validator(config, data),
+        best=run.saved.get("best"),
+        last_saved=state.step if run.folder is not None else -1,
+    )
+    info = RunInfo(
+        name=config.name,
+        run_dir=run.root,
+        config=config.to_dict(),
+        first_step=state.step,
+        total_steps=config.steps,
+    )
+    # 9. The loop.
+    session.sinks.start(info)
+    status = "failed"
+    try:
+        with listen() as stop:
+            loop(session, stop)
+        status = "interrupted" if stop else "finished"
+    finally:
+        session.sinks.finish(status)
+    last = runs.store.checkpoint_folder(run.root, state.step)
+    if stop:
+        say(out, f"stopped by {stop.name} after step {state.step:,}; continue with: pi05 train --resume {run.root}")
+        raise Interrupted
+    best = None if session.best is None else session.best["error"]
+    say(out, f"done: {last}" + ("" if best is None else f"; best action error {best:.3f}"))
+    return TrainResult(run_dir=run.root, steps=state.step, best_error=best, last_checkpoint=last)
+
+
+def loop(session: Session, stop: StopRequest) -> None:
+    """Step until the end or until somebody asks to stop; leave a checkpoint of the last step."""
+    config, state, meter = session.config, session.state, session.meter
+    settings = LossSettings(kind=config.loss, robot_action_dim=session.data.processor.robot_action_dim)
+    batches = fetch(session)
+    while state.step < config.steps and not stop:
+        waiting = time.perf_counter()
+        passes, origin = next(batches)
+        meter.waited(time.perf_counter() - waiting)
+        result = train_step(state, passes, settings)
+        check(session, result, origin)
+        meter.add(result)
+        session.sinks.tick(state.step)
+        last = state.step == config.steps
+        if state.step % config.log_freq == 0 or last:
+            log(session)
+        improved = False
+        if session.validator is not None and (state.step % config.eval_steps == 0 or last):
+            improved = validate(session, session.validator)
+        if state.step % config.save_freq == 0 or last or improved:
+            save(session, improved)
+    if session.last_saved != state.step and state.step > 0:
+        save(session, improved=False)
+
+
+def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
+    """Yield the forward passes of one step after the other, on the device; the first ones are drawn as pictures."""
+    config, state = session.config, session.state
+    loader = build_loader(config, session.data)
+    if state.loader:
+        loader.load_state_dict(state.loader)
+    stream = iter(loader)
+    preview = session.run.folder is None
+    while True:
+        pairs = [next(stream) for _ in range(config.gradient_accumulation_steps)]
+        if preview:
+            write_preview(
+                session.run.root / runs.PREVIEW, pairs[0][0], pairs[0][1].frame_indices.tolist(), session.data
+            )
+            preview = False
+        state.loader = loader.state_dict()
+        origin = BatchOrigin(
+            frames=[int(frame) for _, info in pairs for frame in info.frame_indices],
+            episodes=[int(episode) for _, info in pairs for episode in info.episodes],
+        )
+        yield [batch.to(session.device, non_blocking=True) for batch, _ in pairs], origin
+
+
+def check(session: Session, result: StepResult, origin: BatchOrigin) -> None:
+    """Stop the run at a loss that is not finite; on a GPU one step late, so that nobody waits for it."""
+    session.unchecked.append((result, origin))
+    settle(session, behind=0 if session.device.type == "cpu" else 1)
+
+
+def settle(session: Session, behind: int = 0) -> None:
+    """Check all but the last `behind` steps that were not checked yet."""
+    while len(session.unchecked) > behind:
+        require_finite(*session.unchecked.popleft(), session.data.dataset.action_names)
+
+
+def log(session: Session) -> None:
+    """Send the metrics since the last time."""
+    settle(session)
+    session.sinks.log(session.meter.record(session.state.optimizer.parameters))
+
+
+def validate(session: Session, validator: Validator) -> bool:
+    """Measure the held-out action error with the weights that are saved; return whether it is the best so far."""
+    settle(session)
+    started = time.perf_counter()
+    state = session.state
+    if state.ema is None:
+        error = validator.measure(state.model, session.device)
+    else:
+        with state.ema.in_place():
+            error = validator.measure(state.model, session.device)
+    improved = session.best is None or error.score < session.best["error"]
+    if improved:
+        session.best = {"error": error.score, "step": state.step}
+    session.sinks.log(error.record(state.step, improved))
+    session.meter.paused(time.perf_counter() - started)
+    return improved
+
+
+def save(session: Session, improved: bool) -> None:
+    """Write a checkpoint."""
+    settle(session)
+    started = time.perf_counter()
+    data = session.data
+    folder = runs.save(
+        session.run,
+        session.state,
+        config={
+            "model": session.sizes.to_dict(),
+            "processor": data.processor.to_dict(),
+            "base": session.base,
+            "pi05_version": pi05.__version__,
+            "fps": data.dataset.fps,
+            "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
+            "statistics": data.statistics.sha256,
+        },
+        processor=data.processor,
+        extra={"samples": session.meter.samples, "best": session.best, "data": data.identity()},
+        keep=session.config.keep_checkpoints,
+        best=improved,
+    )
+    session.last_saved = session.state.step
+    seconds = time.perf_counter() - started
+    text = f"saved {folder} in {render_duration(seconds)}"
+    session.sinks.log({"type": "save", "step": session.state.step, "seconds": seconds, "best": improved, "text": text})
+    session.meter.paused(time.perf_counter() - started)
+
+
+def adam_settings(config: TrainConfig) -> AdamSettings:
+    """Return AdamW's numbers."""
+    policy = config.policy
+    return AdamSettings(
+        betas=policy.optimizer_betas,
+        eps=policy.optimizer_eps,
+        weight_decay=policy.optimizer_weight_decay,
+        clip_norm=policy.optimizer_grad_clip_norm,
+    )
+
+
+def build_sinks(config: TrainConfig, run: runs.OpenRun, console: Console) -> list[Sink]:
+    """Return where records go: the file, the console, WandB where it is wanted."""
+    sinks: list[Sink] = [JsonlSink(run.metrics), ConsoleSink(console)]
+    if config.wandb.enable:
+        sinks.append(WandbSink(config.wandb, console))
+    return sinks
+
+
+def build_validator(config: TrainConfig, data: TrainingData) -> Validator | None:
+    """Return what measures the held-out error, if anything is held out and it is wanted."""
+    if config.eval_steps == 0 or not data.held_out:
+        return None
+    return Validator(data, max_frames=config.eval_frames, batch_size=config.micro_batch_size(), seed=config.seed)

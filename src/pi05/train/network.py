@@ -1,0 +1,128 @@
+"""The network of a run: its sizes, its weights, its precision, and what is applied to it from outside.
+
+Weights come from a base checkpoint, strictly and with a receipt, or from the generator when training from scratch was
+asked for by name. Leaves out data, optimizer and run folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.receipt import Receipt
+from pi05.errors import CheckpointError, ConfigError, TrainingError
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+from pi05.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network ready to train, and where its weights came from."""
+
+    model: Pi05
+    receipt: Receipt | None
+    """None when the weights were drawn."""
+
+    @property
+    def base(self) -> dict[str, str] | None:
+        """Path and hash of the base weights, as checkpoints record them."""
+        return None if self.receipt is None else {"path": self.receipt.source, "sha256": self.receipt.sha256}
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of `--policy.device`. Raises TrainingError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(
+            f"there is no device {name}",
+            wanted=name,
+            found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
+            remedy="use --policy.device=auto or cpu, or install a torch build that supports this GPU",
+        )
+    return device
+
+
+def choose_sizes(config: TrainConfig) -> ModelConfig:
+    """Return the network's sizes: the base's, with chunk size and prompt length as asked.
+
+    Raises ConfigError when there is neither a base nor the wish to train from scratch.
+    """
+    if config.from_scratch:
+        return config.network_sizes()
+    if config.policy.path is None:
+        raise ConfigError(
+            "there are no weights to start from",
+            wanted="--policy.path=BASE, a local π₀.₅ checkpoint; or --preset tiny, which brings one",
+            found="neither",
+            remedy="give --policy.path, or --from_scratch to train from random weights on purpose",
+        )
+    if not Path(config.policy.path).exists():
+        raise CheckpointError(
+            "the base checkpoint is not there",
+            wanted=f"a folder or file at --policy.path={config.policy.path}",
+            found="no such path; names on the Hub are not fetched yet",
+            remedy="download it first, and give the local path",
+        )
+    sizes = read_config(config.policy.path)
+    return replace(
+        sizes,
+        horizon=config.policy.chunk_size or sizes.horizon,
+        max_prompt_tokens=config.policy.tokenizer_max_length or sizes.max_prompt_tokens,
+    )
+
+
+def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Network:
+    """Build the network with float32 weights from the base, or drawn from the seed when training from scratch."""
+    dtype = compute_dtype(config.precision)
+    if config.from_scratch or config.policy.path is None:
+        model = Pi05(sizes, dtype)
+        model.initialize(torch.Generator().manual_seed(config.seed))
+        return Network(model=model.to(device), receipt=None)
+    model, receipt = read_model(config.policy.path, device, torch.float32, sizes, dtype)
+    return Network(model=model, receipt=receipt)
+
+
+def build_empty(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Pi05:
+    """Build the network without values, for a resumed run that brings its own."""
+    with torch.device("meta"):
+        model = Pi05(sizes, compute_dtype(config.precision))
+    return model.to_empty(device=device)
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Return the precision of the towers' arithmetic; weights are float32 in all cases."""
+    return torch.bfloat16 if precision == "mixed" else torch.float32
+
+
+def layers_of(model: Pi05) -> list[nn.Module]:
+    """Return the repeated layers, the units of activation checkpointing and of compilation."""
+    return [*model.vision.blocks, *model.language.layers, *model.expert.layers]
+
+
+def apply_from_outside(model: Pi05, *, compile_layers: bool, recompute_activations: bool) -> None:
+    """Compile each layer, and recompute its activations in the backward pass, as asked; names stay what they are."""
+    for layer in layers_of(model):
+        forward: Callable[..., Any] = layer.forward
+        if compile_layers:
+            forward = torch.compile(forward)
+        if recompute_activations:
+            forward = partial(recomputed, forward)
+        layer.forward = forward
+
+
+def recomputed(forward: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Run `forward`; in training keep its inputs only, and run it again in the backward pass."""
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **options)
+    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **options)

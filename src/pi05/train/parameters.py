@@ -1,0 +1,98 @@
+"""Which parameters a run trains, what that is called, and the norms that are logged.
+
+The groups follow LeRobot's flags: `freeze_vision_encoder` leaves the vision tower as it is and trains the linear head
+behind it (the peers' projector); `train_expert_only` leaves vision, embedding and language as they are. A part of the
+network whose parameters and inputs need no gradient keeps no graph, so a frozen prefix costs no backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor, nn
+
+from pi05.errors import ConfigError
+
+Method = Literal["full", "frozen-vision", "expert"]
+
+GROUPS = {
+    "vision tower": ("vision.",),
+    "vision head": ("vision.head.",),
+    "embedding": ("embedding.",),
+    "language model": ("language.",),
+    "action expert": ("expert.",),
+    "action and time projections": ("action_in.", "action_out.", "time_in.", "time_out."),
+}
+FROZEN: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "frozen-vision": ("vision tower",),
+    "expert": ("vision tower", "vision head", "embedding", "language model"),
+}
+
+
+def group_of(name: str) -> str:
+    """Return the group that a parameter belongs to: the one with the longest matching prefix."""
+    matches = [(len(start), group) for group, starts in GROUPS.items() for start in starts if name.startswith(start)]
+    if not matches:
+        raise ValueError(f"parameter {name} belongs to no group")
+    return max(matches)[1]
+
+
+def freeze(model: nn.Module, method: str) -> dict[str, nn.Parameter]:
+    """Switch gradients off for what `method` leaves as it is; return the trainable parameters by name."""
+    if method not in FROZEN:
+        raise ConfigError(
+            f"there is no training method {method}",
+            wanted=" or ".join(FROZEN),
+            found=method,
+            remedy="choose one of these",
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(group_of(name) not in FROZEN[method])
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """Parameters of one group."""
+
+    trainable: int
+    frozen: int
+
+
+def count_groups(model: nn.Module) -> dict[str, GroupCount]:
+    """Count the parameters of each group."""
+    counts = {group: [0, 0] for group in GROUPS}
+    for name, parameter in model.named_parameters():
+        counts[group_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
+    return {group: GroupCount(*count) for group, count in counts.items()}
+
+
+def parameter_table(model: nn.Module) -> Table:
+    """Return the table of trainable and frozen parameters that is shown before the first step."""
+    table = Table(title="Parameters", title_justify="left")
+    for column in ("part", "trainable", "frozen"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    groups = count_groups(model)
+    for group, count in groups.items():
+        table.add_row(group, f"{count.trainable:,}", f"{count.frozen:,}")
+    table.add_section()
+    total = GroupCount(sum(c.trainable for c in groups.values()), sum(c.frozen for c in groups.values()))
+    table.add_row("all", f"{total.trainable:,}", f"{total.frozen:,}")
+    return table
+
+
+@torch.no_grad()
+def kernel_norm(parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """Return the global norm of the matrices, as openpi logs it: no biases, scales, positions or token embedding."""
+    kernels = [
+        value
+        for name, value in parameters.items()
+        if value.ndim > 1 and name not in ("embedding.weight", "vision.position_embedding")
+    ]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(kernels)))

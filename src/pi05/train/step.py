@@ -1,0 +1,99 @@
+"""One optimizer step, and all that has to be known to continue after it. No input or output here.
+
+Noise and flow times are a pure function of seed, step and forward pass, so that the random state that resume needs is
+the step's number. Leaves out where batches come from and what becomes of the result (`loop.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pi05.model.flow import LossKind, reduce_loss
+from pi05.train.optimizer import Ema, Optimizer
+from pi05.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Which entries of the squared error count."""
+
+    kind: LossKind = "masked"
+    robot_action_dim: int = 32
+
+
+@dataclass
+class TrainState:
+    """What resume needs: the step (which fixes all random draws), model, optimizer, average, position in the data."""
+
+    step: int
+    seed: int
+    model: nn.Module
+    optimizer: Optimizer
+    ema: Ema | None = None
+    loader: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one step measured. Tensors stay on the device until somebody asks for numbers."""
+
+    step: int
+    samples: int
+    learning_rate: float
+    loss: Float[Tensor, ""]
+    grad_norm: Float[Tensor, ""]
+    sample_losses: Float[Tensor, " B"]
+    dimension_losses: Float[Tensor, " X"]
+
+
+def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettings) -> StepResult:
+    """Take one optimizer step over the forward passes `batches` and advance `state.step`.
+
+    The loss is the sum over all passes divided by the number of entries that count in all of them, so that accumulation
+    gives the gradient of the big batch even when passes hold different numbers of padded steps.
+    """
+    count = sum(count_entries(batch, settings) for batch in batches)
+    state.optimizer.zero_gradients()
+    total = torch.zeros((), device=batches[0].tokens.device)
+    per_sample, per_dimension = [], []
+    for index, batch in enumerate(batches):
+        generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
+        losses: Tensor = state.model.loss(batch, generator=generator)  # type: ignore[operator]
+        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
+        loss.backward()
+        detached = losses.detach()
+        total += loss.detach()
+        per_sample.append(detached.sum(dim=(1, 2)))
+        per_dimension.append(detached.sum(dim=(0, 1)))
+    grad_norm, rate = state.optimizer.apply(state.step)
+    if state.ema is not None:
+        state.ema.update()
+    state.step += 1
+    return StepResult(
+        step=state.step,
+        samples=sum(len(batch.tokens) for batch in batches),
+        learning_rate=rate,
+        loss=total,
+        grad_norm=grad_norm,
+        sample_losses=torch.cat(per_sample),
+        dimension_losses=torch.stack(per_dimension).sum(dim=0),
+    )
+
+
+def count_entries(batch: Batch, settings: LossSettings) -> Float[Tensor, ""]:
+    """Return how many entries of a batch count in the loss."""
+    if batch.actions is None:
+        raise ValueError("training needs batch.actions")
+    return reduce_loss(batch.actions, batch.action_mask, settings.robot_action_dim, settings.kind)[1]
+
+
+def draw_generator(seed: int, step: int, index: int, device: torch.device) -> torch.Generator:
+    """Return the generator of noise and flow times for one forward pass."""
+    mixed = np.random.SeedSequence((seed, step, index)).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(mixed) >> 1)

@@ -1,0 +1,180 @@
+"""How good are the actions? The error on held-out episodes in the robot's units, beside a baseline that learns nothing.
+
+A loss of flow matching says little about actions, so whole chunks are sampled, always from the same noise and for the
+same frames, turned back into robot units and compared with what the demonstrator did. The baseline repeats the mean
+action of the training data. One number sums up: the mean over dimensions of the error in standard deviations of the
+training actions, so that metres and radians do not mix; it decides which checkpoint is the best. Constant dimensions
+are listed, but left out of that number. Leaves out success rates (`eval/rollout.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from rich.console import Console
+from torch import nn
+
+from pi05.data.loader import collate
+from pi05.train.data import TrainingData
+from pi05.train.sinks import say
+
+NUM_STEPS = 10
+"""Euler steps, as in use."""
+_CONSTANT = 1e-6
+_SEED = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionError:
+    """Mean absolute error of predicted actions per dimension, in robot units, and that of the mean action."""
+
+    names: tuple[str, ...]
+    error: Float[np.ndarray, " n"]
+    baseline: Float[np.ndarray, " n"]
+    scale: Float[np.ndarray, " n"]
+    """Standard deviation of the training actions; 0 for a constant dimension."""
+    frames: int
+    episodes: int
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """Error in standard deviations, averaged over the dimensions that vary."""
+        return self._average(self.error)
+
+    @property
+    def baseline_score(self) -> float:
+        """The same for the mean action."""
+        return self._average(self.baseline)
+
+    def _average(self, errors: Float[np.ndarray, " n"]) -> float:
+        varies = self.scale > 0
+        return float((errors[varies] / self.scale[varies]).mean()) if varies.any() else float(errors.mean())
+
+    def record(self, step: int, best: bool) -> dict[str, Any]:
+        """Return the record for the sinks, with the text for the console."""
+        dimensions = {
+            name: {"error": float(error), "baseline": float(baseline)}
+            for name, error, baseline in zip(self.names, self.error, self.baseline, strict=True)
+        }
+        return {
+            "type": "eval",
+            "step": step,
+            "action_error": self.score,
+            "baseline_error": self.baseline_score,
+            "best": best,
+            "frames": self.frames,
+            "episodes": self.episodes,
+            "seconds": self.seconds,
+            "dimensions": dimensions,
+            "text": self.render(step, best),
+        }
+
+    def render(self, step: int, best: bool) -> str:
+        """Return two lines: the summary, then each dimension."""
+        verdict = "better" if self.score < self.baseline_score else "worse"
+        dimensions = ", ".join(
+            f"{name} {error:.3g} ({baseline:.3g})"
+            for name, error, baseline in zip(self.names, self.error, self.baseline, strict=True)
+        )
+        return (
+            f"held out, step {step:,}: action error {self.score:.3f}, repeating the mean action "
+            f"{self.baseline_score:.3f} standard deviations: {verdict} than the mean action{', best so far' * best}\n"
+            f"  mean error in robot units (of the mean action): {dimensions}"
+        )
+
+
+class Validator:
+    """Measures a network on frames of the held-out episodes; the same frames and noise every time."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        *,
+        max_frames: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._data = data
+        self._frames = choose_frames(data, max_frames)
+        self._batches = [
+            collate([data.observation(frame) for frame in self._frames[start : start + batch_size]])
+            for start in range(0, len(self._frames), batch_size)
+        ]
+        self._noise = torch.randn(
+            (len(self._frames), data.processor.horizon, data.processor.action_dim),
+            generator=torch.Generator().manual_seed(_SEED + seed),
+        )
+        chunks = [data.dataset.action_chunk(frame, data.processor.horizon) for frame in self._frames]
+        self._actions = np.stack([actions for actions, _ in chunks])
+        self._valid = ~np.stack([padded for _, padded in chunks])
+        self._mean, self._scale = action_moments(data)
+        self._baseline = mean_error(np.broadcast_to(self._mean, self._actions.shape), self._actions, self._valid)
+
+    def measure(self, model: nn.Module, device: torch.device) -> ActionError:
+        """Sample a chunk for every frame and compare."""
+        started = time.perf_counter()
+        noise = torch.split(self._noise, [len(batch.tokens) for batch in self._batches])
+        chunks = [
+            model.sample_actions(batch.to(device), noise=part.to(device), num_steps=NUM_STEPS)  # type: ignore[operator]
+            for batch, part in zip(self._batches, noise, strict=True)
+        ]
+        normalized = torch.cat(chunks).float().cpu().numpy()
+        predicted = self._data.processor.decode_actions(normalized, self._data.dataset.states()[self._frames])
+        return ActionError(
+            names=tuple(self._data.dataset.action_names),
+            error=mean_error(predicted, self._actions, self._valid),
+            baseline=self._baseline,
+            scale=self._scale,
+            frames=len(self._frames),
+            episodes=len(self._data.held_out),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def choose_frames(data: TrainingData, count: int) -> list[int]:
+    """Return up to `count` frames spread evenly over the held-out episodes."""
+    frames = data.frames_of(data.held_out)
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [frames[index] for index in chosen]
+
+
+def action_moments(data: TrainingData) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension."""
+    actions = data.dataset.actions()[data.frames_of(data.train_episodes)].astype(np.float64)
+    mean, scale = actions.mean(axis=0), actions.std(axis=0)
+    return mean, np.where(scale > _CONSTANT * np.maximum(1, np.abs(mean)), scale, 0.0)
+
+
+def mean_error(
+    predicted: Float[np.ndarray, "N A n"], actions: Float[np.ndarray, "N A n"], valid: Bool[np.ndarray, "N A"]
+) -> Float[np.ndarray, " n"]:
+    """Return the mean absolute difference per dimension over the steps inside the episode."""
+    return np.abs(predicted.astype(np.float64) - actions)[valid].mean(axis=0)
+
+
+def announce_held_out(data: TrainingData, console: Console, eval_steps: int) -> None:
+    """Say which episodes are held out, or why none is."""
+    if eval_steps == 0:
+        say(console, "held out: the action error is not measured (--eval_steps 0)")
+    elif not data.held_out:
+        why = "no task has more than four episodes" if data.config.eval_split else "--dataset.eval_split 0"
+        say(console, f"held out: no episode ({why}); all are trained on, so the action error is not measured")
+    else:
+        frames = len(data.frames_of(data.held_out))
+        say(
+            console, f"held out: {episode_list(data.held_out)} ({frames:,} frames), measured every {eval_steps:,} steps"
+        )
+
+
+def episode_list(episodes: Sequence[int], most: int = 12) -> str:
+    """Return episodes as text: episodes 3, 17 and 5 more."""
+    shown = ", ".join(str(episode) for episode in episodes[:most])
+    more = f" and {len(episodes) - most} more" if len(episodes) > most else ""
+    return f"episode{'s' * (len(episodes) != 1)} {shown}{more}"
