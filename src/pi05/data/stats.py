@@ -200,33 +200,37 @@ def _all_dimensions(
     width = columns["q99"] - columns["q01"]
     floor = np.maximum(ABSOLUTE_FLOOR, SPREAD_FLOOR * spread)
     narrow = width < floor
-    constant = columns["max"] == columns["min"]
     centre = (columns["q01"] + columns["q99"]) / 2
     columns["q01"] = np.where(narrow, centre - floor / 2, columns["q01"])
     columns["q99"] = np.where(narrow, centre + floor / 2, columns["q99"])
     columns["std"] = np.where(narrow, np.maximum(columns["std"], floor * _STD_PER_RANGE), columns["std"])
-    wide = np.maximum(columns["max"] - centre, centre - columns["min"]) * 2 / (columns["q99"] - columns["q01"])
+    stats = DimStats(**columns, count=count, widened=tuple(np.flatnonzero(narrow).tolist()))
     labels = [name if name == str(i) else f"{i} ({name})" for i, name in enumerate(names)]
-    if constant.any():
-        warnings.append(
-            f"{_dims(kind, labels, constant)} constant: no information, range widened to {ABSOLUTE_FLOOR:g}"
-        )
-    for i in np.flatnonzero(narrow & ~constant):
-        warnings.append(
-            f"{kind} dimension {labels[i]} is nearly constant: q99 - q01 = {width[i]:.3g}, while it spans "
-            f"{columns['min'][i]:.4g} to {columns['max'][i]:.4g}; range widened to {floor[i]:.3g}"
-        )
-    for i in np.flatnonzero(wide > GLITCH):
-        warnings.append(
-            f"{kind} dimension {labels[i]} has rare values far outside its range: {columns['min'][i]:.4g} to "
-            f"{columns['max'][i]:.4g} against q01 = {columns['q01'][i]:.4g}, q99 = {columns['q99'][i]:.4g} "
-            f"(up to {wide[i]:.0f} after normalisation); look for broken frames"
-        )
-    return DimStats(**columns, count=count, widened=tuple(np.flatnonzero(narrow).tolist()))
+    warnings += _peculiarities(kind, labels, stats, width)
+    return stats
 
 
-def _dims(kind: str, labels: list[str], which: np.ndarray) -> str:
-    chosen = [label for label, hit in zip(labels, which, strict=True) if hit]
-    if len(chosen) == 1:
-        return f"{kind} dimension {chosen[0]} is"
-    return f"{len(chosen)} {kind} dimensions are ({', '.join(chosen)})"
+def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndarray) -> list[str]:
+    """Return a sentence on constant dimensions, each nearly constant one, and each with far outliers."""
+    constant = stats.max == stats.min
+    chosen = [label for label, hit in zip(labels, constant, strict=True) if hit]
+    sentences = []
+    if chosen:
+        counted = f"{len(chosen)} {kind} dimension{'s are' if len(chosen) > 1 else ' is'} constant"
+        sentences.append(f"{counted}: {', '.join(chosen)}; the range is widened to {ABSOLUTE_FLOOR:g}")
+    final = stats.q99 - stats.q01
+    for i in stats.widened:
+        if not constant[i]:
+            sentences.append(
+                f"{kind} dimension {labels[i]} is nearly constant: q99 - q01 = {width[i]:.3g}, while it spans "
+                f"{stats.min[i]:.4g} to {stats.max[i]:.4g}; the range is widened to {final[i]:.3g}"
+            )
+    centre = (stats.q01 + stats.q99) / 2
+    farthest = np.maximum(stats.max - centre, centre - stats.min) * 2 / final
+    for i in np.flatnonzero(farthest > GLITCH):
+        sentences.append(
+            f"{kind} dimension {labels[i]} has rare values far outside its range: {stats.min[i]:.4g} to "
+            f"{stats.max[i]:.4g} against q01 = {stats.q01[i]:.4g}, q99 = {stats.q99[i]:.4g} "
+            f"(up to {farthest[i]:.0f} after normalisation); look for broken frames"
+        )
+    return sentences

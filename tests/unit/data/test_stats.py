@@ -154,7 +154,7 @@ def test_a_constant_dimension_is_widened_and_named() -> None:
     assert action.q99[0] - action.q01[0] == pytest.approx(ABSOLUTE_FLOOR)
     assert (action.q01[0] + action.q99[0]) / 2 == pytest.approx(0.25)
     assert action.std[0] > 1e-5
-    assert any("action dimension 0 (reach) is constant" in warning for warning in statistics.warnings)
+    assert any("1 action dimension is constant: 0 (reach);" in warning for warning in statistics.warnings)
     assert not any("(b)" in warning for warning in statistics.warnings)
 
 
