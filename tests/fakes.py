@@ -226,3 +226,23 @@ def _write_v3(
     pq.write_table(pa.Table.from_pylist(rows), fake.root / "meta/episodes/chunk-000/file-000.parquet")
     task_table = pa.table({"task_index": list(range(len(tasks))), "task": tasks})
     pq.write_table(task_table, fake.root / "meta/tasks.parquet")
+
+
+def write_tokenizer(path: Path) -> Path:
+    """Write a small byte-level tokenizer.json (about 550 ids, `<bos>` among them) and return its path."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=560,
+        special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    numbers = " ".join(map(str, range(256)))
+    tokenizer.train_from_iterator([f"Task: {task}, State: {numbers};\nAction: " for task in TASKS], trainer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return path
