@@ -6,16 +6,17 @@ show what was measured.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.store import resolve_checkpoint, write_atomic, write_json
 from pi05.errors import EvaluationError
-from pi05.eval.charts import rate_bars, rate_scale
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film, clip, strip
 from pi05.eval.page import duration, facts, render
+from pi05.eval.rate_charts import rate_bars, rate_scale
 from pi05.eval.result import EvalResult
 from pi05.eval.run_report import write_run_report
 
@@ -44,16 +45,16 @@ def output_folder(config: EvalConfig) -> Path:
     return fresh_folder(parent, f"eval-{config.env}")
 
 
-def fresh_folder(parent: Path, name: str) -> Path:
-    """Create and return `parent/name-N` with the first N from 1 that is free."""
-    for index in range(1, 1_000_000):
+def fresh_folder(parent: Path, name: str, first: int = 1) -> Path:
+    """Create and return `parent/name-N` with the first N from `first` that is free."""
+    for index in itertools.count(first):
         folder = parent / f"{name}-{index}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         return folder
-    raise AssertionError("a million evaluations in one folder")
+    raise AssertionError("there is always a next number")
 
 
 def write_evaluation(result: EvalResult, folder: Path) -> Path:

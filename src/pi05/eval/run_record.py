@@ -12,15 +12,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors
 
-from pi05.checkpoint.store import list_checkpoints, pointed
+from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, list_checkpoints, pointed
 from pi05.errors import EvaluationError
-from pi05.train.parameters import FROZEN, GROUPS, group_of
 
 Record = dict[str, Any]
+
+PARTS = {
+    "vision": "vision tower",
+    "embedding": "token embedding",
+    "language": "language model",
+    "expert": "action expert",
+    **dict.fromkeys(("action_in", "action_out", "time_in", "time_out"), "action and time projections"),
+}
+"""What people call the modules of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +66,7 @@ class RunRecord:
     def points(self, kind: str, name: str) -> list[tuple[float, float]]:
         """Return (step, value) of one metric, where it is a number."""
         pairs = [(record.get("step"), record.get(name)) for record in self.of(kind)]
-        return [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]  # type: ignore[arg-type]
+        return [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
 
     def dimension_points(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Return for each action dimension the (step, value) of its held-out error and of the mean action's."""
@@ -117,7 +125,7 @@ def read_run(folder: Path) -> RunRecord:
         receipt=_read_object(folder / "receipt.json", missing),
         records=records,
         samples=_samples(folder / "step0", missing),
-        parameters=_parameters(checkpoints, config, missing),
+        parameters=_parameters(checkpoints, missing),
         checkpoints=[path.name for path in checkpoints],
         best_checkpoint=None if best is None else best.name,
         evaluations=_evaluations(folder),
@@ -126,7 +134,7 @@ def read_run(folder: Path) -> RunRecord:
     )
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Tell numbers from everything else that JSON may hold; True is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -184,7 +192,7 @@ def _read_json(path: Path, missing: list[str]) -> Any:
 def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
     """Read prompts.json, which names the pictures; a picture that is not there is left out."""
     entries = _read_json(folder / "prompts.json", missing)
-    samples = []
+    samples: list[SeenSample] = []
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
             continue
@@ -202,24 +210,27 @@ def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
     return samples
 
 
-def _parameters(checkpoints: Sequence[Path], config: Record, missing: list[str]) -> dict[str, tuple[int, int]]:
-    """Count the parameters of each part in the newest checkpoint, and tell by the settings which of them trained."""
+def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tuple[int, int]]:
+    """Count the parameters of each part in the newest checkpoint; trained are those that the optimizer has moved."""
     if not checkpoints:
         missing.append("parameters: counted from a checkpoint, and none was saved yet")
         return {}
-    policy = config.get("policy") or {}
-    method = "frozen-vision" if policy.get("freeze_vision_encoder") else "full"
-    frozen = FROZEN["expert" if policy.get("train_expert_only") else method]
-    counts = {group: [0, 0] for group in GROUPS}
+    counts: dict[str, list[int]] = {}
     try:
-        with safetensors.safe_open(checkpoints[-1] / "model.safetensors", "pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dictionary)
-                group = group_of(name)
-                counts[group][group in frozen] += math.prod(file.get_slice(name).get_shape())
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        missing.append(f"parameters: {checkpoints[-1].name}/model.safetensors cannot be read ({error})")
+        shapes = _shapes(checkpoints[-1] / WEIGHTS)
+        moved = {name.partition("/")[2] for name in _shapes(checkpoints[-1] / TRAINING / OPTIMIZER)}
+    except (OSError, safetensors.SafetensorError) as error:
+        missing.append(f"parameters: {checkpoints[-1].name} cannot be read ({error})")
         return {}
-    return {group: (trainable, fixed) for group, (trainable, fixed) in counts.items()}
+    for name, shape in shapes.items():
+        part = counts.setdefault(PARTS.get(name.partition(".")[0], name), [0, 0])
+        part[0 if name in moved else 1] += math.prod(shape)
+    return {part: (trained, frozen) for part, (trained, frozen) in counts.items()}
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with safetensors.safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dictionary)
 
 
 def _evaluations(folder: Path) -> list[Record]:

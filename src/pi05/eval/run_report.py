@@ -131,7 +131,7 @@ def _tiles(run: RunRecord) -> list[tuple[str, str]]:
         tiles.append(("loss, last logged", number(last["loss"])))
     errors = [r["action_error"] for r in evals if is_number(r.get("action_error"))]
     if errors:
-        baseline = evals[-1].get("baseline_error")
+        baseline: Any = evals[-1].get("baseline_error")
         against = f"; mean action {number(baseline)}" if is_number(baseline) else ""
         tiles.append((f"best action error{against}", number(min(errors))))
     speeds = [y for _, y in run.points("train", "samples_per_second")]
