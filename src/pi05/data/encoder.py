@@ -63,8 +63,14 @@ class VideoEncoder:
         """Append one RGB frame."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = self.frames, self._time_base
-        self._container.mux(self._stream.encode(frame))
+        self._write(frame)
         self.frames += 1
+
+    def _write(self, frame: av.VideoFrame | None) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except av.FFmpegError as error:  # a full disk, most of all
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     @property
     def size_bytes(self) -> int:
@@ -73,5 +79,8 @@ class VideoEncoder:
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index of the file."""
-        self._container.mux(self._stream.encode())
-        self._container.close()
+        self._write(None)
+        try:
+            self._container.close()
+        except av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
