@@ -70,10 +70,13 @@ class AdaptiveRmsNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "B S E"], condition: Float[Tensor, "B E"]
     ) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "B 1 E"]]:
-        """Return the normalised input and the gate; one modulation for all positions of a sample."""
+        """Return the normalised input and the gate; one modulation for all positions of a sample.
+
+        1 + scale is float32: written in bfloat16 in openpi, but XLA does not round there (compared value by value).
+        """
         modulation = self.modulation(condition.to(x.dtype))
         scale, shift, gate = modulation[:, None, :].chunk(3, dim=-1)
-        return (normalize_rms(x) * (1 + scale) + shift).to(x.dtype), gate
+        return (normalize_rms(x) * (1 + scale.float()) + shift).to(x.dtype), gate
 
 
 class Attention(nn.Module):

@@ -6,6 +6,7 @@ as openpi's JAX model does (`models/gemma.py`, `models/siglip.py`). Knows nothin
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -15,9 +16,18 @@ class Linear(nn.Linear):
     """A linear map that computes in the precision of its input, whatever the precision of its weight."""
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Return `x @ weight.T + bias` in the precision of `x`."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        """Return `x @ weight.T + bias` in the precision of `x`.
+
+        Below float32 the product is rounded before the bias is added, as in flax: fused, the velocities of the golden
+        bfloat16 run differ by up to 0.023 instead of 0.018.
+        """
+        weight = self.weight.to(x.dtype)
+        if self.bias is None:
+            return F.linear(x, weight)
+        bias = self.bias.to(x.dtype)
+        if x.dtype == torch.float32:
+            return F.linear(x, weight, bias)
+        return F.linear(x, weight) + bias
 
 
 def attend(

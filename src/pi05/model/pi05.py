@@ -152,7 +152,9 @@ class Pi05(nn.Module):
         """Return the velocity v_t at x_t, in float32. K consecutive rows of x_t may share one row of the cache."""
         copies = len(x_t) // len(cache[0][0])
         if copies > 1:
-            cache = [(key.repeat_interleave(copies, dim=0), value.repeat_interleave(copies, dim=0)) for key, value in cache]
+            cache = [
+                (key.repeat_interleave(copies, dim=0), value.repeat_interleave(copies, dim=0)) for key, value in cache
+            ]
             valid = None if valid is None else valid.repeat_interleave(copies, dim=0)
         count, horizon, _ = x_t.shape
         steps = torch.arange(horizon, device=x_t.device)
