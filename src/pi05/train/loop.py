@@ -146,7 +146,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
             loop(session, stop)
         status = "interrupted" if stop else "finished"
     finally:
-        session.sinks.finish(status)
+        session.sinks.finish(state.step, status)
     last = runs.store.checkpoint_folder(run.root, state.step)
     if stop:
         say(out, f"stopped by {stop.name} after step {state.step:,}; continue with: pi05 train --resume {run.root}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,6 +39,7 @@ class RunInfo:
         return self.first_step > 0
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes a run's records. A sink outside this project's control must not raise, block or end the run."""
 
@@ -173,8 +175,10 @@ class Sinks:
         for sink in self._sinks:
             sink.log(record)
 
-    def finish(self, status: str) -> None:
-        """Close all."""
+    def finish(self, step: int, status: str) -> None:
+        """Tell all how the run ended, and close them. A full disk does not hide the error that ended the run."""
+        with suppress(TrainingError):
+            self.log({"type": "end", "step": step, "status": status})
         for sink in self._sinks:
             sink.finish(status)
 
