@@ -51,6 +51,8 @@ class VideoEncoder:
             raise ValueError(f"video of {height}x{width}: yuv420p needs even sides")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.frames = path, 0
+        self.size_bytes = 0
+        """Bytes of the pictures encoded so far; the encoder holds the last few back."""
         self._time_base = Fraction(1, fps)
         self._container = av.open(str(path), "w", format="mp4")
         # Without B-frames no picture is held back, so that a file can be cut between any two frames.
@@ -68,14 +70,11 @@ class VideoEncoder:
 
     def _write(self, frame: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._stream.encode(frame))
+            for packet in self._stream.encode(frame):
+                self.size_bytes += packet.size
+                self._container.mux(packet)
         except av.FFmpegError as error:  # a full disk, most of all
             raise OSError(error.errno, error.strerror, str(self.path)) from error
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes written so far; the last few frames may still be in the encoder."""
-        return self.path.stat().st_size
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index of the file."""
