@@ -19,7 +19,9 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tokenizers
 from PIL import Image
+from tokenizers import models, pre_tokenizers
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
 TASKS = ("put the red block on the blue plate", "put the green block on the white plate")
@@ -246,3 +248,20 @@ def write_tokenizer(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path))
     return path
+
+
+def write_word_tokenizer(path: Path, words: Sequence[str]) -> Path:
+    """Write a tokenizer.json with one token per word, the id being the word's place; <...> are control tokens."""
+    tokenizer = tokenizers.Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([word for word in words if word.startswith("<")])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return path
+
+
+def prompt_words() -> list[str]:
+    """Return the words that prompts over `TASKS` consist of, control tokens first."""
+    signs = ["Task", ":", "State", ",", ";", "Action", "-"]
+    words = sorted({word for task in TASKS for word in task.split()})
+    return ["<pad>", "<bos>", "<unk>", *signs, *words, *map(str, range(256))]

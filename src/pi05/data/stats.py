@@ -227,7 +227,7 @@ def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndar
             )
     centre = (stats.q01 + stats.q99) / 2
     farthest = np.maximum(stats.max - centre, centre - stats.min) * 2 / final
-    for i in np.flatnonzero(farthest > GLITCH):
+    for i in np.flatnonzero(farthest > GLITCH).tolist():
         sentences.append(
             f"{kind} dimension {labels[i]} has rare values far outside its range: {stats.min[i]:.4g} to "
             f"{stats.max[i]:.4g} against q01 = {stats.q01[i]:.4g}, q99 = {stats.q99[i]:.4g} "

@@ -40,13 +40,6 @@ class Normalizer:
     """
 
     def __init__(self, stats: DimStats, mode: NormalizationMode) -> None:
-        if mode not in NORMALIZATION_MODES:
-            raise DataError(
-                "the normalisation mode is unknown",
-                wanted=" or ".join(NORMALIZATION_MODES),
-                found=repr(mode),
-                remedy="choose one of them in --policy.normalization_mapping",
-            )
         self.stats = stats
         self.mode = mode
         self._quantile_range = stats.q99 - stats.q01 + NORMALIZATION_EPS
