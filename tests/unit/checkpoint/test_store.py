@@ -1,0 +1,169 @@
+"""Checkpoint folders: complete or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from pi05.checkpoint import store
+from pi05.checkpoint.store import Checkpoint, TrainingFiles
+from pi05.errors import CheckpointError, TrainingError
+
+
+def make(value: float = 1.0, size: int = 1_000) -> Checkpoint:
+    return Checkpoint(
+        config={"step": 3, "model": {"depth": 2}},
+        weights={"a": torch.full((size,), value)},
+        tokenizer_name="tokenizer.json",
+        tokenizer_bytes=b"{}",
+        training=TrainingFiles(
+            state={"step": 3},
+            optimizer={f"{name}/a": torch.full((size,), 2 * value) for name in ("exp_avg", "exp_avg_sq")},
+            raw_weights={"a": torch.full((size,), 3 * value)},
+        ),
+    )
+
+
+def save(run: Path, step: int, value: float = 1.0) -> Path:
+    return store.save_checkpoint(store.checkpoint_folder(run, step), make(value))
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """Let the system refuse files that grow larger, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    assert folder == tmp_path / "checkpoints" / "000003"
+    found = store.load_checkpoint(folder, training=True)
+    wanted = make()
+    assert found.config == {"format": "pi05", "format_version": 1, **wanted.config}
+    assert (found.tokenizer_name, found.tokenizer_bytes) == ("tokenizer.json", b"{}")
+    assert torch.equal(found.weights["a"], wanted.weights["a"])
+    assert found.training is not None
+    assert wanted.training is not None
+    assert found.training.state == {"step": 3}
+    assert {n: t.tolist() for n, t in found.training.optimizer.items()} == {
+        n: t.tolist() for n, t in wanted.training.optimizer.items()
+    }
+    assert found.training.raw_weights is not None
+    assert torch.equal(found.training.raw_weights["a"], torch.full((1_000,), 3.0))
+    assert store.load_checkpoint(folder).training is None
+
+
+def test_an_existing_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    with pytest.raises(CheckpointError, match="exists already"):
+        save(tmp_path, 3, value=9.0)
+    assert store.load_checkpoint(tmp_path / "checkpoints" / "000003").weights["a"][0] == 1.0
+
+
+@pytest.mark.parametrize("limit", [100, 3_000, 6_000])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, limit: int) -> None:
+    """Limits that hit the weights, the weights' end, and (with 6,000) the optimizer's moments."""
+    save(tmp_path, 1)
+    with largest_file(limit), pytest.raises(TrainingError, match="earlier checkpoints are intact"):
+        save(tmp_path, 2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000001"]
+    assert store.load_checkpoint(tmp_path / "checkpoints" / "000001", training=True).weights["a"][0] == 1.0
+    save(tmp_path, 2)
+
+
+def test_a_disk_without_room_is_noticed_before_writing(tmp_path: Path) -> None:
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    store.require_space(tmp_path, 1_000, "a checkpoint")
+    with pytest.raises(TrainingError, match="no room on the disk for a checkpoint"):
+        store.require_space(tmp_path, 2 * free, "a checkpoint")
+
+
+def test_last_and_best_are_relative_links(tmp_path: Path) -> None:
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    store.point(tmp_path, "best", first)
+    store.point(tmp_path, "last", first)
+    store.point(tmp_path, "last", second)
+    assert os.readlink(tmp_path / "checkpoints" / "last") == "000002"
+    assert store.pointed(tmp_path, "best") == first
+    assert store.resolve_checkpoint(tmp_path) == second
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert store.resolve_checkpoint(moved) == moved / "checkpoints" / "000002"
+
+
+def test_keep_last_spares_the_best(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save(tmp_path, step)
+    store.point(tmp_path, "best", store.checkpoint_folder(tmp_path, 2))
+    deleted = store.keep_last(tmp_path, 2)
+    assert [path.name for path in deleted] == ["000001", "000003"]
+    assert [path.name for path in store.list_checkpoints(tmp_path)] == ["000002", "000004", "000005"]
+
+
+def test_leftovers_of_a_killed_process_are_no_checkpoints(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / ".partial-000002").mkdir()
+    (checkpoints / ".partial-000002" / "model.safetensors").write_bytes(b"half")
+    (checkpoints / ".deleted-000000").mkdir()
+    (checkpoints / ".last.77.tmp").symlink_to("000001")
+    (tmp_path / ".config.json.77.tmp").write_text("{")
+    assert [path.name for path in store.list_checkpoints(tmp_path)] == ["000001"]
+    assert store.resolve_checkpoint(tmp_path).name == "000001"
+    store.remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.parent != checkpoints / "000001") == [
+        "000001",
+        "checkpoints",
+        "optimizer.safetensors",
+        "raw.safetensors",
+        "state.json",
+    ]
+    save(tmp_path, 2)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training_state/optimizer.safetensors"])
+def test_damage_is_named(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path, 1)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-10])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        store.load_checkpoint(folder, training=True)
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        store.load_checkpoint(folder, training=True)
+
+
+def test_foreign_and_newer_folders_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1)
+    store.write_json(folder / "config.json", {"type": "pi05"})
+    with pytest.raises(CheckpointError, match="not a pi05 checkpoint"):
+        store.load_checkpoint(folder)
+    store.write_json(folder / "config.json", {"format": "pi05", "format_version": 2, "pi05_version": "9"})
+    with pytest.raises(CheckpointError, match="newer pi05"):
+        store.load_checkpoint(folder)
+    with pytest.raises(CheckpointError, match="no checkpoint found"):
+        store.resolve_checkpoint(tmp_path / "nowhere")
+
+
+def test_write_atomic_keeps_the_old_content_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "file"
+    store.write_atomic(path, b"old")
+    with largest_file(10), pytest.raises(OSError, match="File too large"):
+        store.write_atomic(path, b"new content that does not fit")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_json(tmp_path / "x.json", {"loss": float("nan")})
