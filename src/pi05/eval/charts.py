@@ -147,6 +147,8 @@ def _axes(xs: Sequence[float], ys: Sequence[float], log: bool) -> _Axes:
     if x_low == x_high:
         x_low, x_high = x_low - 1, x_high + 1
     x_ticks = [tick for tick in ticks(x_low, x_high, 7) if x_low <= tick <= x_high]
+    if all(x == int(x) for x in xs):  # steps: no tick between two of them
+        x_ticks = [tick for tick in x_ticks if tick == int(tick)]
     y_ticks = log_ticks(min(ys), max(ys)) if log else ticks(min(0.0, *ys), max(0.0, *ys))
     return _Axes(x_ticks, y_ticks, (x_low, x_high), (y_ticks[0], y_ticks[-1]), log)
 

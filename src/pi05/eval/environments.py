@@ -6,12 +6,13 @@ Leaves out the simulators themselves (`pi05.sim`), which know nothing of policie
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 
+@runtime_checkable
 class Environment(Protocol):
     """One simulated robot with one task at a time. Deterministic: the same seed and actions give the same episode."""
 
@@ -30,13 +31,8 @@ class Environment(Protocol):
         """Names of the action dimensions."""
         ...
 
-    @property
-    def instruction(self) -> str:
-        """The goal of the episode, as text."""
-        ...
-
     def reset(self, seed: int) -> dict[str, Any]:
-        """Begin the episode that belongs to `seed` and return its first observation."""
+        """Begin the episode that belongs to `seed`; return its first observation, with the instruction as `task`."""
         ...
 
     def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, Any], bool, bool]:
@@ -56,17 +52,17 @@ class Environment(Protocol):
         ...
 
 
-def other_instructions(environment: Environment) -> list[str]:
-    """Return the instructions of this layout that ask for something else than the episode does.
+def other_instructions(environment: Environment, instruction: str) -> list[str]:
+    """Return the instructions of this layout that ask for something else than `instruction`, the episode's own.
 
     Left out: other words for the same goal, goals that are reached already, and goals that cannot be reached without
-    reaching the episode's own on the way (it says "pick up the ball", they say what to do with that ball).
+    reaching the own one on the way (it says "pick up the ball", they say what to do with that ball).
     """
-    own = getattr(environment, "goal", None)
     goals = {goal.instruction: goal for goal in getattr(environment, "goals", ())}
+    own = goals.get(instruction)
     chosen = []
     for text in environment.instructions():
-        if text == environment.instruction or environment.check(text):
+        if text == instruction or environment.check(text):
             continue
         if own is not None and text in goals:
             goal = goals[text]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ SWAP_SEED_STRIDE = 10**12
 """Distance from a layout that allows no swap to the one taken instead; far from every other evaluation's seeds."""
 
 
+@runtime_checkable
 class Actor(Protocol):
     """What a rollout asks of a policy."""
 
@@ -55,20 +56,26 @@ class Actor(Protocol):
         ...
 
 
-def evaluate(config: EvalConfig, *, policy: Policy | None = None, console: bool = True) -> EvalResult:
+def evaluate(
+    config: EvalConfig,
+    *,
+    policy: Policy | None = None,
+    make_environment: Callable[[], Environment] | None = None,
+    console: bool = True,
+) -> EvalResult:
     """Roll out the policy, write results.json and report.html, and return the result.
 
-    `policy` replaces the one that `config.policy.path` names. Raises EvaluationError when the policy does not fit the
-    environment, or when no episode could be carried out.
+    `policy` replaces the one that `config.policy.path` names, `make_environment` the simulator. Raises EvaluationError
+    when the policy does not fit the environment, or when no episode could be carried out.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     policy = policy or _load_policy(config)
-    folder = output_folder(config)
     started = time.perf_counter()
-    make_environment = environment_maker(config.env, config.family)
+    make_environment = make_environment or environment_maker(config.env, config.family)
     environment = make_environment()
-    _require_fit(policy, environment)
+    _require_fit(policy, environment, config.policy.n_action_steps)
+    folder = output_folder(config)
     gallery = Gallery(limit=config.films)
     with EpisodeProgress(config.episodes, enabled=console) as progress:
         episodes = run_episodes(policy, make_environment, config, gallery=gallery, on_episode=progress.advance)
@@ -116,6 +123,11 @@ class _Slot:
     frames: list[np.ndarray] = field(default_factory=list)
     result: EpisodeResult | None = None
 
+    def reset(self) -> None:
+        """Begin the episode of the seed."""
+        self.observation = self.environment.reset(self.seed)
+        self.instruction = self.asked = self.observation["task"]
+
     def finish(self, outcome: Outcome, *, swapped_success: bool = False, error: str | None = None) -> None:
         """Set the result; `swapped_success` counts where the instruction is swapped."""
         swapped = self.asked != self.instruction and error is None
@@ -154,6 +166,7 @@ def run_episodes(
             observations = [{**slot.observation, "task": slot.asked} for slot in active]
             chunks = policy.infer_batch(observations, noise=noise, num_steps=config.policy.num_inference_steps)
             for slot, chunk in zip(active, chunks, strict=True):
+                _require_finite(slot, chunk)
                 _execute(slot, chunk[:execute], record=gallery is not None and gallery.limit > 0)
         for slot in slots:
             if slot.result is None:
@@ -189,8 +202,7 @@ def _begin(environment: Environment, episode: int, config: EvalConfig) -> _Slot:
     state = np.random.SeedSequence([config.seed, episode]).generate_state(2)
     slot = _Slot(environment, episode, config.episode_seed(episode), torch.Generator().manual_seed(int(state[0])))
     try:
-        slot.observation = environment.reset(slot.seed)
-        slot.instruction = slot.asked = environment.instruction
+        slot.reset()
         if config.swap_instruction:
             _swap(slot, int(state[1]))
     except EvaluationError:
@@ -203,13 +215,12 @@ def _begin(environment: Environment, episode: int, config: EvalConfig) -> _Slot:
 def _swap(slot: _Slot, choice: int) -> None:
     """Ask for something else; a layout in which nothing else can be asked for is passed over for another one."""
     for _ in range(SWAP_ATTEMPTS):
-        others = other_instructions(slot.environment)
+        others = other_instructions(slot.environment, slot.instruction)
         if others:
             slot.asked = others[choice % len(others)]
             return
         slot.seed += SWAP_SEED_STRIDE
-        slot.observation = slot.environment.reset(slot.seed)
-        slot.instruction = slot.asked = slot.environment.instruction
+        slot.reset()
     raise EvaluationError(
         "the instruction cannot be swapped: the layouts allow no other goal",
         found=f"{SWAP_ATTEMPTS} layouts, the last one with {slot.instruction!r} only",
@@ -240,6 +251,16 @@ def _execute(slot: _Slot, actions: Float[np.ndarray, "A n"], *, record: bool) ->
         slot.finish("error", error=f"step {slot.steps}: {type(error).__name__}: {error}")
 
 
+def _require_finite(slot: _Slot, chunk: Float[np.ndarray, "A n"]) -> None:
+    """Refuse NaN here: as an exception of the simulator it would drop out of the rates."""
+    if not np.isfinite(chunk).all():
+        raise EvaluationError(
+            "the policy's actions are not finite numbers",
+            found=f"{chunk[~np.isfinite(chunk).all(axis=1)][0]} in episode {slot.episode} at step {slot.steps}",
+            remedy="use an earlier checkpoint of the run; its weights are damaged",
+        )
+
+
 def _stride(environment: Environment) -> int:
     return -(-environment.max_steps // FRAMES_PER_FILM)
 
@@ -253,8 +274,15 @@ def _load_policy(config: EvalConfig) -> Policy:
     return Policy.load(config.policy.path, device=device)
 
 
-def _require_fit(policy: Policy, environment: Environment) -> None:
+def _require_fit(policy: Policy, environment: Environment, n_action_steps: int | None) -> None:
     """Refuse what would only show as failures: other action dimensions, another control rate."""
+    if n_action_steps is not None and n_action_steps > policy.processor.horizon:
+        raise EvaluationError(
+            "the policy does not predict as many actions as shall be executed",
+            wanted=f"--policy.n_action_steps of at most {policy.processor.horizon}, its horizon",
+            found=str(n_action_steps),
+            remedy="lower --policy.n_action_steps",
+        )
     names = len(environment.action_names)
     if policy.processor.robot_action_dim != names:
         raise EvaluationError(

@@ -51,7 +51,7 @@ class RunRecord:
     records: Sequence[Record]
     samples: Sequence[SeenSample]
     parameters: Mapping[str, tuple[int, int]]
-    """Trainable and frozen parameters of each part of the network; empty before the first checkpoint."""
+    """Trained and untouched parameters of each part of the network; empty before the first checkpoint."""
     checkpoints: Sequence[str]
     best_checkpoint: str | None
     evaluations: Sequence[Record]
@@ -225,7 +225,7 @@ def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tu
     for name, shape in shapes.items():
         part = counts.setdefault(PARTS.get(name.partition(".")[0], name), [0, 0])
         part[0 if name in moved else 1] += math.prod(shape)
-    return {part: (trained, frozen) for part, (trained, frozen) in counts.items()}
+    return {part: (trained, untouched) for part, (trained, untouched) in counts.items()}
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -176,12 +176,12 @@ def _picture(path: Path) -> str:
 
 
 def _parameters(run: RunRecord) -> list[tuple[str, str, str]]:
-    """Return the table of trainable and frozen parameters, with its sum."""
+    """Return the table of trained and untouched parameters, with its sum."""
     if not run.parameters:
         return []
     rows = [(part, *counts) for part, counts in run.parameters.items()]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-    return [(part, f"{trainable:,}", f"{frozen:,}") for part, trainable, frozen in rows]
+    return [(part, f"{trained:,}", f"{untouched:,}") for part, trained, untouched in rows]
 
 
 def _short(receipt: Mapping[str, Any]) -> dict[str, Any]:
