@@ -35,4 +35,4 @@ style: setup
 check: style test
 
 tiny-base: setup
-	$(BIN)/python scripts/make_tiny_base.py $(ARGS)
+	$(BIN)/python scripts/tiny_base.py $(ARGS)

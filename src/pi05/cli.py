@@ -1,7 +1,7 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 2 something that the user can put right, told without a traceback; 130 interrupted. Any other
-exception is a fault of the program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal; 2 something that the user can put right, told without a traceback; 130
+interrupted. Any other exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pi05.settings import Checked, Setting, from_plain
 from pi05.train.config import TrainConfig
 from pi05.train_command import CONFIG_PATH, read_command, what_was_saved
 
+GOALS_MISSED = 1
 INTERRUPTED = 130
 
 
@@ -73,9 +74,9 @@ def train(arguments: Sequence[str]) -> int:
     request = read_command(arguments)
     for notice in request.notices:
         print(f"note: {notice}", file=sys.stderr)
-    from pi05.train.loop import train as run
-
     try:
+        from pi05.train.loop import train as run
+
         run(request.config)
     except KeyboardInterrupt:
         print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
@@ -101,8 +102,15 @@ def collect(arguments: Sequence[str]) -> int:
         raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
     from pi05.sim.collect import collect as run
 
-    run(config.env, config.family, config.episodes, Path(config.output), config.seed)
+    folder = run(config.env, config.family, config.episodes, Path(config.output), config.seed, progress=_count)
+    print(f"wrote {config.episodes} demonstrations to {folder}")
     return 0
+
+
+def _count(done: int, total: int) -> None:
+    """Show how far a command is, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def demo(arguments: Sequence[str]) -> int:
@@ -110,8 +118,8 @@ def demo(arguments: Sequence[str]) -> int:
     config = _read(DemoConfig, arguments)
     from pi05.demo import run_demo
 
-    run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
-    return 0
+    result = run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
+    return 0 if result.met else GOALS_MISSED
 
 
 def report(arguments: Sequence[str]) -> int:

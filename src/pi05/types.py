@@ -72,6 +72,4 @@ class Batch:
             tokens, token_mask = tokens[:, :length], token_mask[:, :length]
             if bool(token_mask.all()):
                 token_mask = None
-        return replace(
-            self, images=images, image_mask=image_mask, tokens=tokens, token_mask=token_mask, trimmed=True
-        )
+        return replace(self, images=images, image_mask=image_mask, tokens=tokens, token_mask=token_mask, trimmed=True)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Fine-tune π₀.₅ on recordings of your own robot (any LeRobot data set, v2.0 to v3.0).
+#
+#   bash scripts/train_pi05_real.sh                       as set below
+#   PRESET=tiny bash scripts/train_pi05_real.sh           the same chain on a CPU, in minutes, to see it run
+#   bash scripts/train_pi05_real.sh --seed=7              further flags of `pi05 train` go through
+#
+# Set variables here or in the environment. Folders beside this script are used where they exist:
+# pi05_base_model/ (base), paligemma_model/ (tokenizer), local_dataset/ (data). Empty: what the preset says.
+set -euo pipefail
+
+PRESET="${PRESET:-real}"                         # real, or tiny for a CPU
+
+# Where to start from, and what to learn from: a folder, or the name to download yourself.
+BASE_MODEL="${BASE_MODEL:-lerobot/pi05_base}"
+TOKENIZER="${TOKENIZER:-google/paligemma-3b-pt-224}"
+DATASET="${DATASET:-}"                           # your recordings
+RENAME_MAP="${RENAME_MAP:-}"                     # '{my_camera: scene, other: left_wrist}'; found by name where it can be
+
+# How to train. Preset real: 20,000 steps of 32 samples, chunks of 50 actions.
+METHOD="${METHOD:-full}"                         # full, frozen-vision or expert
+STEPS="${STEPS:-}"                               # 20000
+BATCH_SIZE="${BATCH_SIZE:-}"                     # 32 per GPU and pass
+GLOBAL_BATCH_SIZE="${GLOBAL_BATCH_SIZE:-}"       # in total, instead
+GRADIENT_ACCUMULATION="${GRADIENT_ACCUMULATION:-}"  # 1; raise it, and lower BATCH_SIZE, where memory is short
+LEARNING_RATE="${LEARNING_RATE:-}"               # 2.5e-5
+NUM_WORKERS="${NUM_WORKERS:-}"                   # 2
+LORA_RANK="${LORA_RANK:-}"                       # not in this version yet
+LORA_ALPHA="${LORA_ALPHA:-}"                     # not in this version yet
+
+# Where the run goes, and who may watch it.
+JOB_NAME="${JOB_NAME:-pi05_real}"
+OUTPUT_DIR="${OUTPUT_DIR:-}"                     # runs/JOB_NAME-DATE-TIME
+WANDB="${WANDB:-false}"                          # true to send metrics to Weights & Biases as well
+WANDB_PROJECT="${WANDB_PROJECT:-pi05}"
+WANDB_ENTITY="${WANDB_ENTITY:-}"
+WANDB_MODE="${WANDB_MODE:-online}"               # online, offline or disabled
+HUB_REPO="${HUB_REPO:-}"                         # not in this version yet
+
+source "$(dirname "${BASH_SOURCE[0]}")/resolve.sh"
+source "$HERE/train.sh"

@@ -1,0 +1,135 @@
+"""The command table: what is listed, what starts without torch, how commands end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import pi05
+from pi05 import cli
+from pi05.errors import DataError
+from pi05.settings import walk
+
+
+def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    printed = capsys.readouterr().out
+    now, later = printed.split("not yet in this version:")
+    assert all(f"\n  {name} " in now for name in cli.COMMANDS)
+    assert all(f"\n  {name} " in later for name in cli.LATER)
+    assert set(cli.COMMANDS) | set(cli.LATER) == {
+        *("doctor", "fetch", "check", "plan", "train", "eval", "serve", "export", "push", "collect", "demo", "report")
+    }
+
+
+def test_help_loads_next_to_nothing() -> None:
+    program = """
+import sys, pi05.cli
+assert pi05.cli.main(["--help"]) == pi05.cli.main(["train", "--help"]) == 0
+heavy = {"torch", "numpy", "yaml", "rich", "PIL", "pyarrow", "av", "jinja2", "tokenizers"} & set(sys.modules)
+print("\\n", len(sys.modules), sorted(heavy))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    count, heavy = answer.stdout.splitlines()[-1].split(maxsplit=1)
+    assert heavy == "[]"
+    assert int(count) < 200
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_flag_is_explained_in_the_commands_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    command = cli.COMMANDS[name]
+    assert command.summary in printed
+    assert command.usage in printed
+    for setting in (*walk(command.settings), *command.extra):
+        assert f"  --{setting.path}  (" in printed
+        assert setting.help
+        assert setting.help.split()[0] in printed
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pi05 {pi05.__version__}\n"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'version = "{pi05.__version__}"' in text
+
+
+@pytest.mark.parametrize("name", cli.LATER)
+def test_commands_that_come_later_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "anything"]) == 2
+    assert f"error: pi05 {name} is not in this version yet" in capsys.readouterr().err
+
+
+def test_a_typing_mistake_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tarin"]) == 2
+    assert "did you mean pi05 train?" in capsys.readouterr().err
+
+
+def end_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let `pi05 demo` end with an exception."""
+
+    def run(_: Sequence[str]) -> int:
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", replace(cli.COMMANDS["demo"], run=run))
+
+
+def test_a_users_error_ends_with_2_and_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end_with(monkeypatch, DataError("there is no video", wanted="a.mp4", found="nothing", remedy="copy it"))
+    assert cli.main(["demo"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "error: there is no video\n  wanted: a.mp4\n  found:  nothing\n  to do:  copy it\n"
+
+
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    end_with(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["demo"]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_with(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["demo"])
+
+
+def test_an_interrupted_run_says_what_was_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from pi05.train import loop
+
+    def stop(_: object) -> None:
+        (tmp_path / "run/checkpoints/000003").mkdir(parents=True)
+        (tmp_path / "run/checkpoints/last").symlink_to("000003")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train", stop)
+    flags = [f"--dataset.root={tmp_path}", "--from_scratch", f"--output_dir={tmp_path}/run"]
+    assert cli.main(["train", *flags]) == 130
+    printed = capsys.readouterr().err
+    assert "000003" in printed
+    assert f"pi05 train --resume {tmp_path}/run" in printed
+
+
+def test_the_public_names_resolve_when_used() -> None:
+    from pi05.data.lerobot import Dataset
+    from pi05.policy import Policy
+
+    assert pi05.Dataset is Dataset
+    assert pi05.Policy is Policy
+    assert callable(pi05.load_model)
+    assert set(pi05.__all__) <= set(dir(pi05))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = pi05.nothing
