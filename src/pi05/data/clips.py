@@ -87,5 +87,5 @@ def _naming(camera: str, files: EpisodeFiles) -> Iterator[None]:
             f"{fault.problem} (camera {camera}, episode {files.index}): {files.clips[camera].path}",
             wanted=fault.wanted,
             found=fault.found,
-            remedy=f"{DOWNLOAD_AGAIN}; or record or remove that episode",
+            remedy=f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, remove that episode or record it anew",
         ) from fault

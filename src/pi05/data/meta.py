@@ -93,11 +93,12 @@ def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> 
         )
     for name in cameras:
         details = features[name].get("info") or features[name].get("video_info") or {}
-        if details.get("video.is_depth_map") and name not in drop_cameras:
+        depth = any(details.get(key) for key in ("is_depth_map", "video.is_depth_map"))
+        if depth and name not in drop_cameras:
             raise DataError(
                 f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
                 wanted="colour cameras",
-                found='"video.is_depth_map": true',
+                found='"is_depth_map": true',
                 remedy=f"leave it out with --drop_cameras='[{name}]'",
             )
     return {name: feature for name, feature in features.items() if name not in drop_cameras}

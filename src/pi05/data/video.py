@@ -117,8 +117,12 @@ class VideoReader:
         self.path, self.index = path, index
         self._container = _open(path)
         self._stream = _video_stream(self._container)
-        # Frame threads delay the first picture after a seek by as many frames as there are cores.
-        self._stream.thread_type = "AUTO" if sequential else "SLICE"
+        # Damage must be an error: left alone, FFmpeg paints over it and the training set has smeared pictures in it.
+        # Slice threads swallow the error (measured on H.264), and frame threads delay the first picture after a seek
+        # by as many frames as there are cores.
+        self._stream.codec_context.options = {"err_detect": "explode"}
+        self._stream.thread_type = "FRAME"
+        self._stream.thread_count = 0 if sequential else 1
         self._reformatter = VideoReformatter()
         self._decoder: Iterator[Any] | None = None
         self._next = 0
