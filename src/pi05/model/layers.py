@@ -46,7 +46,7 @@ def attend(
     kv_heads = key.shape[1]
     grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
     by_kv_head = grouped.permute(0, 2, 3, 1, 4)
-    folded = by_kv_head.reshape(batch, kv_heads, -1, head_dim)
+    folded = by_kv_head.flatten(2, 3)
     mask = None if valid is None else valid[:, None, None, :]
     seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
     unfolded = seen.view(batch, heads, queries, head_dim)

@@ -42,10 +42,9 @@ class VisionAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "I P W"]) -> Float[Tensor, "I P W"]:
         """Mix the patches of each image."""
-        images, patches, _ = x.shape
-        query = self.query(x).view(images, patches, self.heads, -1)
-        key = self.key(x).view(images, patches, self.heads, -1).transpose(1, 2)
-        value = self.value(x).view(images, patches, self.heads, -1).transpose(1, 2)
+        query = self.query(x).unflatten(-1, (self.heads, -1))
+        key = self.key(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        value = self.value(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return self.out(attend(query, key, value, valid=None))
 
 
@@ -106,4 +105,4 @@ class SigLip(nn.Module):
         side = self.patch_size
         tiles = pixels.view(count, height // side, side, width // side, side, 3)
         by_patch = tiles.transpose(2, 3)
-        return by_patch.reshape(count, -1, side * side * 3)
+        return by_patch.flatten(3).flatten(1, 2)
