@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from pi05.checkpoint.store import point
+from pi05.errors import CheckpointError, DataError
+from pi05.policy import Policy
+
+STATE = "observation.state"
+SCENE, WRIST = fakes.CAMERAS
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+@pytest.fixture
+def policy(tokenizer: Path) -> Policy:
+    return fakes.make_policy(tokenizer)
+
+
+def observation(seed: int = 0, **changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        SCENE: rng.integers(0, 256, (48, 48, 3), np.uint8),
+        WRIST: rng.integers(0, 256, (48, 48, 3), np.uint8),
+        STATE: rng.uniform(-0.1, 0.1, 3).astype(np.float32),
+        "task": fakes.TASKS[seed % 2],
+        **changes,
+    }
+
+
+def test_one_observation_gives_a_chunk_in_robot_units(policy: Policy) -> None:
+    answer = policy.infer(observation(), generator=torch.Generator().manual_seed(1))
+    assert answer["actions"].shape == (10, 3)
+    assert answer["actions"].dtype == np.float32
+    assert answer["timing"]["total_ms"] > 0
+    assert (policy.fps, policy.noise_shape, policy.n_action_steps) == (10.0, (10, 32), 5)
+
+
+def test_a_seed_fixes_the_chunk(policy: Policy) -> None:
+    first, again, other = (
+        policy.infer(observation(), generator=torch.Generator().manual_seed(seed))["actions"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other, atol=1e-3)
+
+
+def test_a_batch_equals_its_members(policy: Policy) -> None:
+    """With prompts of different lengths, so that padding is in play."""
+    observations = [observation(seed) for seed in range(4)]
+    observations[2]["task"] += " and then move on"
+    noise = torch.randn((4, 10, 32), generator=torch.Generator().manual_seed(0))
+    together = policy.infer_batch(observations, noise=noise)
+    for i, chunk in enumerate(together):
+        alone = policy.infer_batch([observations[i]], noise=noise[i : i + 1])[0]
+        np.testing.assert_allclose(chunk, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("changed", [SCENE, WRIST, STATE, "task"])
+def test_every_input_counts(policy: Policy, changed: str) -> None:
+    noise = torch.zeros((1, 10, 32))
+    before = policy.infer_batch([observation()], noise=noise)[0]
+    after = policy.infer_batch([observation(**{changed: observation(1)[changed]})], noise=noise)[0]
+    assert np.abs(after - before).max() > 1e-6
+
+
+@pytest.mark.parametrize("missing", [SCENE, WRIST, STATE, "task"])
+def test_a_missing_input_is_named(policy: Policy, missing: str) -> None:
+    incomplete = observation()
+    del incomplete[missing]
+    with pytest.raises(DataError, match=missing):
+        policy.infer(incomplete)
+
+
+def test_the_state_may_be_missing_where_nothing_reads_it(tokenizer: Path) -> None:
+    incomplete = observation()
+    del incomplete[STATE]
+    blind = fakes.make_policy(tokenizer, prompt_format="none")
+    assert blind.infer(incomplete)["actions"].shape == (10, 3)
+    relative = fakes.make_policy(tokenizer, prompt_format="none", relative_mask=(True, True, False))
+    with pytest.raises(DataError, match="no state"):
+        relative.infer(incomplete)
+
+
+def test_a_state_far_outside_the_training_range_is_flagged_once(
+    policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = np.array([0.23, -0.2, 1.05], np.float32)  # within a tenth of the range beyond its ends
+    degrees = np.array([0.0, 17.0, 1.0], np.float32)
+    with caplog.at_level(logging.WARNING):
+        policy.infer(observation(**{STATE: inside}))
+        assert policy.flagged == []
+        policy.infer(observation(**{STATE: degrees}))
+        policy.infer(observation(**{STATE: degrees + 1}))
+    assert policy.flagged[0] == "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"
+    assert [record.message for record in caplog.records if "dimension 1" in record.message] == [
+        policy.flagged[0] + ": other units, another calibration, another robot?"
+    ]
+    assert len(policy.flagged) == 3  # 0 and 2 were flagged by the third call
+
+
+def test_a_checkpoint_folder_holds_all_it_needs(policy: Policy, tmp_path: Path) -> None:
+    folder = fakes.save_policy(tmp_path / "checkpoint", policy, n_action_steps=3)
+    moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
+    loaded = Policy.load(moved)
+    noise = torch.randn((1, 10, 32), generator=torch.Generator().manual_seed(0))
+    expected = policy.infer_batch([observation()], noise=noise)[0]
+    np.testing.assert_array_equal(loaded.infer_batch([observation()], noise=noise)[0], expected)
+    assert loaded.n_action_steps == 3
+    assert loaded.provenance["step"] == 7
+    assert loaded.provenance["base"]["sha256"] == "0" * 64
+    assert loaded.provenance["checkpoint"] == str(moved)
+
+
+def test_a_run_folder_means_its_last_checkpoint(tokenizer: Path, tmp_path: Path) -> None:
+    for step in (1, 2):
+        fakes.save_policy(
+            tmp_path / "run" / "checkpoints" / f"00000{step}", fakes.make_policy(tokenizer, seed=step), step=step
+        )
+    point(tmp_path / "run", "last", tmp_path / "run" / "checkpoints" / "000002")
+    point(tmp_path / "run", "best", tmp_path / "run" / "checkpoints" / "000001")
+    assert Policy.load(tmp_path / "run").provenance["step"] == 2
+    assert Policy.load(tmp_path / "run" / "checkpoints" / "best").provenance["step"] == 1
+
+
+def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint found"):
+        Policy.load(tmp_path / "nothing")
+    bare = fakes.save_policy(tmp_path / "bare", policy)
+    config = (bare / "config.json").read_text()
+    (bare / "config.json").write_text(config.replace('"processor"', '"something"'))
+    with pytest.raises(CheckpointError, match="no processor"):
+        Policy.load(bare)
+    (bare / "config.json").write_text(config)
+    (bare / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="no tokenizer"):
+        Policy.load(bare)
+
+
+def test_more_actions_than_predicted_cannot_be_executed(policy: Policy) -> None:
+    with pytest.raises(CheckpointError, match="more actions"):
+        Policy(policy.model, policy.processor, n_action_steps=11)
