@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import safetensors
+from PIL import Image
 
 from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, list_checkpoints, pointed
 from pi05.errors import EvaluationError
@@ -175,6 +176,8 @@ def _read_lines(path: Path, missing: list[str]) -> list[Record]:
 
 def _read_object(path: Path, missing: list[str]) -> Record:
     value = _read_json(path, missing)
+    if value is not None and not isinstance(value, dict):
+        missing.append(f"{path.name}: not an object")
     return value if isinstance(value, dict) else {}
 
 
@@ -190,8 +193,10 @@ def _read_json(path: Path, missing: list[str]) -> Any:
 
 
 def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
-    """Read prompts.json, which names the pictures; a picture that is not there is left out."""
+    """Read prompts.json, which names the pictures; the frame before augmentation lies beside each."""
     entries = _read_json(folder / "prompts.json", missing)
+    if entries is not None and not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        missing.append("step0/prompts.json: not a list of samples")
     samples: list[SeenSample] = []
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
@@ -203,11 +208,25 @@ def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
             SeenSample(
                 title=" · ".join([f"sample {entry.get('sample', len(samples))}", *facts]),
                 prompt=str(entry.get("prompt", "")),
-                pictures=[(slot, path) for slot, path in names.items() if path.is_file()],
-                originals=[(slot, path) for slot, path in originals.items() if path.is_file()],
+                pictures=_readable(names, missing),
+                originals=_readable(originals, missing),
             )
         )
     return samples
+
+
+def _readable(pictures: Mapping[str, Path], missing: list[str]) -> list[tuple[str, Path]]:
+    """Return the pictures that are there and whole."""
+    found = []
+    for slot, path in pictures.items():
+        try:
+            with Image.open(path) as picture:
+                picture.verify()
+        except (OSError, SyntaxError) as error:  # Pillow's answers to damaged files
+            missing.append(f"step0/{path.name}: cannot be shown ({type(error).__name__})")
+        else:
+            found.append((slot, path))
+    return found
 
 
 def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tuple[int, int]]:
