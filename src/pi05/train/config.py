@@ -99,6 +99,8 @@ class PolicyConfig(Checked):
 
     def steps_to_execute(self, horizon: int) -> int:
         """Return how many actions of a chunk are executed: as set, or half of the chunk (openpi: 5 of 10)."""
+        possible = self.n_action_steps is None or self.n_action_steps <= horizon
+        self._require(possible, "n_action_steps", f"at most {horizon}, the actions of one chunk")
         return self.n_action_steps or max(1, horizon // 2)
 
 

@@ -56,10 +56,15 @@ def choose_device(name: str) -> torch.device:
 def choose_sizes(config: TrainConfig) -> ModelConfig:
     """Return the network's sizes: the base's, with chunk size and prompt length as asked.
 
-    Raises ConfigError when there is neither a base nor the wish to train from scratch.
+    Raises ConfigError when there is neither a base nor the wish to train from scratch, and for `n_action_steps` beyond
+    the chunk.
     """
-    if config.from_scratch:
-        return config.network_sizes()
+    sizes = config.network_sizes() if config.from_scratch else _sizes_of_base(config)
+    config.policy.steps_to_execute(sizes.horizon)
+    return sizes
+
+
+def _sizes_of_base(config: TrainConfig) -> ModelConfig:
     if config.policy.path is None:
         raise ConfigError(
             "there are no weights to start from",

@@ -127,6 +127,8 @@ def test_more_actions_than_a_chunk_holds_cannot_be_executed() -> None:
     with pytest.raises(ConfigError, match="n_action_steps cannot be 11"):
         PolicyConfig(chunk_size=10, n_action_steps=11)
     assert PolicyConfig(chunk_size=10, n_action_steps=10).steps_to_execute(10) == 10
+    with pytest.raises(ConfigError, match="n_action_steps cannot be 11"):
+        PolicyConfig(n_action_steps=11).steps_to_execute(10)
 
 
 @pytest.mark.parametrize(("horizon", "executed"), [(50, 25), (10, 5), (1, 1)])
