@@ -1,0 +1,440 @@
+"""Every tensor is accounted for once, in every layout; what does not fit is an error, and nothing is half-loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import pi05
+from pi05.checkpoint.load import load_model, load_weights, read_config, read_model
+from pi05.errors import CheckpointError
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+
+LAYOUTS = ["pi05", "openpi PyTorch", "LeRobot", "openpi JAX"]
+FREE = {"horizon": 50, "max_prompt_tokens": 200}
+"""What a bare file does not tell and no weight depends on: π₀.₅'s own values."""
+
+
+def same_weights(model: Pi05, weights: dict[str, torch.Tensor]) -> bool:
+    parameters = dict(model.named_parameters())
+    return parameters.keys() == weights.keys() and all(torch.equal(parameters[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_network(files, config, weights, layout):
+    model, receipt = read_model(files[layout], config=config)
+    assert model.config == config
+    assert same_weights(model, weights)
+    assert all(parameter.is_contiguous() and parameter.requires_grad for parameter in model.parameters())
+    assert receipt.layout == layout
+    assert receipt.source == str(files[layout])
+    assert sorted([*receipt.loaded, *receipt.tied]) == sorted(weights)
+    assert not receipt.fresh
+    assert receipt.parameters == sum(tensor.numel() for tensor in weights.values())
+    assert receipt.bytes == files[layout].stat().st_size
+    assert receipt.sha256 == hashlib.sha256(files[layout].read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_loading_into_a_network_that_exists(files, config, weights, layout):
+    model = Pi05(config)
+    before = dict(model.named_parameters())
+    receipt = load_weights(model, files[layout])
+    assert same_weights(model, weights)
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+    assert receipt == read_model(files[layout], config=config)[1]
+
+
+def test_every_tensor_of_the_file_is_in_the_receipt(files, lerobot_tensors, openpi_tensors):
+    for layout, tensors in (("LeRobot", lerobot_tensors), ("openpi PyTorch", openpi_tensors)):
+        receipt = load_weights(Pi05(read_sizes(files)), files[layout])
+        assert len(receipt.loaded) + len(receipt.tied) + len(receipt.ignored) == len(tensors)
+        assert set(receipt.ignored) <= set(tensors)
+        assert set(receipt.tied.values()) <= set(tensors)
+
+
+def read_sizes(files: dict[str, Path]) -> ModelConfig:
+    return read_config(files["openpi JAX"])
+
+
+def test_tied_embedding(files, config, openpi_tensors, weights):
+    """openpi's file holds the language head only; it is the embedding."""
+    model, receipt = read_model(files["openpi PyTorch"], config=config)
+    assert receipt.tied == {"embedding.weight": "paligemma_with_expert.paligemma.lm_head.weight"}
+    assert list(receipt.ignored) == ["paligemma_with_expert.gemma_expert.lm_head.weight"]
+    assert torch.equal(model.embedding.weight, weights["embedding.weight"])
+
+
+@pytest.mark.parametrize("differ", [True, False])
+def test_embedding_and_head_both_present(files, config, lerobot_tensors, weights, differ):
+    """The embedding wins, as in LeRobot; the head is ignored by name whether it is equal or not."""
+    head = "model.paligemma_with_expert.paligemma.lm_head.weight"
+    if not differ:
+        lerobot_tensors[head] = weights["embedding.weight"].clone()
+        save_file(lerobot_tensors, files["LeRobot"])
+    model, receipt = read_model(files["LeRobot"], config=config)
+    assert torch.equal(model.embedding.weight, weights["embedding.weight"])
+    assert receipt.ignored[head] == "not used by π₀.₅"
+    assert not receipt.tied
+
+
+def test_dead_heads_may_be_absent(files, config, lerobot_tensors, weights):
+    kept = {name: tensor for name, tensor in lerobot_tensors.items() if "lm_head" not in name}
+    save_file(kept, files["LeRobot"])
+    model, receipt = read_model(files["LeRobot"], config=config)
+    assert same_weights(model, weights)
+    assert not receipt.ignored
+
+
+def test_a_dead_tensor_may_be_anything(files, config, lerobot_tensors, weights):
+    lerobot_tensors["model.paligemma_with_expert.gemma_expert.lm_head.weight"] = torch.full((2,), float("nan"))
+    save_file(lerobot_tensors, files["LeRobot"])
+    assert same_weights(load_model(files["LeRobot"], config=config), weights)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compute_dtype", "computes"),
+    [
+        (torch.float32, None, torch.float32),
+        (torch.float32, torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, None, torch.bfloat16),
+    ],
+)
+def test_precisions(files, config, weights, dtype, compute_dtype, computes):
+    model = load_model(files["LeRobot"], dtype=dtype, config=config, compute_dtype=compute_dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model.compute_dtype == computes
+    assert torch.equal(model.action_in.weight, weights["action_in.weight"].to(dtype))
+
+
+def test_half_precision_files_load_into_float32(files, config, lerobot_tensors, weights):
+    save_file({name: tensor.bfloat16() for name, tensor in lerobot_tensors.items()}, files["LeRobot"])
+    model = load_model(files["LeRobot"], config=config)
+    assert same_weights(model, {name: tensor.bfloat16().float() for name, tensor in weights.items()})
+
+
+def test_the_network_does_not_hang_on_the_file(files, config, weights):
+    """Memory-mapped reading, but parameters of its own: the file may change or vanish afterwards."""
+    model = load_model(files["pi05"], config=config)
+    data = files["pi05"].read_bytes()
+    with files["pi05"].open("r+b") as file:
+        file.write(bytes(len(data)))
+    files["pi05"].unlink()
+    assert same_weights(model, weights)
+
+
+def test_public_name(files, config):
+    assert pi05.load_model is load_model
+
+
+# Sizes
+
+
+def test_jax_files_tell_their_sizes(files, config):
+    assert read_config(files["openpi JAX"]) == replace(config, **FREE)
+
+
+def test_jax_names_with_wrapping(tmp_path, config, jax_arrays, weights):
+    np.savez(tmp_path / "w.npz", **{f"params/{name}/value": array for name, array in jax_arrays.items()})
+    assert same_weights(load_model(tmp_path / "w.npz", config=config), weights)
+
+
+@pytest.mark.parametrize("layout", ["pi05", "openpi PyTorch", "LeRobot"])
+def test_pytorch_files_do_not_tell_their_heads(files, layout):
+    with pytest.raises(CheckpointError, match="how many attention heads") as caught:
+        load_model(files[layout])
+    text = str(caught.value)
+    assert "vision_heads" in text
+    assert "language_width=24" in text
+    assert "image_size=12" in text
+    assert "config=ModelConfig" in text
+
+
+@pytest.mark.parametrize("layout", ["openpi PyTorch", "LeRobot"])
+def test_full_size_is_recognised(layout):
+    """Files of π₀.₅'s own widths need no config; shapes are enough, so no weights are written here."""
+    from pi05.checkpoint import sizes
+    from pi05.checkpoint.lerobot import lerobot_layout
+    from pi05.checkpoint.load import _sizes_from_shapes
+    from pi05.checkpoint.openpi import openpi_layout
+
+    with torch.device("meta"):
+        shapes = {name: tuple(parameter.shape) for name, parameter in Pi05(ModelConfig()).named_parameters()}
+    kind, make = {"openpi PyTorch": ("openpi", openpi_layout), "LeRobot": ("lerobot", lerobot_layout)}[layout]
+    found = make(18, 27).foreign_shapes(shapes)
+    assert sizes.complete(_sizes_from_shapes(kind, found), "here") == ModelConfig()
+
+
+def lerobot_folder(folder: Path, tensors: dict[str, torch.Tensor], **settings: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    settings = {"type": "pi05", "chunk_size": 7, "tokenizer_max_length": 33, **settings}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_lerobot_folder_tells_horizon_and_prompt_length(tmp_path, config, lerobot_tensors, weights):
+    folder = lerobot_folder(tmp_path / "policy", lerobot_tensors)
+    with pytest.raises(CheckpointError, match="how many attention heads") as caught:
+        load_model(folder)
+    for known in ("horizon=7", "max_prompt_tokens=33", "num_heads=8", "head_dim=4", "num_kv_heads=2"):
+        assert known in str(caught.value)
+    assert "wanted: vision_heads\n" in str(caught.value)
+    assert same_weights(load_model(folder, config=config), weights)
+
+
+@pytest.mark.parametrize("inner", ["pretrained_model", "checkpoints/000020/pretrained_model"])
+def test_lerobot_output_folders(tmp_path, config, lerobot_tensors, weights, inner):
+    lerobot_folder(tmp_path / "out" / inner, lerobot_tensors)
+    if inner.startswith("checkpoints"):
+        (tmp_path / "out" / "checkpoints" / "last").symlink_to("000020")
+    assert same_weights(load_model(tmp_path / "out", config=config), weights)
+
+
+def test_openpi_folder(tmp_path, config, openpi_tensors, weights):
+    save_file(openpi_tensors, tmp_path / "model.safetensors")
+    model, receipt = read_model(tmp_path, config=config)
+    assert same_weights(model, weights)
+    assert receipt.source == str(tmp_path)
+    assert list(receipt.files) == ["model.safetensors"]
+
+
+def test_sharded_folder(tmp_path, config, lerobot_tensors, weights):
+    names = sorted(lerobot_tensors)
+    shards = {"a.safetensors": names[: len(names) // 2], "b.safetensors": names[len(names) // 2 :]}
+    for file, members in shards.items():
+        save_file({name: lerobot_tensors[name] for name in members}, tmp_path / file)
+    index = {"weight_map": {name: file for file, members in shards.items() for name in members}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    model, receipt = read_model(tmp_path, config=config)
+    assert same_weights(model, weights)
+    assert list(receipt.files) == ["a.safetensors", "b.safetensors"]
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="parts of the sharded checkpoint are missing") as caught:
+        load_model(tmp_path, config=config)
+    assert "b.safetensors" in str(caught.value)
+
+
+def pi05_folder(folder: Path, config: ModelConfig, weights: dict[str, torch.Tensor]) -> Path:
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "model.safetensors")
+    settings = {"format": "pi05", "format_version": 1, "model": config.to_dict()}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["", "model.safetensors"])
+def test_own_checkpoint_tells_everything(tmp_path, config, weights, inside):
+    folder = pi05_folder(tmp_path / "000010", config, weights)
+    model = load_model(folder / inside)
+    assert model.config == config
+    assert same_weights(model, weights)
+    assert read_config(folder) == config
+
+
+def test_run_folder_means_its_last_checkpoint(tmp_path, config, weights):
+    changed = {name: tensor + 1 for name, tensor in weights.items()}
+    pi05_folder(tmp_path / "run" / "checkpoints" / "000010", config, weights)
+    pi05_folder(tmp_path / "run" / "checkpoints" / "000020", config, changed)
+    (tmp_path / "run" / "config.json").write_text('{"steps": 20}')
+    (tmp_path / "run" / "checkpoints" / "last").symlink_to("000010")
+    assert same_weights(load_model(tmp_path / "run"), weights)
+    (tmp_path / "run" / "checkpoints" / "last").unlink()
+    (tmp_path / "run" / "checkpoints" / "last").symlink_to("000020")
+    assert same_weights(load_model(tmp_path / "run"), changed)
+
+
+def test_horizon_may_be_changed_but_heads_may_not(tmp_path, config, weights):
+    folder = pi05_folder(tmp_path / "000010", config, weights)
+    assert load_model(folder, config=replace(config, horizon=9)).config.horizon == 9
+    other = replace(config, num_heads=4, num_kv_heads=1, head_dim=8)
+    for load in (lambda: load_model(folder, config=other), lambda: load_weights(Pi05(other), folder)):
+        with pytest.raises(CheckpointError, match="other sizes") as caught:
+            load()
+        assert "num_heads=4" in str(caught.value)
+        assert "num_heads=8" in str(caught.value)
+
+
+# What does not fit
+
+Spoil = Callable[[dict[str, torch.Tensor]], object]
+SPOILED: dict[str, tuple[Spoil, str]] = {
+    "missing": (lambda tensors: tensors.pop(last(tensors)), "1 missing: {last}"),
+    "unexpected": (lambda tensors: tensors.update({"surplus.weight": torch.zeros(2)}), "1 unexpected: surplus.weight"),
+    "misshaped": (lambda tensors: tensors.update({last(tensors): torch.zeros(3, 5)}), "{last} is [3, 5], not ["),
+    "not finite": (lambda tensors: tensors[last(tensors)].fill_(float("nan")), "{last} is not finite"),
+}
+
+
+def last(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the tensor that is read last, so that a load which is not all-or-nothing would show."""
+    return [name for name in tensors if "time" in name and "out" in name][-1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("fault", SPOILED)
+def test_what_does_not_fit_is_refused_and_nothing_is_loaded(files, config, layout, fault):
+    path = files[layout]
+    if path.suffix == ".npz":
+        with np.load(path) as archive:
+            tensors = {name: torch.from_numpy(archive[name]) for name in archive.files}
+    else:
+        tensors = load_file(path)
+    spoil, message = SPOILED[fault]
+    expected = message.format(last=last(tensors))
+    spoil(tensors)
+    if path.suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    else:
+        save_file(tensors, path)
+    model = Pi05(config)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for load in (lambda: load_weights(model, path), lambda: load_model(path, config=config)):
+        with pytest.raises(CheckpointError) as caught:
+            load()
+        assert expected in str(caught.value)
+        assert str(path) in str(caught.value)
+    assert same_weights(model, before)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_truncated_file_is_refused_and_nothing_is_loaded(files, config, layout):
+    path = files[layout]
+    path.write_bytes(path.read_bytes()[:-100])
+    model = Pi05(config)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(CheckpointError, match="damaged, cut short"):
+        load_weights(model, path)
+    with pytest.raises(CheckpointError, match="damaged, cut short"):
+        load_model(path, config=config)
+    assert same_weights(model, before)
+
+
+def test_damage_inside_an_archive_leaves_the_network_alone(files, config):
+    """The last leaf's checksum fails, when all others have been read."""
+    path = files["openpi JAX"]
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"time_mlp_out/kernel.npy", 0, data.index(b"PK\x01\x02"))
+    data[start + 300] ^= 0xFF
+    path.write_bytes(bytes(data))
+    model = Pi05(config)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_weights(model, path)
+    assert same_weights(model, before)
+
+
+def test_wrong_sizes_name_the_first_tensors(files, config):
+    """A config that is not the file's: many faults, a few named, the rest counted."""
+    with pytest.raises(CheckpointError) as caught:
+        load_model(files["LeRobot"], config=replace(config, expert_width=16))
+    text = str(caught.value)
+    assert "of another shape" in text
+    assert "more" in text
+    assert len(text) < 2000
+
+
+def test_missing_layers_are_named(files, config):
+    with pytest.raises(CheckpointError, match=r"missing: .*layers\.2"):
+        load_model(files["LeRobot"], config=replace(config, depth=3))
+    with pytest.raises(CheckpointError, match=r"unexpected: .*layers\.1"):
+        load_model(files["LeRobot"], config=replace(config, depth=1))
+
+
+def test_a_file_without_its_first_layers_is_incomplete(files, lerobot_tensors):
+    kept = {name: tensor for name, tensor in lerobot_tensors.items() if "mlp.fc1" not in name}
+    save_file(kept, files["LeRobot"])
+    with pytest.raises(CheckpointError, match="the LeRobot checkpoint is incomplete"):
+        load_model(files["LeRobot"])
+
+
+def test_shapes_that_make_no_sense(files, jax_arrays):
+    jax_arrays["PaliGemma/llm/layers/attn/q_einsum/w"] = np.zeros((2, 3), dtype=np.float32)
+    np.savez(files["openpi JAX"], **jax_arrays)
+    with pytest.raises(CheckpointError, match="the shapes in the checkpoint are not"):
+        load_model(files["openpi JAX"])
+
+
+def test_pi0_is_recognised(files, config, openpi_tensors):
+    openpi_tensors["state_proj.weight"] = torch.zeros(3, 3)
+    save_file(openpi_tensors, files["openpi PyTorch"])
+    with pytest.raises(CheckpointError, match="this is a π₀ checkpoint"):
+        load_model(files["openpi PyTorch"], config=config)
+
+
+def test_lora_leaves_are_not_dropped(files, config, jax_arrays):
+    jax_arrays["PaliGemma/llm/layers/attn/q_einsum/lora_a"] = np.zeros((2, 8, 24, 4), dtype=np.float32)
+    np.savez(files["openpi JAX"], **jax_arrays)
+    with pytest.raises(CheckpointError, match="lora_a") as caught:
+        load_model(files["openpi JAX"])
+    assert "merge the LoRA weights" in str(caught.value)
+
+
+def test_another_network_is_refused(tmp_path):
+    save_file({"encoder.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="the file holds no"):
+        load_model(tmp_path / "w.safetensors")
+
+
+# Paths
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint found"):
+        load_model(tmp_path)
+
+
+def test_pickled_files_are_not_opened(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="kind of weight file"):
+        load_model(tmp_path / "model.pt")
+
+
+def test_lerobot_folder_of_another_policy(tmp_path, lerobot_tensors):
+    folder = lerobot_folder(tmp_path / "policy", lerobot_tensors, type="pi0")
+    with pytest.raises(CheckpointError, match="another policy"):
+        load_model(folder)
+
+
+def test_adapters_are_refused_by_name(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="adapters"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("marker", ["params/_METADATA", "params/manifest.ocdbt", "_METADATA"])
+def test_orbax_folders_are_refused_by_name(tmp_path, marker):
+    (tmp_path / marker).parent.mkdir(exist_ok=True)
+    (tmp_path / marker).write_text("{}")
+    with pytest.raises(CheckpointError, match="orbax"):
+        load_model(tmp_path)
+
+
+def test_a_newer_format_is_refused(tmp_path, config, weights):
+    folder = pi05_folder(tmp_path / "000010", config, weights)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "format_version": 99}))
+    with pytest.raises(CheckpointError, match="newer pi05"):
+        load_model(folder)
+
+
+def test_paths_with_a_tilde(tmp_path, monkeypatch, files, config, weights):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(files["pi05"], tmp_path / "copy.safetensors")
+    assert same_weights(load_model("~/copy.safetensors", config=config), weights)
