@@ -58,6 +58,14 @@ def test_draws_fill_their_ranges_evenly(seed: int) -> None:
     assert (mixed - torch.eye(5)).abs().max() < 0.03
 
 
+def test_no_number_is_used_twice() -> None:
+    """Neighbouring samples must not see one another's draws under another name."""
+    draws = draw_at(0, np.arange(200), [False])
+    angle = draws.angle / MAX_ANGLE
+    everything = torch.stack([draws.crop_y, draws.crop_x, angle, draws.brightness[:, 0] / BRIGHTNESS]).flatten()
+    assert len(torch.unique((everything * 1e5).round())) > 0.99 * len(everything)
+
+
 def test_wrists_share_their_colours_and_the_scene_has_its_own() -> None:
     draws = draw_at(0, np.arange(50), WRIST)
     assert torch.equal(draws.hue[:, 1], draws.hue[:, 2])

@@ -47,6 +47,13 @@ def test_a_name_that_tells_nothing_is_an_error(name: str) -> None:
     assert f"""--drop_cameras '["{PREFIX}{name}"]'""" in message
 
 
+@pytest.mark.parametrize("name", ["depth_front", "wrist_depth"])
+def test_depth_pictures_are_never_placed_by_name(name: str) -> None:
+    with pytest.raises(DataError, match="its name tells no slot"):
+        assign_slots([name])
+    assert assign_slots([name], {name: "scene"}).scene == name
+
+
 def test_a_second_candidate_is_an_error() -> None:
     with pytest.raises(DataError) as error:
         assign_slots(["top", "front", "wrist"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 from fakes import write_word_tokenizer
+from tokenizers import processors
 
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import DataError
@@ -107,6 +108,17 @@ def test_stored_truncation_is_turned_off(tmp_path: Path) -> None:
     stored.enable_padding(length=9)
     stored.save(str(file))
     assert Tokenizer.load(file).encode("put the block the", add_bos=False) == [4, 5, 6, 5]
+
+
+def test_the_beginning_is_never_doubled(tmp_path: Path) -> None:
+    """Files that add control tokens by themselves, as Gemma's does, must not add a second one."""
+    file = write_word_tokenizer(tmp_path / "tokenizer.json", WORDS)
+    stored = tokenizers.Tokenizer.from_file(str(file))
+    stored.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
+    )
+    stored.save(str(file))
+    assert Tokenizer.load(file).encode("put the") == [2, 4, 5]
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
