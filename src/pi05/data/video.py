@@ -138,25 +138,45 @@ class VideoReader:
             frame = self._advance(number)
             if frame is not None:
                 return self._to_rgb(frame)
-        # A container may land past the key frame that it was asked for; then the one before is tried.
-        for attempt in range(key, -2, -1):
-            self._seek(int(self.index.key_seek[attempt]) if attempt >= 0 else int(self.index.pts[0]))
-            frame = self._advance(number)
+        while key >= 0:
+            self._seek(key)
+            try:
+                frame = self._advance(number)
+            except VideoFault:
+                break  # some "open" groups of H.264 decode only after all that is before them
             if frame is not None:
                 return self._to_rgb(frame)
-        raise VideoFault("a frame cannot be decoded", wanted=f"frame {number}", found="no picture at its time")
+            key -= 1  # a container may land past the key frame that it was asked for
+        self._seek(-1)
+        frame = self._advance(number)
+        if frame is None:
+            raise VideoFault("a frame cannot be decoded", wanted=f"frame {number}", found="no picture at its time")
+        return self._to_rgb(frame)
 
     def close(self) -> None:
         """Release the file and the decoder."""
         self._decoder = None
         self._container.close()
 
-    def _seek(self, target: int) -> None:
+    def _seek(self, key: int) -> None:
+        """Start decoding at the key frame of that number, or (-1) at the file's beginning."""
+        target = int(self.index.key_seek[key]) if key >= 0 else int(self.index.pts[0])
         try:
             self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
         except av.FFmpegError as error:
             raise VideoFault("the video cannot be searched", wanted="a seekable video", found=str(error)) from error
-        self._decoder = self._container.decode(self._stream)
+        self._decoder = self._decode(int(self.index.pts[self.index.key_frames[key]]) if key >= 0 else None)
+
+    def _decode(self, first_pts: int | None) -> Iterator[Any]:
+        """Yield decoded frames from where the file was searched to.
+
+        Pictures that are stored after the key frame but shown before it ("open" groups) build on pictures before
+        the key frame: they cannot be decoded from here, and no later picture needs them.
+        """
+        for packet in self._container.demux(self._stream):
+            if first_pts is not None and packet.pts is not None and packet.pts < first_pts:
+                continue
+            yield from packet.decode()
 
     def _advance(self, number: int) -> Any | None:
         """Decode until frame `number`; None when the decoder is already past it or gives out."""
