@@ -57,7 +57,6 @@ FATES: dict[str, Fate] = {
     "peft.": Fate(_LORA, _LIGHTER),
     "policy.use_peft": Fate(_LORA, _LIGHTER, ("false",)),
     # ours, later
-    "flow_samples": Fate(f"several flow times per sample {_LATER}", _REMOVE, ("1",)),
     "cache_prefix": Fate(f"the cached prefix {_LATER}", "use --policy.train_expert_only without it", ("false",)),
     "allow": Fate("nothing in this version can be allowed by name", _REMOVE),
     # the policy

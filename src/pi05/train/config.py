@@ -190,6 +190,8 @@ class TrainConfig(Checked):
     """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO)."""
     loss: Literal["masked", "lerobot", "openpi"] = "masked"
     """Mean over real action dimensions and steps; lerobot counts padded steps too, openpi all 32 dimensions as well."""
+    flow_samples: int = 1
+    """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
     from_scratch: bool = False
@@ -201,7 +203,7 @@ class TrainConfig(Checked):
 
     def _limits(self) -> None:
         positive = ("steps", "batch_size", "global_batch_size", "gradient_accumulation_steps", "log_freq", "save_freq")
-        self._at_least(1, *positive, "keep_checkpoints", "eval_frames", "threads")
+        self._at_least(1, *positive, "flow_samples", "keep_checkpoints", "eval_frames", "threads")
         self._at_least(0, "seed", "num_workers", "eval_steps")
         if self.global_batch_size is not None:
             whole = self.global_batch_size % self.gradient_accumulation_steps == 0

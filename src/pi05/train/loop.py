@@ -159,7 +159,11 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
 def loop(session: Session, stop: StopRequest) -> None:
     """Step until the end or until somebody asks to stop; leave a checkpoint of the last step."""
     config, state, meter = session.config, session.state, session.meter
-    settings = LossSettings(kind=config.loss, robot_action_dim=session.data.processor.robot_action_dim)
+    settings = LossSettings(
+        kind=config.loss,
+        robot_action_dim=session.data.processor.robot_action_dim,
+        flow_samples=config.flow_samples,
+    )
     batches = fetch(session)
     while state.step < config.steps and not stop:
         waiting = time.perf_counter()

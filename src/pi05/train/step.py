@@ -21,10 +21,11 @@ from pi05.types import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Which entries of the squared error count."""
+    """Which entries of the squared error count, and over how many flow draws each is a mean."""
 
     kind: LossKind = "masked"
     robot_action_dim: int = 32
+    flow_samples: int = 1
 
 
 @dataclass
@@ -64,7 +65,9 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
     per_sample, per_dimension = [], []
     for index, batch in enumerate(batches):
         generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
-        losses: Tensor = state.model.loss(batch, generator=generator)  # type: ignore[operator]
+        losses: Tensor = state.model.loss(  # type: ignore[operator]
+            batch, generator=generator, flow_samples=settings.flow_samples
+        )
         loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
         loss.backward()
         detached = losses.detach()

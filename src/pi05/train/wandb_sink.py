@@ -8,9 +8,12 @@ is sent is in `metrics.jsonl` too. Charts are drawn over the record's own `step`
 from __future__ import annotations
 
 import importlib
+import os
 import secrets
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ class WandbSink:
         self._run: Any = None
         self.mode = config.mode
         """Mode in effect: online may have become offline."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its telemetry delays the exit without a network
         try:
             self._wandb = importlib.import_module("wandb") if config.mode != "disabled" else None
         except ImportError as error:
@@ -60,6 +64,7 @@ class WandbSink:
         self._run = self._attempt(run, run_id, self.mode)
         if self._run is None and self.mode == "online":
             self.mode = "offline"
+            within(self._wandb.teardown, self._finish_timeout_s)  # its service still holds the run's id
             self._notice("WandB is kept offline for this run; send it later with `wandb sync`")
             self._run = self._attempt(run, run_id, self.mode)
         if self._run is not None:
@@ -76,21 +81,20 @@ class WandbSink:
         if wandb is None:
             return None
         try:
-            settings = wandb.Settings(
-                init_timeout=self._init_timeout_s, login_timeout=self._init_timeout_s, console="off", silent=True
-            )
-            opened = wandb.init(
-                project=self._config.project,
-                entity=self._config.entity,
-                name=run.name,
-                notes=self._config.notes,
-                config=finite(dict(run.config)),
-                dir=str(run.run_dir),
-                id=run_id,
-                resume="allow" if mode == "online" else None,
-                mode=mode,
-                settings=settings,
-            )
+            settings = wandb.Settings(init_timeout=self._init_timeout_s, console="off", silent=True)
+            with nobody_to_ask():
+                opened = wandb.init(
+                    project=self._config.project,
+                    entity=self._config.entity,
+                    name=run.name,
+                    notes=self._config.notes,
+                    config=finite(dict(run.config)),
+                    dir=str(run.run_dir),
+                    id=run_id,
+                    resume="allow" if mode == "online" else None,
+                    mode=mode,
+                    settings=settings,
+                )
             opened.define_metric("step")
             opened.define_metric("*", step_metric="step")
         except Exception as error:
@@ -124,6 +128,17 @@ class WandbSink:
 
     def _notice(self, text: str) -> None:
         say(self._console, f"notice: {text}")
+
+
+@contextmanager
+def nobody_to_ask() -> Iterator[None]:
+    """Hide the terminal's input: without a login `wandb` would stop and wait for a key to be typed."""
+    with open(os.devnull) as nothing:
+        terminal, sys.stdin = sys.stdin, nothing
+        try:
+            yield
+        finally:
+            sys.stdin = terminal
 
 
 def run_id_of(run_dir: Path, config: WandbConfig) -> str:

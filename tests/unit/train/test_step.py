@@ -1,0 +1,246 @@
+"""One step: accumulation equals the big batch, draws are reproducible, what is frozen stays, results are complete."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+from pi05.train.network import apply_from_outside
+from pi05.train.optimizer import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.parameters import freeze, group_of
+from pi05.train.step import LossSettings, TrainState, draw_generator, train_step
+from pi05.types import Batch
+
+CONFIG = ModelConfig(
+    image_size=8, patch_size=4, vision_width=16, vision_depth=2, vision_mlp=24, vision_heads=2, vocab_size=50,
+    language_width=16, language_mlp=24, expert_width=12, expert_mlp=20, depth=2, num_heads=2, num_kv_heads=1,
+    head_dim=8, action_dim=6, horizon=5, max_prompt_tokens=16,
+)  # fmt: skip
+ROBOT_DIM = 4
+SETTINGS = LossSettings(kind="masked", robot_action_dim=ROBOT_DIM)
+ACCUMULATION_TOLERANCE = 2e-6
+"""Absolute, on gradients; the same sums in another order."""
+
+
+def make_model(seed: int = 0) -> Pi05:
+    model = Pi05(CONFIG)
+    generator = torch.Generator().manual_seed(seed)
+    model.initialize(generator)
+    for parameter in model.parameters():  # open the gates, so that every part has a gradient
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def make_batch(size: int, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    valid_steps = torch.randint(1, CONFIG.horizon + 1, (size, 1), generator=generator)
+    return Batch(
+        images=torch.randint(0, 256, (size, 2, 8, 8, 3), generator=generator, dtype=torch.uint8),
+        image_mask=None,
+        tokens=torch.randint(0, 50, (size, 8), generator=generator),
+        token_mask=None,
+        actions=torch.randn((size, CONFIG.horizon, CONFIG.action_dim), generator=generator),
+        action_mask=torch.arange(CONFIG.horizon) < valid_steps,
+        trimmed=True,
+    )
+
+
+def part(batch: Batch, rows: slice) -> Batch:
+    cut = {f.name: v[rows] for f in dataclasses.fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
+    return dataclasses.replace(batch, **cut)
+
+
+class DrawsByContent(nn.Module):
+    """A network whose noise and times depend on the sample alone, not on the pass that it is in."""
+
+    def __init__(self, model: Pi05) -> None:
+        super().__init__()
+        self.model = model
+
+    def loss(self, batch: Batch, generator: torch.Generator, flow_samples: int = 1) -> Tensor:
+        noises = [
+            torch.randn(CONFIG.horizon, CONFIG.action_dim, generator=torch.Generator().manual_seed(int(row.sum())))
+            for row in batch.tokens
+        ]
+        time = (batch.tokens.sum(dim=1) % 97 + 1).float() / 100
+        return self.model.loss(batch, noise=torch.stack(noises), time=time)
+
+
+def make_state(model: nn.Module, parameters: dict[str, nn.Parameter], ema: bool = False) -> TrainState:
+    schedule = Schedule(peak=1e-2, warmup_steps=0, decay_steps=100, end=1e-2)
+    return TrainState(
+        step=0,
+        seed=5,
+        model=model,
+        optimizer=Optimizer(parameters, AdamSettings(clip_norm=1e9), schedule),
+        ema=Ema(parameters, 0.9) if ema else None,
+    )
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["masked", "lerobot", "openpi"])
+def test_accumulation_equals_the_big_batch(kind: str) -> None:
+    """Passes with different numbers of padded steps; a mean of means would give another gradient."""
+    settings = LossSettings(kind=kind, robot_action_dim=ROBOT_DIM)
+    batch = make_batch(6)
+    assert batch.action_mask is not None
+    assert batch.action_mask[:2].sum() != batch.action_mask[2:].sum() / 2
+    found = []
+    for passes in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 6))]):
+        model = make_model()
+        result = train_step(make_state(DrawsByContent(model), freeze(model, "full")), passes, settings)
+        found.append((result, gradients(model)))
+    (whole, big), (split, summed) = found
+    assert float(whole.loss) == pytest.approx(float(split.loss), rel=1e-6)
+    assert float(whole.grad_norm) == pytest.approx(float(split.grad_norm), rel=1e-5)
+    assert set(big) == set(summed)
+    assert max(float((big[name] - summed[name]).abs().max()) for name in big) < ACCUMULATION_TOLERANCE
+    assert torch.allclose(whole.sample_losses, split.sample_losses)
+    assert (whole.samples, split.samples) == (6, 6)
+
+
+def test_masked_loss_is_the_mean_over_what_counts() -> None:
+    model, batch = make_model(), make_batch(4)
+    assert batch.action_mask is not None
+    result = train_step(make_state(DrawsByContent(model), freeze(model, "full")), [batch], SETTINGS)
+    with torch.no_grad():
+        losses = DrawsByContent(make_model()).loss(batch, torch.Generator())
+    counted = losses[..., :ROBOT_DIM][batch.action_mask]
+    assert float(result.loss) == pytest.approx(float(counted.mean()), rel=1e-6)
+
+
+def test_draws_follow_from_seed_step_and_pass() -> None:
+    device = torch.device("cpu")
+
+    def drawn(*key: int) -> list[float]:
+        return torch.rand(3, generator=draw_generator(*key, device)).tolist()
+
+    keys = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 0)]
+    assert len({tuple(drawn(*key)) for key in keys}) == len(keys)
+    assert drawn(1, 7, 2) == drawn(1, 7, 2)
+
+
+def test_the_same_state_takes_the_same_step() -> None:
+    found = []
+    for _ in range(2):
+        model = make_model()
+        state = make_state(model, freeze(model, "full"), ema=True)
+        for seed in range(3):
+            train_step(state, [make_batch(3, seed)], SETTINGS)
+        assert state.step == 3
+        assert state.ema is not None
+        found.append({**dict(model.named_parameters()), **{"ema/" + n: t for n, t in state.ema.tensors().items()}})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "frozen"),
+    [
+        ("full", set()),
+        ("frozen-vision", {"vision tower"}),
+        ("expert", {"vision tower", "vision head", "embedding", "language model"}),
+    ],
+)
+def test_frozen_parts_stay_and_the_others_move(method: str, frozen: set[str]) -> None:
+    model = make_model()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    state = make_state(model, freeze(model, method))
+    train_step(state, [make_batch(3)], SETTINGS)
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    unused = {
+        "language.norm.scale",
+        *(
+            name
+            for name in before
+            if name.startswith("language.layers.1.") and ("mlp" in name or "attention.out" in name)
+        ),
+        "language.layers.1.attention.query.weight",
+    }
+    assert {name for name in before if group_of(name) not in frozen} - unused == moved
+    assert all(model.get_parameter(name).grad is None for name in before if group_of(name) in frozen)
+
+
+def test_a_frozen_prefix_keeps_no_graph() -> None:
+    model, batch = make_model(), make_batch(2)
+    freeze(model, "expert")
+    tokens, valid = model.embed_prefix(batch)
+    cache = model.prefill(tokens, valid)
+    assert all(not tensor.requires_grad for pair in cache for tensor in pair)
+    freeze(model, "frozen-vision")
+    assert all(tensor.requires_grad for pair in model.prefill(*model.embed_prefix(batch)) for tensor in pair)
+
+
+@pytest.mark.parametrize("method", ["full", "expert"])
+def test_recomputed_activations_change_nothing(method: str) -> None:
+    plain, recomputing = make_model(), make_model()
+    names = list(plain.state_dict())
+    apply_from_outside(recomputing, compile_layers=False, recompute_activations=True)
+    assert list(recomputing.state_dict()) == names
+    for model in (plain, recomputing):
+        train_step(make_state(model, freeze(model, method)), [make_batch(3)], SETTINGS)
+    wanted, found = gradients(plain), gradients(recomputing)
+    assert set(wanted) == set(found)
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_recomputing_keeps_less_for_the_backward_pass() -> None:
+    def kept_bytes(recompute: bool) -> int:
+        model, total = make_model(), 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        apply_from_outside(model, compile_layers=False, recompute_activations=recompute)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.loss(make_batch(8), generator=torch.Generator().manual_seed(0))
+        return total
+
+    assert kept_bytes(True) < 0.5 * kept_bytes(False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_layers_give_the_same_gradients(recompute: bool) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    plain, compiled = make_model(), make_model()
+    apply_from_outside(compiled, compile_layers=True, recompute_activations=recompute)
+    for model in (plain, compiled):
+        train_step(make_state(model, freeze(model, "full")), [make_batch(3)], SETTINGS)
+    wanted, found = gradients(plain), gradients(compiled)
+    assert set(wanted) == set(found)
+    scale = max(float(value.abs().max()) for value in wanted.values())
+    assert max(float((wanted[name] - found[name]).abs().max()) for name in wanted) < 1e-5 * scale
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert 0 < graphs <= 4 + recompute * 4, "one graph per kind of layer, not one per layer"
+
+
+def test_flow_samples_share_one_prefix_and_average_the_draws() -> None:
+    model = make_model()
+    encoded: list[int] = []
+    model.vision.register_forward_hook(lambda *_: encoded.append(1))
+    settings = dataclasses.replace(SETTINGS, flow_samples=3)
+    batch = make_batch(4)
+    state = TrainState(
+        step=5, seed=1, model=model, optimizer=Optimizer(freeze(model, "full"), AdamSettings(), Schedule())
+    )
+    drawn = draw_generator(1, 5, 0, torch.device("cpu"))
+    with torch.no_grad():
+        expected = model.loss(batch, generator=drawn, flow_samples=3)[..., :ROBOT_DIM]
+    encoded.clear()
+    result = train_step(state, [batch], settings)
+    assert len(encoded) == 1
+    assert batch.action_mask is not None
+    torch.testing.assert_close(result.loss, expected[batch.action_mask].mean())
