@@ -1,8 +1,8 @@
 """Let a scripted expert act in a simulator and write what it did as a LeRobot v3.0 data set.
 
 Between expert and arm, half of the commands are disturbed by a random shift; recorded is what the expert wanted. So the
-demonstrations leave the ideal path and show how to return to it (Laskey et al., DART, 2017). Without this, a policy that
-drifts has never seen where it then is. An episode that the expert fails is an error, never data.
+demonstrations leave the ideal path and show how to return to it (Laskey et al., DART, 2017). Without this, a policy
+that drifts has never seen where it then is. An episode that the expert fails is an error, never data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def collect(
     _check(env_name, episodes, output)
     env = Tabletop(family, image_size=image_size)
     features = _features(env)
-    with DatasetWriter(output, fps=env.fps, features=features, robot_type=ROBOT_TYPE) as writer:
+    with DatasetWriter(output, fps=round(env.fps), features=features, robot_type=ROBOT_TYPE) as writer:
         for episode in range(episodes):
             _demonstrate(env, writer, seed + episode)
             if progress is not None:
