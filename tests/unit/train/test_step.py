@@ -233,10 +233,8 @@ def test_flow_samples_share_one_prefix_and_average_the_draws() -> None:
     model.vision.register_forward_hook(lambda *_: encoded.append(1))
     settings = dataclasses.replace(SETTINGS, flow_samples=3)
     batch = make_batch(4)
-    state = TrainState(
-        step=5, seed=1, model=model, optimizer=Optimizer(freeze(model, "full"), AdamSettings(), Schedule())
-    )
-    drawn = draw_generator(1, 5, 0, torch.device("cpu"))
+    state = make_state(model, freeze(model, "full"))
+    drawn = draw_generator(state.seed, state.step, 0, torch.device("cpu"))
     with torch.no_grad():
         expected = model.loss(batch, generator=drawn, flow_samples=3)[..., :ROBOT_DIM]
     encoded.clear()
