@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +104,21 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     end_with(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo"])
+
+
+@pytest.mark.parametrize(("met", "code"), [(True, 0), (False, 1)])
+def test_a_demo_that_misses_its_goals_ends_with_1(met: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pi05 import demo
+
+    monkeypatch.setattr(demo, "run_demo", lambda **_: SimpleNamespace(met=met))
+    assert cli.main(["demo"]) == code
+
+
+def test_a_reader_that_leaves_is_no_fault() -> None:
+    program = f"set -o pipefail; {sys.executable} -m pi05 train --help | head -1"
+    answer = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert answer.stdout.count("\n") == 1
+    assert (answer.returncode, answer.stderr) == (0, "")
 
 
 def test_an_interrupted_run_says_what_was_saved(
