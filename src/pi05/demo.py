@@ -155,10 +155,10 @@ def run_demo(
             strict=True,
         ),
     )
-    with stages.stage("report"):
+    with stages.stage("report of the run"):
         write_run_report(run)
-        result = DemoResult(folder=folder, goals=goals, stages=stages.seconds)
-        _write(result, config, plan, seed, (before, after, swapped))
+    result = DemoResult(folder=folder, goals=goals, stages=stages.seconds)
+    _write(result, config, plan, seed, (before, after, swapped))
     print(f"\nTime\n{stages.render()}\n\n{_render_goals(goals)}\n\nreport: {folder / 'index.html'}")
     return result
 

@@ -9,6 +9,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fake_policies import make_policy, save_policy
 
 from pi05.checkpoint.store import point
 from pi05.errors import CheckpointError, DataError
@@ -25,7 +26,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def policy(tokenizer: Path) -> Policy:
-    return fakes.make_policy(tokenizer)
+    return make_policy(tokenizer)
 
 
 def observation(seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -85,9 +86,9 @@ def test_a_missing_input_is_named(policy: Policy, missing: str) -> None:
 def test_the_state_may_be_missing_where_nothing_reads_it(tokenizer: Path) -> None:
     incomplete = observation()
     del incomplete[STATE]
-    blind = fakes.make_policy(tokenizer, prompt_format="none")
+    blind = make_policy(tokenizer, prompt_format="none")
     assert blind.infer(incomplete)["actions"].shape == (10, 3)
-    relative = fakes.make_policy(tokenizer, prompt_format="none", relative_mask=(True, True, False))
+    relative = make_policy(tokenizer, prompt_format="none", relative_mask=(True, True, False))
     with pytest.raises(DataError, match="no state"):
         relative.infer(incomplete)
 
@@ -110,7 +111,7 @@ def test_a_state_far_outside_the_training_range_is_flagged_once(
 
 
 def test_a_checkpoint_folder_holds_all_it_needs(policy: Policy, tmp_path: Path) -> None:
-    folder = fakes.save_policy(tmp_path / "checkpoint", policy, n_action_steps=3)
+    folder = save_policy(tmp_path / "checkpoint", policy, n_action_steps=3)
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     loaded = Policy.load(moved)
     noise = torch.randn((1, 10, 32), generator=torch.Generator().manual_seed(0))
@@ -124,9 +125,7 @@ def test_a_checkpoint_folder_holds_all_it_needs(policy: Policy, tmp_path: Path) 
 
 def test_a_run_folder_means_its_last_checkpoint(tokenizer: Path, tmp_path: Path) -> None:
     for step in (1, 2):
-        fakes.save_policy(
-            tmp_path / "run" / "checkpoints" / f"00000{step}", fakes.make_policy(tokenizer, seed=step), step=step
-        )
+        save_policy(tmp_path / "run" / "checkpoints" / f"00000{step}", make_policy(tokenizer, seed=step), step=step)
     point(tmp_path / "run", "last", tmp_path / "run" / "checkpoints" / "000002")
     point(tmp_path / "run", "best", tmp_path / "run" / "checkpoints" / "000001")
     assert Policy.load(tmp_path / "run").provenance["step"] == 2
@@ -136,7 +135,7 @@ def test_a_run_folder_means_its_last_checkpoint(tokenizer: Path, tmp_path: Path)
 def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint found"):
         Policy.load(tmp_path / "nothing")
-    bare = fakes.save_policy(tmp_path / "bare", policy)
+    bare = save_policy(tmp_path / "bare", policy)
     config = (bare / "config.json").read_text()
     (bare / "config.json").write_text(config.replace('"processor"', '"something"'))
     with pytest.raises(CheckpointError, match="no processor"):
