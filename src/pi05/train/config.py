@@ -2,8 +2,8 @@
 
 The dotted path of a field is its flag, and names are LeRobot's where LeRobot has the setting. Defaults are those of
 openpi (`training/config.py`) and LeRobot (`configuration_pi05.py`); what is derived from other settings is a property,
-so that it cannot go stale. A value that training does not honour does not exist
-here: `flags.py` refuses such flags by name.
+so that it cannot go stale. A value that training does not honour does not exist here: `foreign_flags.py` refuses such
+flags by name.
 """
 
 from __future__ import annotations
