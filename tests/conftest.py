@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import pytest
 
@@ -17,6 +18,12 @@ if str(REPOSITORY / "tests") not in sys.path:
 
 # Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
 jaxtyping.install_import_hook("pi05", "checker.typecheck")
+
+# Tests never depend on how fast the machine is.
+hypothesis.settings.register_profile(
+    "pi05", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("pi05")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

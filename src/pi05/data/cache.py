@@ -9,7 +9,9 @@ Leaves out augmentation, and any compression.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -69,10 +71,10 @@ class FrameCache:
         source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{RESIZE}"
         name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
-        if not path.exists():
+        shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
+        if not _is_whole(path, shape):
             folder.mkdir(parents=True, exist_ok=True)
-            shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
-            _require_space(folder, int(np.prod(shape)))
+            _require_space(folder, math.prod(shape))
             _write(path, shape, dataset, camera_keys, progress)
             for other in folder.glob(f"{name}-*.npy"):
                 if other != path:
@@ -112,11 +114,12 @@ def _write(
     """Fill the file under a temporary name, put it on disk, rename it."""
     report = progress or _silent
     total = shape[0] * shape[1]
-    report(0, total, f"resizing {shape[0]:,} frames of {shape[1]} cameras to {path}, {_readable(int(np.prod(shape)))}")
+    report(0, total, f"resizing {shape[0]:,} frames of {shape[1]} cameras to {path}, {_readable(math.prod(shape))}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     done = 0
     try:
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(temporary)
         for camera, key in enumerate(camera_keys):
             for episode in dataset.episodes:
                 pictures = _exactly(dataset.iter_frames(key, episode.index), episode.length, key, episode.index)
@@ -132,6 +135,27 @@ def _write(
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk space now: writing to a mapped file on a full disk would kill the process, not raise."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise _no_room(path.parent, path.stat().st_size) from error
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve
+                    raise
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Tell whether the file is there and holds what it should; a copied cache may have been cut off."""
+    try:
+        return np.load(path, mmap_mode="r").shape == shape
+    except (FileNotFoundError, ValueError, EOFError):
+        return False
 
 
 def _exactly(pictures: Iterator[np.ndarray], length: int, key: str, episode: int) -> Iterator[np.ndarray]:
@@ -165,9 +189,13 @@ def _readable(size_bytes: int) -> str:
 def _require_space(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size_bytes + 64 * 2**20:
-        raise DataError(
-            "no room on the disk for the resized frames",
-            wanted=f"{_readable(size_bytes)} free in {folder}",
-            found=_readable(free),
-            remedy="set PI05_CACHE to a folder on a larger disk, or free some space",
-        )
+        raise _no_room(folder, size_bytes)
+
+
+def _no_room(folder: Path, size_bytes: int) -> DataError:
+    return DataError(
+        "no room on the disk for the resized frames",
+        wanted=f"{_readable(size_bytes)} free in {folder}",
+        found=_readable(shutil.disk_usage(folder).free),
+        remedy="set PI05_CACHE to a folder on a larger disk, or free some space",
+    )

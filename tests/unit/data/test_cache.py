@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +13,6 @@ import numpy as np
 import pytest
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
-from pi05.data import cache
 from pi05.data.cache import DecodingFrames, FrameCache, FrameSource, cache_directory
 from pi05.data.lerobot import Dataset
 from pi05.data.transforms import resize_with_pad
@@ -133,10 +135,33 @@ def test_a_full_disk_is_told_before_work_starts(
     class Usage(NamedTuple):
         free: int
 
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: Usage(1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(1000))
     with pytest.raises(DataError, match="PI05_CACHE"):
         FrameCache.build(dataset, CAMERAS, SIZE, tmp_path)
     assert dataset.episodes_read == 0
+
+
+def test_a_quota_that_is_hit_is_an_error_not_a_crash(
+    dataset: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(DataError, match="no room on the disk"):
+        FrameCache.build(dataset, CAMERAS, SIZE, tmp_path)
+    assert dataset.episodes_read == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 60, 5000])
+def test_a_cache_that_was_cut_off_is_built_again(dataset: Counting, tmp_path: Path, kept_bytes: int) -> None:
+    whole = FrameCache.build(dataset, CAMERAS, 24, tmp_path)
+    content = whole.path.read_bytes()
+    del whole
+    path = next(tmp_path.iterdir())
+    path.write_bytes(content[:kept_bytes])
+    assert FrameCache.build(dataset, CAMERAS, 24, tmp_path).path.read_bytes() == content
 
 
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
