@@ -60,7 +60,9 @@ _LAYERS: dict[str, tuple[tuple[str, float, float], ...]] = {
 }
 
 
-def _fill(canvas: Float[np.ndarray, "size size 3"], view: View, shape: Shape, kind: str, radius: float, shade: float) -> None:
+def _fill(
+    canvas: Float[np.ndarray, "size size 3"], view: View, shape: Shape, kind: str, radius: float, shade: float
+) -> None:
     pixel = 2 * view.half / view.size
     reach = radius * 1.5 + pixel
     column = (shape.x - view.x + view.half) / pixel

@@ -28,7 +28,7 @@ class TabletopExpert:
         if env.held is not None and env.held != goal.item:
             return self._command(*env.position, opening=1.0)
         if env.held == goal.item:
-            x, y = self._destination()
+            x, y = self.destination()
             arrived = np.hypot(x - env.position[0], y - env.position[1]) <= RELEASE_ENOUGH
             holds = goal.target is None and goal.side is None
             return self._command(x, y, opening=1.0 if arrived and not holds else 0.0)
@@ -36,7 +36,8 @@ class TabletopExpert:
         near = np.hypot(item.x - env.position[0], item.y - env.position[1]) <= CLOSE_ENOUGH
         return self._command(item.x, item.y, opening=0.0 if near and env.opening > 0.5 else 1.0)
 
-    def _destination(self) -> tuple[float, float]:
+    def destination(self) -> tuple[float, float]:
+        """Return where the item shall go (m); where the gripper is, when it shall only be held."""
         goal, env = self.env.goal, self.env
         if goal.target is not None:
             return env.targets[goal.target].x, env.targets[goal.target].y

@@ -24,9 +24,9 @@ from pi05.sim.drawing import Shape, View, paint
 
 TABLE_HALF = 0.25
 REACH = 0.22
-ITEM_RADIUS = 0.028
-TARGET_RADIUS = 0.055
-GRASP_TOLERANCE = 0.028
+ITEM_RADIUS = 0.034
+TARGET_RADIUS = 0.06
+GRASP_TOLERANCE = 0.032
 PLACE_TOLERANCE = 0.045
 SIDE_DISTANCE = 0.15
 MAX_STEP = 0.05
@@ -270,18 +270,18 @@ class Tabletop:
             radius = ITEM_RADIUS * (1.12 if index == self.held else 1.0)
             shapes.append(_shape(self.items[index], radius, self.tints[index]))
         x, y = (float(v) for v in self.position)
-        gap = 0.036 if self.opening > 0.5 else 0.027
+        gap = 0.044 if self.opening > 0.5 else 0.034
         shapes.append(Shape("finger", x - gap, y, 0.03, (35.0, 35.0, 40.0)))
         shapes.append(Shape("finger", x + gap, y, 0.03, (35.0, 35.0, 40.0)))
         return shapes
 
 
 def _spread(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 2"]:
-    """Draw places that keep 0.1 m from each other."""
+    """Draw places that keep 0.105 m from each other."""
     while True:
         places = rng.uniform(-0.2, 0.2, (count, 2))
         gaps = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.eye(count)
-        if gaps.min() >= 0.1:
+        if gaps.min() >= 0.105:
             return places
 
 
