@@ -50,19 +50,19 @@ CAMERAS = ("observation.images.scene", "observation.images.wrist")
 FIRST_SEED = 500_000_000  # far from the seeds of collected data sets (from 0) and of evaluations (from 10⁹)
 EMA_DECAY = 0.999
 POINTS = 4  # x, y of the named item; x, y of where it shall go
-WORDS = (
-    "the a an and then to of in into on onto off at from with near next left right top bottom front back middle up down "
-    "side edge corner table robot arm gripper hand pick place put drop move push pull grasp grab lift stack open close "
-    "turn rotate pour wipe fold insert take bring give hold release slide press touch sort pack unpack reach return "
-    "block cube ball star ring disc plate tray bowl cup mug box bin basket drawer door lid bottle can jar pen marker "
-    "cloth towel sponge spoon fork knife pot pan button lever handle switch tape screw peg hole toy apple banana orange "
-    "red green blue yellow white black grey pink purple cyan brown gold silver small large big first second both all one "
-    "two three object item"
-).split()
+WORDS = """
+the a an and then to of in into on onto off at from with near next left right top bottom front back
+middle up down side edge corner table robot arm gripper hand pick place put drop move push pull grasp
+grab lift stack open close turn rotate pour wipe fold insert take bring give hold release slide press
+touch sort pack unpack reach return block cube ball star ring disc plate tray bowl cup mug box bin
+basket drawer door lid bottle can jar pen marker cloth towel sponge spoon fork knife pot pan button
+lever handle switch tape screw peg hole toy apple banana orange red green blue yellow white black grey
+pink purple cyan brown gold silver small large big first second both all one two three object item
+""".split()  # noqa: SIM905 - a list of 130 quoted words is unreadable
 
 
 def build_tokenizer(path: Path, vocab_size: int) -> None:
-    """Write a byte-level tokenizer: any text works; common words, the numbers 0 … 255 and the prompt's frame are short."""
+    """Write a byte-level tokenizer: any text works; common words, the numbers 0 … 255 and the frame are short."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,0 +1,1 @@
+"""Episodes on disk become batches, and actions become robot units again. Knows no network."""

@@ -144,7 +144,7 @@ class Tabletop:
         self.goal = self._draw_goal(rng) if instruction is None else self._find_goal(instruction)
         return self.observe()
 
-    def step(self, action: Float[np.ndarray, " 3"]) -> tuple[dict[str, object], bool, bool]:
+    def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, object], bool, bool]:
         """Apply one command for 0.1 s. Returns observation, done, success."""
         command = np.asarray(action, dtype=np.float64)
         if command.shape != (3,) or not np.isfinite(command).all():
