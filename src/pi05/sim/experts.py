@@ -26,7 +26,7 @@ class TabletopExpert:
         env = self.env
         goal = env.goal
         if env.held is not None and env.held != goal.item:
-            return self._command(*env.position, opening=1.0)
+            return self._command(float(env.position[0]), float(env.position[1]), opening=1.0)
         if env.held == goal.item:
             x, y = self.destination()
             arrived = np.hypot(x - env.position[0], y - env.position[1]) <= RELEASE_ENOUGH

@@ -15,6 +15,7 @@ what `pi05-tiny` was pre-trained on, `demo` is what `pi05 demo` teaches it. Leav
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -130,7 +131,7 @@ class Tabletop:
         self.image_size = image_size
         self.max_steps = max_steps
 
-    def reset(self, seed: int, instruction: str | None = None) -> dict[str, object]:
+    def reset(self, seed: int, instruction: str | None = None) -> dict[str, Any]:
         """Lay the table anew and return the first observation. `instruction` must be one of `instructions()`."""
         rng = np.random.default_rng(seed)
         self.rng = rng
@@ -144,7 +145,7 @@ class Tabletop:
         self.goal = self._draw_goal(rng) if instruction is None else self._find_goal(instruction)
         return self.observe()
 
-    def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, object], bool, bool]:
+    def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, Any], bool, bool]:
         """Apply one command for 0.1 s. Returns observation, done, success."""
         command = np.asarray(action, dtype=np.float64)
         if command.shape != (3,) or not np.isfinite(command).all():
@@ -174,7 +175,7 @@ class Tabletop:
         """Return whether the table now satisfies `instruction`, whatever the robot was told."""
         return self._reached(self._find_goal(instruction))
 
-    def observe(self) -> dict[str, object]:
+    def observe(self) -> dict[str, Any]:
         """Return pictures, state and instruction under LeRobot's names."""
         return {
             "observation.images.scene": self.render(self.image_size),
@@ -206,7 +207,8 @@ class Tabletop:
             _thing(rng, self.family.targets, str(colour), place)
             for colour, place in zip(target_colours, places[item_count:], strict=True)
         ]
-        self.table_colour = tuple(float(v) for v in np.array([166.0, 152.0, 138.0]) + rng.uniform(-18, 18, 3))
+        red, green, blue = np.array([166.0, 152.0, 138.0]) + rng.uniform(-18, 18, 3)
+        self.table_colour = (float(red), float(green), float(blue))
         self.light = float(rng.uniform(0.9, 1.08))
         self.tints = rng.uniform(-10, 10, (item_count + target_count, 3))
 
