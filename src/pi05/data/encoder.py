@@ -11,7 +11,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
+
+from pi05.data.video import ONE_THREAD
 
 GOP = 2
 """Every second frame is a key frame, so that a random frame costs two decodes at most (LeRobot's choice)."""
@@ -57,6 +60,9 @@ class VideoEncoder:
         self._container = av.open(str(path), "w", format="mp4")
         # Without B-frames no picture is held back, so that a file can be cut between any two frames.
         options = {"g": str(GOP), "crf": str(quality.crf), "preset": "veryfast", "bf": "0"}
+        if min(height, width) < SMALL_SIDE:  # handing small pictures between threads takes longer than encoding them
+            options["threads"] = "1"
+        self._reformatter = VideoReformatter()
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps), options=options)
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, quality.pixel_format
         self._stream.time_base = self._time_base
@@ -64,6 +70,7 @@ class VideoEncoder:
     def add(self, image: UInt8[np.ndarray, "height width 3"]) -> None:
         """Append one RGB frame."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = self._reformatter.reformat(frame, format=self._stream.pix_fmt, **ONE_THREAD)
         frame.pts, frame.time_base = self.frames, self._time_base
         self._write(frame)
         self.frames += 1

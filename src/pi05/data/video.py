@@ -23,6 +23,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, Int64, UInt8
 
+ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+"""Conversion of colours in the calling thread (older PyAV knows nothing else).
+
+No decoder and no converter here has threads of its own: a forked DataLoader worker that comes to free one of its
+parent's, be it through the garbage collector, would wait for ever for threads that a fork does not copy.
+"""
+
 
 class VideoFault(Exception):
     """A video file is not what it should be. `wanted` and `found` go into the DataError that names the episode."""
@@ -113,16 +120,14 @@ def _video_stream(container: Any) -> Any:
 class VideoReader:
     """One open video file. Frames come as RGB; going forward decodes on, going anywhere else seeks."""
 
-    def __init__(self, path: Path, index: FrameIndex, *, sequential: bool = False) -> None:
+    def __init__(self, path: Path, index: FrameIndex) -> None:
         self.path, self.index = path, index
         self._container = _open(path)
         self._stream = _video_stream(self._container)
-        # Damage must be an error: left alone, FFmpeg paints over it and the training set has smeared pictures in it.
-        # Slice threads swallow the error (measured on H.264), and frame threads delay the first picture after a seek
-        # by as many frames as there are cores.
+        # Damage must be an error: left alone, FFmpeg paints over it, and the training set has smeared pictures in it.
+        # (Slice threads would swallow the error; see ONE_THREAD for why there are no threads at all.)
         self._stream.codec_context.options = {"err_detect": "explode"}
-        self._stream.thread_type = "FRAME"
-        self._stream.thread_count = 0 if sequential else 1
+        self._stream.codec_context.thread_count = 1
         self._reformatter = VideoReformatter()
         self._decoder: Iterator[Any] | None = None
         self._next = 0
@@ -165,18 +170,8 @@ class VideoReader:
             self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
         except av.FFmpegError as error:
             raise VideoFault("the video cannot be searched", wanted="a seekable video", found=str(error)) from error
-        self._decoder = self._decode(int(self.index.pts[self.index.key_frames[key]]) if key >= 0 else None)
-
-    def _decode(self, first_pts: int | None) -> Iterator[Any]:
-        """Yield decoded frames from where the file was searched to.
-
-        Pictures that are stored after the key frame but shown before it ("open" groups) build on pictures before
-        the key frame: they cannot be decoded from here, and no later picture needs them.
-        """
-        for packet in self._container.demux(self._stream):
-            if first_pts is not None and packet.pts is not None and packet.pts < first_pts:
-                continue
-            yield from packet.decode()
+        first_pts = int(self.index.pts[self.index.key_frames[key]]) if key >= 0 else None
+        self._decoder = _decode(self._container, self._stream, first_pts)
 
     def _advance(self, number: int) -> Any | None:
         """Decode until frame `number`; None when the decoder is already past it or gives out."""
@@ -198,8 +193,20 @@ class VideoReader:
         return None
 
     def _to_rgb(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
-        array: np.ndarray = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        array: np.ndarray = self._reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
         return array
+
+
+def _decode(container: Any, stream: Any, first_pts: int | None) -> Iterator[Any]:
+    """Yield decoded frames from where the file was searched to.
+
+    Pictures that are stored after the key frame but shown before it ("open" groups) build on pictures before the key
+    frame: they cannot be decoded from here, and no later picture needs them.
+    """
+    for packet in container.demux(stream):
+        if first_pts is not None and packet.pts is not None and packet.pts < first_pts:
+            continue
+        yield from packet.decode()
 
 
 class VideoCache:
@@ -245,7 +252,7 @@ class VideoCache:
 
     def frames(self, path: Path, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Decode frames start..stop-1 in order, through an own decoder."""
-        reader = VideoReader(path, self.index(path), sequential=True)
+        reader = VideoReader(path, self.index(path))
         try:
             for number in range(start, stop):
                 yield reader.frame(number)

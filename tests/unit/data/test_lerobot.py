@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,18 +155,32 @@ def test_fingerprint_follows_the_files(fake: FakeDataset) -> None:
 
 
 class TestProcesses:
-    def test_after_a_fork_and_in_threads(self, fake_v3: FakeDataset) -> None:
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+    def test_after_a_fork(self, fake_v3: FakeDataset) -> None:
         data = Dataset(fake_v3.root)
-        data.image(CAMERAS[0], 5)  # the parent's decoder is open
-        with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert pool.map(Picture(data), range(28)) == list(range(28))
-        found: list[int] = []
-        threads = [threading.Thread(target=lambda: found.extend(map(Picture(data), range(28)))) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(found) == sorted(list(range(28)) * 4)
+        cache = data._clips._videos
+        data.image(CAMERAS[0], 5)
+        assert len(cache._readers) == 1
+        context = multiprocessing.get_context("fork")
+        results = context.SimpleQueue()
+
+        def child() -> None:
+            # A file that parent and child share would share its reading position, too.
+            results.put((len(cache._readers), [read_number(data, i) for i in range(28)]))
+
+        with cache._lock:  # as if another thread were decoding at that moment
+            process = context.Process(target=child)
+            process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert results.get() == (0, list(range(28)))
+        assert read_number(data, 6) == 6
+
+    def test_in_threads(self, fake_v3: FakeDataset) -> None:
+        data = Dataset(fake_v3.root)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: read_number(data, i), [*range(28), *range(27, -1, -1)] * 3))
+        assert found == [*range(28), *range(27, -1, -1)] * 3
 
     def test_after_pickling(self, fake_v3: FakeDataset) -> None:
         data = Dataset(fake_v3.root)
@@ -175,11 +189,5 @@ class TestProcesses:
         assert read_frame_number(copy.image(CAMERAS[0], 26)) == (26, 0)
 
 
-class Picture:
-    """Reads a frame's number; a class so that it can be pickled."""
-
-    def __init__(self, data: Dataset) -> None:
-        self.data = data
-
-    def __call__(self, i: int) -> int:
-        return read_frame_number(self.data.image(CAMERAS[0], i))[0]
+def read_number(data: Dataset, i: int) -> int:
+    return read_frame_number(data.image(CAMERAS[0], i))[0]

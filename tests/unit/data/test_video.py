@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -118,3 +121,26 @@ def test_no_video_in_the_file(tmp_path: Path) -> None:
         container.mux(stream.encode())
     with pytest.raises(VideoFault, match="no video"):
         VideoCache().frame(tmp_path / "sound.mp4", 0)
+
+
+def test_no_threads(path: Path) -> None:
+    """A fork copies no threads: whoever frees a decoder that has some waits for ever."""
+    before = len(os.listdir("/proc/self/task"))
+    cache = VideoCache()
+    cache.frame(path, 30)
+    stretch = cache.frames(path, 3, 20)
+    next(stretch)
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+def test_nothing_stays_open_behind_the_cache(path: Path) -> None:
+    """Freed at once and not by the garbage collector, which may run in a forked process."""
+    gc.disable()
+    try:
+        cache = VideoCache()
+        cache.frame(path, 30)
+        reader = weakref.ref(cache._readers[path])
+        del cache
+        assert reader() is None
+    finally:
+        gc.enable()
