@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import tokenizers
-from fakes import write_word_tokenizer
+from fakes import TASKS, write_word_tokenizer
 from tokenizers import processors
 
 from pi05.data.tokenizer import Tokenizer
@@ -91,6 +93,27 @@ def test_the_beginning_comes_from_the_file(tmp_path: Path) -> None:
     assert tokenizer.encode("put the") == [3, 1, 2]
     assert tokenizer.encode("put the", add_bos=False) == [1, 2]
     assert tokenizer.decode([3, 1, 2]) == "put the"
+
+
+def test_a_sentencepiece_model_made_here(tmp_path: Path) -> None:
+    """The SentencePiece path on its own, where Gemma's vocabulary is not at hand."""
+    content = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([f"Task: {task}, State: 0 1 2 3 4 5 6 7 8 9;" for task in TASKS] * 4),
+        model_writer=content,
+        model_type="bpe",
+        vocab_size=100,
+        bos_id=5,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer.model").write_bytes(content.getvalue())
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.bos_id, tokenizer.file_name, tokenizer.vocab_size) == (5, "tokenizer.model", 100)
+    ids = tokenizer.encode(TASKS[0])
+    assert ids[0] == 5
+    assert ids[1:] == tokenizer.encode(TASKS[0], add_bos=False)
+    assert tokenizer.decode(ids) == TASKS[0]
+    assert tokenizer.encode_many(list(TASKS))[1] == tokenizer.encode(TASKS[1])
 
 
 def test_a_folder_a_file_and_its_copy_are_the_same(tmp_path: Path) -> None:
