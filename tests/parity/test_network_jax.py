@@ -19,8 +19,10 @@ from pi05.checkpoint.openpi import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 
+TOKEN_TOLERANCE = 2e-5
+"""Absolute, up to the keys and values, which reach 5; float32 sums in another order (XLA's and oneDNN's)."""
 STAGE_TOLERANCE = 1e-4
-"""Absolute. Float32 sums in another order (XLA's and oneDNN's); tokens reach 30, actions 4."""
+"""Absolute, where the time embedding has a part (see below); velocities and actions reach 5."""
 LOSS_TOLERANCE = 5e-5
 """Absolute, per element. openpi's own JAX and PyTorch models differ by up to 5e-5 here: JAX computes the angles of the
 time embedding, up to 1,570 rad, in float32. Ours are computed in float64, as those of openpi's PyTorch and LeRobot."""
@@ -60,7 +62,7 @@ def cache(model, prefix) -> list[tuple[Tensor, Tensor]]:
 def test_image_tokens(model, openpi, compare):
     with torch.no_grad():
         tokens = model.encode_images(openpi.batch.images, openpi.batch.image_mask)
-    compare("image tokens", tokens[openpi.batch.image_mask], openpi.outputs["image_tokens"], STAGE_TOLERANCE)
+    compare("image tokens", tokens[openpi.batch.image_mask], openpi.outputs["image_tokens"], TOKEN_TOLERANCE)
 
 
 def test_prefix(prefix, openpi, compare):
@@ -70,8 +72,8 @@ def test_prefix(prefix, openpi, compare):
     assert torch.equal(valid, expected)
     images, prompt = tokens[:, : 3 * patches], tokens[:, 3 * patches :]
     golden = openpi.outputs["image_tokens"].reshape(-1, tokens.shape[-1])
-    compare("prefix, images", images[valid[:, : 3 * patches]], golden, STAGE_TOLERANCE)
-    compare("prefix, prompt", prompt[openpi.batch.token_mask], openpi.outputs["prompt_tokens"], STAGE_TOLERANCE)
+    compare("prefix, images", images[valid[:, : 3 * patches]], golden, TOKEN_TOLERANCE)
+    compare("prefix, prompt", prompt[openpi.batch.token_mask], openpi.outputs["prompt_tokens"], TOKEN_TOLERANCE)
 
 
 @pytest.mark.parametrize("layer", range(3))
@@ -79,7 +81,7 @@ def test_keys_and_values(cache, prefix, openpi, compare, layer):
     _, valid = prefix
     for part, name in enumerate(("kv_k", "kv_v")):
         ours = cache[layer][part][:, 0][valid]
-        compare(f"layer {layer} {name}", ours, openpi.outputs[name][layer], STAGE_TOLERANCE)
+        compare(f"layer {layer} {name}", ours, openpi.outputs[name][layer], TOKEN_TOLERANCE)
 
 
 def test_flow(openpi, compare):

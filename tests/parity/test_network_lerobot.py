@@ -11,8 +11,10 @@ from pi05.checkpoint.load import load_model, read_model
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 
-STAGE_TOLERANCE = 1e-4
+STAGE_TOLERANCE = 2e-5
 """Absolute; float32 sums in another order."""
+ACTION_TOLERANCE = 1e-4
+"""Absolute; the same, collected over the Euler steps."""
 LOSS_TOLERANCE = 5e-5
 """Absolute, per element; both compute the time embedding in float64."""
 MEAN_TOLERANCE = 2e-6
@@ -118,7 +120,7 @@ def test_every_gradient(model, lerobot, compare):
 @pytest.mark.parametrize("steps", [10, 5])
 def test_actions(model, lerobot, compare, steps):
     actions = model.sample_actions(lerobot.batch, lerobot.sample_noise, num_steps=steps)
-    compare(f"actions, {steps} steps", actions, lerobot.outputs[f"infer.actions_padded_{steps}steps"], STAGE_TOLERANCE)
+    compare(f"actions, {steps} steps", actions, lerobot.outputs[f"infer.actions_padded_{steps}steps"], ACTION_TOLERANCE)
 
 
 def test_lerobot_folder(shared, lerobot):
