@@ -114,3 +114,17 @@ def test_values_whose_capability_is_missing_are_refused_with_the_reason(flag: st
 def test_a_flag_that_nobody_knows_stays_unknown() -> None:
     with pytest.raises(ConfigError, match=r"there is no flag --policy\.bogus"):
         parse_flags(TrainConfig, ["--policy.bogus=1"], foreign=translate_training_flag)
+
+
+@pytest.mark.parametrize(
+    ("flag", "remedy"),
+    [
+        ("accelerator.compile.enabled=true", "use --policy.compile_model"),
+        ("accelerator.gradient_accumulation.steps=2", "use --gradient_accumulation_steps=N"),
+        ("accelerator.fsdp.cpu_offload=true", "remove it"),
+    ],
+)
+def test_the_most_specific_advice_is_given(flag: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        translate_training_flag(*flag.split("="))
+    assert caught.value.remedy == remedy
