@@ -37,19 +37,17 @@ from pi05.eval.result import wilson_interval
 from pi05.eval.rollout import run_episodes
 from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import sample_time
-from pi05.model.gemma import normalize_rms
-from pi05.model.layers import Linear
 from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
 from pi05.sim.collect import DISTURBANCE, DISTURBED_SHARE
 from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES, TABLE_HALF, Tabletop
+from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES, Tabletop
 from pi05.types import Batch
+from tiny_teacher import Teacher, label
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
 FIRST_SEED = 500_000_000  # far from the seeds of collected data sets (from 0) and of evaluations (from 10⁹)
 EMA_DECAY = 0.999
-POINTS = 4  # x, y of the named item; x, y of where it shall go
 WORDS = """
 the a an and then to of in into on onto off at from with near next left right top bottom front back
 middle up down side edge corner table robot arm gripper hand pick place put drop move push pull grasp
@@ -85,6 +83,7 @@ def demonstrate(arguments: tuple[int, int, int]) -> list[tuple[str, list[np.ndar
     """Return episodes as (instruction, [pictures, states, actions]) for seeds first … first + count - 1."""
     first, count, image_size = arguments
     env = Tabletop("base", image_size=image_size)
+    grid = image_size // tiny().patch_size
     episodes = []
     for seed in range(first, first + count):
         observation, expert, rng = env.reset(seed), TabletopExpert(env), np.random.default_rng((seed, 1))
@@ -92,19 +91,13 @@ def demonstrate(arguments: tuple[int, int, int]) -> list[tuple[str, list[np.ndar
         while not done:
             action = expert.act()
             pictures = np.stack([observation[key] for key in CAMERAS])
-            frames.append((pictures, observation["observation.state"], action, points(env, expert)))
+            frames.append((pictures, observation["observation.state"], action, label(env, expert, grid)))
             executed = action.copy()
             if rng.random() < DISTURBED_SHARE:
                 executed[:2] += rng.normal(0, DISTURBANCE, 2)
             observation, done, _ = env.step(executed)
         episodes.append((env.instruction, [np.stack(column) for column in zip(*frames, strict=True)]))
     return episodes
-
-
-def points(env: Tabletop, expert: TabletopExpert) -> np.ndarray:
-    """Return where the named item lies and where it shall go, in units of half a table."""
-    item = env.items[env.goal.item]
-    return np.array([item.x, item.y, *expert.destination()], np.float32) / TABLE_HALF
 
 
 class Demonstrations:
@@ -133,7 +126,7 @@ class Demonstrations:
         self.tokens = torch.zeros(len(prompts), int(self.lengths.max()), dtype=torch.int64)
         for row, prompt in zip(self.tokens, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
-        self.points = torch.from_numpy(np.concatenate([columns[3] for _, columns in episodes]))
+        self.labels = torch.from_numpy(np.concatenate([columns[3] for _, columns in episodes]))
         chunks = [self._chunks(columns, config.horizon) for _, columns in episodes]
         self.actions = torch.from_numpy(np.concatenate(chunks))
 
@@ -189,29 +182,6 @@ def fresh_model(config: ModelConfig, seed: int) -> Pi05:
         model.vision.patch_embedding.weight *= 3.0
         model.vision.position_embedding.normal_(std=0.7, generator=generator)
     return model
-
-
-class Pointer(torch.nn.Module):
-    """A teacher for the first hours: where is the named item, and where shall it go?
-
-    It reads the language model's stream at the prompt's last token, before the last layer, and is thrown away
-    afterwards. Without it, finding things is learnt only through the noise of flow matching.
-    """
-
-    def __init__(self, model: Pi05) -> None:
-        super().__init__()
-        self.head = Linear(model.config.language_width, POINTS)
-        self._stream: torch.Tensor | None = None
-        model.language.layers[-2].register_forward_hook(self._keep)
-
-    def _keep(self, _module: Any, _inputs: Any, output: Any) -> None:
-        self._stream = output[0]
-
-    def loss(self, last: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Return the mean squared error, in units of half a table, of the stream that passed by last."""
-        assert self._stream is not None
-        stream = self._stream[torch.arange(len(last)), last]
-        return (self.head(normalize_rms(stream)) - points).square().mean()
 
 
 def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -270,8 +240,8 @@ def train(config: ModelConfig, data: Demonstrations, options: argparse.Namespace
     """Fit, logging to OUTPUT/log.jsonl; snapshot and evaluate as it goes."""
     model, average = fresh_model(config, options.seed), Pi05(config)
     average.load_state_dict(model.state_dict())
-    pointer = Pointer(model)
-    learnt = [*model.parameters(), *pointer.parameters()]
+    teacher = Teacher(model)
+    learnt = [*model.parameters(), *teacher.parameters()]
     matrices = [parameter for parameter in learnt if parameter.ndim > 1]
     vectors = [parameter for parameter in learnt if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
@@ -281,13 +251,13 @@ def train(config: ModelConfig, data: Demonstrations, options: argparse.Namespace
         state = torch.load(snapshot, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        pointer.load_state_dict(state["pointer"])
+        teacher.load_state_dict(state["teacher"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         first = state["step"]
     log = (options.output / "log.jsonl").open("a")
     started, losses = time.perf_counter(), []
-    robot_dim, prefix = len(ACTION_NAMES), len(CAMERAS) * config.patches_per_image
+    robot_dim = len(ACTION_NAMES)
     for step, indices in enumerate(batches(len(data.images), options.batch_size, options.seed, first), start=first):
         if step == options.steps:
             break
@@ -297,23 +267,24 @@ def train(config: ModelConfig, data: Demonstrations, options: argparse.Namespace
         times = draw_times(len(indices) * options.flow_samples, generator)
         errors = model.loss(batch, time=times, generator=generator, flow_samples=options.flow_samples)
         loss = errors[..., :robot_dim].mean()
-        pointing = pointer.loss(prefix - 1 + data.lengths[indices], data.points[indices])
-        (loss + pointing).backward()
+        taught = teacher.losses(data.labels[indices], data.lengths[indices])
+        (loss + sum(taught.values())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
             decay = min(EMA_DECAY, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        losses.append(torch.stack([loss.detach(), pointing.detach()]))
+        losses.append(torch.stack([loss, *taught.values()]).detach())
         if (step + 1) % 100 == 0:
             rate = (step + 1 - first) * options.batch_size / (time.perf_counter() - started)
-            flow, pointing = torch.stack(losses).mean(dim=0).tolist()
-            entry: dict[str, Any] = {"step": step + 1, "loss": flow, "pointing": pointing, "samples_per_s": rate}
+            means = [round(value, 5) for value in torch.stack(losses).mean(dim=0).tolist()]
+            entry: dict[str, Any] = {"step": step + 1, **dict(zip(("loss", *taught), means, strict=True))}
+            entry["samples_per_s"] = round(rate, 1)
             losses = []
             if (step + 1) % options.snapshot_every == 0:
                 state = {"model": model.state_dict(), "average": average.state_dict(), "step": step + 1}
-                state["pointer"] = pointer.state_dict()
+                state["teacher"] = teacher.state_dict()
                 state |= {"optimizer": optimizer.state_dict(), "generator": generator.get_state()}
                 torch.save(state, snapshot.with_suffix(".tmp"))
                 snapshot.with_suffix(".tmp").rename(snapshot)
