@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 import torch
+from tiny_teacher import Teacher, label
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 import pi05
@@ -43,7 +44,6 @@ from pi05.sim.collect import DISTURBANCE, DISTURBED_SHARE
 from pi05.sim.experts import TabletopExpert
 from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES, Tabletop
 from pi05.types import Batch
-from tiny_teacher import Teacher, label
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
 FIRST_SEED = 500_000_000  # far from the seeds of collected data sets (from 0) and of evaluations (from 10⁹)

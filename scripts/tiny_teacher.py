@@ -1,10 +1,10 @@
 """What the simulator knows and the base `pi05-tiny` is taught in words and places, besides acting.
 
-π₀.₅ starts from a vision-language model that has seen billions of labelled pictures; a network of two million parameters
-that starts from nothing has to get its eyes somewhere. Through the noise of flow matching alone it had not localised
-anything after 32,000 samples. So the pre-training adds three labels that a table-top picture has for free: which object
-a patch shows and where its centre is, which patches the instruction means, and where the named things are. The heads
-that read these answers are thrown away afterwards.
+π₀.₅ starts from a vision-language model that has seen billions of labelled pictures; a network of two million
+parameters that starts from nothing has to get its eyes somewhere. Through the noise of flow matching alone it had not
+localised anything after 32,000 samples. So the pre-training adds labels that a table-top picture has for free: which
+object a patch shows and where its centre is, which patches the instruction means, and where the named things are. The
+heads that read these answers are thrown away afterwards.
 """
 
 from __future__ import annotations
