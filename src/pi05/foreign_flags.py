@@ -58,7 +58,6 @@ FATES: dict[str, Fate] = {
     "policy.use_peft": Fate(_LORA, _LIGHTER, ("false",)),
     # ours, later
     "cache_prefix": Fate(f"the cached prefix {_LATER}", "use --policy.train_expert_only without it", ("false",)),
-    "allow": Fate("nothing in this version can be allowed by name", _REMOVE),
     # the policy
     "policy.compile_mode": Fate("torch.compile's default mode is used", "use --policy.compile_model", ("default",)),
     "policy.optimizer_fused": Fate("AdamW's implementation follows the device", _REMOVE),

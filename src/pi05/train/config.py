@@ -182,6 +182,8 @@ class TrainConfig(Checked):
     """Camera of the data set → slot: scene, left_wrist, right_wrist (or openpi's and LeRobot's names for them)."""
     drop_cameras: tuple[str, ...] = ()
     """Cameras of the data set that the policy shall not see."""
+    allow: tuple[str, ...] = ()
+    """Checks of the data set to pass over: timestamps (frames go by number), index (frame numbers are wrong)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     precision: Literal["mixed", "float32"] = "mixed"

@@ -144,7 +144,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
         raise DataError(
             "no data set was given", wanted="--dataset.root=FOLDER", remedy="give a LeRobot data set folder"
         )
-    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras)
+    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=config.allow)
 
 
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:
