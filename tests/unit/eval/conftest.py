@@ -41,12 +41,13 @@ class ExpertActor:
     def __init__(self, deaf: bool = False, clumsy: float = -np.inf) -> None:
         self.deaf, self.clumsy = deaf, clumsy
         self.batch_sizes: list[int] = []
-        self.noise: dict[int, list[float]] = {}
+        self.noise: list[np.ndarray] = []
 
     def infer_batch(
         self, observations: Sequence[dict[str, Any]], noise: Any = None, num_steps: int = 10
     ) -> list[np.ndarray]:
         self.batch_sizes.append(len(observations))
+        self.noise.append(noise.numpy())
         return [self._chunk(observation, n.numpy()) for observation, n in zip(observations, noise, strict=True)]
 
     def _chunk(self, observation: dict[str, Any], noise: np.ndarray) -> np.ndarray:

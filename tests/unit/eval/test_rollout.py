@@ -41,6 +41,23 @@ def test_the_number_of_environments_changes_nothing(expert: Any, open_tabletop: 
     assert run(10, seed=1)[0] != alone
 
 
+def test_each_episode_and_each_chunk_has_noise_of_its_own(lazy: Any, open_tabletop: Any) -> None:
+    def noise(num_envs: int, seed: int) -> np.ndarray:
+        """Return the noise as [episode, chunk, horizon, dimension]."""
+        actor = lazy()
+        config = settings(episodes=4, num_envs=num_envs, seed=seed)
+        run_episodes(actor, lambda: open_tabletop("demo", max_steps=3), config)
+        rounds = [np.stack(actor.noise[i : i + 3], axis=1) for i in range(0, len(actor.noise), 3)]
+        return np.concatenate(rounds)
+
+    together = noise(4, 0)
+    assert together.shape == (4, 3, 2, 32)
+    assert len({chunk.tobytes() for episode in together for chunk in episode}) == 12
+    np.testing.assert_array_equal(noise(1, 0), together)
+    np.testing.assert_array_equal(noise(2, 0), together)
+    assert not np.isclose(noise(4, 1), together).any(axis=(2, 3)).all()
+
+
 def test_environments_run_in_lockstep(expert: Any, lazy: Any, open_tabletop: Any) -> None:
     actor = lazy()
     run_episodes(actor, lambda: open_tabletop("demo", max_steps=4), settings(episodes=5, num_envs=2))
