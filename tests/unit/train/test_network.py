@@ -1,0 +1,75 @@
+"""Where weights come from, in which precision they are used, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pi05.errors import CheckpointError, ConfigError, TrainingError
+from pi05.model.config import tiny
+from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.network import build_network, choose_device, choose_sizes, compute_dtype
+from pi05.types import Batch
+
+CPU = torch.device("cpu")
+
+
+def scratch(seed: int = 1, **settings: object) -> TrainConfig:
+    return TrainConfig(from_scratch=True, network="tiny", seed=seed, **settings)  # type: ignore[arg-type]
+
+
+def test_scratch_is_a_function_of_the_seed() -> None:
+    one, same, other = (build_network(scratch(seed), tiny(), CPU).model for seed in (1, 1, 2))
+    weights = dict(one.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in same.named_parameters())
+    assert not torch.equal(other.embedding.weight, one.embedding.weight)
+
+
+def test_sizes_from_scratch_take_chunk_and_prompt_length() -> None:
+    sizes = choose_sizes(scratch(policy=PolicyConfig(chunk_size=7, tokenizer_max_length=33)))
+    assert (sizes.horizon, sizes.max_prompt_tokens, sizes.depth) == (7, 33, tiny().depth)
+
+
+def test_nothing_trains_from_random_weights_by_accident() -> None:
+    with pytest.raises(ConfigError, match="no weights to start from"):
+        choose_sizes(TrainConfig())
+
+
+def test_a_base_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="names on the Hub are not fetched yet"):
+        choose_sizes(TrainConfig(policy=PolicyConfig(path="lerobot/pi05_base")))
+
+
+def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:
+    """Loss tolerance: bfloat16 keeps 8 bits, openpi's own two precisions differ by as much."""
+    generator = torch.Generator().manual_seed(0)
+    batch = Batch(
+        images=torch.randint(0, 256, (2, 1, 48, 48, 3), generator=generator, dtype=torch.uint8),
+        image_mask=None,
+        tokens=torch.randint(0, 100, (2, 8), generator=generator),
+        token_mask=None,
+        actions=torch.randn(2, 10, 32, generator=generator),
+        trimmed=True,
+    )
+    losses = {}
+    for precision in ("float32", "mixed"):
+        config = scratch(precision=precision)
+        model = build_network(config, tiny(), CPU).model
+        assert model.compute_dtype == compute_dtype(precision)
+        loss = model.loss(batch, generator=torch.Generator().manual_seed(0)).mean()
+        loss.backward()
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+        losses[precision] = float(loss.detach())
+    assert losses["mixed"] == pytest.approx(losses["float32"], rel=2e-2)
+    assert losses["mixed"] != losses["float32"]
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(TrainingError, match="no device cuda:63") as refusal:
+        choose_device("cuda:63")
+    assert "--policy.device=auto or cpu" in refusal.value.remedy
