@@ -1,0 +1,296 @@
+"""The documentation says what is so: links, files, tests and flags exist, quoted commands parse, tables match the code.
+
+A quoted command that this version cannot do is marked with a comment line "not yet in this version" before it; such a
+command must be refused, so that the mark goes when the capability comes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pi05 import cli, presets
+from pi05.data.config import DatasetConfig
+from pi05.errors import ConfigError, UserError
+from pi05.flags import overlay, parse_flags
+from pi05.model.config import pi05, tiny
+from pi05.model.pi05 import Pi05
+from pi05.settings import from_plain, walk
+from pi05.train.config import TrainConfig
+from pi05.train.parameters import count_groups
+from pi05.train_command import read_command
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENGLISH, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
+PAGES = [ENGLISH, CHINESE, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+NOT_YET = "not yet in this version"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`\n]+)`")
+LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
+OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/")
+"""How paths begin that a run or a data set has, and this repository has not."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def slug(heading: str) -> str:
+    """Return GitHub's anchor of a heading."""
+    words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return words.strip().replace(" ", "-")
+
+
+def headings(page: Path) -> list[tuple[int, str]]:
+    return [(len(marks), text) for marks, text in re.findall(r"^(#+) (.+)$", prose(page), re.M)]
+
+
+# --- links and files --------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(prose(page)):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name_of(page)} links to {target}"
+        if anchor:
+            assert anchor in {slug(text) for _, text in headings(file)}, f"{name_of(page)}: no such heading: {target}"
+
+
+@every_page
+def test_named_files_and_tests_exist(page: Path) -> None:
+    for span in SPAN.findall(prose(page)):
+        path, _, test = span.partition("::")
+        if not re.fullmatch(r"[\w./-]+(/|\.(py|sh|md|json|html|txt))", path) or path.startswith(OF_A_RUN):
+            continue
+        if "/" not in path and not path.endswith((".py", ".sh")):
+            continue
+        found = [root / path for root in LIVES_IN if (root / path).exists()]
+        assert found, f"{name_of(page)} names {span}"
+        assert f"def {test}(" in found[0].read_text() if test else True, f"{name_of(page)} names {span}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, waiting = set(), [ENGLISH, CHINESE]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        if page.is_dir():
+            waiting += page.glob("*.md")
+        elif page.suffix == ".md":
+            targets = (target.partition("#")[0] for target in LINK.findall(prose(page)))
+            waiting += [(page.parent / target).resolve() for target in targets if target and ":" not in target]
+    assert set(PAGES) <= seen
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def quoted_commands(page: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the command lines of shell blocks, and whether each is marked as not there yet."""
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language != "bash":
+            continue
+        marked = False
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("#"):
+                marked = NOT_YET in line
+            elif line.strip():
+                yield line, marked
+                marked = False
+
+
+COMMANDS = [(name_of(page), line, marked) for page in PAGES for line, marked in quoted_commands(page)]
+OURS = [entry for entry in COMMANDS if entry[1].startswith("pi05 ")]
+
+
+def parse(words: list[str]) -> None:
+    """Read a command line as the program does, in a folder where all that it names exists."""
+    name, arguments = words[0], words[1:]
+    if name in cli.LATER:
+        raise ConfigError("later", remedy="wait")
+    if name == "train":
+        read_command(arguments)
+        return
+    settings = cli.COMMANDS[name].settings
+    flags = parse_flags(settings, arguments)
+    assert len(flags.words) == (1 if name == "report" else 0)
+    if name != "report":
+        from_plain(settings, overlay({}, flags.values))
+
+
+def prepare(words: list[str]) -> None:
+    """Make the folders that a training command reads."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, _, value = word.partition("=")
+        if name in ("--dataset.root", "--policy.path") and value != presets.TINY_BASE.name:
+            Path(value).mkdir(parents=True, exist_ok=True)
+        if name == "--resume":
+            run = Path(value or following)
+            run.mkdir(parents=True)
+            started = TrainConfig(output_dir=str(run), dataset=DatasetConfig(root=str(run)))
+            (run / "config.json").write_text(started.to_json())
+
+
+@pytest.mark.parametrize(("page", "line", "marked"), OURS)
+def test_quoted_commands_parse(
+    page: str, line: str, marked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "pi05-tiny"
+    base.mkdir()
+    monkeypatch.setattr(presets, "TINY_BASE", base)
+    words = shlex.split(line, comments=True)[1:]
+    prepare(words)
+    if not marked:
+        parse(words)
+        return
+    with pytest.raises(UserError):
+        parse(words)
+
+
+def test_commands_were_found() -> None:
+    commands = {shlex.split(line)[1] for _, line, marked in OURS if not marked}
+    assert {"train", "eval", "collect", "report"} <= commands
+    assert any(marked for _, _, marked in OURS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_flags_exist(page: Path) -> None:
+    """Flags in running text: `--name` or `--name=value` of a command of ours."""
+    known = {setting.path for command in cli.COMMANDS.values() for setting in (*walk(command.settings), *command.extra)}
+    foreign = {"policy.dtype", "robot.max_relative_target", "inference.type", "help"}  # spoken of, not ours
+    for span in SPAN.findall(prose(page)):
+        for flag in re.findall(r"(?:^|\s)--([\w.]+)", span):
+            assert flag in known | foreign, f"{name_of(page)} names --{flag}"
+
+
+@pytest.mark.parametrize(("page", "line"), [(page, line) for page, line, _ in COMMANDS])
+def test_scripts_targets_and_variables_exist(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    settings = [word.partition("=")[0] for word in words if re.match(r"[A-Z_]+=", word)]
+    rest = words[len(settings) :]
+    if rest[:1] == ["make"]:
+        targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M)
+        assert set(rest[1:]) <= set(targets), line
+    if rest[:1] == ["bash"]:
+        text = (REPOSITORY / rest[1]).read_text()
+        assert all(f'{name}="${{{name}:-' in text for name in settings), line
+
+
+# --- the two READMEs --------------------------------------------------------------------------------------------------
+
+
+def test_both_readmes_have_the_same_sections() -> None:
+    assert [level for level, _ in headings(ENGLISH)] == [level for level, _ in headings(CHINESE)]
+
+
+def test_both_readmes_have_the_same_code() -> None:
+    assert FENCE.findall(ENGLISH.read_text()) == FENCE.findall(CHINESE.read_text())
+
+
+def test_both_readmes_have_the_same_numbers_spans_and_links() -> None:
+    for pattern in (r"\d[\d.,]*(?:e-?\d+)?", SPAN.pattern, LINK.pattern):
+        english, chinese = (
+            Counter(found.rstrip(".,") for found in re.findall(pattern, prose(page).replace("README.zh-CN", "README")))
+            for page in (ENGLISH, CHINESE)
+        )
+        assert english == chinese, pattern
+
+
+def test_the_place_of_the_demos_numbers_is_marked() -> None:
+    for page in (ENGLISH, CHINESE):
+        assert re.findall(r"<!-- (/?demo-numbers) -->", page.read_text()) == ["demo-numbers", "/demo-numbers"]
+
+
+def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:
+    section = prose(ENGLISH).split("## Not there yet")[1].split("\n## ")[0]
+    assert set(re.findall(r"`pi05 (\w+)`", section)) == set(cli.LATER)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    return table_rows(prose(page))
+
+
+def table_rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_defaults_are_those_of_the_code() -> None:
+    defaults = {setting.path: setting.default for setting in walk(TrainConfig)}
+    checked = 0
+    section = prose(REPOSITORY / "docs" / "training.md").split("## Defaults")[1].split("\n## ")[0]
+    for cells in table_rows(section):
+        flag = re.fullmatch(r"`--([\w.]+)`", cells[0])
+        if flag is None or defaults[flag[1]] is None:
+            continue
+        value = defaults[flag[1]]
+        shown = list(value) if isinstance(value, tuple) else value
+        assert cells[1] == (str(shown).lower() if isinstance(shown, bool) else str(shown)), flag[1]
+        checked += 1
+    assert checked >= 15
+
+
+def test_presets_are_those_of_the_code() -> None:
+    table = {cells[0]: cells[1:] for cells in rows(REPOSITORY / "docs" / "training.md") if len(cells) == 4}
+    tiny_run, sim, real = presets.tiny(), presets.sim(), presets.real()
+    assert presets.demo().to_dict() == {**tiny_run.to_dict(), "preset": "demo"}
+    assert table["steps"] == [f"{run.steps:,}" for run in (tiny_run, sim, real)]
+    passes = sim.gradient_accumulation_steps
+    assert table["batch"] == [
+        str(tiny_run.batch_size),
+        f"{sim.samples_per_step()} in total, in {passes} passes",
+        str(real.batch_size),
+    ]
+    assert table["precision"] == [run.precision for run in (tiny_run, sim, real)]
+    assert table["prompt"] == [run.prompt_format for run in (tiny_run, sim, real)]
+    assert table["EMA"] == ["off" if not run.ema.enable else str(run.ema.decay) for run in (tiny_run, sim, real)]
+    assert (tiny_run.policy.optimizer_lr, sim.policy.optimizer_lr, real.policy.optimizer_lr) == (1e-3, 5e-5, 2.5e-5)
+    assert table["learning rate"] == ["1e-3", "5e-5, constant after 10,000", "2.5e-5"]
+    executed = [
+        f"{run.policy.chunk_size}, {run.policy.steps_to_execute(run.policy.chunk_size or 0)}" for run in (sim, real)
+    ]
+    assert table["chunk, executed"][1:] == executed
+
+
+def test_parameter_counts_are_those_of_the_network() -> None:
+    with torch.device("meta"):
+        full, small = Pi05(pi05()), Pi05(tiny())
+    counted = {group: count.trainable for group, count in count_groups(full).items()}
+    counted["all"] = sum(counted.values())
+    page = REPOSITORY / "docs" / "model.md"
+    table = {cells[0]: cells[2] for cells in rows(page) if len(cells) == 3 and re.fullmatch(r"[\d,]{5,}", cells[2])}
+    assert table == {group: f"{count:,}" for group, count in counted.items()}
+    text = prose(page)
+    assert f"{sum(parameter.numel() for parameter in small.parameters()):,} parameters" in text
+    modulation = sum(value.numel() for name, value in full.named_parameters() if ".modulation." in name)
+    assert f"{modulation:,} of them modulation" in text
+
+
+def test_details_are_numbered_in_order() -> None:
+    numbers = [cells[0] for cells in rows(REPOSITORY / "docs" / "details.md") if cells[0].isdigit()]
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
