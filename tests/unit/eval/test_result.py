@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi05.eval.episode import EpisodeResult
@@ -48,6 +48,7 @@ def test_wilson_interval_equals_published_values(successes: int, trials: int, lo
     assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_solves_the_score_equation(counts: tuple[int, int]) -> None:
     """Its ends are the p at which (rate - p)² = z² p (1 - p) / n."""
