@@ -48,16 +48,20 @@ class Table:
         return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
 
     @cached_property
-    def row_groups(self) -> list[int]:
-        """First row of each row group, and the number of rows at the end. Reads the footer."""
+    def _footer(self) -> tuple[list[str], list[int]]:
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
-        return [0, *np.cumsum(sizes).tolist()]
+            return list(file.schema_arrow.names), [0, *np.cumsum(sizes).tolist()]
 
+    @property
     def column_names(self) -> list[str]:
-        """Return the names of the columns. Reads the footer."""
-        with open_parquet(self.path, "data file", self.episodes[0].index) as file:
-            return list(file.schema_arrow.names)
+        """Names of the columns. Reads the footer."""
+        return self._footer[0]
+
+    @property
+    def row_groups(self) -> list[int]:
+        """First row of each row group, and the number of rows at the end. Reads the footer."""
+        return self._footer[1]
 
     def read(self, names: Sequence[str], finite: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Read whole columns; those in `finite` must not hold NaN or infinity."""

@@ -40,7 +40,7 @@ def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
         table = Table(path, episodes)
         _check_columns(layout, table)
         names = ["timestamp", "frame_index", "episode_index", "index", "task_index"]
-        present = [name for name in names if name in table.column_names()]
+        present = [name for name in names if name in table.column_names]
         values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
         _check_rows(table, values.get("episode_index"))
         for episode in episodes:
@@ -66,7 +66,7 @@ def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
 
 
 def _check_columns(layout: Layout, table: Table) -> None:
-    columns = table.column_names()
+    columns = table.column_names
     missing = [name for name, f in layout.features.items() if not is_video(f) and name not in columns]
     if missing:
         raise DataError(

@@ -139,26 +139,24 @@ class Dataset:
 
     def states(self) -> Float32[np.ndarray, "frames S"]:
         """Return the states of all frames. The array is kept: do not write to it."""
-        return self._states
+        return self._vectors[0]
 
     def actions(self) -> Float32[np.ndarray, "frames n"]:
         """Return the actions of all frames. The array is kept: do not write to it."""
-        return self._actions
+        return self._vectors[1]
 
     @cached_property
-    def _states(self) -> np.ndarray:
-        return self._whole(self.state_key, self.state_dim)
-
-    @cached_property
-    def _actions(self) -> np.ndarray:
-        return self._whole(self.action_key, self.action_dim)
-
-    def _whole(self, key: str, size: int) -> np.ndarray:
-        result = np.zeros((self.num_frames, size), np.float32)
+    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """States and actions of all frames, read in one pass."""
+        states = np.zeros((self.num_frames, self.state_dim), np.float32)
+        actions = np.zeros((self.num_frames, self.action_dim), np.float32)
         for table in self._tables.values():
-            first = table.episodes[0].start
-            result[first : first + table.num_rows] = self._read(table, [key])[key]
-        return result
+            values = self._read(table, [self.state_key, self.action_key])
+            for files in table.episodes:
+                frames = slice(files.start, files.start + files.length)
+                rows = slice(files.first_row, files.first_row + files.length)
+                states[frames], actions[frames] = values[self.state_key][rows], values[self.action_key][rows]
+        return states, actions
 
     def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Read columns of one file; state and action become float32 [rows, dims] and must be finite."""
@@ -206,7 +204,7 @@ class Dataset:
         files = self._files_of(i)
         wanted = np.arange(i, i + horizon)
         last = files.start + files.length - 1
-        return self._actions[np.minimum(wanted, last)], wanted > last
+        return self._vectors[1][np.minimum(wanted, last)], wanted > last
 
     def task(self, i: int) -> str:
         """Return the instruction of frame i."""
