@@ -101,7 +101,7 @@ def dimension_charts(run: RunRecord) -> list[Markup]:
             name,
             [Series("policy", lines["error"], 3), Series("mean action", lines["baseline"], 6, "dashed")],
             x_label="step",
-            y_label="mean absolute error",
+            y_label="root mean square error",
         )
         for name, lines in list(run.dimension_points().items())[:MOST_DIMENSION_CHARTS]
     ]

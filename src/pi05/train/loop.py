@@ -296,4 +296,4 @@ def build_validator(config: TrainConfig, data: TrainingData) -> Validator | None
     """Return what measures the held-out error, if anything is held out and it is wanted."""
     if config.eval_steps == 0 or not data.held_out:
         return None
-    return Validator(data, max_frames=config.eval_frames, batch_size=config.micro_batch_size(), seed=config.seed)
+    return Validator(data, max_frames=config.eval_frames, batch_size=config.micro_batch_size())
