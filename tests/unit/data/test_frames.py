@@ -10,6 +10,7 @@ import pytest
 from broken import data_file, edit_info, edit_table, refusal, replace
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
+from pi05.data.frames import clock_fault
 from pi05.data.lerobot import Dataset
 from pi05.errors import DataError
 
@@ -141,3 +142,18 @@ class TestBrokenNumbers:
         times[5] = np.nan
         edit_table(data_file(fake, 1), lambda t: replace(t, "timestamp", pa.array(times)))
         refusal(fake.root, str(data_file(fake, 1)), "episode 1, frame 5", "nan")
+
+
+@pytest.mark.parametrize("start", [0.0, 0.05, 4000.0])
+def test_an_even_clock_may_start_anywhere(start: float) -> None:
+    times = (start + np.arange(2000) / 30).astype(np.float32)
+    assert clock_fault(times.astype(np.float64), 30) is None
+
+
+def test_a_clock_that_drifts() -> None:
+    times = np.arange(300) * (1 / 30 + 7e-5)  # each step passes, the sum does not
+    assert clock_fault(times[:200], 30) is None
+    fault = clock_fault(times, 30)
+    assert fault is not None
+    assert fault[0] == 299
+    assert "0.0209 s off after 300 frames" in fault[2]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from broken import data_file, edit_info, edit_table, replace
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
@@ -112,6 +113,15 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     for i in [*range(0, 36, 3), *range(1, 36, 3)]:
         assert read_frame_number(data.image(CAMERAS[1], i)) == (i, 1)
     assert len(data._clips._videos._readers) == data._clips._videos._max_open
+
+
+def test_pictures_in_many_row_groups(tmp_path: Path) -> None:
+    fake = write_dataset(tmp_path / "set", "v3.0", storage="image")
+    pq.write_table(pq.read_table(data_file(fake, 0)), data_file(fake, 0), row_group_size=5)
+    data = Dataset(fake.root)
+    for i in [0, 4, 5, 20, 12, 13, 3, 27]:
+        assert read_frame_number(data.image(CAMERAS[1], i)) == (i, 1)
+    assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 1)] == list(range(12, 21))
 
 
 def test_pictures_given_by_path(tmp_path: Path) -> None:

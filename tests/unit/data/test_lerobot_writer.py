@@ -151,6 +151,18 @@ def test_small_pictures_keep_their_colours(tmp_path: Path) -> None:
     assert quality_for(480, 640) == PHOTO
 
 
+def test_the_caller_may_use_its_arrays_again(tmp_path: Path) -> None:
+    image, state = np.zeros((48, 48, 3), np.uint8), np.zeros(4, np.float32)
+    with DatasetWriter(tmp_path / "set", 10, make_features(cameras=(SCENE,)), "r") as writer:
+        for i in range(4):
+            image[:], state[:] = numbered_image(i, 0, 48, 48), i
+            writer.add_frame({SCENE: image}, {"observation.state": state, "action": state})
+        writer.end_episode("go")
+    data = Dataset(tmp_path / "set")
+    assert [read_frame_number(image)[0] for image in data.iter_frames(SCENE, 0)] == [0, 1, 2, 3]
+    assert data.states()[:, 0].tolist() == [0, 1, 2, 3]
+
+
 def test_an_episode_can_be_thrown_away(tmp_path: Path) -> None:
     with DatasetWriter(tmp_path / "set", 10, make_features(), "r") as writer:
         add(writer, 50, 4)
