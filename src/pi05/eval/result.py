@@ -19,6 +19,10 @@ from pi05.eval.episode import EpisodeResult
 from pi05.eval.film import Gallery
 
 
+MOST_LISTED = 12
+"""Instructions listed on the terminal; the page lists all."""
+
+
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion; z = 1.96 gives 95 %. Without trials nothing is known: 0 to 1.
 
@@ -135,6 +139,8 @@ class EvalResult:
         """Return the result as the lines that the command prints."""
         seeds = [episode.seed for episode in self.episodes]
         listed = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(seeds[0])
+        if max(seeds) - min(seeds) != len(seeds) - 1:
+            listed = f"{min(seeds)} and following, some layouts replaced; results.json lists them"
         lines = [f"{self.environment['name']}/{self.environment['family']}: {len(seeds)} episodes, seeds {listed}"]
         if self.swapped_success is not None:
             lines.append(f"success at the original goal   {self.success.render()}")
@@ -142,7 +148,7 @@ class EvalResult:
         else:
             lines.append(f"success                        {self.success.render()}")
         lines.append(f"simulator exceptions           {len(self.errors)} (not in the rates)")
-        if len(self.by_instruction) > 1:
+        if 1 < len(self.by_instruction) <= MOST_LISTED:
             lines += [f"  {rate.successes:3d}/{rate.trials:<3d} {name}" for name, rate in self.by_instruction.items()]
         lines += [f"warning: {sentence}" for sentence in self.flagged]
         return "\n".join(lines)

@@ -87,6 +87,14 @@ def test_swapped_success_is_told_apart() -> None:
     assert result(episode(0, "success")).swapped_success is None
 
 
+def test_seeds_with_gaps_and_many_instructions_are_not_spelled_out() -> None:
+    episodes = [episode(i, "success", f"task {i}") for i in (*range(12), 50)]
+    text = result(*episodes).render()
+    assert "seeds 100 and following" in text
+    assert "task 3" not in text
+    assert "task 3" in result(*episodes[:12]).render()
+
+
 def test_plain_data_holds_rates_and_episodes() -> None:
     plain = json.loads(json.dumps(result(episode(0, "success"), episode(1, "error")).to_dict(), allow_nan=False))
     assert plain["success"]["rate"] == 1.0
