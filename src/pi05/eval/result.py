@@ -18,7 +18,6 @@ import torch
 from pi05.eval.episode import EpisodeResult
 from pi05.eval.film import Gallery
 
-
 MOST_LISTED = 12
 """Instructions listed on the terminal; the page lists all."""
 
