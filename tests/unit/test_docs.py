@@ -17,6 +17,7 @@ import torch
 
 from pi05 import cli, presets
 from pi05.data.config import DatasetConfig
+from pi05.demo import DemoPlan
 from pi05.errors import ConfigError, UserError
 from pi05.flags import overlay, parse_flags
 from pi05.model.config import pi05, tiny
@@ -256,25 +257,37 @@ def test_defaults_are_those_of_the_code() -> None:
 
 
 def test_presets_are_those_of_the_code() -> None:
-    table = {cells[0]: cells[1:] for cells in rows(REPOSITORY / "docs" / "training.md") if len(cells) == 4}
-    tiny_run, sim, real = presets.tiny(), presets.sim(), presets.real()
-    assert presets.demo().to_dict() == {**tiny_run.to_dict(), "preset": "demo"}
-    assert table["steps"] == [f"{run.steps:,}" for run in (tiny_run, sim, real)]
-    passes = sim.gradient_accumulation_steps
-    assert table["batch"] == [
-        str(tiny_run.batch_size),
-        f"{sim.samples_per_step()} in total, in {passes} passes",
-        str(real.batch_size),
+    table = {cells[0]: cells[1:] for cells in rows(REPOSITORY / "docs" / "training.md") if len(cells) == 5}
+    runs = [presets.tiny(), presets.demo(), presets.sim(), presets.real()]
+    batches = [
+        f"{run.samples_per_step()} in total, in {run.gradient_accumulation_steps} passes"
+        if run.global_batch_size
+        else str(run.batch_size)
+        for run in runs
     ]
-    assert table["precision"] == [run.precision for run in (tiny_run, sim, real)]
-    assert table["prompt"] == [run.prompt_format for run in (tiny_run, sim, real)]
-    assert table["EMA"] == ["off" if not run.ema.enable else str(run.ema.decay) for run in (tiny_run, sim, real)]
-    assert (tiny_run.policy.optimizer_lr, sim.policy.optimizer_lr, real.policy.optimizer_lr) == (1e-3, 5e-5, 2.5e-5)
-    assert table["learning rate"] == ["1e-3", "5e-5, constant after 10,000", "2.5e-5"]
-    executed = [
-        f"{run.policy.chunk_size}, {run.policy.steps_to_execute(run.policy.chunk_size or 0)}" for run in (sim, real)
-    ]
-    assert table["chunk, executed"][1:] == executed
+    columns = {
+        "": [f"`{run.preset}`" for run in runs],
+        "batch": batches,
+        "steps": [f"{run.steps:,}" for run in runs],
+        "flow draws": [str(run.flow_samples) for run in runs],
+        "EMA": [str(run.ema.decay) if run.ema.enable else "off" for run in runs],
+        "prompt": [run.prompt_format for run in runs],
+        "precision": [run.precision for run in runs],
+        "activations recomputed": ["yes" if run.policy.gradient_checkpointing else "no" for run in runs],
+    }
+    assert {name: table[name] for name in columns} == columns
+    assert [cell.partition(":")[0] for cell in table["augmentation"]] == [("off", "on")[run.augment] for run in runs]
+    rates = [float(cell.partition(",")[0]) for cell in table["learning rate"]]
+    assert rates == [run.policy.optimizer_lr for run in runs]
+    chunks = {run.preset: run.policy.chunk_size for run in runs}
+    executed = [f"{chunks[run.preset]}, {run.policy.steps_to_execute(chunks[run.preset] or 0)}" for run in runs[2:]]
+    assert table["chunk, executed"] == ["the base's, half of it"] * 2 + executed
+
+
+def test_the_readme_tells_the_demos_size() -> None:
+    plan, text = DemoPlan(), prose(ENGLISH)
+    assert f"collects {plan.demonstrations} scripted demonstrations" in text
+    assert f"on {plan.episodes} unseen layouts" in text
 
 
 def test_parameter_counts_are_those_of_the_network() -> None:
