@@ -5,7 +5,7 @@ The base learns table-top instructions of the family `base` from scripted demons
 follows from the seed, except the order of floating-point sums on other processors. The run can be cut off: it goes on
 from its last snapshot.
 
-    python scripts/tiny_base.py --output build/tiny-base --steps 14000
+    python scripts/tiny_base.py --output build/tiny-base --steps 8000
 """
 
 from __future__ import annotations
@@ -214,14 +214,14 @@ def main() -> None:
     """Generate, train, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("build/tiny-base"))
-    parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=14_000)
+    parser.add_argument("--episodes", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=8_000)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--flow_samples", type=int, default=2)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--snapshot_every", type=int, default=1_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--snapshot_every", type=int, default=500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = tiny()

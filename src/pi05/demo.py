@@ -42,7 +42,7 @@ FAMILY: Literal["demo"] = "demo"
 class DemoPlan:
     """How much of everything; the defaults fit ten minutes on two CPU cores."""
 
-    demonstrations: int = 400
+    demonstrations: int = 1_000
     episodes: int = 50
     steps: int | None = None
     """Training steps; those of the preset `demo` when not given."""

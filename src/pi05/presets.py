@@ -42,6 +42,7 @@ def demo() -> TrainConfig:
     return replace(
         base,
         preset="demo",
+        policy=replace(base.policy, n_action_steps=3),
         augment=False,
         flow_samples=2,
         batch_size=32,
