@@ -17,7 +17,7 @@ TINY_BASE = Path(__file__).parent / "assets" / "pi05-tiny"
 
 
 def tiny() -> TrainConfig:
-    """Fine-tune the packaged base on a CPU: 48-pixel images, about a million parameters, minutes."""
+    """Fine-tune the packaged base on a CPU: 48-pixel images, two million parameters, minutes."""
     return TrainConfig(
         preset="tiny",
         network="tiny",

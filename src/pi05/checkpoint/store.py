@@ -12,6 +12,7 @@ the process was killed. This module knows no network and no tensor names; `names
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +138,10 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path.touch()
+    permissions = stat.S_IMODE(path.stat().st_mode)  # safetensors writes files that only their owner may read
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(permissions)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -61,21 +61,25 @@ class FrameCache:
         image_size: int,
         directory: Path | str | None = None,
         progress: Progress | None = None,
+        episodes: Sequence[int] | None = None,
     ) -> FrameCache:
         """Open the cache of a data set, making it first where it is missing or its source has changed.
 
         Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size. Raises
+        With `episodes` only those are decoded; the frames of others are black, and their videos may be broken. Raises
         DataError when the disk has no room, or when a video does not hold the frames that it should.
         """
         folder = cache_directory(directory)
-        source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{RESIZE}"
+        wanted = sorted(range(len(dataset.episodes)) if episodes is None else set(episodes))
+        chosen = "" if len(wanted) == len(dataset.episodes) else f"\n{wanted}"
+        source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{RESIZE}{chosen}"
         name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
         shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
         if not _is_whole(path, shape):
             folder.mkdir(parents=True, exist_ok=True)
             _require_space(folder, math.prod(shape))
-            _write(path, shape, dataset, camera_keys, progress)
+            _write(path, shape, dataset, camera_keys, wanted, progress)
             for other in folder.glob(f"{name}-*.npy"):
                 if other != path:
                     other.unlink(missing_ok=True)  # same data set before it changed
@@ -109,19 +113,25 @@ def cache_directory(directory: Path | str | None = None) -> Path:
 
 
 def _write(
-    path: Path, shape: tuple[int, ...], dataset: Any, camera_keys: Sequence[str], progress: Progress | None
+    path: Path,
+    shape: tuple[int, ...],
+    dataset: Any,
+    camera_keys: Sequence[str],
+    episodes: Sequence[int],
+    progress: Progress | None,
 ) -> None:
     """Fill the file under a temporary name, put it on disk, rename it."""
     report = progress or _silent
-    total = shape[0] * shape[1]
-    report(0, total, f"resizing {shape[0]:,} frames of {shape[1]} cameras to {path}, {_readable(math.prod(shape))}")
+    count = sum(dataset.episodes[index].length for index in episodes)
+    total = count * shape[1]
+    report(0, total, f"resizing {count:,} frames of {shape[1]} cameras to {path}, {_readable(math.prod(shape))}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     done = 0
     try:
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(temporary)
         for camera, key in enumerate(camera_keys):
-            for episode in dataset.episodes:
+            for episode in (dataset.episodes[index] for index in episodes):
                 pictures = _exactly(dataset.iter_frames(key, episode.index), episode.length, key, episode.index)
                 for offset, picture in enumerate(pictures):
                     frames[episode.start + offset, camera] = resize_with_pad(picture, shape[2])

@@ -63,8 +63,10 @@ class Table:
         """First row of each row group, and the number of rows at the end. Reads the footer."""
         return self._footer[1]
 
-    def read(self, names: Sequence[str], finite: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """Read whole columns; those in `finite` must not hold NaN or infinity."""
+    def read(
+        self, names: Sequence[str], finite: Sequence[str] = (), unused: Sequence[EpisodeFiles] = ()
+    ) -> dict[str, np.ndarray]:
+        """Read whole columns; those in `finite` must not hold NaN or infinity, save in the episodes in `unused`."""
         table = read_parquet(self.path, "data file", list(names), self.episodes[0].index)
         values = {}
         for name in names:
@@ -78,14 +80,19 @@ class Table:
                 )
             array = self._to_numpy(table[name].combine_chunks(), name)
             values[name] = array
-            if name in finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-                position = tuple(np.argwhere(~np.isfinite(array))[0])
+            if name not in finite or array.dtype.kind != "f":
+                continue
+            broken = ~np.isfinite(array)
+            for files in unused:
+                broken[files.first_row : files.first_row + files.length] = False
+            if broken.any():
+                position = tuple(np.argwhere(broken)[0])
                 raise self.fault(
                     f"{name} has a value that is not a number",
                     int(position[0]),
                     wanted="finite numbers",
                     found=f"{array[position]}" + (f" in dimension {position[1]}" if len(position) > 1 else ""),
-                    remedy="remove or repair that episode; training on it would destroy the policy",
+                    remedy="repair that episode, or train without it: --dataset.exclude_episodes '[NUMBER]'",
                 )
         return values
 

@@ -55,11 +55,19 @@ class Dataset:
     """A LeRobot data set on disk.
 
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
-    clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Raises
-    DataError naming file, episode and remedy. May be used in DataLoader workers.
+    clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Numbers of the
+    episodes in `unused` may be broken, because nobody will read them. Raises DataError naming file, episode and
+    remedy. May be used in DataLoader workers.
     """
 
-    def __init__(self, root: str | Path, *, drop_cameras: Sequence[str] = (), allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        drop_cameras: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        unused: Sequence[int] = (),
+    ) -> None:
         unknown = sorted(set(allow) - set(ALLOWANCES))
         if unknown:
             raise DataError(
@@ -86,6 +94,7 @@ class Dataset:
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
+        self._unused = frozenset(unused)
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
         self._clips = Clips(layout.fps, late=self._frames.late, check_clocks="timestamps" not in allow)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
@@ -161,7 +170,8 @@ class Dataset:
     def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Read columns of one file; state and action become float32 [rows, dims] and must be finite."""
         vectors = {self.state_key: self.state_dim, self.action_key: self.action_dim}
-        values = table.read(names, finite=list(vectors))
+        unused = [files for files in table.episodes if files.index in self._unused]
+        values = table.read(names, finite=list(vectors), unused=unused)
         for name in values.keys() & vectors.keys():
             array = values[name].reshape(len(values[name]), -1)
             if array.shape[1] != vectors[name] or array.dtype.kind not in "fiub":

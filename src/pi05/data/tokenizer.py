@@ -123,7 +123,8 @@ class _SentencePiece:
 def _find_file(path: Path) -> Path:
     if path.is_file():
         return path
-    found = [path / name for name in FILE_NAMES if (path / name).is_file()]
+    inside = (path / folder / name for folder in ("", "tokenizer") for name in FILE_NAMES)  # LeRobot has tokenizer/
+    found = [file for file in inside if file.is_file()]
     if not found:
         raise DataError(
             f"there is no tokenizer at {path}",

@@ -167,7 +167,7 @@ class TrainConfig(Checked):
     gradient_accumulation_steps: int = 1
     """Forward passes whose gradients are added up for one optimizer step, 1 or more."""
     num_workers: int = 2
-    """Processes that prepare batches, 0 or more; 0 prepares them in the training process."""
+    """Threads that prepare batches ahead, 0 or more; 0 prepares them between the steps."""
     log_freq: int = 100
     """Steps between console lines and metrics, 1 or more."""
     save_freq: int = 5_000

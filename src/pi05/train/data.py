@@ -25,10 +25,10 @@ from pi05.data.processor import Processor
 from pi05.data.robots import CameraSlots, assign_slots
 from pi05.data.stats import DimStats, Statistics, compute_statistics
 from pi05.data.tokenizer import Tokenizer
-from pi05.data.transforms import NormalizationMode
+from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
-from pi05.train.config import TrainConfig
+from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.run import OpenRun
 from pi05.train.sinks import say
 from pi05.types import Observation
@@ -77,7 +77,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     """
     dataset = open_dataset(config)
     train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
-    mask = relative_mask(config, dataset)
+    mask = choose_relative(config, dataset)
     statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
     tokenizer = Tokenizer.load(run.folder or tokenizer_path(config))
     if run.stored is None:
@@ -87,7 +87,9 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     require_vocabulary(tokenizer, sizes)
     announce(dataset, processor, statistics, console)
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
-    frames = FrameCache.build(dataset, processor.slots.keys, sizes.image_size, directory, cache_progress(console))
+    used = [*train_episodes, *held_out]
+    progress = cache_progress(console)
+    frames = FrameCache.build(dataset, processor.slots.keys, sizes.image_size, directory, progress, used)
     return TrainingData(
         config=config.dataset,
         dataset=dataset,
@@ -104,7 +106,7 @@ def build_processor(
 ) -> Processor:
     """Put together the transforms between this robot and this network."""
     state_stats, action_stats = choose_statistics(config, statistics, dataset)
-    mask = relative_mask(config, dataset)
+    mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
     return Processor(
         slots=choose_slots(config, dataset),
@@ -144,7 +146,8 @@ def open_dataset(config: TrainConfig) -> Dataset:
         raise DataError(
             "no data set was given", wanted="--dataset.root=FOLDER", remedy="give a LeRobot data set folder"
         )
-    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=config.allow)
+    unused = config.dataset.exclude_episodes or ()
+    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=config.allow, unused=unused)
 
 
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:
@@ -204,13 +207,16 @@ def tokenizer_path(config: TrainConfig) -> Path:
     )
 
 
-def relative_mask(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
+def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     """Return which action dimensions are relative to the state; None when all are absolute."""
     if not config.policy.use_relative_actions:
         return None
-    excluded = [part.lower() for part in config.policy.relative_exclude_joints]
-    names = [str(name).lower() for name in dataset.action_names]
-    return np.array([not any(part in name for part in excluded) for name in names])
+    words = config.policy.relative_exclude_joints
+    if (
+        words == PolicyConfig().relative_exclude_joints
+    ):  # nobody's choice: a robot without a gripper has none to exclude
+        words = tuple(word for word in words if any(word in str(name).lower() for name in dataset.action_names))
+    return relative_mask([str(name) for name in dataset.action_names], words)
 
 
 def choose_statistics(config: TrainConfig, computed: Statistics, dataset: Dataset) -> tuple[DimStats, DimStats]:

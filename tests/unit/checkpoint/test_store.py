@@ -167,3 +167,11 @@ def test_write_atomic_keeps_the_old_content_when_it_fails(tmp_path: Path) -> Non
 def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "x.json", {"loss": float("nan")})
+
+
+def test_others_may_read_what_the_umask_lets_them_read(tmp_path: Path) -> None:
+    folder = store.save_checkpoint(tmp_path / "000001", Checkpoint(config={}, weights={"w": torch.zeros(2)}))
+    plain = tmp_path / "plain"
+    plain.touch()
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert set(modes.values()) == {plain.stat().st_mode}

@@ -171,3 +171,16 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("PI05_CACHE")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_directory() == Path("/home/me/.cache/pi05/frames")
+
+
+def test_episodes_that_nobody_uses_are_not_decoded(dataset: Counting, tmp_path: Path) -> None:
+    dataset.fail_in = 1
+    frames = FrameCache.build(dataset, CAMERAS, SIZE, tmp_path, episodes=[2, 0])
+    assert dataset.episodes_read == 2 * len(CAMERAS)
+    whole = FrameCache.build(dataset.dataset, CAMERAS, SIZE, tmp_path)
+    for episode in dataset.episodes:
+        span = slice(episode.start, episode.start + episode.length)
+        found = np.stack([frames.images(i) for i in range(span.start, span.stop)])
+        wanted = np.stack([whole.images(i) for i in range(span.start, span.stop)])
+        assert np.array_equal(found, wanted) == (episode.index != 1)
+        assert found.any() == (episode.index != 1)

@@ -157,3 +157,17 @@ def test_a_clock_that_drifts() -> None:
     assert fault is not None
     assert fault[0] == 299
     assert "0.0209 s off after 300 frames" in fault[2]
+
+
+def test_numbers_of_episodes_that_nobody_uses_may_be_broken(fake_v3: FakeDataset) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        rows = table["action"].to_pylist()
+        rows[14][2] = float("nan")
+        return replace(table, "action", pa.array(rows, pa.list_(pa.float32())))
+
+    edit_table(data_file(fake_v3, 0), spoil)
+    with pytest.raises(DataError, match="episode 1"):
+        Dataset(fake_v3.root).actions()
+    actions = Dataset(fake_v3.root, unused=[1]).actions()
+    assert np.isnan(actions[14]).any()
+    assert np.isfinite(np.delete(actions, 14, axis=0)).all()

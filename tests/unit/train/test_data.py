@@ -1,0 +1,49 @@
+"""What training makes of a data set: episodes left out for good, relative actions, the tokenizer that a base brings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import write_dataset
+
+from pi05.data.lerobot import Dataset
+from pi05.errors import DataError
+from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.data import choose_relative
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset(write_dataset(tmp_path / "set").root)
+
+
+def config(*words: str, use: bool = True) -> TrainConfig:
+    chosen = {"relative_exclude_joints": words} if words else {}
+    return TrainConfig(policy=PolicyConfig(use_relative_actions=use, **chosen))
+
+
+def test_actions_are_absolute_unless_asked_for(dataset: Dataset) -> None:
+    assert choose_relative(config(use=False), dataset) is None
+
+
+def test_the_named_dimensions_stay_absolute(dataset: Dataset) -> None:
+    name = dataset.action_names[1]
+    mask = choose_relative(config(name), dataset)
+    assert mask is not None
+    assert mask.tolist() == [True, False, True]
+
+
+def test_the_default_exclusion_does_no_harm_without_a_gripper(dataset: Dataset) -> None:
+    assert not any("gripper" in name for name in dataset.action_names)
+    mask = choose_relative(config(), dataset)
+    assert mask is not None
+    assert mask.all()
+
+
+def test_a_word_that_names_nothing_is_an_error(dataset: Dataset) -> None:
+    with pytest.raises(DataError, match="elbow"):
+        choose_relative(config("elbow"), dataset)
+    wanted = replace(config(), policy=PolicyConfig(use_relative_actions=True, relative_exclude_joints=()))
+    assert choose_relative(wanted, dataset) is not None
