@@ -21,7 +21,7 @@ def tiny() -> TrainConfig:
     return TrainConfig(
         preset="tiny",
         network="tiny",
-        policy=PolicyConfig(path=str(TINY_BASE), optimizer_lr=1e-3),
+        policy=PolicyConfig(path=str(TINY_BASE), optimizer_lr=3e-4),
         precision="float32",
         batch_size=64,
         steps=2_000,
@@ -42,7 +42,7 @@ def demo() -> TrainConfig:
     return replace(
         base,
         preset="demo",
-        policy=replace(base.policy, n_action_steps=3),
+        policy=replace(base.policy, optimizer_lr=1e-3, n_action_steps=3),
         augment=False,
         flow_samples=2,
         batch_size=32,
