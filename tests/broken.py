@@ -43,65 +43,6 @@ def video_file(fake: FakeDataset, number: int, camera: str = CAMERAS[0]) -> Path
     return fake.root / "videos/chunk-000" / camera / f"episode_{number:06d}.mp4"
 
 
-def make_policy(tokenizer: Path, *, seed: int = 0, **changes: Any) -> Any:
-    """Return an untrained tiny policy for the table-top robot; `changes` go to its processor."""
-    import torch
-
-    from pi05.data.processor import Processor
-    from pi05.data.robots import assign_slots
-    from pi05.data.stats import DimStats
-    from pi05.data.tokenizer import Tokenizer
-    from pi05.model.config import tiny
-    from pi05.model.pi05 import Pi05
-    from pi05.policy import Policy
-
-    low, high = np.array([-0.2, -0.2, 0.0]), np.array([0.2, 0.2, 1.0])
-    stats = DimStats(mean=(low + high) / 2, std=(high - low) / 4, min=low, max=high, q01=low, q99=high, count=100)
-    config = tiny()
-    settings: dict[str, Any] = {
-        "slots": assign_slots(CAMERAS),
-        "state_stats": stats,
-        "action_stats": stats,
-        "tokenizer": Tokenizer.load(tokenizer),
-        "image_size": config.image_size,
-        "action_dim": config.action_dim,
-        "horizon": config.horizon,
-        "max_prompt_tokens": config.max_prompt_tokens,
-        "fps": 10.0,
-        "state_names": ("x_m", "y_m", "opening"),
-        "action_names": ("x_m", "y_m", "opening"),
-    }
-    model = Pi05(config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():  # no branch closed, so that every input counts
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return Policy(model.eval(), Processor(**(settings | changes)))
-
-
-def save_policy(folder: Path, policy: Any, **config: Any) -> Path:
-    """Write the policy as a checkpoint folder, as training does."""
-    from pi05.checkpoint.store import Checkpoint, save_checkpoint
-
-    tokenizer = policy.processor.tokenizer
-    settings = {
-        "model": policy.model.config.to_dict(),
-        "processor": policy.processor.to_dict(),
-        "base": {"path": "nowhere", "sha256": "0" * 64},
-        "step": 7,
-        "pi05_version": "0.1.0",
-        "fps": policy.fps,
-    }
-    weights = {name: value.detach().clone() for name, value in policy.model.state_dict().items()}
-    checkpoint = Checkpoint(
-        config=settings | config,
-        weights=weights,
-        tokenizer_name=tokenizer.file_name,
-        tokenizer_bytes=tokenizer.file_bytes(),
-    )
-    return save_checkpoint(folder, checkpoint)
-
-
 def refusal(root: Path, *parts: str, **options: Any) -> str:
     """Open the set, expect a DataError that holds all `parts` and a remedy, and return its text."""
     with pytest.raises(DataError) as caught:

@@ -33,7 +33,7 @@ def tiny() -> TrainConfig:
 
 
 def demo() -> TrainConfig:
-    """Fine-tune the packaged base on the table-top demonstrations of `pi05 demo`: about six minutes on two cores.
+    """Fine-tune the packaged base on the table-top demonstrations of `pi05 demo`: about four minutes on two cores.
 
     No augmentation: openpi's turns colours by up to a tenth of the circle, which makes orange red, and here the colour
     is the name. Two flow draws per observation, because the expert is cheap beside vision and language.
@@ -46,11 +46,11 @@ def demo() -> TrainConfig:
         augment=False,
         flow_samples=2,
         batch_size=32,
-        steps=3_000,
+        steps=1_500,
         ema=EmaConfig(enable=True, decay=0.995),
         log_freq=100,
-        save_freq=1_000,
-        eval_steps=1_000,
+        save_freq=500,
+        eval_steps=500,
     )
 
 

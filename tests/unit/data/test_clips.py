@@ -14,18 +14,6 @@ from pi05.data.lerobot import Dataset
 from pi05.errors import DataError
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeDataset:
-    """A v2.1 set with video: 3 episodes, a file each."""
-    return write_dataset(tmp_path / "set", "v2.1")
-
-
-@pytest.fixture
-def fake_v3(tmp_path: Path) -> FakeDataset:
-    """A v3.0 set with video: episodes 0 and 1 in one file, 2 in another."""
-    return write_dataset(tmp_path / "set", "v3.0")
-
-
 class TestBrokenPictures:
     def test_a_video_with_fewer_frames(self, fake: FakeDataset) -> None:
         path = video_file(fake, 1)

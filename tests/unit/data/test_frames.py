@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from broken import data_file, edit_info, edit_table, refusal, replace
-from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
+from fakes import CAMERAS, FakeDataset, read_frame_number
 
 from pi05.data.frames import clock_fault
 from pi05.data.lerobot import Dataset
 from pi05.errors import DataError
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeDataset:
-    """A v2.1 set with video: 3 episodes, a file each."""
-    return write_dataset(tmp_path / "set", "v2.1")
-
-
-@pytest.fixture
-def fake_v3(tmp_path: Path) -> FakeDataset:
-    """A v3.0 set with video: episodes 0 and 1 in one file, 2 in another."""
-    return write_dataset(tmp_path / "set", "v3.0")
 
 
 class TestBrokenNumbers:

@@ -22,18 +22,6 @@ from pi05.errors import DataError
 ALL_KINDS = [(version, storage) for version in ("v2.0", "v2.1", "v3.0") for storage in ("video", "image")]
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeDataset:
-    """A v2.1 set with video: 3 episodes, a file each."""
-    return write_dataset(tmp_path / "set", "v2.1")
-
-
-@pytest.fixture
-def fake_v3(tmp_path: Path) -> FakeDataset:
-    """A v3.0 set with video: episodes 0 and 1 in one file, 2 in another."""
-    return write_dataset(tmp_path / "set", "v3.0")
-
-
 @pytest.mark.parametrize(("version", "storage"), ALL_KINDS)
 class TestReading:
     def test_numbers(self, tmp_path: Path, version: str, storage: str) -> None:

@@ -8,21 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from broken import data_file, edit_info, edit_table, refusal, replace, video_file
-from fakes import CAMERAS, FakeDataset, write_dataset
+from fakes import CAMERAS, FakeDataset
 
 from pi05.data.lerobot import Dataset
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeDataset:
-    """A v2.1 set with video: 3 episodes, a file each."""
-    return write_dataset(tmp_path / "set", "v2.1")
-
-
-@pytest.fixture
-def fake_v3(tmp_path: Path) -> FakeDataset:
-    """A v3.0 set with video: episodes 0 and 1 in one file, 2 in another."""
-    return write_dataset(tmp_path / "set", "v3.0")
 
 
 class TestBrokenMetadata:
