@@ -33,6 +33,7 @@ class Workshop:
             "dataset.cache_dir": self.cache,
             "output_dir": run,
             "batch_size": 4,
+            "policy.optimizer_lr": 1e-3,
             "threads": 1,
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
