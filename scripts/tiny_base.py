@@ -201,7 +201,7 @@ def batches(frames: int, size: int, seed: int, first: int) -> Iterator[torch.Ten
         yield order[position * size : (position + 1) * size]
 
 
-def success(policy: Policy, family: str, episodes: int, actions: int | None = None) -> dict[str, Any]:
+def success(policy: Policy, family: str, episodes: int) -> dict[str, Any]:
     """Return the success rate on layouts that no training saw."""
     settings = EvalConfig(family=family, episodes=episodes)
     results = run_episodes(policy, lambda: Tabletop(family), settings)

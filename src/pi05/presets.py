@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from pi05.errors import ConfigError
-from pi05.train.config import EmaConfig, PolicyConfig, TrainConfig
-
-TINY_BASE = Path(__file__).parent / "assets" / "pi05-tiny"
-"""The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
+from pi05.train.config import TINY_BASE, EmaConfig, PolicyConfig, TrainConfig
 
 
 def tiny() -> TrainConfig:

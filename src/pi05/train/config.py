@@ -19,6 +19,9 @@ from pi05.errors import ConfigError
 from pi05.model import config as model_config
 from pi05.settings import Checked, from_plain, to_plain
 
+TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
+"""The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
+
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
 

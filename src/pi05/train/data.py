@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
-import pi05
 from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
 from pi05.data.cache import FrameCache, Progress
 from pi05.data.config import DatasetConfig
@@ -28,13 +27,12 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
-from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.config import TINY_BASE, PolicyConfig, TrainConfig
 from pi05.train.run import OpenRun
 from pi05.train.sinks import say
 from pi05.types import Observation
 
 SECONDS_BETWEEN_LINES = 10
-PACKAGED_BASE = Path(pi05.__file__).parent / "assets" / "pi05-tiny"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +196,8 @@ def tokenizer_path(config: TrainConfig) -> Path:
         path = Path(config.policy.path)
         folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
         return folder if folder.is_dir() else folder.parent
-    if config.network == "tiny" and (PACKAGED_BASE / "tokenizer.json").is_file():
-        return PACKAGED_BASE
+    if config.network == "tiny":
+        return TINY_BASE
     raise ConfigError(
         "training from scratch needs a tokenizer",
         wanted="--policy.tokenizer_path=FILE, a tokenizer.json or SentencePiece .model",
