@@ -140,11 +140,13 @@ def test_kill_at_any_moment_even_inside_a_save(workshop: Any, whole: Path, tmp_p
         process = start("train", *(["--resume", str(folder)] if resume else flags))
         begun = wait_for(checkpoints.is_dir, process)
         assert begun, process.stdout.read() if process.stdout else ""
+        known = {path.name for path in checkpoints.iterdir()}
         if attempt % 2 == 0 and killed_in_save < 4:
-            known = {path.name for path in checkpoints.iterdir()}
             wait_for(lambda known=known: [p for p in checkpoints.glob(".partial-*") if p.name not in known], process)
         else:
-            time.sleep(rng.uniform(2.0, 6.0))
+            # One save and a moment of the machine's own pace later: the run must not get through between two kills.
+            wait_for(lambda known=known: {path.name for path in checkpoints.iterdir()} - known, process)
+            time.sleep(rng.uniform(0.0, 0.3))
         ended = process.poll() is not None
         process.kill()
         output = process.communicate()[0]
