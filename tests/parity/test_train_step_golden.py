@@ -119,13 +119,12 @@ def test_scalars_of_each_step(replay: Replay, golden: dict[str, np.ndarray], ste
     assert float(replay.norms[step]) == pytest.approx(float(golden[f"param_norm_{step}"]), rel=SCALAR_TOLERANCE)
 
 
-@pytest.mark.parametrize("step", [0, 2])
 @pytest.mark.parametrize("kind", ["params", "ema"])
-def test_every_parameter_and_its_average(replay: Replay, golden: dict[str, np.ndarray], kind: str, step: int) -> None:
-    start = f"{kind}_after_{step}/"
+def test_every_parameter_and_its_average(replay: Replay, golden: dict[str, np.ndarray], kind: str) -> None:
+    start = f"{kind}_after_2/"
     foreign = {name.removeprefix(start): torch.from_numpy(v) for name, v in golden.items() if name.startswith(start)}
     wanted = jax_layout(tiny_config()).to_ours(foreign)
-    found = (replay.weights if kind == "params" else replay.averages)[step]
+    found = (replay.weights if kind == "params" else replay.averages)[2]
     assert set(found) == set(wanted)
     difference = torch.cat([(found[name] - value).abs().flatten() for name, value in wanted.items()])
     assert difference.max() < WORST_PARAMETER_TOLERANCE
