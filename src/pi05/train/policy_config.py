@@ -1,0 +1,93 @@
+"""The settings of the network: where it starts from, and how its parameters move. Torch-free.
+
+Names and defaults are LeRobot's (`configuration_pi05.py`) where LeRobot has the setting; see `config.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from pi05.settings import Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(Checked):
+    """The network, where it starts from, and how its parameters move."""
+
+    FLAG_PREFIX: ClassVar[str] = "policy."
+
+    type: Literal["pi05"] = "pi05"
+    """Kind of policy; this program knows π₀.₅."""
+    path: str | None = None
+    """Base checkpoint to start from: a local folder or file in pi05, LeRobot or openpi layout."""
+    tokenizer_path: str | None = None
+    """Tokenizer file (tokenizer.json or SentencePiece .model) or folder, for a base checkpoint that holds none."""
+    device: str = "auto"
+    """Where to train: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
+    compile_model: bool = False
+    """Compile the network with torch.compile: slower to start, faster afterwards on a GPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    freeze_vision_encoder: bool = False
+    """Leave the vision tower as it is and train the rest."""
+    train_expert_only: bool = False
+    """Train the action expert and the action and time projections only; vision and language stay as they are."""
+    chunk_size: int | None = None
+    """Actions predicted at once, 1 or more; that of the base checkpoint when not given."""
+    n_action_steps: int | None = None
+    """Actions executed before the next prediction, from 1 to the chunk size; half of the chunk when not given."""
+    empty_cameras: int | None = None
+    """Camera slots that you expect to stay empty, 0 to 3; another number is an error. Empty slots are always masked."""
+    use_relative_actions: bool = False
+    """Train on actions relative to the state at the chunk's start, except for the excluded dimensions."""
+    relative_exclude_joints: tuple[str, ...] = ("gripper",)
+    """Action dimensions that stay absolute with relative actions: every dimension whose name contains one of these."""
+    normalization_mapping: dict[str, str] = field(
+        default_factory=lambda: {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"}
+    )
+    """Normalisation of STATE and ACTION: QUANTILES, MEAN_STD or IDENTITY each; VISUAL is always IDENTITY."""
+    tokenizer_max_length: int | None = None
+    """Longest prompt in tokens, 1 or more; a longer one is an error; that of the base checkpoint when not given."""
+    optimizer_lr: float = 2.5e-5
+    """Peak learning rate of AdamW, above 0."""
+    optimizer_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of AdamW's first and second moment, each from 0 to below 1."""
+    optimizer_eps: float = 1e-8
+    """AdamW's epsilon, above 0."""
+    optimizer_weight_decay: float = 1e-10
+    """Decoupled weight decay of AdamW, 0 or more."""
+    optimizer_grad_clip_norm: float = 1.0
+    """Largest global gradient norm, above 0; a larger gradient is scaled down to it."""
+    scheduler_warmup_steps: int | None = None
+    """Steps of linear warm-up, 0 or more; when not given a thirtieth of the decay steps, at most 1,000."""
+    scheduler_decay_steps: int | None = None
+    """Steps until the cosine reaches its end, warm-up included; the run's steps, at most 30,000, when not given."""
+    scheduler_decay_lr: float | None = None
+    """Learning rate at the cosine's end and after it, 0 or more; a tenth of the peak when not given."""
+
+    def _limits(self) -> None:
+        device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
+        self._require(device is not None, "device", "auto, cpu, cuda or cuda:N")
+        self._at_least(1, "chunk_size", "n_action_steps", "tokenizer_max_length", "scheduler_decay_steps")
+        self._at_least(0, "scheduler_warmup_steps", "scheduler_decay_lr", "optimizer_weight_decay")
+        for name in ("optimizer_lr", "optimizer_eps", "optimizer_grad_clip_norm"):
+            self._require(getattr(self, name) > 0, name, "a number above 0")
+        self._require(all(0 <= beta < 1 for beta in self.optimizer_betas), "optimizer_betas", "two numbers in [0, 1)")
+        self._require(self.empty_cameras is None or 0 <= self.empty_cameras <= 3, "empty_cameras", "0 to 3")
+        if self.chunk_size is not None and self.n_action_steps is not None:
+            fits = self.n_action_steps <= self.chunk_size
+            self._require(fits, "n_action_steps", f"at most --policy.chunk_size={self.chunk_size}")
+        modes = {"VISUAL": ("IDENTITY",), **dict.fromkeys(("STATE", "ACTION"), ("QUANTILES", "MEAN_STD", "IDENTITY"))}
+        mapping = self.normalization_mapping
+        complete = {"STATE", "ACTION"} <= set(mapping) <= set(modes)
+        possible = complete and all(mode in modes[kind] for kind, mode in mapping.items())
+        allowed = "{STATE: QUANTILES|MEAN_STD|IDENTITY, ACTION: QUANTILES|MEAN_STD|IDENTITY}"
+        self._require(possible, "normalization_mapping", allowed)
+
+    def steps_to_execute(self, horizon: int) -> int:
+        """Return how many actions of a chunk are executed: as set, or half of the chunk (openpi: 5 of 10)."""
+        possible = self.n_action_steps is None or self.n_action_steps <= horizon
+        self._require(possible, "n_action_steps", f"at most {horizon}, the actions of one chunk")
+        return self.n_action_steps or max(1, horizon // 2)
