@@ -27,9 +27,10 @@ from pi05.eval.config import EvalConfig, EvalPolicyConfig
 from pi05.eval.demo_report import demo_page
 from pi05.eval.page import duration
 from pi05.eval.report import fresh_folder
-from pi05.eval.result import EvalResult, Rate, machine_info
+from pi05.eval.result import EvalResult, Rate
 from pi05.eval.rollout import evaluate
 from pi05.eval.run_report import write_run_report
+from pi05.machine import machine_info
 from pi05.sim.collect import collect
 from pi05.train.config import TrainConfig
 from pi05.train.loop import train

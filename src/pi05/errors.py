@@ -50,3 +50,7 @@ class TrainingError(UserError):
 
 class EvaluationError(UserError):
     """An evaluation that cannot be carried out as asked."""
+
+
+class HubError(UserError):
+    """A policy that cannot be published: no login, no permission, a name that cannot be, an upload that failed."""

@@ -16,11 +16,12 @@ FILES = sorted((SOURCE / "pi05").rglob("*.py"))
 
 GROUND = {"errors", "settings", "types"}
 BOTH = {"model", "data", "checkpoint"}
-WHOLE_CHAIN = {*GROUND, *BOTH, "policy", "train", "eval", "sim", "presets"}
+WHOLE_CHAIN = {*GROUND, *BOTH, "policy", "train", "eval", "sim", "presets", "machine"}
 ALLOWED = {
     "errors": set(),
     "types": set(),
     "settings": {"errors"},
+    "machine": set(),
     "flags": {"errors", "settings"},
     "foreign_flags": {"errors", "settings", "flags"},
     "model": GROUND,
@@ -28,8 +29,8 @@ ALLOWED = {
     "sim": {*GROUND, "data"},
     "checkpoint": {*GROUND, "model", "data"},
     "policy": {*GROUND, *BOTH},
-    "train": {*GROUND, *BOTH, "policy"},
-    "eval": {*GROUND, *BOTH, "policy", "sim"},
+    "train": {*GROUND, *BOTH, "policy", "machine"},
+    "eval": {*GROUND, *BOTH, "policy", "sim", "machine"},
     "presets": {"errors", "settings", "train"},
     "train_command": {"errors", "settings", "flags", "foreign_flags", "presets", "train"},
     "demo": WHOLE_CHAIN,

@@ -7,13 +7,9 @@ itself failed says nothing about the policy: it is an error, not a failure, and 
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from pi05.eval.episode import EpisodeResult
 from pi05.eval.film import Gallery
@@ -155,26 +151,3 @@ class EvalResult:
 
 def _rate(episodes: Sequence[EpisodeResult]) -> Rate:
     return Rate(successes=sum(e.outcome == "success" for e in episodes), trials=len(episodes))
-
-
-def machine_info() -> dict[str, Any]:
-    """Return what a reader needs to place a number: processor, GPU, versions."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor_name(),
-        "cpu_cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def _processor_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or "unknown"

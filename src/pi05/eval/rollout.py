@@ -27,7 +27,8 @@ from pi05.eval.episode import EpisodeResult, Outcome
 from pi05.eval.film import FRAME_SIZE_PX, FRAMES_PER_FILM, Film, Gallery
 from pi05.eval.progress import EpisodeProgress
 from pi05.eval.report import output_folder, write_evaluation
-from pi05.eval.result import EvalResult, machine_info
+from pi05.eval.result import EvalResult
+from pi05.machine import machine_info
 from pi05.policy import Policy
 
 SWAP_ATTEMPTS = 20

@@ -23,6 +23,7 @@ from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data, build_loader
 from pi05.train.faults import BatchOrigin, require_finite
+from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.metrics import Meter, render_duration
 from pi05.train.network import apply_from_outside, build_empty, build_network, choose_device, choose_sizes
@@ -140,6 +141,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     )
     # 9. The loop.
     session.sinks.start(info)
+    open_session(run.root, state.step, str(device))
     status = "failed"
     try:
         with listen() as stop:
@@ -147,6 +149,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         status = "interrupted" if stop else "finished"
     finally:
         session.sinks.finish(state.step, status)
+        close_session(run.root, state.step, status)
     last = runs.store.checkpoint_folder(run.root, state.step)
     if stop:
         say(out, f"stopped by {stop.name} after step {state.step:,}; continue with: pi05 train --resume {run.root}")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi05.eval.episode import EpisodeResult
-from pi05.eval.result import EvalResult, Rate, machine_info, wilson_interval
+from pi05.eval.result import EvalResult, Rate, wilson_interval
+from pi05.machine import machine_info
 
 
 def episode(index: int, outcome: str, instruction: str = "a", swapped: bool | None = None) -> EpisodeResult:
