@@ -1,0 +1,74 @@
+"""A folder that appears whole or not at all: built under a temporary name beside its place, then renamed.
+
+For folders that a user names (exports). Checkpoints of a run are written by `store.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pi05.checkpoint.files import DISK_ERRORS, remove_tree, sync_folder
+from pi05.errors import CheckpointError
+
+_HEADROOM = 16 * 2**20
+
+
+def require_absent(out: Path) -> None:
+    """Raise CheckpointError when something is at `out` already."""
+    if out.exists() or out.is_symlink():
+        raise CheckpointError(
+            "the folder to write exists already",
+            wanted="a path where nothing is",
+            found=str(out),
+            remedy="choose another folder, or remove this one",
+        )
+
+
+@contextmanager
+def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
+    """Yield an empty folder that becomes `out` when the block ends well; after any other end nothing is left.
+
+    `size_bytes` is about what will be written. Raises CheckpointError when `out` exists, when the disk has not that
+    much room, and when it fills up on the way.
+    """
+    out = out.absolute()
+    require_absent(out)
+    missing = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    partial = out.parent / f".partial-{out.name}.{os.getpid()}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _require_room(out, size_bytes)
+        partial.mkdir()
+        yield partial
+        sync_folder(partial)
+        require_absent(out)
+        partial.rename(out)
+        sync_folder(out.parent)
+    except BaseException as error:
+        remove_tree(partial)
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise CheckpointError(
+                f"{out.name} could not be written, and nothing of it is left",
+                wanted=f"{size_bytes / 1e6:.1f} MB under {out.parent}",
+                found=str(error),
+                remedy="free disk space, or write to another disk",
+            ) from error
+        raise
+
+
+def _require_room(out: Path, size_bytes: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if free < size_bytes + min(_HEADROOM, size_bytes):
+        raise CheckpointError(
+            f"no room on the disk for {out.name}",
+            wanted=f"{size_bytes / 1e6:.1f} MB free under {out.parent}",
+            found=f"{free / 1e6:.1f} MB",
+            remedy="free disk space, or write to another disk",
+        )
