@@ -1,8 +1,9 @@
 """Time one training step against LeRobot's, on the same weights, pictures, prompts and noise, in float32 on a CPU.
 
-Each side is a process of its own (LeRobot in its Python 3.12 environment); they take turns, A B A B, in one run, so that
-a busy machine disturbs both. A step is forward, backward, clipping and AdamW. The shapes are a medium network: SigLIP
-256 × 6, language 512 × 6, expert 256 × 6, batch 4, two cameras and one blank, 60 of 200 prompt tokens, horizon 50.
+Each side is a process of its own (LeRobot in its Python 3.12 environment); they take turns, A B A B, in one run, so
+that a busy machine disturbs both. A step is forward, backward, clipping and AdamW. The shapes are a medium network:
+SigLIP 256 × 6, language 512 × 6, expert 256 × 6, batch 4, two cameras and one blank, 60 of 200 prompt tokens,
+horizon 50.
 
     python benchmarks/train_step.py --lerobot-python /path/to/lerobot-env/bin/python --threads 2 --rounds 5
 
@@ -184,10 +185,10 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def row(case: str, report: dict[str, Any]) -> str:
     """Return one line of the table."""
-    best = report["best_seconds"]
+    best, differ = report["best_seconds"], report["first_loss_difference"]
     return (
         f"{case:14} LeRobot {best['lerobot']:6.2f} s   pi05 {best['ours']:6.2f} s   {report['ratio_of_best']:.2f} × "
-        f"(median of pairs {report['ratio_median_of_pairs']:.2f} ×)   losses differ by {report['first_loss_difference']:.1e}"
+        f"(median of pairs {report['ratio_median_of_pairs']:.2f} ×)   losses differ by {differ:.1e}"
     )
 
 
