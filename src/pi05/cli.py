@@ -20,7 +20,7 @@ from pi05.eval.config import EvalConfig
 from pi05.flags import help_text, overlay, parse_flags
 from pi05.settings import Checked, Setting, from_plain
 from pi05.train.config import TrainConfig
-from pi05.train_command import CONFIG_PATH, read_command, what_was_saved
+from pi05.train_command import EXTRA_FLAGS, read_command, what_was_saved
 
 GOALS_MISSED = 1
 INTERRUPTED = 130
@@ -153,11 +153,11 @@ class Command:
 
 COMMANDS = {
     "train": Command(
-        "Fine-tune: full, frozen vision, or expert only; exact resume.",
+        "Fine-tune: full, LoRA, frozen vision, or expert only; exact resume.",
         "pi05 train --dataset.root=FOLDER --policy.path=BASE [--preset=tiny|demo|sim|real] [flags]",
         train,
         TrainConfig,
-        (CONFIG_PATH,),
+        EXTRA_FLAGS,
     ),
     "eval": Command(
         "Success rate of a policy in a simulator, as a report with pictures.",

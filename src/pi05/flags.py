@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 from pi05.errors import ConfigError
 from pi05.settings import Setting, convert, describe, refuse, walk
@@ -133,12 +133,14 @@ def _parse_boolean(text: str | None, path: str) -> bool:
 
 
 def _parse_scalar(kind: Any, text: str) -> Any:
-    """Return a number where one is wanted and written, else the text, which `convert` then refuses with its name."""
+    """Return a number or a choice, in any case, where one is wanted; else the text, which `convert` refuses."""
     if kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             return text
+    if typing.get_origin(kind) is Literal:  # LeRobot writes --peft.method_type=LORA
+        return next((choice for choice in typing.get_args(kind) if str(choice).lower() == text.lower()), text)
     return text
 
 

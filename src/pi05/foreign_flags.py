@@ -25,8 +25,6 @@ class Fate:
 _LATER = "is not in this version yet"
 _HUB = f"publishing to the hub {_LATER}"
 _UPLOAD = "remove the flag; after training, `hf upload` takes the checkpoint folder as it is"
-_LORA = f"LoRA {_LATER}"
-_LIGHTER = "use --policy.train_expert_only or --policy.freeze_vision_encoder to save memory"
 _NO_SIMULATOR = "training runs no simulator: it measures the action error on held-out episodes (--eval_steps)"
 _EVALUATE = "remove it; afterwards run: pi05 eval --policy.path RUN --env tabletop"
 _FROM_BASE = "the base checkpoint brings it"
@@ -53,9 +51,8 @@ FATES: dict[str, Fate] = {
         ("null",),
     ),
     # LoRA
-    "peft": Fate(_LORA, _LIGHTER, ("null",)),
-    "peft.": Fate(_LORA, _LIGHTER),
-    "policy.use_peft": Fate(_LORA, _LIGHTER, ("false",)),
+    "peft": Fate("LoRA's settings have a flag each", "use --peft.r, --peft.target_modules and the like", ("null",)),
+    "peft.": Fate("LoRA has no such setting here", "pi05 train --help lists --peft.*; leave this one out"),
     # ours, later
     "cache_prefix": Fate(f"the cached prefix {_LATER}", "use --policy.train_expert_only without it", ("false",)),
     # the policy
@@ -141,7 +138,6 @@ FATES: dict[str, Fate] = {
 """By flag; a name that ends in a dot or an underscore stands for all flags that begin with it."""
 
 _DTYPES = {"bfloat16": "mixed", "float32": "float32"}
-_METHODS = {"full": "false", "expert": "true"}
 
 
 def translate_training_flag(path: str, text: str | None) -> Translation | None:
@@ -152,10 +148,6 @@ def translate_training_flag(path: str, text: str | None) -> Translation | None:
         precision = _choose(path, text, _DTYPES)
         notice = "--policy.dtype=bfloat16 is taken as the compute type: the weights stay float32 (--precision=mixed)"
         return Translation("precision", precision, notice if precision == "mixed" else None)
-    if path == "method":
-        if text in ("lora", "qlora"):
-            raise refuse_flag(path, text, FATES["peft."])
-        return Translation("policy.train_expert_only", _choose(path, text, _METHODS))
     fate = _find(path)
     if fate is None:
         return None
@@ -176,6 +168,12 @@ def refuse_value(path: str, text: str) -> None:
     if (path, text) == ("precision", "bf16-sr"):
         reason = f"bfloat16 weights with stochastic rounding {_LATER}"
         raise refuse_flag(path, text, Fate(reason, "use --precision=mixed"))
+    if (path, text.lower()) == ("method", "qlora"):
+        raise refuse_flag(path, text, Fate(f"a quantised base (QLoRA) {_LATER}", "use --method=lora"))
+    if path == "peft.method_type" and text.lower() != "lora":
+        reason = "the adapters here are low-rank ones, with rsLoRA and DoRA as variants"
+        remedy = "use --peft.method_type=lora, with --peft.use_rslora or --peft.use_dora"
+        raise refuse_flag(path, text, Fate(reason, remedy))
     if path == "policy.type" and text != "pi05":
         raise refuse_flag(path, text, Fate("this program trains π₀.₅ only", "use --policy.type=pi05, or LeRobot"))
     if path == "dataset.video_backend" and text != "pyav":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pi05 import presets
 from pi05.errors import CheckpointError, ConfigError, DataError
@@ -20,6 +20,20 @@ from pi05.settings import Setting
 from pi05.train.config import TrainConfig
 
 CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
+METHOD = Setting(
+    "method",
+    Literal["full", "lora", "expert"] | None,
+    None,
+    "What to train, in one word: full; lora for --policy.use_peft; expert for --policy.train_expert_only.",
+)
+EXTRA_FLAGS = (CONFIG_PATH, METHOD)
+LORA_RATE = 10
+"""Learning rate of LoRA over that of full fine-tuning (LeRobot's guide)."""
+_MEANINGS: dict[str, dict[str, bool]] = {
+    "full": {"policy.use_peft": False, "policy.train_expert_only": False},
+    "lora": {"policy.use_peft": True},
+    "expert": {"policy.use_peft": False, "policy.train_expert_only": True},
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ def read_command(arguments: Sequence[str]) -> TrainRequest:
         _resume_shorthand(arguments),
         foreign=translate_training_flag,
         refuse_value=refuse_value,
-        extra={CONFIG_PATH.path: CONFIG_PATH.kind},
+        extra={setting.path: setting.kind for setting in EXTRA_FLAGS},
     )
     if flags.words:
         raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
@@ -78,6 +92,7 @@ def _build(flags: Flags) -> TrainConfig:
     if values.get("policy.path") == presets.TINY_BASE.name and not Path(presets.TINY_BASE.name).exists():
         values["policy.path"] = str(presets.TINY_BASE)
     _settle_batch(base, values)
+    _settle_method(base, values, flags.notices)
     if values.get("from_scratch") and "policy.path" not in values:
         values["policy.path"] = None
     config = TrainConfig.from_dict(overlay(base, values))
@@ -95,6 +110,44 @@ def _settle_batch(base: dict[str, Any], values: dict[str, Any]) -> None:
         raise ConfigError("--batch_size and --global_batch_size were both given", remedy=remedy)
     if given == ["batch_size"]:
         base["global_batch_size"] = None
+
+
+def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[str]) -> None:
+    """Turn `--method` and the flags of LoRA into settings. Raises ConfigError where they contradict each other."""
+    method = values.pop("method", None)
+    for name, value in _MEANINGS.get(method, {}).items():
+        if values.setdefault(name, value) != value:
+            raise _contradiction(f"--method={method}", f"--{name}={str(values[name]).lower()}")
+    if method == "lora":
+        values.setdefault("policy.train_expert_only", False)
+    asked = [name for name in values if name.startswith("peft.")]
+    if asked and values.get("policy.use_peft") is False:
+        off = "--policy.use_peft=false" if method is None else f"--method={method}"
+        raise _contradiction(f"--{asked[0]}", off)
+    was = base["policy"]["use_peft"]
+    if asked and not was and "policy.use_peft" not in values:
+        values["policy.use_peft"] = True
+        notices.append(f"--{asked[0]} asks for LoRA: low-rank adapters are trained on a frozen base")
+    if values.get("policy.use_peft") and not was and not values.get("resume"):
+        _raise_rate(base, values, notices)
+
+
+def _contradiction(one: str, other: str) -> ConfigError:
+    return ConfigError(
+        f"{one} and {other} contradict each other", wanted="one method of training", remedy="remove one of the two"
+    )
+
+
+def _raise_rate(base: dict[str, Any], values: dict[str, Any], notices: list[str]) -> None:
+    """Let LoRA start from a higher learning rate than the preset's, which is for full fine-tuning."""
+    raised = {}
+    for name in ("optimizer_lr", "scheduler_decay_lr"):
+        if base["policy"][name] is not None and f"policy.{name}" not in values and "policy.optimizer_lr" not in values:
+            raised[f"policy.{name}"] = float(f"{LORA_RATE * base['policy'][name]:.6g}")
+    if raised:
+        told = ", ".join(f"--{name}={value:g}" for name, value in raised.items())
+        notices.append(f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning: {told}")
+    values |= raised
 
 
 def run_config_file(given: str) -> Path:

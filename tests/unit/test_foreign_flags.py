@@ -12,7 +12,7 @@ from pi05.train.config import TrainConfig
 
 # Every flag of lerobot-train 0.6 that a π₀.₅ run can carry, with a value that asks for something.
 LEROBOT_FLAGS = """
-policy.use_amp=true policy.use_peft=true policy.push_to_hub=true policy.repo_id=me/model policy.private=true
+policy.use_amp=true policy.push_to_hub=true policy.repo_id=me/model policy.private=true
 policy.tags=[a] policy.license=mit policy.pretrained_revision=abc policy.paligemma_variant=gemma_300m
 policy.action_expert_variant=gemma_2b policy.n_obs_steps=2 policy.max_state_dim=16 policy.max_action_dim=16
 policy.num_inference_steps=5 policy.time_sampling_beta_alpha=2 policy.time_sampling_beta_beta=2
@@ -27,13 +27,12 @@ dataset.image_transforms.max_num_transforms=3 env.type=libero env.task=libero_ob
 eval.batch_size=10 eval_freq=100 env_eval_freq=100 max_eval_samples=10 tolerance_s=0.1 save_checkpoint=false
 checkpoint_format=dcp cudnn_deterministic=true prefetch_factor=2 persistent_workers=false
 dataloader_multiprocessing_context=fork use_policy_training_preset=false optimizer.type=adamw optimizer.lr=1
-scheduler.type=cosine scheduler.peak_lr=1 peft.method_type=LORA peft.r=16 peft.lora_alpha=16
-peft.target_modules=[q_proj,v_proj] peft.full_training_modules=[x] peft.init_type=gaussian ema.power=0.7
+scheduler.type=cosine scheduler.peak_lr=1 peft.bias=all ema.power=0.7
 ema.use_for_eval=false wandb.add_tags=true wandb.disable_artifact=false sample_weighting.type=rabc use_rabc=true
 rabc_kappa=1 reward_model.type=x job.target=a100 save_checkpoint_to_hub=true parallelism.dp_shard=2
 accelerator.gradient_accumulation.steps=2 accelerator.mixed_precision=bf16 accelerator.fsdp.cpu_offload=true
 accelerator.compile.enabled=true accelerator.activation_checkpointing.mode=full
-cache_prefix=true method=lora method=qlora
+cache_prefix=true
 """.split()  # noqa: SIM905
 
 
@@ -62,7 +61,7 @@ def test_no_flag_of_ours_is_refused() -> None:
     [
         "policy.push_to_hub=false",
         "policy.push_to_hub=False",
-        "policy.use_peft=false",
+        "peft=null",
         "dataset.streaming=false",
         "use_policy_training_preset=true",
         "use_policy_training_preset",
@@ -81,9 +80,9 @@ def test_a_flag_that_asks_for_what_happens_anyway_is_taken_and_said(flag: str) -
 
 
 def test_other_names_for_our_settings() -> None:
-    arguments = ["--policy.pretrained_path=base", "--policy.dtype=bfloat16", "--method=expert"]
+    arguments = ["--policy.pretrained_path=base", "--policy.dtype=bfloat16"]
     flags = parse_flags(TrainConfig, arguments, foreign=translate_training_flag)
-    assert flags.values == {"policy.path": "base", "precision": "mixed", "policy.train_expert_only": True}
+    assert flags.values == {"policy.path": "base", "precision": "mixed"}
     assert flags.notices == [
         "--policy.dtype=bfloat16 is taken as the compute type: the weights stay float32 (--precision=mixed)"
     ]
@@ -94,7 +93,7 @@ def test_float32_needs_no_notice() -> None:
     assert (flags.values, flags.notices) == ({"precision": "float32"}, [])
 
 
-@pytest.mark.parametrize("flag", ["policy.dtype=float16", "method=dora", "policy.dtype"])
+@pytest.mark.parametrize("flag", ["policy.dtype=float16", "policy.dtype"])
 def test_a_wrong_value_for_another_name_is_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="cannot be"):
         parse_flags(TrainConfig, [f"--{flag}"], foreign=translate_training_flag)
@@ -105,10 +104,22 @@ def test_contradicting_names_are_refused() -> None:
         parse_flags(TrainConfig, ["--policy.dtype=bfloat16", "--precision=float32"], foreign=translate_training_flag)
 
 
-@pytest.mark.parametrize("flag", ["precision=bf16-sr", "policy.type=smolvla", "dataset.video_backend=torchcodec"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("precision=bf16-sr", "policy.type=smolvla", "dataset.video_backend=torchcodec"),
+        *("peft.method_type=LOHA", "method=qlora"),
+    ],
+)
 def test_values_whose_capability_is_missing_are_refused_with_the_reason(flag: str) -> None:
     with pytest.raises(ConfigError, match="cannot be used: "):
-        parse_flags(TrainConfig, [f"--{flag}"], foreign=translate_training_flag, refuse_value=refuse_value)
+        parse_flags(
+            TrainConfig,
+            [f"--{flag}"],
+            foreign=translate_training_flag,
+            refuse_value=refuse_value,
+            extra={"method": str},
+        )
 
 
 def test_a_flag_that_nobody_knows_stays_unknown() -> None:

@@ -126,6 +126,68 @@ def test_resume_continues_in_the_folder_it_names(arguments: list[str], place: Pa
     assert (config.steps, config.batch_size) == (600, 7)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--policy.use_peft=true", "--peft.method_type=lora", "--peft.r=16", "--peft.target_modules=[q_proj,v_proj]"],
+        ["--peft.method_type=LORA", "--peft.target_modules", "[q_proj,v_proj]"],
+        ["--method=lora", '--peft.target_modules=["q_proj", "v_proj"]'],
+        ["--peft.r=16", "--peft.target_modules=[q_proj, v_proj]", "--method", "lora"],
+    ],
+)
+def test_lora_is_asked_for_in_any_of_its_ways(arguments: list[str], place: Path) -> None:
+    config = read(*arguments).config
+    assert config.method == "lora"
+    assert config.peft.targets == ("q_proj", "v_proj")
+    assert (config.peft.r, config.peft.alpha) == (16, 16.0)
+    assert config.policy.optimizer_lr == 2.5e-4
+
+
+def test_lora_takes_ten_times_the_rate_of_a_preset_and_says_so(place: Path) -> None:
+    request = read("--preset=sim", "--method=lora")
+    assert (request.config.policy.optimizer_lr, request.config.decay_lr) == (5e-4, 5e-4)
+    assert "--policy.optimizer_lr=0.0005, --policy.scheduler_decay_lr=0.0005" in request.notices[0]
+    assert read("--preset=sim", "--method=lora", "--policy.optimizer_lr=1e-4").config.policy.optimizer_lr == 1e-4
+    assert read("--method=expert").config.policy.optimizer_lr == 2.5e-5
+
+
+def test_a_lora_run_is_continued_as_it_is(place: Path) -> None:
+    plain = read("--method=lora", "--output_dir=run").config.to_json()
+    (place / "run/config.json").write_text(plain)
+    request = read_command(["--resume", "run"])
+    assert (request.config.method, request.config.policy.optimizer_lr) == ("lora", 2.5e-4)
+    assert request.notices == ()
+
+
+@pytest.mark.parametrize(("method", "expert"), [("full", False), ("expert", True), ("lora", False)])
+def test_the_method_replaces_that_of_an_earlier_run(method: str, expert: bool, place: Path) -> None:
+    plain = read("--method=expert", "--output_dir=run").config.to_json()
+    (place / "run/config.json").write_text(plain)
+    policy = read_command(["--config_path=run", f"--method={method}"]).config.policy
+    assert (policy.train_expert_only, policy.use_peft) == (expert, method == "lora")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "one", "other"),
+    [
+        (["--method=lora", "--policy.use_peft=false"], "--method=lora", "--policy.use_peft=false"),
+        (["--method=full", "--policy.use_peft"], "--method=full", "--policy.use_peft=true"),
+        (["--method=full", "--policy.train_expert_only"], "--method=full", "--policy.train_expert_only=true"),
+        (["--peft.r=8", "--policy.use_peft=false"], "--peft.r", "--policy.use_peft=false"),
+        (["--peft.r=8", "--method=expert"], "--peft.r", "--method=expert"),
+    ],
+)
+def test_contradictions_are_refused(arguments: list[str], one: str, other: str, place: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(*arguments)
+    assert caught.value.problem == f"{one} and {other} contradict each other"
+
+
+def test_lora_from_random_weights_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="from_scratch cannot be True"):
+        read_command(["--dataset.root=data", "--from_scratch", "--method=lora"])
+
+
 def test_a_batch_size_replaces_the_other_kind(place: Path) -> None:
     config = read("--preset=sim", "--batch_size=4").config
     assert (config.global_batch_size, config.batch_size) == (None, 4)
@@ -157,7 +219,8 @@ def test_from_scratch_drops_the_presets_base(place: Path) -> None:
         (["--config_path=run", "--preset=tiny"], ConfigError, "--preset cannot be combined", "drop --preset"),
         (["--batch_size=1", "--global_batch_size=1"], ConfigError, "both given", "--batch_size"),
         (["word"], ConfigError, "'word' is no flag", "--name=value"),
-        (["--peft.r=8"], ConfigError, "LoRA is not in this version yet", "expert"),
+        (["--method=qlora"], ConfigError, "QLoRA", "--method=lora"),
+        (["--method=half"], ConfigError, "--method cannot be half", "full or lora or expert"),
         (["--policy.type=act"], ConfigError, "π₀.₅ only", "pi05"),
     ],
 )

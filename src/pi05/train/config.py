@@ -17,6 +17,7 @@ from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
 from pi05.model import config as model_config
 from pi05.settings import Checked, from_plain, to_plain
+from pi05.train.peft_config import PeftConfig
 from pi05.train.policy_config import PolicyConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
@@ -66,6 +67,7 @@ class TrainConfig(Checked):
     """One training run."""
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    peft: PeftConfig = field(default_factory=PeftConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
@@ -136,6 +138,9 @@ class TrainConfig(Checked):
         if self.from_scratch and self.policy.path is not None:
             remedy = f"drop --from_scratch, or drop --policy.path={self.policy.path}"
             raise self._refuse("from_scratch", "true only without a base checkpoint", remedy)
+        if self.from_scratch and self.policy.use_peft:
+            reason = "a low-rank change of random weights learns little; drop one of --from_scratch and LoRA"
+            raise self._refuse("from_scratch", "true only without LoRA (--policy.use_peft, --peft.*)", reason)
         if self.from_scratch and self.stats == "checkpoint":
             raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):
@@ -167,6 +172,8 @@ class TrainConfig(Checked):
     @property
     def method(self) -> str:
         """What is trained, in one word."""
+        if self.policy.use_peft:
+            return "lora"
         if self.policy.train_expert_only:
             return "expert"
         return "frozen-vision" if self.policy.freeze_vision_encoder else "full"

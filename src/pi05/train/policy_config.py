@@ -31,9 +31,11 @@ class PolicyConfig(Checked):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     freeze_vision_encoder: bool = False
-    """Leave the vision tower as it is and train the rest."""
+    """Leave the vision tower as it is and train the rest; with LoRA no adapter goes into it."""
     train_expert_only: bool = False
-    """Train the action expert and the action and time projections only; vision and language stay as they are."""
+    """Train the action expert and the action and time projections only; with LoRA all adapters go there."""
+    use_peft: bool = False
+    """Train low-rank adapters (LoRA) on a frozen base, as --peft.* say; any of those flags does the same."""
     chunk_size: int | None = None
     """Actions predicted at once, 1 or more; that of the base checkpoint when not given."""
     n_action_steps: int | None = None
@@ -51,7 +53,7 @@ class PolicyConfig(Checked):
     tokenizer_max_length: int | None = None
     """Longest prompt in tokens, 1 or more; a longer one is an error; that of the base checkpoint when not given."""
     optimizer_lr: float = 2.5e-5
-    """Peak learning rate of AdamW, above 0."""
+    """Peak learning rate of AdamW, above 0; LoRA starts from ten times this default, or ten times the preset's."""
     optimizer_betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of AdamW's first and second moment, each from 0 to below 1."""
     optimizer_eps: float = 1e-8
