@@ -76,6 +76,12 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def sync_file(path: Path) -> None:
+    """Put the content of a file on disk, so that it survives a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Put the names in `folder` on disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -3,6 +3,7 @@
     RUN/config.json  metrics.jsonl  receipt.json  step0/  report.html
     RUN/checkpoints/000100/   config.json  model.safetensors  tokenizer.*  training_state/
     RUN/checkpoints/last, best   relative symlinks
+    RUN/base/     of a LoRA run: the frozen weights; its checkpoints hold adapter_* instead of model.safetensors
 
 Every file is written under a temporary name, fsynced and renamed; a checkpoint folder gets its final name only when all
 of it is on disk, and loses that name before it is deleted. So a folder with a step as its name is complete, whenever
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pi05.checkpoint.files import (
     read_json,
     remove_tree,
     require_space,
+    sync_file,
     sync_folder,
     write_atomic,
     write_json,
@@ -37,6 +39,7 @@ __all__ = [
     "Checkpoint",
     "TrainingFiles",
     "checkpoint_folder",
+    "is_adapter",
     "keep_last",
     "list_checkpoints",
     "load_checkpoint",
@@ -56,6 +59,7 @@ __all__ = [
 FORMAT = "pi05"
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training_state"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OPTIMIZER, RAW_WEIGHTS, STATE = "optimizer.safetensors", "raw.safetensors", "state.json"
 LAST, BEST = "last", "best"
 _PARTIAL, _DELETED = ".partial-", ".deleted-"
@@ -76,6 +80,9 @@ class Checkpoint:
 
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+    """Of an adapter checkpoint: what was trained; when read: empty, since the files have foreign names."""
+    adapter: Callable[[Path], None] | None = None
+    """Writes the adapter's files into a folder, in the place of model.safetensors."""
     tokenizer_name: str | None = None
     tokenizer_bytes: bytes | None = None
     training: TrainingFiles | None = None
@@ -123,7 +130,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
     partial.mkdir()
-    _write_tensors(partial / WEIGHTS, checkpoint.weights)
+    if checkpoint.adapter is None:
+        _write_tensors(partial / WEIGHTS, checkpoint.weights)
+    else:
+        checkpoint.adapter(partial)
+        for path in partial.iterdir():
+            sync_file(path)
     if checkpoint.tokenizer_name is not None and checkpoint.tokenizer_bytes is not None:
         write_atomic(partial / checkpoint.tokenizer_name, checkpoint.tokenizer_bytes)
     if checkpoint.training is not None:
@@ -142,8 +154,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     permissions = stat.S_IMODE(path.stat().st_mode)  # safetensors writes files that only their owner may read
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(permissions)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu") -> Checkpoint:
@@ -164,11 +175,20 @@ def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu"
         )
     return Checkpoint(
         config=config,
-        weights=_read_tensors(folder / WEIGHTS, device),
+        weights={} if is_adapter(folder) else _read_tensors(folder / WEIGHTS, device),
         tokenizer_name=tokenizers[0].name if tokenizers else None,
         tokenizer_bytes=tokenizers[0].read_bytes() if tokenizers else None,
         training=files,
     )
+
+
+def is_adapter(folder: Path) -> bool:
+    """Tell whether a folder holds an adapter, and the weights below it lie elsewhere."""
+    return (folder / ADAPTER_WEIGHTS).is_file() and not (folder / WEIGHTS).is_file()
+
+
+def _holds_weights(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() or is_adapter(folder)
 
 
 def read_training_state(folder: Path) -> dict[str, Any]:
@@ -212,11 +232,11 @@ def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
 
 def resolve_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` means: itself, `checkpoints/last` of a run, or the newest of a run."""
-    if (path / WEIGHTS).is_file():
+    if _holds_weights(path):
         return path.resolve()
     checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
     last = checkpoints / LAST
-    if (last / WEIGHTS).is_file():
+    if _holds_weights(last):
         return last.resolve()
     complete = list_checkpoints(checkpoints.parent)
     if complete:
