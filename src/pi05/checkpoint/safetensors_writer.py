@@ -111,4 +111,4 @@ def _bytes_of(name: str, lazy: LazyTensor) -> memoryview:
     tensor = tensor.to(device="cpu", dtype=lazy.dtype).contiguous()
     if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all():
         raise ValueError(f"{name} holds NaN or infinite values in {lazy.dtype}")
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

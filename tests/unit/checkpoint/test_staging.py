@@ -28,9 +28,13 @@ def test_a_finished_folder_gets_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(errno.EACCES, "no")])
 def test_after_a_failure_nothing_is_left(tmp_path: Path, failure: BaseException) -> None:
-    with pytest.raises(type(failure)), staged_folder(tmp_path / "new" / "out", 10) as folder:
-        (folder / "a").write_text("a")
-        raise failure
+    def write() -> None:
+        with staged_folder(tmp_path / "new" / "out", 10) as folder:
+            (folder / "a").write_text("a")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write()
     assert everything(tmp_path) == []
 
 
