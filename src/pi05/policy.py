@@ -79,8 +79,8 @@ class Policy:
         return cls(model.eval(), processor, n_action_steps=config.get("n_action_steps"), provenance=provenance)
 
     @property
-    def fps(self) -> float:
-        """Control rate of the demonstrations, in Hz."""
+    def fps(self) -> float | None:
+        """Control rate of the demonstrations, in Hz; None where a foreign checkpoint does not tell it."""
         return self.processor.fps
 
     @property
@@ -136,17 +136,24 @@ class Policy:
                 remedy=f"send the robot's state as {STATE}",
             )
         state = np.asarray(observation[STATE], np.float32)
-        low, high = processor.state_stats.min, processor.state_stats.max
-        if state.shape == low.shape:  # the processor refuses another shape, in its own words
-            slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
-            outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
-            for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
-                self._flagged_dimensions.add(dimension)
-                names = processor.state_names
-                name = f" ({names[dimension]})" if len(names) == len(state) else ""
-                self.flagged.append(
-                    f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
-                    f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
-                )
-                logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+        self._flag(state)
         return state
+
+    def _flag(self, state: Float[np.ndarray, " S"]) -> None:
+        """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
+        processor = self.processor
+        known = processor.state_stats.range
+        if known is None or state.shape != known[0].shape:  # the processor refuses another shape, in its own words
+            return
+        low, high = known
+        slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
+        outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
+        for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
+            self._flagged_dimensions.add(dimension)
+            names = processor.state_names
+            name = f" ({names[dimension]})" if len(names) == len(state) else ""
+            self.flagged.append(
+                f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
+                f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
+            )
+            logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])

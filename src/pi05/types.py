@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One observation after the processors, before batching. Arrays are NumPy; one camera slot per row of `images`."""
+    """One observation after the processors, before batching. Arrays are NumPy; one camera slot per row of `images`.
 
-    images: UInt8[np.ndarray, "C height width 3"]
+    `images` are uint8, or float32 in [-1, 1] where a resize left values between whole numbers.
+    """
+
+    images: UInt8[np.ndarray, "C height width 3"] | Float32[np.ndarray, "C height width 3"]
     image_mask: Bool[np.ndarray, " C"]
     tokens: Int64[np.ndarray, " T"]
 

@@ -3,7 +3,8 @@
 One sequential pass per video writes `uint8[frames, cameras, size, size, 3]` as a NumPy file, which is then mapped into
 memory. The file's name carries a hash of everything that its content depends on: the source (files with sizes and
 times), cameras, size, kind of resize. A changed source therefore gives a new file, and the stale one is deleted.
-Leaves out augmentation, and any compression.
+Bytes hold LeRobot's resize to within 0.5 of 255; openpi's is in bytes anyway. Leaves out augmentation, and any
+compression.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from pi05.data.processor import RESIZE
-from pi05.data.transforms import resize_with_pad
+from pi05.data.resize import OPENPI_RESIZE, Resize, fit_image_to_bytes
 from pi05.errors import DataError
 
 Progress = Callable[[int, int, str], None]
@@ -62,24 +62,25 @@ class FrameCache:
         directory: Path | str | None = None,
         progress: Progress | None = None,
         episodes: Sequence[int] | None = None,
+        resize: Resize = OPENPI_RESIZE,
     ) -> FrameCache:
         """Open the cache of a data set, making it first where it is missing or its source has changed.
 
-        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size. Raises
+        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size.
         With `episodes` only those are decoded; the frames of others are black, and their videos may be broken. Raises
         DataError when the disk has no room, or when a video does not hold the frames that it should.
         """
         folder = cache_directory(directory)
         wanted = sorted(range(len(dataset.episodes)) if episodes is None else set(episodes))
         chosen = "" if len(wanted) == len(dataset.episodes) else f"\n{wanted}"
-        source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{RESIZE}{chosen}"
+        source = f"{Path(dataset.root).resolve()}\n{','.join(camera_keys)}\n{image_size}\n{resize}{chosen}"
         name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
         shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
         if not _is_whole(path, shape):
             folder.mkdir(parents=True, exist_ok=True)
             _require_space(folder, math.prod(shape))
-            _write(path, shape, dataset, camera_keys, wanted, progress)
+            _write(path, shape, dataset, camera_keys, wanted, progress, resize)
             for other in folder.glob(f"{name}-*.npy"):
                 if other != path:
                     other.unlink(missing_ok=True)  # same data set before it changed
@@ -93,9 +94,12 @@ class FrameCache:
 class DecodingFrames:
     """The same pictures straight from the videos: no disk space, but slow; one thread decodes at a time."""
 
-    def __init__(self, dataset: Any, camera_keys: Sequence[str], image_size: int) -> None:
+    def __init__(
+        self, dataset: Any, camera_keys: Sequence[str], image_size: int, resize: Resize = OPENPI_RESIZE
+    ) -> None:
         self.camera_keys = tuple(camera_keys)
         self.image_size = image_size
+        self._resize = resize
         self._dataset = dataset
         self._lock = threading.Lock()
 
@@ -103,7 +107,7 @@ class DecodingFrames:
         """Return the pictures of a frame by its global number."""
         with self._lock:
             frame = self._dataset.frame(index)
-        return np.stack([resize_with_pad(frame[key], self.image_size) for key in self.camera_keys])
+        return np.stack([fit_image_to_bytes(frame[key], self.image_size, self._resize) for key in self.camera_keys])
 
 
 def cache_directory(directory: Path | str | None = None) -> Path:
@@ -119,6 +123,7 @@ def _write(
     camera_keys: Sequence[str],
     episodes: Sequence[int],
     progress: Progress | None,
+    resize: Resize,
 ) -> None:
     """Fill the file under a temporary name, put it on disk, rename it."""
     report = progress or _silent
@@ -134,7 +139,7 @@ def _write(
             for episode in (dataset.episodes[index] for index in episodes):
                 pictures = _exactly(dataset.iter_frames(key, episode.index), episode.length, key, episode.index)
                 for offset, picture in enumerate(pictures):
-                    frames[episode.start + offset, camera] = resize_with_pad(picture, shape[2])
+                    frames[episode.start + offset, camera] = fit_image_to_bytes(picture, shape[2], resize)
                 done += episode.length
                 report(done, total, f"resizing {key}")
         frames.flush()

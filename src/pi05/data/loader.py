@@ -24,6 +24,7 @@ from torch import Tensor
 from pi05.data.augment import augment, draw_at
 from pi05.data.cache import FrameSource
 from pi05.data.processor import Processor
+from pi05.data.resize import to_signed
 from pi05.errors import DataError
 from pi05.types import Batch, Observation
 
@@ -76,10 +77,16 @@ def collate(
     masks: Sequence[Bool[np.ndarray, " A"]] | None = None,
     bucket: int = 8,
 ) -> Batch:
-    """Stack observations into a batch, already trimmed to the cameras in use and to the longest prompt."""
+    """Stack observations into a batch, already trimmed to the cameras in use and to the longest prompt.
+
+    Where one observation has float images, all get them: bytes among floats would count as values up to 255.
+    """
     tokens, token_mask = pad_prompts([observation.tokens for observation in observations], bucket)
+    images = [observation.images for observation in observations]
+    if any(pictures.dtype != np.uint8 for pictures in images):
+        images = [to_signed(pictures) for pictures in images]
     return Batch(
-        images=torch.from_numpy(np.stack([observation.images for observation in observations])),
+        images=torch.from_numpy(np.stack(images)),
         image_mask=torch.from_numpy(np.stack([observation.image_mask for observation in observations])),
         tokens=tokens,
         token_mask=token_mask,

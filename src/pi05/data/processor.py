@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pi05.data.requirements import (
+    require_choice,
     require_image,
     require_known_cameras,
     require_same,
@@ -25,23 +26,24 @@ from pi05.data.requirements import (
     require_shape,
     require_task,
 )
+from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
 from pi05.data.robots import CameraSlots
 from pi05.data.stats import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import (
+    FORMULAS,
+    Formula,
     NormalizationMode,
     Normalizer,
     PromptFormat,
     absolute,
     format_prompt,
     relative,
-    resize_with_pad,
 )
 from pi05.errors import DataError
 from pi05.types import Observation
 
 PROMPT_FORMAT_VERSION = 1
-RESIZE = "pil-bilinear-antialias-pad"
 STATE = "observation.state"
 
 
@@ -67,8 +69,8 @@ class Processor:
     """Actions in a chunk."""
     max_prompt_tokens: int
     """Longest prompt that is accepted, in tokens."""
-    fps: float
-    """Control rate of the demonstrations, in Hz."""
+    fps: float | None
+    """Control rate of the demonstrations, in Hz; None where a foreign checkpoint does not tell it."""
     action_names: tuple[str, ...] = ()
     state_names: tuple[str, ...] = ()
     prompt_format: PromptFormat = "state"
@@ -76,6 +78,10 @@ class Processor:
     """Mode for STATE and for ACTION, with LeRobot's key names. VISUAL is IDENTITY, always."""
     relative_mask: tuple[bool, ...] | None = None
     """Action dimensions relative to the state at the chunk's start; None: all are absolute."""
+    resize: Resize = OPENPI_RESIZE
+    """How pictures become squares: openpi's client's way, or LeRobot's."""
+    formula: Formula = "openpi"
+    """Whose arithmetic normalises: openpi's or LeRobot's."""
 
     def __post_init__(self) -> None:
         require_settings(
@@ -95,12 +101,12 @@ class Processor:
     @cached_property
     def state_normalizer(self) -> Normalizer:
         """Normaliser of the state."""
-        return Normalizer(self.state_stats, self.normalization["STATE"])
+        return Normalizer(self.state_stats, self.normalization["STATE"], self.formula)
 
     @cached_property
     def action_normalizer(self) -> Normalizer:
         """Normaliser of the (possibly relative) actions."""
-        return Normalizer(self.action_stats, self.normalization["ACTION"])
+        return Normalizer(self.action_stats, self.normalization["ACTION"], self.formula)
 
     @cached_property
     def _mask(self) -> np.ndarray:
@@ -109,20 +115,23 @@ class Processor:
     def encode(self, observation: Mapping[str, Any]) -> Observation:
         """Return the network's inputs for one raw observation: cameras, `observation.state`, `task`.
 
-        All three slots are present; an empty one is black and masked. Raises DataError for a missing or unknown
-        camera, a missing task or state, a wrong shape.
+        All three slots are present; an empty one is black and masked. Images are bytes, or float32 in [-1, 1] where
+        LeRobot's resize changed the size of one. Raises DataError for a missing or unknown camera, a missing task or
+        state, a wrong shape.
         """
         require_known_cameras(observation, self.slots)
         size = self.image_size
-        images = np.zeros((len(self.slots.by_slot), size, size, 3), np.uint8)
-        mask = np.zeros(len(images), bool)
-        for i, key in enumerate(self.slots.by_slot.values()):
-            if key is not None:
-                images[i] = resize_with_pad(require_image(observation, key), size)
-                mask[i] = True
+        keys = list(self.slots.by_slot.values())
+        black = np.zeros((size, size, 3), np.uint8)
+        pictures = [
+            black if key is None else fit_image(require_image(observation, key), size, self.resize) for key in keys
+        ]
+        if any(picture.dtype != np.uint8 for picture in pictures):
+            pictures = [to_signed(picture) for picture in pictures]
+        mask = np.array([key is not None for key in keys])
         state = self._state(observation)
         tokens = self.encode_prompts([require_task(observation)], None if state is None else state[None])[0]
-        return Observation(images=images, image_mask=mask, tokens=np.array(tokens, np.int64))
+        return Observation(images=np.stack(pictures), image_mask=mask, tokens=np.array(tokens, np.int64))
 
     def _state(self, observation: Mapping[str, Any]) -> np.ndarray | None:
         if STATE not in observation:
@@ -195,7 +204,8 @@ class Processor:
             "action_stats": self.action_stats.to_dict(),
             "tokenizer": {"file": self.tokenizer.file_name, "sha256": self.tokenizer.sha256},
             "image_size": self.image_size,
-            "resize": RESIZE,
+            "resize": self.resize,
+            "formula": self.formula,
             "action_dim": self.action_dim,
             "horizon": self.horizon,
             "max_prompt_tokens": self.max_prompt_tokens,
@@ -210,12 +220,25 @@ class Processor:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
-        """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training."""
+        """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training.
+
+        Checkpoints without `formula` are from when there was only openpi's.
+        """
         require_same("tokenizer", values["tokenizer"]["sha256"], tokenizer.sha256)
-        require_same("resize", values["resize"], RESIZE)
+        require_choice("resize", values["resize"], RESIZES)
+        require_choice("normalisation formula", values.get("formula", "openpi"), FORMULAS)
         require_same("prompt format version", values["prompt_format_version"], PROMPT_FORMAT_VERSION)
         mask = values["relative_mask"]
-        same = ("image_size", "action_dim", "horizon", "max_prompt_tokens", "fps", "prompt_format", "normalization")
+        same = (
+            "image_size",
+            "action_dim",
+            "horizon",
+            "max_prompt_tokens",
+            "fps",
+            "prompt_format",
+            "normalization",
+            "resize",
+        )
         return cls(
             slots=CameraSlots.from_dict(values["slots"]),
             state_stats=DimStats.from_dict(values["state_stats"]),
@@ -224,6 +247,7 @@ class Processor:
             action_names=tuple(values["action_names"]),
             state_names=tuple(values["state_names"]),
             relative_mask=None if mask is None else tuple(mask),
+            formula=values.get("formula", "openpi"),
             **{name: values[name] for name in same},
         )
 
@@ -235,12 +259,15 @@ class Processor:
     def describe(self) -> str:
         """Return what is done to the data, for the console: cameras, state, actions, prompt."""
         kept = "absolute" if self.relative_mask is None else f"{sum(self.relative_mask)} relative to the state"
+        rate = "" if self.fps is None else f" ({self.horizon / self.fps:.1f} s at {self.fps:g} Hz)"
+        whose = "openpi's client" if self.resize == OPENPI_RESIZE else "LeRobot"
+        names = {"openpi": "openpi's formula", "lerobot": "LeRobot's formula"}
         return "\n".join(
             [
                 self.slots.describe(),
-                f"images   {self.image_size} × {self.image_size} px",
-                f"state    {self.state_dim} numbers, {self.normalization['STATE']}",
-                f"actions  {self.horizon} steps ({self.horizon / self.fps:.1f} s at {self.fps:g} Hz) of "
+                f"images   {self.image_size} × {self.image_size} px, resized as {whose} does ({self.resize})",
+                f"state    {self.state_dim} numbers, {self.normalization['STATE']} by {names[self.formula]}",
+                f"actions  {self.horizon} steps{rate} of "
                 f"{self.robot_action_dim} numbers padded to {self.action_dim}, {self.normalization['ACTION']}, {kept}",
                 f"prompt   format {self.prompt_format}, at most {self.max_prompt_tokens} tokens",
             ]

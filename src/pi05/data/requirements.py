@@ -55,6 +55,17 @@ def require_settings(
         raise ValueError(f"relative_mask has {len(mask)} entries for {robot_action_dim} action dimensions")
 
 
+def require_choice(what: str, found: object, known: Sequence[str]) -> None:
+    """Raise DataError for a way of preprocessing that this version does not have."""
+    if found not in known:
+        raise DataError(
+            f"the {what} is not one that this version knows",
+            wanted=" or ".join(known),
+            found=repr(found),
+            remedy="use the checkpoint folder as it was written, with the pi05 version that wrote it or a later one",
+        )
+
+
 def require_known_cameras(observation: Mapping[str, Any], slots: CameraSlots) -> None:
     """Raise DataError for a camera that is neither used nor dropped on purpose."""
     unknown = sorted(

@@ -53,34 +53,72 @@ class EpisodeSource(Protocol):
         """Return whole columns of one episode."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DimStats:
-    """Statistics per dimension, float64; `std` is that of the population. `widened` lists floored dimensions."""
+    """Statistics per dimension, float64; `std` is that of the population. `widened` lists floored dimensions.
 
-    mean: Float[np.ndarray, " n"]
-    std: Float[np.ndarray, " n"]
-    min: Float[np.ndarray, " n"]
-    max: Float[np.ndarray, " n"]
-    q01: Float[np.ndarray, " n"]
-    q99: Float[np.ndarray, " n"]
+    What a foreign checkpoint does not tell is None; what `compute_statistics` returns is complete.
+    """
+
+    mean: Float[np.ndarray, " n"] | None = None
+    std: Float[np.ndarray, " n"] | None = None
+    min: Float[np.ndarray, " n"] | None = None
+    max: Float[np.ndarray, " n"] | None = None
+    q01: Float[np.ndarray, " n"] | None = None
+    q99: Float[np.ndarray, " n"] | None = None
     count: int
     widened: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.known:
+            raise DataError(
+                "the statistics are empty",
+                wanted=f"some of {', '.join(_FIELDS)}",
+                found="none of them",
+                remedy="train again from the data, or take the checkpoint's untouched files",
+            )
+
+    @property
+    def known(self) -> list[str]:
+        """Names of the statistics that are there."""
+        return [name for name in _FIELDS if getattr(self, name) is not None]
 
     @property
     def dim(self) -> int:
         """Number of dimensions."""
-        return len(self.mean)
+        return len(getattr(self, self.known[0]))
+
+    def value(self, name: str) -> Float[np.ndarray, " n"]:
+        """Return one statistic. Raises DataError when it is not known."""
+        array = getattr(self, name)
+        if array is None:
+            raise DataError(
+                f"the statistics lack {name}",
+                wanted=name,
+                found=", ".join(self.known),
+                remedy="train with --stats recompute, or add the statistic to the checkpoint that they come from",
+            )
+        return np.asarray(array, np.float64)
+
+    @property
+    def range(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None:
+        """Lowest and highest values of the training data, or its 1 % and 99 % quantiles, or None when unknown."""
+        for low, high in (("min", "max"), ("q01", "q99")):
+            if low in self.known and high in self.known:
+                return self.value(low), self.value(high)
+        return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        arrays = {name: getattr(self, name).tolist() for name in _FIELDS}
+        """Return plain data; what is not known is None."""
+        arrays = {name: None if (array := getattr(self, name)) is None else array.tolist() for name in _FIELDS}
         return {**arrays, "count": self.count, "widened": list(self.widened)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DimStats:
         """Build from `to_dict`. Raises DataError when a statistic is missing or lengths disagree."""
         missing = [name for name in _FIELDS if name not in values]
-        lengths = {name: len(values[name]) for name in _FIELDS if name in values}
+        given = {name: values[name] for name in _FIELDS if values.get(name) is not None}
+        lengths = {name: len(numbers) for name, numbers in given.items()}
         if missing or len(set(lengths.values())) != 1:
             raise DataError(
                 "the stored statistics are incomplete",
@@ -88,7 +126,7 @@ class DimStats:
                 found=f"missing: {', '.join(missing) or 'none'}; lengths: {lengths}",
                 remedy="take the checkpoint's untouched config.json, or train again from the data",
             )
-        arrays = {name: np.asarray(values[name], np.float64) for name in _FIELDS}
+        arrays = {name: np.asarray(numbers, np.float64) for name, numbers in given.items()}
         return cls(**arrays, count=int(values.get("count", 0)), widened=tuple(values.get("widened", ())))
 
 
@@ -212,25 +250,26 @@ def _all_dimensions(
 
 def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndarray) -> list[str]:
     """Return a sentence on constant dimensions, each nearly constant one, and each with far outliers."""
-    constant = stats.max == stats.min
+    low, high, q01, q99 = (stats.value(name) for name in ("min", "max", "q01", "q99"))
+    constant = high == low
     chosen = [label for label, hit in zip(labels, constant, strict=True) if hit]
     sentences = []
     if chosen:
         counted = f"{len(chosen)} {kind} dimension{'s are' if len(chosen) > 1 else ' is'} constant"
         sentences.append(f"{counted}: {', '.join(chosen)}; the range is widened to {ABSOLUTE_FLOOR:g}")
-    final = stats.q99 - stats.q01
+    final = q99 - q01
     for i in stats.widened:
         if not constant[i]:
             sentences.append(
                 f"{kind} dimension {labels[i]} is nearly constant: q99 - q01 = {width[i]:.3g}, while it spans "
-                f"{stats.min[i]:.4g} to {stats.max[i]:.4g}; the range is widened to {final[i]:.3g}"
+                f"{low[i]:.4g} to {high[i]:.4g}; the range is widened to {final[i]:.3g}"
             )
-    centre = (stats.q01 + stats.q99) / 2
-    farthest = np.maximum(stats.max - centre, centre - stats.min) * 2 / final
+    centre = (q01 + q99) / 2
+    farthest = np.maximum(high - centre, centre - low) * 2 / final
     for i in np.flatnonzero(farthest > GLITCH).tolist():
         sentences.append(
-            f"{kind} dimension {labels[i]} has rare values far outside its range: {stats.min[i]:.4g} to "
-            f"{stats.max[i]:.4g} against q01 = {stats.q01[i]:.4g}, q99 = {stats.q99[i]:.4g} "
+            f"{kind} dimension {labels[i]} has rare values far outside its range: {low[i]:.4g} to "
+            f"{high[i]:.4g} against q01 = {q01[i]:.4g}, q99 = {q99[i]:.4g} "
             f"(up to {farthest[i]:.0f} after normalisation); look for broken frames"
         )
     return sentences

@@ -1,26 +1,27 @@
 """Numeric and textual transforms between a robot and the network, each with its inverse where it has one.
 
-Holds normalisation, relative actions, the prompt with the discretised state, and the resize. Leaves out which of them a
-checkpoint uses and in which order: that is `processor.py`.
+Holds normalisation, relative actions and the prompt with the discretised state. Leaves out pictures (`resize.py`), and
+which transforms a checkpoint uses in which order (`processor.py`).
 
-Behaviour comes from openpi (`transforms.py`, `models/tokenizer.py`, `openpi_client/image_tools.py`) and LeRobot's π₀.₅
-processors; what is checked against their recorded output is in tests/parity/test_transforms_golden.py.
+Behaviour comes from openpi (`transforms.py`, `models/tokenizer.py`) and LeRobot's π₀.₅ processors
+(`normalize_processor.py`); what is checked against their recorded output is in tests/parity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int64
 
 from pi05.data.stats import DimStats
 from pi05.errors import DataError
 
-NORMALIZATION_EPS = 1e-6
-"""Added to the range (or the standard deviation) before dividing: openpi's value; LeRobot divides by the range."""
+OPENPI_EPS = 1e-6
+"""What openpi adds to the range, or to the standard deviation, before it divides."""
+LEROBOT_EPS = 1e-8
+"""What LeRobot adds to the standard deviation before it divides, and puts in the place of a range of zero."""
 STATE_BINS = 256
 LEGACY_STATE_DIM = 32
 """Numbers in the prompt of LeRobot ≤ 0.4.4, which padded the state with zeros before writing it."""
@@ -29,39 +30,58 @@ NormalizationMode = Literal["QUANTILES", "MEAN_STD", "IDENTITY"]
 PromptFormat = Literal["state", "state32", "none"]
 NORMALIZATION_MODES: tuple[NormalizationMode, ...] = ("QUANTILES", "MEAN_STD", "IDENTITY")
 PROMPT_FORMATS: tuple[PromptFormat, ...] = ("state", "state32", "none")
+Formula = Literal["openpi", "lerobot"]
+FORMULAS: tuple[Formula, ...] = ("openpi", "lerobot")
 
 _BIN_EDGES = np.linspace(-1, 1, STATE_BINS + 1)[:-1]
 
 
 class Normalizer:
-    """Map robot units to about [-1, 1] and back, per dimension. Computes in float64, as openpi's loader does.
+    """Map robot units to about [-1, 1] and back, per dimension; nothing is clipped.
 
-    QUANTILES: q01 → -1, q99 → 1, nothing clipped. MEAN_STD: mean → 0, one standard deviation → 1. IDENTITY: unchanged.
+    QUANTILES: q01 → -1, q99 → 1. MEAN_STD: mean → 0, one standard deviation → 1. IDENTITY: unchanged.
+
+    The two formulas differ by less than a millionth of the range, which decides a state's bin at an edge. `openpi`
+    computes in float64 and adds 1e-6 to the divisor; `lerobot` computes in float32 and divides by the range itself
+    (a range of zero: by 1e-8), or by the standard deviation plus 1e-8, which its inverse leaves out.
     """
 
-    def __init__(self, stats: DimStats, mode: NormalizationMode) -> None:
-        self.stats = stats
-        self.mode = mode
-        self._quantile_range = stats.q99 - stats.q01 + NORMALIZATION_EPS
-        self._deviation = stats.std + NORMALIZATION_EPS
+    def __init__(self, stats: DimStats, mode: NormalizationMode, formula: Formula = "openpi") -> None:
+        self.stats, self.mode, self.formula = stats, mode, formula
+        self._dtype: type[np.floating[Any]] = np.float64 if formula == "openpi" else np.float32
+        if mode == "QUANTILES":
+            self._low: np.ndarray = stats.value("q01").astype(self._dtype)
+            width: np.ndarray = stats.value("q99").astype(self._dtype) - self._low
+            whole = width + OPENPI_EPS if formula == "openpi" else np.where(width == 0, LEROBOT_EPS, width)
+            self._width: np.ndarray = whole.astype(self._dtype)
+        elif mode == "MEAN_STD":
+            self._low = stats.value("mean").astype(self._dtype)
+            deviation: np.ndarray = stats.value("std").astype(self._dtype)
+            eps = OPENPI_EPS if formula == "openpi" else LEROBOT_EPS
+            self._width = (deviation + np.asarray(eps, self._dtype)).astype(self._dtype)
+            self._inverse_width = self._width if formula == "openpi" else deviation
 
     def normalize(self, values: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
-        """Return normalised float64 values."""
-        values = np.asarray(values, np.float64)
-        if self.mode == "QUANTILES":
-            return (values - self.stats.q01) / self._quantile_range * 2.0 - 1.0
+        """Return normalised values, float64 or (LeRobot's formula) float32."""
+        values = np.asarray(values).astype(self._dtype, copy=False)
+        if self.mode == "IDENTITY":
+            return values
         if self.mode == "MEAN_STD":
-            return (values - self.stats.mean) / self._deviation
-        return values
+            return (values - self._low) / self._width
+        if self.formula == "openpi":
+            return (values - self._low) / self._width * 2.0 - 1.0
+        return np.float32(2) * (values - self._low) / self._width - np.float32(1)
 
     def unnormalize(self, values: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
-        """Return float64 values in robot units."""
-        values = np.asarray(values, np.float64)
-        if self.mode == "QUANTILES":
-            return (values + 1.0) / 2.0 * self._quantile_range + self.stats.q01
+        """Return values in robot units, float64 or (LeRobot's formula) float32."""
+        values = np.asarray(values).astype(self._dtype, copy=False)
+        if self.mode == "IDENTITY":
+            return values
         if self.mode == "MEAN_STD":
-            return values * self._deviation + self.stats.mean
-        return values
+            return values * self._inverse_width + self._low
+        if self.formula == "openpi":
+            return (values + 1.0) / 2.0 * self._width + self._low
+        return (values + np.float32(1)) * self._width / np.float32(2) + self._low
 
 
 def relative_mask(action_names: Sequence[str], exclude: Sequence[str]) -> Bool[np.ndarray, " n"]:
@@ -130,20 +150,3 @@ def format_prompt(task: str, state: Float[np.ndarray, " S"] | None, prompt_forma
         state = np.pad(state, (0, max(0, LEGACY_STATE_DIM - len(state))))
     bins = " ".join(map(str, discretize_state(state).tolist()))
     return f"Task: {cleaned}, State: {bins};\nAction: "
-
-
-def resize_with_pad(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Fit the image into a black square of `size` pixels, keeping its aspect; antialiased bilinear (PIL).
-
-    An image that has the size already is returned as it is. Same pixels as openpi's client.
-    """
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    ratio = max(width / size, height / size)
-    new_height, new_width = max(1, int(height / ratio)), max(1, int(width / ratio))
-    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
-    padded = np.zeros((size, size, 3), np.uint8)
-    top, left = int((size - new_height) / 2), int((size - new_width) / 2)
-    padded[top : top + new_height, left : left + new_width] = np.asarray(resized)
-    return padded

@@ -292,7 +292,7 @@ def _require_fit(policy: Policy, environment: Environment, n_action_steps: int |
             found=f"{policy.processor.robot_action_dim} action dimensions",
             remedy="evaluate it in the environment that its data came from",
         )
-    if abs(policy.fps - environment.fps) > 0.05 * environment.fps:
+    if policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps:
         raise EvaluationError(
             "the policy was trained at another control rate than this environment runs at",
             wanted=f"{environment.fps:g} Hz, within 5 %",

@@ -15,7 +15,7 @@ from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
 from pi05.data.cache import DecodingFrames, FrameCache, FrameSource, cache_directory
 from pi05.data.lerobot import Dataset
-from pi05.data.transforms import resize_with_pad
+from pi05.data.resize import resize_with_pad
 from pi05.errors import DataError
 
 SIZE = 48

@@ -160,7 +160,8 @@ def test_storage(processor: Processor) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "part"),
     [
-        ("resize", "bilinear", "the resize is not the one"),
+        ("resize", "bilinear", "the resize is not one that this version knows"),
+        ("formula", "mine", "the normalisation formula is not one that this version knows"),
         ("prompt_format_version", 2, "the prompt format version is not the one"),
         ("tokenizer", {"file": "tokenizer.json", "sha256": "0" * 64}, "the tokenizer is not the one"),
     ],

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from pi05.data.resize import resize_with_pad
 from pi05.data.stats import DimStats
 from pi05.data.transforms import (
     NORMALIZATION_MODES,
@@ -17,7 +18,6 @@ from pi05.data.transforms import (
     format_prompt,
     relative,
     relative_mask,
-    resize_with_pad,
 )
 from pi05.errors import DataError
 
