@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ from pi05.model.layers import Linear
 
 LORA_A, LORA_B, MAGNITUDE = "lora_a", "lora_b", "lora_magnitude"
 ADAPTER_PARTS = (LORA_A, LORA_B, MAGNITUDE)
+Start = Literal["uniform", "gaussian"]
+"""First values of A: uniform within ±1/√inputs (PEFT's default), or normal with standard deviation 1/rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +62,14 @@ class LoraSpec:
 class LoraLinear(Linear):
     """A linear map with an adapter; `weight` and `bias` are the base's own parameters, under their own names."""
 
-    def __init__(self, base: nn.Linear, spec: LoraSpec, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, base: nn.Linear, spec: LoraSpec, generator: torch.Generator | None = None, start: Start = "uniform"
+    ) -> None:
         super().__init__(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
         self.weight, self.bias = base.weight, base.bias
         self.spec = spec
         device = base.weight.device
-        self.lora_a = nn.Parameter(_draw_a(spec.rank, base.in_features, device, generator))
+        self.lora_a = nn.Parameter(_draw_a(spec.rank, base.in_features, device, generator, start))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, spec.rank, device=device))
         self.lora_magnitude = nn.Parameter(self._row_norms()) if spec.dora else None
         self.train(base.training)
@@ -108,15 +113,23 @@ class LoraLinear(Linear):
 
 
 def _draw_a(
-    rank: int, inputs: int, device: torch.device, generator: torch.Generator | None
+    rank: int, inputs: int, device: torch.device, generator: torch.Generator | None, start: Start
 ) -> Float[Tensor, "rank inputs"]:
-    """Draw A as PEFT does, uniform within ±1/√inputs; where the generator lives, so that devices agree."""
+    """Draw the first values of A where the generator lives, so that the device changes nothing."""
     drawn = torch.empty(rank, inputs, device=device if generator is None else generator.device)
-    nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+    if start == "gaussian":
+        nn.init.normal_(drawn, std=1 / rank, generator=generator)
+    else:
+        nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
     return drawn.to(device)
 
 
-def add_lora(model: nn.Module, specs: Mapping[str, LoraSpec], generator: torch.Generator | None = None) -> None:
+def add_lora(
+    model: nn.Module,
+    specs: Mapping[str, LoraSpec],
+    generator: torch.Generator | None = None,
+    start: Start = "uniform",
+) -> None:
     """Give the named linear maps an adapter that changes nothing yet (B is zero).
 
     The draws follow the order of the model's modules, whatever the order of `specs`. With DoRA the magnitudes are those
@@ -131,7 +144,7 @@ def add_lora(model: nn.Module, specs: Mapping[str, LoraSpec], generator: torch.G
             raise TypeError(f"{name} is a {type(modules[name]).__name__}, not a Linear")
     for name, module in modules.items():
         if name in specs and isinstance(module, Linear):
-            model.set_submodule(name, LoraLinear(module, specs[name], generator))
+            model.set_submodule(name, LoraLinear(module, specs[name], generator, start))
 
 
 def lora_modules(model: nn.Module) -> dict[str, LoraLinear]:
