@@ -16,13 +16,14 @@ import torch
 import pi05
 from pi05.checkpoint import store
 from pi05.data.processor import Processor
+from pi05.data.provenance import describe_dataset
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.settings import walk
 from pi05.train.config import TrainConfig
 from pi05.train.optimizer import Schedule
 from pi05.train.step import TrainState
 
-CONFIG, METRICS, RECEIPT, PREVIEW = "config.json", "metrics.jsonl", "receipt.json", "step0"
+CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
 
 FREE = {
     *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
@@ -123,11 +124,14 @@ def lookup(config: Any, path: str) -> Any:
 
 
 def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
-    """Write the configuration, and for a new run where its weights came from."""
+    """Write the configuration, and for a new run where its weights and its data came from."""
     store.write_json(run.root / CONFIG, config.to_dict())
     if run.folder is None:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
         store.write_json(run.root / RECEIPT, known)
+        if config.dataset.root is not None:
+            facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
+            store.write_json(run.root / DATASET, facts)
 
 
 def save(

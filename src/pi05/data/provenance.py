@@ -1,0 +1,83 @@
+"""What a data set's own files say about it: robot, size, rate, licence, and which version of the hub's it is.
+
+Only what is written there; nothing is inferred from names. Reads `meta/info.json`, the front matter of `README.md` (the
+card that the hub keeps the licence in), and the note that `hf download --local-dir` leaves about the commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOWNLOADED = Path(".cache") / "huggingface" / "download"
+
+
+def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
+    """Return the facts as plain data, None where the files do not tell. `name` is what the user calls the data set."""
+    info = _read_info(root)
+    license_, where = read_license(root, info)
+    features = info.get("features")
+    return {
+        "name": name,
+        "folder": root.name,
+        "format": info.get("codebase_version"),
+        "robot": info.get("robot_type"),
+        "fps": info.get("fps"),
+        "episodes": info.get("total_episodes"),
+        "frames": info.get("total_frames"),
+        "tasks": info.get("total_tasks"),
+        "features": sorted(features) if isinstance(features, Mapping) else None,
+        "license": license_,
+        "license_from": where,
+        "revision": read_revision(root, "meta/info.json"),
+    }
+
+
+def read_license(folder: Path, info: Mapping[str, Any] | None = None) -> tuple[str | None, str | None]:
+    """Return a licence and the file that states it, or (None, None). The card goes before `meta/info.json`."""
+    card = read_front_matter(folder / "README.md")
+    stated = card.get("license_name") or card.get("license") if card.get("license") == "other" else card.get("license")
+    if isinstance(stated, list):
+        stated = ", ".join(str(entry) for entry in stated)
+    if isinstance(stated, str) and stated.strip():
+        return stated.strip(), "README.md"
+    value = (info or {}).get("license")
+    return (value.strip(), "meta/info.json") if isinstance(value, str) and value.strip() else (None, None)
+
+
+def read_front_matter(card: Path) -> dict[str, Any]:
+    """Return the YAML block at the head of a card; empty when there is none or it cannot be read."""
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    lines = text.splitlines()
+    if not lines or lines[0].strip() != "---":
+        return {}
+    end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
+    try:
+        values = yaml.safe_load("\n".join(lines[1:end])) if end is not None else None
+    except yaml.YAMLError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def read_revision(folder: Path, file: str) -> str | None:
+    """Return the commit that a downloaded file belongs to: first line of the note of `hf download --local-dir`."""
+    try:
+        first = (folder / DOWNLOADED / f"{file}.metadata").read_text(encoding="utf-8").split("\n", 1)[0].strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return first if len(first) == 40 and set(first) <= set("0123456789abcdef") else None
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((root / "meta" / "info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
