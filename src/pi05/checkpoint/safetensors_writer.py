@@ -41,6 +41,12 @@ class LazyTensor:
         """Wrap a tensor that is in memory already."""
         return cls(tuple(tensor.shape), dtype or tensor.dtype, lambda: tensor)
 
+    @classmethod
+    def changed(cls, tensor: Tensor, change: Callable[[Tensor], Tensor], dtype: torch.dtype) -> LazyTensor:
+        """Wrap what `change` makes of a tensor that is in memory; it is made when it is written."""
+        shape = tuple(change(torch.empty(tensor.shape, device="meta")).shape)
+        return cls(shape, dtype, lambda: change(tensor))
+
     @property
     def bytes(self) -> int:
         """Size in the file."""
