@@ -55,7 +55,7 @@ class AdapterConfig:
     target_modules: Patterns
     exclude_modules: Patterns
     modules_to_save: tuple[str, ...]
-    layers: int | tuple[int, ...]
+    layers: int | Sequence[int]
     layers_pattern: Patterns
 
     def spec(self, name: str) -> LoraSpec:

@@ -131,8 +131,8 @@ def resolve_targets(
 ) -> dict[str, str]:
     """Return our module name → LeRobot's module name for what the patterns hit, in our model's order.
 
-    Modules that are trained in full (`modules_to_save`, see `resolve_full`) get no adapter. Raises ConfigError for a pattern, or an entry
-    of a list, that hits nothing, and for one that hits a module that cannot have an adapter.
+    Modules that are trained in full (`modules_to_save`, see `resolve_full`) get no adapter. Raises ConfigError for a
+    pattern, or an entry of a list, that hits nothing, and for one that hits a module that cannot have an adapter.
     """
     modules = lerobot_modules(model)
     if isinstance(target_modules, str) and target_modules.lower() == ALL_LINEAR:

@@ -75,20 +75,31 @@ class LoraLinear(Linear):
         self.train(base.training)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Return the base's output plus the adapter's, in the precision of `x`."""
-        wide = x.to(self.lora_a.dtype)
-        dropping = self.training and self.spec.dropout > 0
-        if dropping:
-            wide = F.dropout(wide, self.spec.dropout)
-        low_rank = F.linear(F.linear(wide, self.lora_a), self.lora_b) * self.spec.scaling
+        """Return the base's output plus the adapter's, in the precision of `x`.
+
+        The base comes first, as in PEFT, so that in bfloat16 the gradients of `x` are summed in the same order.
+        """
         if self.lora_magnitude is None:
-            return (super().forward(x) + low_rank).to(x.dtype)
-        # The norm takes part as a constant: no gradient flows through it (DoRA paper, section 4.3; PEFT alike).
-        ratio = self.lora_magnitude / self._row_norms()
+            result = super().forward(x)
+            return (result + self._low_rank(self._adapter_input(x))).to(x.dtype)
         product = F.linear(x, self.weight.to(x.dtype))
         result = product if self.bias is None else product + self.bias.to(x.dtype)
-        seen = F.linear(wide, self.weight.to(wide.dtype)) if dropping else product
-        return (result + ((ratio - 1) * seen + ratio * low_rank)).to(x.dtype)
+        wide = self._adapter_input(x)
+        seen = F.linear(wide, self.weight.to(wide.dtype)) if self._dropping else product
+        # The norm takes part as a constant: no gradient flows through it (DoRA paper, section 4.3; PEFT alike).
+        ratio = self.lora_magnitude / self._row_norms()
+        return (result + ((ratio - 1) * seen + ratio * self._low_rank(wide))).to(x.dtype)
+
+    @property
+    def _dropping(self) -> bool:
+        return self.training and self.spec.dropout > 0
+
+    def _adapter_input(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch inputs"]:
+        wide = x.to(self.lora_a.dtype)
+        return F.dropout(wide, self.spec.dropout) if self._dropping else wide
+
+    def _low_rank(self, wide: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        return F.linear(F.linear(wide, self.lora_a), self.lora_b) * self.spec.scaling
 
     @torch.no_grad()
     def _row_norms(self) -> Float[Tensor, " outputs"]:
