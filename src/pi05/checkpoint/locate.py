@@ -1,23 +1,35 @@
-"""Which files does a path mean, and what does the `config.json` beside them tell?
+"""Which files does a path mean, and what do the small files beside them tell?
 
-Knows the folders of pi05, LeRobot and openpi by their file names. Names what cannot be read yet: openpi's JAX folders
-(orbax) and adapters. Reads no weights.
+Knows the folders of pi05, LeRobot and openpi (PyTorch and JAX) by their file names. Reads no weights.
+
+    pi05     RUN/checkpoints/STEP/   config.json ("format": "pi05")  model.safetensors | adapter_*
+    LeRobot  OUT/checkpoints/STEP/pretrained_model/   config.json ("type": "pi05")  model*.safetensors | adapter_*
+    openpi   EXP/STEP/   model.safetensors  assets/               PyTorch
+    JAX      EXP/STEP/   params/  train_state/  assets/           orbax; released: params/ and assets/ alone
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal, cast
 
 from pi05.checkpoint.files import read_json
 from pi05.checkpoint.lerobot import lerobot_sizes
+from pi05.checkpoint.orbax import holds_params, is_orbax
+from pi05.checkpoint.revision import read_revision
+from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-LEROBOT_FOLDER = "pretrained_model"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
+
+Kind = Literal["pi05", "lerobot", "openpi", "jax", "file"]
+Weights = Literal["ema", "raw"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +39,43 @@ class Location:
     path: Path
     """The file or folder after following run folders and links."""
     files: list[Path]
+    """The files that hold the weights; of an adapter: its own, its base is elsewhere (`adapter_base.py`)."""
+    kind: Kind = "file"
+    """Whose folder it is; "file" when a weight file was named itself."""
     config: ModelConfig | None = None
     """All sizes, where the folder tells them."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Some sizes, where the folder tells those."""
+    index: Mapping[str, str] | None = None
+    """Tensor name → file name, of a sharded checkpoint."""
+    orbax: Path | None = None
+    """The folder inside a JAX checkpoint that holds the weights."""
+    adapter: Path | None = None
+    """The folder of an adapter; None for full weights."""
+    revision: str | None = None
+    """Commit on the hub that the files were downloaded from, where the download noted it."""
+    notes: tuple[str, ...] = ()
+    """What the receipt should say of the choice."""
 
 
-def locate(path: str | Path) -> Location:
-    """Find the weight files. Raises CheckpointError naming what was looked for."""
+def locate(path: str | Path, weights: Weights = "ema") -> Location:
+    """Find the weight files. Raises CheckpointError naming what was looked for.
+
+    `weights="raw"` means the weights that training left beside their moving average in an openpi JAX folder.
+    """
     path = Path(path).expanduser()
+    location = _find(path, weights)
+    if weights == "raw" and location.kind != "jax":
+        raise CheckpointError(
+            "only openpi's JAX checkpoints keep raw weights beside their moving average",
+            wanted="a folder with params/ and train_state/",
+            found=str(location.path),
+            remedy="leave the choice of weights out",
+        )
+    return replace(location, revision=read_revision(location.path, location.files))
+
+
+def _find(path: Path, weights: Weights) -> Location:
     if path.is_file():
         return _file(path)
     if not path.is_dir():
@@ -47,14 +87,30 @@ def locate(path: str | Path) -> Location:
         )
     for inner in (path / LEROBOT_FOLDER, path / "checkpoints" / "last" / LEROBOT_FOLDER):
         if inner.is_dir():
-            return locate(inner)
+            return _find(inner, weights)
+    if _is_adapter(path):
+        return _adapter(path)
     if (path / INDEX).is_file():
-        return _described(path, _shards(path))
+        index = _read_index(path)
+        return replace(_described(path, _shards(path, index)), index=index)
     if (path / WEIGHTS).is_file():
         return _described(path, [path / WEIGHTS])
-    _refuse_unreadable(path)
+    if is_orbax(path):
+        return _jax(path.parent if path.name in (PARAMS, TRAIN_STATE) else path, path, weights)
+    if is_orbax(path / PARAMS) or is_orbax(path / TRAIN_STATE):
+        return _jax(path, None, weights)
+    newest = _newest_step(path)
+    if newest is not None:
+        return _find(newest, weights)
     folder = resolve_checkpoint(path)
-    return _described(folder, [folder / WEIGHTS])
+    return _adapter(folder) if _is_adapter(folder) else _described(folder, [folder / WEIGHTS])
+
+
+def _newest_step(path: Path) -> Path | None:
+    """Return the newest step of openpi's experiment folders; a step that is still being written has another name."""
+    steps = [folder for folder in path.iterdir() if folder.name.isdigit() and folder.is_dir()]
+    complete = [folder for folder in steps if (folder / WEIGHTS).is_file() or is_orbax(folder / PARAMS)]
+    return max(complete, key=lambda folder: int(folder.name)) if path.name != "checkpoints" and complete else None
 
 
 def _file(path: Path) -> Location:
@@ -68,19 +124,27 @@ def _file(path: Path) -> Location:
             found=str(path),
             remedy="give a .safetensors file; pickled PyTorch files can run code and are not opened",
         )
-    return _described(path.parent, [path], path)
+    if path.name == ADAPTER_WEIGHTS and _is_adapter(path.parent):
+        return _adapter(path.parent)
+    return replace(_described(path.parent, [path]), path=path, kind="file")
 
 
-def _shards(folder: Path) -> list[Path]:
-    """Return the files that a sharded checkpoint's index names."""
+def _read_index(folder: Path) -> dict[str, str]:
+    """Return tensor name → file name of a sharded checkpoint."""
     index = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(index, dict) or not index:
+    names = list(index.values()) if isinstance(index, dict) else []
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise CheckpointError(
             "the index of the sharded checkpoint is damaged",
-            wanted='"weight_map" with a file for each tensor',
-            found=f"{folder / INDEX}: {type(index).__name__}",
+            wanted='"weight_map" with the name of a file beside it for each tensor',
+            found=f"{folder / INDEX}: {str(index)[:100]}",
             remedy="copy or download the checkpoint again",
         )
+    return cast(dict[str, str], index)
+
+
+def _shards(folder: Path, index: Mapping[str, str]) -> list[Path]:
+    """Return the files that a sharded checkpoint's index names."""
     files = [folder / name for name in sorted(set(index.values()))]
     absent = [file.name for file in files if not file.is_file()]
     if absent:
@@ -93,34 +157,84 @@ def _shards(folder: Path) -> list[Path]:
     return files
 
 
-def _described(folder: Path, files: list[Path], path: Path | None = None) -> Location:
-    """Add what the folder's config.json tells about the sizes."""
-    path = path or folder
-    if not (folder / CONFIG).is_file():
-        return Location(path, files)
-    config = read_json(folder / CONFIG)
+def _described(folder: Path, files: list[Path]) -> Location:
+    """Add what the small files of the folder tell: whose it is, and the sizes. The folder's own files go first."""
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if "format" in config:
-        return Location(path, files, config=ModelConfig.from_dict(read_checkpoint_config(folder)["model"]))
+        sizes = ModelConfig.from_dict(read_checkpoint_config(folder)["model"])
+        return Location(folder, files, "pi05", config=sizes)
+    told = _told_sizes(config)
+    sidecar = read_sidecar(folder)
+    kind: Kind = "lerobot" if "type" in config else "openpi"
+    if sidecar is None or "model" not in sidecar:
+        return Location(folder, files, kind, sizes=told)
+    return Location(folder, files, kind, config=replace(ModelConfig.from_dict(sidecar["model"]), **told), sizes=told)
+
+
+def _told_sizes(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes that LeRobot's config.json tells, or the one that openpi's converter from JAX writes."""
     if "type" in config:
-        return Location(path, files, sizes=lerobot_sizes(config))
-    horizon = config.get("action_horizon")  # what openpi's converter from JAX writes
-    return Location(path, files, sizes={"horizon": horizon} if isinstance(horizon, int) else {})
+        return lerobot_sizes(config)
+    horizon = config.get("action_horizon")
+    return {"horizon": horizon} if isinstance(horizon, int) else {}
 
 
-def _refuse_unreadable(path: Path) -> None:
-    """Name the layouts that this version knows but does not read."""
-    if (path / "adapter_config.json").is_file():
+def _is_adapter(folder: Path) -> bool:
+    """Say whether a folder holds an adapter. Raises CheckpointError when full weights lie beside it and none is meant.
+
+    pi05 and LeRobot say in config.json which of the two a folder is.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    said = config.get("adapter", config.get("use_peft"))
+    if isinstance(said, bool):
+        return said
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         raise CheckpointError(
-            "adapters (LoRA) cannot be read yet",
-            wanted="full weights",
-            found=f"adapter_config.json in {path}",
-            remedy="merge the adapter into its base with the program that made it, and give the merged checkpoint",
+            "the folder holds full weights and an adapter, and nothing says which is meant",
+            wanted='one of them, or "use_peft" in config.json',
+            found=f"{WEIGHTS} and {ADAPTER_CONFIG} in {folder}",
+            remedy="move the adapter into a folder of its own",
         )
-    for folder in (path, path / "params"):
-        if (folder / "_METADATA").is_file() or (folder / "manifest.ocdbt").is_file():
-            raise CheckpointError(
-                "openpi's JAX checkpoint folders (orbax) cannot be read yet",
-                wanted="PyTorch weights, or JAX parameters as one .npz file",
-                found=f"an orbax checkpoint in {folder}",
-                remedy="convert it with openpi's examples/convert_jax_model_to_pytorch.py",
-            )
+    return True
+
+
+def _adapter(folder: Path) -> Location:
+    described = _described(folder, [folder / ADAPTER_WEIGHTS])
+    kind: Kind = "pi05" if described.kind == "pi05" else "lerobot"
+    return replace(described, kind=kind, adapter=folder)
+
+
+def _jax(step: Path, named: Path | None, weights: Weights) -> Location:
+    """Choose the item of a JAX checkpoint: the moving average in params/, or the raw weights in train_state/.
+
+    `named` is the item that the path was, if it was one.
+    """
+    state = step / TRAIN_STATE
+    item = named if named is not None and named != state else step / PARAMS
+    notes: tuple[str, ...] = ()
+    if named == state and weights == "ema":
+        weights = "raw"
+    if weights == "raw" and not is_orbax(state):
+        raise CheckpointError(
+            "the JAX checkpoint holds no raw weights",
+            wanted=str(state),
+            found="no such folder; released checkpoints hold the moving average only",
+            remedy="leave the choice of weights out, or give a checkpoint that training wrote",
+        )
+    if weights == "raw" and holds_params(state):
+        item, notes = state, ("raw weights out of train_state/, not their moving average",)
+    elif weights == "raw":
+        notes = ("trained without a moving average: params/ holds the raw weights",)
+    if not is_orbax(item):
+        raise CheckpointError(
+            "the JAX checkpoint is incomplete",
+            wanted=str(item),
+            found="no such folder",
+            remedy="copy or download the whole step again",
+        )
+    files = sorted(path for path in item.rglob("*") if path.is_file())
+    sidecar = read_sidecar(step)
+    config = ModelConfig.from_dict(sidecar["model"]) if sidecar is not None and "model" in sidecar else None
+    return Location(step, files, "jax", config=config, orbax=item, notes=notes)

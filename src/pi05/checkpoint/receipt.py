@@ -8,19 +8,81 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterReceipt:
+    """What a load did with an adapter."""
+
+    source: str
+    """The adapter's folder."""
+    base: str
+    """The folder or file that it was applied to."""
+    base_told_by: str
+    """Who said where the base is."""
+    base_check: str
+    """Whether the base's hash was compared with a recorded one."""
+    merge: str
+    """Whether the adapter was merged into the base."""
+    modules: tuple[str, ...]
+    """Our modules with a low-rank change."""
+    replaced: tuple[str, ...] = ()
+    """Our parameters that the adapter holds in full, in the place of the base's."""
+    parameters: int
+    """Numbers in the adapter that were used."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Tensors of the adapter that are not used → the reason."""
+    bytes: int
+    """Size of its weight file."""
+    sha256: str
+    """SHA-256 of its weight file."""
+    revision: str | None = None
+    """Commit on the hub, where the download noted it."""
+
+    def lines(self) -> list[str]:
+        """Return the adapter's part of the receipt for the console."""
+        revision = f", revision {self.revision}" if self.revision else ""
+        return [
+            f"adapter: {self.source}{revision}",
+            f"  {self.merge}; {len(self.modules)} low-rank changes, {len(self.replaced)} parameters replaced; "
+            f"{self.parameters:,} parameters read from {_size(self.bytes)}",
+            f"  base    {self.base} ({self.base_told_by}); {self.base_check}",
+            f"  ignored {len(self.ignored)}",
+            *(f"    {name}: {reason}" for name, reason in self.ignored.items()),
+            f"  sha256  {self.sha256}",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the adapter's part as plain data."""
+        return {
+            "source": self.source,
+            "base": self.base,
+            "base_told_by": self.base_told_by,
+            "base_check": self.base_check,
+            "merge": self.merge,
+            "modules": list(self.modules),
+            "replaced": list(self.replaced),
+            "parameters": self.parameters,
+            "ignored": dict(self.ignored),
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "revision": self.revision,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Receipt:
     """What a load did. Every tensor of the file and every parameter of the network is in it exactly once."""
 
     source: str
     """The path that was read."""
     layout: str
-    """The kind of file: pi05, LeRobot, openpi PyTorch or openpi JAX."""
+    """The kind of file: pi05, LeRobot, openpi PyTorch or openpi JAX; "adapter on" one of them."""
     loaded: tuple[str, ...]
     """Our parameters that were read under their own foreign name."""
     tied: Mapping[str, str] = field(default_factory=dict)
     """Our parameters that were read from a tensor tied to them → that tensor's name in the file."""
     fresh: Mapping[str, str] = field(default_factory=dict)
     """Our parameters that the file does not hold and that keep their value → the reason."""
+    merged: Mapping[str, str] = field(default_factory=dict)
+    """LoRA leaves of openpi that were merged while reading → the leaf that they were merged into."""
     ignored: Mapping[str, str] = field(default_factory=dict)
     """Tensors of the file that are not used → the reason."""
     parameters: int
@@ -31,33 +93,54 @@ class Receipt:
     """File name → SHA-256."""
     sha256: str
     """SHA-256 of the file; of several files: of the lines "name hash"."""
+    revision: str | None = None
+    """Commit on the hub that the files were downloaded from, where the download noted it."""
+    notes: tuple[str, ...] = ()
+    """What else one should know of how the weights were read."""
+    base: Receipt | None = None
+    """Of an adapter: the receipt of its base. `files` and `sha256` are those of both then."""
+    adapter: AdapterReceipt | None = None
+    """Of an adapter: what was done with it."""
 
     def render(self) -> str:
         """Return the receipt as a few lines for the console."""
+        if self.base is not None and self.adapter is not None:
+            return "\n".join([self.base.render(), *self.adapter.lines()])
+        revision = f", revision {self.revision}" if self.revision else ""
         lines = [
-            f"weights: {self.source} ({self.layout})",
+            f"weights: {self.source} ({self.layout}{revision})",
             f"  loaded  {len(self.loaded)} tensors; {self.parameters:,} parameters read from {_size(self.bytes)}",
         ]
         for title, entries in (("tied", self.tied), ("fresh", self.fresh), ("ignored", self.ignored)):
             lines.append(f"  {title:<7} {len(entries)}")
             lines.extend(f"    {name}: {reason}" for name, reason in entries.items())
+        if self.merged:
+            lines.append(f"  merged  {len(self.merged)} LoRA leaves")
+            lines.extend(f"    {name}" for name in self.merged)
+        lines.extend(f"  note    {note}" for note in self.notes)
         lines.append(f"  sha256  {self.sha256}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain data."""
-        return {
+        values: dict[str, Any] = {
             "source": self.source,
             "layout": self.layout,
             "loaded": list(self.loaded),
             "tied": dict(self.tied),
             "fresh": dict(self.fresh),
+            "merged": dict(self.merged),
             "ignored": dict(self.ignored),
             "parameters": self.parameters,
             "bytes": self.bytes,
             "files": dict(self.files),
             "sha256": self.sha256,
+            "revision": self.revision,
+            "notes": list(self.notes),
         }
+        if self.base is not None and self.adapter is not None:
+            values |= {"base": self.base.to_dict(), "adapter": self.adapter.to_dict()}
+        return values
 
 
 def _size(count: int) -> str:

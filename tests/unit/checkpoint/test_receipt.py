@@ -37,9 +37,12 @@ def test_to_dict_is_plain_data():
         "loaded": ["a.weight", "b.weight"],
         "tied": {"embedding.weight": "lm_head.weight"},
         "fresh": {},
+        "merged": {},
         "ignored": {"expert.lm_head.weight": "not used by π₀.₅"},
         "parameters": 3_353_433_872,
         "bytes": 6_706_867_744,
         "files": {"model.safetensors": "ab" * 32},
         "sha256": "ab" * 32,
+        "revision": None,
+        "notes": [],
     }

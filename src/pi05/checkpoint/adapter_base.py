@@ -1,0 +1,86 @@
+"""Where is the base of an adapter, and which base must it be?
+
+An adapter is worth nothing on other weights than those it was trained on. pi05 records path and SHA-256 of the base;
+PEFT records a path as it was typed, which may have moved or hold other weights by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pi05.checkpoint.files import read_json
+from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG
+from pi05.checkpoint.sidecar import read_sidecar
+from pi05.errors import CheckpointError
+
+KEPT = "base"
+"""Where a LoRA run of pi05 keeps its base: RUN/base."""
+
+
+@dataclass(frozen=True)
+class AdapterBase:
+    """The base that an adapter is to be applied to."""
+
+    path: Path
+    sha256: str | None
+    """What the base's files must hash to (`Receipt.sha256`); None when the adapter records nothing."""
+    told_by: str
+    """Who said that it is there."""
+
+
+def locate_base(adapter: Path, base: str | Path | None = None) -> AdapterBase:
+    """Find the base of the adapter in this folder; `base` is the caller's own word for it and goes first.
+
+    A recorded path is tried as it is when absolute, else from the adapter's folder, then from the working directory.
+    Raises CheckpointError with all places that were tried.
+    """
+    record = _recorded(adapter)
+    sha256 = record.get("sha256") if isinstance(record.get("sha256"), str) else None
+    tried = []
+    for told_by, path in _places(adapter, base, record):
+        if path.exists() and path.resolve() != adapter.resolve():
+            return AdapterBase(path, sha256, told_by)
+        tried.append(f"{path} ({told_by})")
+        if base is not None:
+            break
+    raise CheckpointError(
+        "the base of the adapter is not there",
+        wanted=f"full weights under the adapter {adapter}" + (f", SHA-256 {sha256}" if sha256 else ""),
+        found="nothing at " + "; ".join(tried) if tried else "no base is recorded",
+        remedy="give the folder of the base (base=…); one on a hub has to be downloaded first",
+    )
+
+
+def _recorded(adapter: Path) -> dict[str, Any]:
+    """Return what pi05 recorded of the base, in config.json of a checkpoint or in the sidecar of an export."""
+    config = read_json(adapter / CONFIG) if (adapter / CONFIG).is_file() else {}
+    for values in (config if config.get("format") == "pi05" else {}, read_sidecar(adapter) or {}):
+        if isinstance(values.get("base"), dict):
+            return dict(values["base"])
+    return {}
+
+
+def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Yield (who says so, path) in the order in which they count."""
+    if base is not None:
+        yield "as given", Path(base).expanduser()
+        return
+    if isinstance(record.get("path"), str):
+        for path in _readings(record["path"], adapter):
+            yield "recorded by pi05", path
+    folder = adapter.resolve()
+    if folder.parent.name == "checkpoints":
+        yield "kept inside the run", folder.parent.parent / KEPT
+    told = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if isinstance(told, str) and told:
+        for path in _readings(told, adapter):
+            yield ADAPTER_CONFIG, path
+
+
+def _readings(path: str, adapter: Path) -> list[Path]:
+    """Return what a recorded path may mean."""
+    plain = Path(path).expanduser()
+    return [plain] if plain.is_absolute() else [adapter / plain, Path.cwd() / plain]

@@ -1,0 +1,131 @@
+"""Full weights from a located checkpoint into the network: tensor by tensor, all or nothing, with a receipt.
+
+Decides the sizes: the caller's, the folder's, or what the shapes tell. Memory is that of the network and at most one
+copy of the largest tensor: safetensors files are mapped, stacked leaves of orbax are read layer by layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pi05.checkpoint.jax_lora import with_lora_merged
+from pi05.checkpoint.layout import Layout
+from pi05.checkpoint.lerobot import HEADS as LEROBOT_HEADS
+from pi05.checkpoint.lerobot import lerobot_layout
+from pi05.checkpoint.locate import Location
+from pi05.checkpoint.openpi import openpi_layout
+from pi05.checkpoint.orbax import OrbaxFiles
+from pi05.checkpoint.plan import make_plan, tell_names
+from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.sizes import complete, count_layers, head_sizes, sizes_of_jax, sizes_of_named
+from pi05.checkpoint.tensors import Shapes, TensorFiles, TensorSource
+from pi05.errors import CheckpointError
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+
+LANGUAGE_LAYER = r"(?:^|\.)language(?:_model)?\.layers\.(\d+)\."
+VISION_LAYER = r"(?:^vision\.blocks|vision_model\.encoder\.layers)\.(\d+)\."
+FREE_SIZES = ("horizon", "max_prompt_tokens")
+"""Sizes that no parameter depends on, so that a caller may change them."""
+
+
+def open_source(location: Location) -> TensorSource:
+    """Open the weights of a checkpoint: names and shapes are read, values are not. LoRA leaves of openpi merge."""
+    source: TensorSource
+    if location.orbax is not None:
+        source = OrbaxFiles(location.orbax)
+    else:
+        source = TensorFiles(location.files, location.index)
+    return with_lora_merged(source)
+
+
+def read_full(
+    location: Location,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    config: ModelConfig | None,
+    compute_dtype: torch.dtype | None,
+) -> tuple[Pi05, Receipt]:
+    """Build the network that full weights hold, and say what was read."""
+    source = open_source(location)
+    config = decide_sizes(location, source.shapes, config)
+    with torch.device("meta"):
+        model = Pi05(config, compute_dtype=compute_dtype or dtype)
+    plan = make_plan(source.shapes, config, model, location)
+    state: dict[str, Tensor] = {}
+    for foreign, targets in plan.reads.items():
+        parts = source.parts(foreign, [target.index for target in targets])
+        for target, part in zip(targets, parts, strict=True):
+            ours = target.to_ours(part)
+            state[target.name] = ours.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+    model.load_state_dict(state, strict=True, assign=True)
+    return model, plan.receipt(location, source, model)
+
+
+def fill_full(model: Pi05, location: Location) -> Receipt:
+    """Replace all parameters of `model` by full weights; every value is read and checked before the first changes."""
+    source = open_source(location)
+    check_told_sizes(location, model.config)
+    plan = make_plan(source.shapes, model.config, model, location)
+    parameters = dict(model.named_parameters())
+    for change in (False, True):
+        for foreign, targets in plan.reads.items():
+            parts = source.parts(foreign, [target.index for target in targets])
+            for target, part in zip(targets, parts, strict=True):
+                if change:
+                    with torch.no_grad():
+                        parameters[target.name].copy_(target.to_ours(part))
+    return plan.receipt(location, source, model)
+
+
+def decide_sizes(location: Location, found: Shapes, config: ModelConfig | None) -> ModelConfig:
+    """Return the sizes. Raises CheckpointError when nobody tells them, or two tell different ones."""
+    if config is not None:
+        check_told_sizes(location, config)
+        return config
+    if location.config is not None:
+        return location.config
+    names = tell_names(found, location)
+    try:
+        return complete({**sizes_from_shapes(names, found), **location.sizes}, str(location.path))
+    except (IndexError, ValueError) as error:
+        raise CheckpointError(
+            "the shapes in the checkpoint are not those of π₀.₅",
+            found=f"{location.path}: {error}",
+            remedy="give a π₀.₅ checkpoint that was written completely",
+        ) from error
+
+
+def sizes_from_shapes(names: str, found: Shapes) -> dict[str, int]:
+    """Return the sizes that a file with these tensor names (see `tell_names`) tells."""
+    if names == "jax":
+        return sizes_of_jax(found)
+    depth, vision_depth = count_layers(found, LANGUAGE_LAYER), count_layers(found, VISION_LAYER)
+    if names == "pi05":
+        with torch.device("meta"):
+            smallest = ModelConfig(depth=max(depth, 1), vision_depth=max(vision_depth, 1))
+            layout = Layout.ours(name for name, _ in Pi05(smallest).named_parameters())
+    else:
+        layout = (lerobot_layout if names == "lerobot" else openpi_layout)(depth, vision_depth)
+    sizes = sizes_of_named(layout, found, depth, vision_depth)
+    heads = LEROBOT_HEADS if names == "lerobot" else None
+    return {**sizes, **head_sizes(layout, found, sizes["vision_width"], heads)}
+
+
+def check_told_sizes(location: Location, config: ModelConfig) -> None:
+    """Refuse sizes that contradict the folder's own; head counts do not show in any shape."""
+    if location.config is None:
+        return
+    free = {name: getattr(config, name) for name in FREE_SIZES}
+    if replace(location.config, **free) != config:
+        told, asked = location.config.to_dict(), config.to_dict()
+        differ = [name for name in told if told[name] != asked[name] and name not in FREE_SIZES]
+        raise CheckpointError(
+            "the network has other sizes than the checkpoint",
+            wanted=", ".join(f"{name}={asked[name]}" for name in differ),
+            found=", ".join(f"{name}={told[name]}" for name in differ) + f" in {location.path}",
+            remedy="leave the sizes to the checkpoint, or use another one",
+        )
