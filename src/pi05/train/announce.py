@@ -7,8 +7,10 @@ import shutil
 import torch
 from rich.console import Console
 
+from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
+from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optimizer import Schedule
 from pi05.train.parameters import parameter_table
@@ -22,7 +24,7 @@ def announce(
     config: TrainConfig,
     run: OpenRun,
     data: TrainingData,
-    network: Network | None,
+    network: Network,
     state: TrainState,
     device: torch.device,
     console: Console,
@@ -30,13 +32,15 @@ def announce(
     """Print everything about the run that its data have not said already (`data.announce`)."""
     announce_held_out(data, console, config.eval_steps)
     announce_weights(config, run, network, console)
+    if network.lora is not None:
+        announce_lora(network.model, network.lora, console)
     console.print(parameter_table(state.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes))))
     say(console, schedule_line(state.optimizer.schedule))
     if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
-    size = checkpoint_bytes(state)
+    size = checkpoint_bytes(state, network.lora is not None)
     kept = config.keep_checkpoints + 1
     free = shutil.disk_usage(run.root if run.root.exists() else run.root.absolute().anchor).free
     say(
@@ -46,7 +50,7 @@ def announce(
     )
 
 
-def announce_weights(config: TrainConfig, run: OpenRun, network: Network | None, console: Console) -> None:
+def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:
     """Say where the weights come from."""
     if run.folder is not None:
         say(console, f"resumed: {run.folder} (step {run.saved['step']:,})")
@@ -54,10 +58,17 @@ def announce_weights(config: TrainConfig, run: OpenRun, network: Network | None,
         say(console, f"notice: {run.root} has no checkpoint yet; it starts again from step 0")
     for change in run.changed:
         say(console, f"changed since: {change}")
-    if network is not None and network.receipt is not None:
+    if network.receipt is not None:
         say(console, network.receipt.render())
-    elif network is not None:
+    elif run.folder is None:
         say(console, f"weights: random, drawn from seed {config.seed} (--from_scratch)")
+
+
+def announce_lora(model: Pi05, plan: LoraPlan, console: Console) -> None:
+    """Say what the patterns hit, the vision tower included."""
+    console.print(lora_table(model, plan))
+    if plan.left_out:
+        say(console, f"notice: {plan.left_out} maps that the patterns hit stay as they are, as other flags ask")
 
 
 def amount_line(config: TrainConfig, frames: int) -> str:
@@ -87,11 +98,14 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
         "; slow on a CPU, --precision float32 is faster" if (device.type, config.precision) == ("cpu", "mixed") else ""
     )
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
-    return f"compute: {device}{threads}, float32 weights, {arithmetic}{slow}"
+    weights = "float32 weights"
+    if config.method == "lora" and config.precision == "mixed":
+        weights = "frozen weights in bfloat16 where they compute in it, trained ones in float32"
+    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
 
 
-def checkpoint_bytes(state: TrainState) -> int:
-    """Return the size of a checkpoint: all weights, two moments of the trained ones, and these again under EMA."""
+def checkpoint_bytes(state: TrainState, adapter: bool) -> int:
+    """Return the size of a checkpoint: all weights (those of an `adapter` only), two moments of the trained, EMA."""
     trained = sum(parameter.numel() for parameter in state.optimizer.parameters.values())
-    weights = sum(parameter.numel() for parameter in state.model.parameters())
+    weights = trained if adapter else sum(parameter.numel() for parameter in state.model.parameters())
     return 4 * (weights + trained * (3 if state.ema is not None else 2)) + 2**20

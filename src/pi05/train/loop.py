@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,15 +26,23 @@ from pi05.train.data import TrainingData, build_data, build_loader
 from pi05.train.faults import BatchOrigin, require_finite
 from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
+from pi05.train.lora import LoraPlan, hold_frozen_weights
 from pi05.train.metrics import Meter, render_duration
-from pi05.train.network import apply_from_outside, build_empty, build_network, choose_device, choose_sizes
-from pi05.train.optimizer import AdamSettings, Ema, Optimizer
-from pi05.train.parameters import freeze
+from pi05.train.network import (
+    apply_from_outside,
+    build_network,
+    choose_device,
+    choose_sizes,
+    keep_weights,
+    rebuild_network,
+    trainable,
+)
+from pi05.train.optimizer import Ema, Optimizer
 from pi05.train.preview import write_preview
-from pi05.train.sinks import ConsoleSink, JsonlSink, RunInfo, Sink, Sinks, say
+from pi05.train.setup import adam_settings, build_sinks, build_validator
+from pi05.train.sinks import RunInfo, Sinks, say
 from pi05.train.step import LossSettings, StepResult, TrainState, train_step
 from pi05.train.validate import Validator
-from pi05.train.wandb_sink import WandbSink
 from pi05.types import Batch
 
 
@@ -60,6 +69,8 @@ class Session:
     data: TrainingData
     state: TrainState
     base: dict[str, str] | None
+    lora: LoraPlan | None
+    frozen_precision: str
     sinks: Sinks
     meter: Meter
     validator: Validator | None
@@ -86,9 +97,11 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     data = build_data(config, sizes, out, run)
     runs.require_same_data(run, data.identity())
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
-    network = build_network(config, sizes, device) if run.folder is None else None
-    model = build_empty(config, sizes, device) if network is None else network.model
-    parameters = freeze(model, config.method)
+    if run.folder is None:
+        network = build_network(config, sizes, device)
+    else:
+        network = rebuild_network(config, sizes, device, run.folder, runs.base_of(run))
+    model, parameters = network.model, trainable(network, config.method)
     # 5. What moves the parameters, and the state that resume restores.
     state = TrainState(
         step=0,
@@ -96,21 +109,25 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         model=model,
         optimizer=Optimizer(parameters, adam_settings(config), runs.build_schedule(config, run.saved)),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
+        dropout=config.method == "lora" and config.peft.lora_dropout > 0,
     )
     if run.folder is not None:
         runs.restore(run, state)
-    # 6. What is applied from outside.
+    # 6. What the user reads before the first step.
+    announce(config, run, data, network, state, device, out)
+    # 7. The files of the run, and where its records go.
+    run.root.mkdir(parents=True, exist_ok=True)
+    require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
+    runs.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
+    base = keep_weights(network, config, run.root, partial(say, out)) if run.folder is None else runs.base_of(run)
+    # 8. What is applied from outside.
+    precision = "float32" if network.lora is None else hold_frozen_weights(model)
     apply_from_outside(
         model,
         compile_layers=config.policy.compile_model,
         recompute_activations=config.policy.gradient_checkpointing,
+        dropout=state.dropout,
     )
-    # 7. What the user reads before the first step.
-    announce(config, run, data, network, state, device, out)
-    # 8. The files of the run, and where its records go.
-    run.root.mkdir(parents=True, exist_ok=True)
-    require_space(run.root, checkpoint_bytes(state), "a checkpoint")
-    runs.start_files(run, config, None if network is None or network.receipt is None else network.receipt.to_dict())
     session = Session(
         config=config,
         run=run,
@@ -119,7 +136,9 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         sizes=sizes,
         data=data,
         state=state,
-        base=runs.base_of(run) if network is None else network.base,
+        base=base,
+        lora=network.lora,
+        frozen_precision=precision,
         sinks=Sinks(build_sinks(config, run, out)),
         meter=Meter(
             total_steps=config.steps,
@@ -259,6 +278,7 @@ def save(session: Session, improved: bool) -> None:
             "model": session.sizes.to_dict(),
             "processor": data.processor.to_dict(),
             "base": session.base,
+            **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
             "pi05_version": pi05.__version__,
             "fps": data.dataset.fps,
             "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
@@ -268,35 +288,10 @@ def save(session: Session, improved: bool) -> None:
         extra={"samples": session.meter.samples, "best": session.best, "data": data.identity()},
         keep=session.config.keep_checkpoints,
         best=improved,
+        lora=session.lora,
     )
     session.last_saved = session.state.step
     seconds = time.perf_counter() - started
     text = f"saved {folder} in {render_duration(seconds)}"
     session.sinks.log({"type": "save", "step": session.state.step, "seconds": seconds, "best": improved, "text": text})
     session.meter.paused(time.perf_counter() - started)
-
-
-def adam_settings(config: TrainConfig) -> AdamSettings:
-    """Return AdamW's numbers."""
-    policy = config.policy
-    return AdamSettings(
-        betas=policy.optimizer_betas,
-        eps=policy.optimizer_eps,
-        weight_decay=policy.optimizer_weight_decay,
-        clip_norm=policy.optimizer_grad_clip_norm,
-    )
-
-
-def build_sinks(config: TrainConfig, run: runs.OpenRun, console: Console) -> list[Sink]:
-    """Return where records go: the file, the console, WandB where it is wanted."""
-    sinks: list[Sink] = [JsonlSink(run.metrics), ConsoleSink(console)]
-    if config.wandb.enable:
-        sinks.append(WandbSink(config.wandb, console))
-    return sinks
-
-
-def build_validator(config: TrainConfig, data: TrainingData) -> Validator | None:
-    """Return what measures the held-out error, if anything is held out and it is wanted."""
-    if config.eval_steps == 0 or not data.held_out:
-        return None
-    return Validator(data, max_frames=config.eval_frames, batch_size=config.micro_batch_size())

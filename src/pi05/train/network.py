@@ -6,7 +6,7 @@ asked for by name. Leaves out data, optimizer and run folders.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,17 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import pi05
+from pi05.checkpoint.kept_base import keep_base, keep_merged
 from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
+from pi05.train.lora import LoraPlan, add_adapters, base_weights, freeze_base, plan_lora
+from pi05.train.parameters import freeze
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +35,9 @@ class Network:
 
     model: Pi05
     receipt: Receipt | None
-    """None when the weights were drawn."""
-
-    @property
-    def base(self) -> dict[str, str] | None:
-        """Path and hash of the base weights, as checkpoints record them."""
-        return None if self.receipt is None else {"path": self.receipt.source, "sha256": self.receipt.sha256}
+    """None when the weights were drawn, or will come from the run's checkpoint."""
+    lora: LoraPlan | None = None
+    """What LoRA trains; None for the other methods."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -88,21 +90,76 @@ def _sizes_of_base(config: TrainConfig) -> ModelConfig:
 
 
 def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Network:
-    """Build the network with float32 weights from the base, or drawn from the seed when training from scratch."""
+    """Build the network with float32 weights from the base, or drawn from the seed when training from scratch.
+
+    A base that is an adapter is merged with its own base. With LoRA the network has its new adapters.
+    """
     dtype = compute_dtype(config.precision)
     if config.from_scratch or config.policy.path is None:
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=model.to(device), receipt=None)
     model, receipt = read_model(config.policy.path, device, torch.float32, sizes, dtype)
-    return Network(model=model, receipt=receipt)
+    return Network(model=model, receipt=receipt, lora=_adapt(model, config))
 
 
-def build_empty(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Pi05:
-    """Build the network without values, for a resumed run that brings its own."""
-    with torch.device("meta"):
-        model = Pi05(sizes, compute_dtype(config.precision))
-    return model.to_empty(device=device)
+def rebuild_network(
+    config: TrainConfig, sizes: ModelConfig, device: torch.device, folder: Path, base: Mapping[str, str] | None
+) -> Network:
+    """Build the network that the checkpoint at `folder` has the trained values for.
+
+    Without LoRA it is empty; with LoRA it stands on the base that the run keeps. Raises CheckpointError when that base
+    is not the one that `base` records.
+    """
+    if config.method != "lora" or base is None:
+        with torch.device("meta"):
+            model = Pi05(sizes, compute_dtype(config.precision))
+        return Network(model=model.to_empty(device=device), receipt=None)
+    path = (folder / base["path"]).resolve()
+    if not path.exists():
+        raise CheckpointError(
+            "the base weights of the run are not there",
+            wanted=str(path),
+            found="nothing",
+            remedy="copy the whole run folder, with base/ in it",
+        )
+    model, receipt = read_model(path, device, torch.float32, sizes, compute_dtype(config.precision))
+    if receipt.sha256 != base["sha256"]:
+        raise CheckpointError(
+            "the base weights of the run have changed; its adapters do not fit them any more",
+            wanted=f"SHA-256 {base['sha256']}, as {folder} records",
+            found=f"{receipt.sha256} in {path}",
+            remedy=f"restore the weights there; the run was started from {base.get('source')}",
+        )
+    return Network(model=model, receipt=receipt, lora=_adapt(model, config))
+
+
+def _adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
+    if config.method != "lora":
+        return None
+    plan = plan_lora(config, model)
+    add_adapters(model, plan, config)
+    return plan
+
+
+def trainable(network: Network, method: str) -> dict[str, nn.Parameter]:
+    """Switch gradients off for what stays as it is; return the trainable parameters by name."""
+    return freeze(network.model, method) if network.lora is None else freeze_base(network.model, network.lora)
+
+
+def keep_weights(
+    network: Network, config: TrainConfig, root: Path, tell: Callable[[str], None]
+) -> dict[str, str] | None:
+    """Return what checkpoints record of the base; with LoRA, whose checkpoints lack it, the run keeps it first."""
+    path = config.policy.path
+    if network.receipt is None or path is None:
+        return None
+    if network.lora is None:
+        return {"path": network.receipt.source, "sha256": network.receipt.sha256}
+    if locate(path).adapter is None:
+        return keep_base(root, path, network.receipt.sha256, tell)
+    sizes = {"model": network.model.config.to_dict(), "pi05_version": pi05.__version__}
+    return keep_merged(root, base_weights(network.model), sizes, path, tell)
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -115,19 +172,24 @@ def layers_of(model: Pi05) -> list[nn.Module]:
     return [*model.vision.blocks, *model.language.layers, *model.expert.layers]
 
 
-def apply_from_outside(model: Pi05, *, compile_layers: bool, recompute_activations: bool) -> None:
-    """Compile each layer, and recompute its activations in the backward pass, as asked; names stay what they are."""
+def apply_from_outside(
+    model: Pi05, *, compile_layers: bool, recompute_activations: bool, dropout: bool = False
+) -> None:
+    """Compile each layer, and recompute its activations in the backward pass, as asked; names stay what they are.
+
+    With dropout the second computation has to draw what the first one drew.
+    """
     for layer in layers_of(model):
         forward: Callable[..., Any] = layer.forward
         if compile_layers:
             forward = torch.compile(forward)
         if recompute_activations:
-            forward = partial(recomputed, forward)
+            forward = partial(recomputed, forward, dropout)
         layer.forward = forward
 
 
-def recomputed(forward: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def recomputed(forward: Callable[..., Any], dropout: bool, *arguments: Any, **options: Any) -> Any:
     """Run `forward`; in training keep its inputs only, and run it again in the backward pass."""
     if not torch.is_grad_enabled():
         return forward(*arguments, **options)
-    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=dropout, **options)

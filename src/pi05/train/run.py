@@ -7,9 +7,11 @@ learning-rate schedule is that of the first start, so that more steps do not ben
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,8 +20,10 @@ from pi05.checkpoint import store
 from pi05.data.processor import Processor
 from pi05.data.provenance import describe_dataset
 from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.model.pi05 import Pi05
 from pi05.settings import walk
 from pi05.train.config import TrainConfig
+from pi05.train.lora import LoraPlan, read_trained, write_trained
 from pi05.train.optimizer import Schedule
 from pi05.train.step import TrainState
 
@@ -143,25 +147,32 @@ def save(
     extra: Mapping[str, Any],
     keep: int,
     best: bool,
+    lora: LoraPlan | None = None,
 ) -> Path:
-    """Save a checkpoint, point `last` (and `best`) at it, and delete those that are no longer kept."""
-    parameters = {name: value.detach() for name, value in state.model.named_parameters()}
+    """Save a checkpoint, point `last` (and `best`) at it, and delete those that are no longer kept.
+
+    With LoRA it holds what was trained and no base weights; those lie in the run (`checkpoint/kept_base.py`).
+    """
+    held = state.model.named_parameters() if lora is None else state.optimizer.parameters.items()
+    parameters = {name: value.detach() for name, value in held}
     average = {} if state.ema is None else state.ema.tensors()
     tokenizer = processor.tokenizer
-    folder = store.save_checkpoint(
-        store.checkpoint_folder(run.root, state.step),
-        store.Checkpoint(
-            config={**config, "step": state.step},
-            weights={**parameters, **average},
-            tokenizer_name=tokenizer.file_name,
-            tokenizer_bytes=tokenizer.file_bytes(),
-            training=store.TrainingFiles(
-                state=describe_state(state, extra),
-                optimizer=state.optimizer.tensors(),
-                raw_weights={name: parameters[name] for name in average} if average else None,
-            ),
+    checkpoint = store.Checkpoint(
+        config={**config, "step": state.step},
+        weights={**parameters, **average},
+        adapter=None
+        if lora is None
+        else partial(write_trained, model=cast(Pi05, state.model), plan=lora, base=config["base"]),
+        tokenizer_name=tokenizer.file_name,
+        tokenizer_bytes=tokenizer.file_bytes(),
+        training=store.TrainingFiles(
+            state=describe_state(state, extra),
+            optimizer=state.optimizer.tensors(),
+            raw_weights={name: parameters[name] for name in average} if average else None,
         ),
     )
+    with nullcontext() if state.ema is None else state.ema.in_place():
+        folder = store.save_checkpoint(store.checkpoint_folder(run.root, state.step), checkpoint)
     store.point(run.root, store.LAST, folder)
     if best:
         store.point(run.root, store.BEST, folder)
@@ -190,8 +201,10 @@ def restore(run: OpenRun, state: TrainState) -> None:
     checkpoint = store.load_checkpoint(run.folder, training=True)
     if checkpoint.training is None:
         raise ValueError("the checkpoint was read without its training state")
-    weights = {**checkpoint.weights, **(checkpoint.training.raw_weights or {})}
-    names = dict(state.model.named_parameters())
+    adapter = store.is_adapter(run.folder)
+    saved = read_trained(run.folder, cast(Pi05, state.model)) if adapter else checkpoint.weights
+    weights = {**saved, **(checkpoint.training.raw_weights or {})}
+    names = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
     if set(names) != set(weights):
         raise CheckpointError(
             "the checkpoint does not hold the network's parameters",
@@ -203,7 +216,7 @@ def restore(run: OpenRun, state: TrainState) -> None:
         for name, parameter in names.items():
             parameter.copy_(weights[name])
     if state.ema is not None:
-        state.ema.load_tensors(checkpoint.weights)
+        state.ema.load_tensors(saved)
     state.optimizer.load_tensors(checkpoint.training.optimizer)
     state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
 

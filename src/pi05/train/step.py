@@ -38,6 +38,8 @@ class TrainState:
     optimizer: Optimizer
     ema: Ema | None = None
     loader: dict[str, int] = field(default_factory=dict)
+    dropout: bool = False
+    """Whether the network draws random numbers of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
     per_sample, per_dimension = [], []
     for index, batch in enumerate(batches):
         generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
+        if state.dropout:
+            torch.manual_seed(generator.initial_seed() + 1)  # layers draw from the global generator
         losses: Tensor = state.model.loss(  # type: ignore[operator]
             batch, generator=generator, flow_samples=settings.flow_samples
         )

@@ -120,9 +120,12 @@ class Validator:
         started = time.perf_counter()
         processor = self._data.processor
         chunks = []
+        training = model.training
+        model.eval()  # no dropout
         for batch in self._batches:
             noise = torch.zeros(len(batch.tokens), processor.horizon, processor.action_dim, device=device)
             chunks.append(model.sample_actions(batch.to(device), noise=noise, num_steps=NUM_STEPS))  # type: ignore[operator]
+        model.train(training)
         normalized = torch.cat(chunks).float().cpu().numpy()
         predicted = processor.decode_actions(normalized, self._data.dataset.states()[self._frames])
         return ActionError(
