@@ -198,7 +198,7 @@ def _stores_all_chunks(folder: Path) -> bool:
 
 
 def _to_torch(array: Any) -> Tensor:
-    """Return a NumPy array as a tensor without a copy; bfloat16, which NumPy has not, comes as the type of ml_dtypes."""
+    """Return a NumPy array as a tensor without a copy; bfloat16, which NumPy has not, is a type of ml_dtypes."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)
