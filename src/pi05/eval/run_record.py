@@ -15,10 +15,21 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import safetensors
+import torch
 from PIL import Image
 
-from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, list_checkpoints, pointed
-from pi05.errors import EvaluationError
+from pi05.checkpoint.store import (
+    OPTIMIZER,
+    TRAINING,
+    WEIGHTS,
+    is_adapter,
+    list_checkpoints,
+    pointed,
+    read_checkpoint_config,
+)
+from pi05.errors import CheckpointError, EvaluationError
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
 
 Record = dict[str, Any]
 
@@ -236,15 +247,27 @@ def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tu
         return {}
     counts: dict[str, list[int]] = {}
     try:
-        shapes = _shapes(checkpoints[-1] / WEIGHTS)
-        moved = {name.partition("/")[2] for name in _shapes(checkpoints[-1] / TRAINING / OPTIMIZER)}
-    except (OSError, safetensors.SafetensorError) as error:
+        moments = _shapes(checkpoints[-1] / TRAINING / OPTIMIZER)
+        moved = {name.partition("/")[2] for name in moments}
+        if is_adapter(checkpoints[-1]):
+            shapes = _network_shapes(checkpoints[-1])
+            shapes |= {name.partition("/")[2]: shape for name, shape in moments.items() if name.startswith("exp_avg/")}
+        else:
+            shapes = _shapes(checkpoints[-1] / WEIGHTS)
+    except (OSError, safetensors.SafetensorError, CheckpointError) as error:
         missing.append(f"parameters: {checkpoints[-1].name} cannot be read ({error})")
         return {}
     for name, shape in shapes.items():
         part = counts.setdefault(PARTS.get(name.partition(".")[0], name), [0, 0])
         part[0 if name in moved else 1] += math.prod(shape)
     return {part: (trained, untouched) for part, (trained, untouched) in counts.items()}
+
+
+def _network_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes below an adapter; the checkpoint holds none of those tensors."""
+    with torch.device("meta"):
+        model = Pi05(ModelConfig.from_dict(read_checkpoint_config(checkpoint)["model"]))
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
