@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pi05.checkpoint.load import load_model
-from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
+from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.locate import locate
+from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.policy_source import PolicyOptions
+from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.loader import collate
 from pi05.data.processor import STATE, Processor
-from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError, DataError
+from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 
 OUT_OF_RANGE = 0.1
@@ -47,6 +51,8 @@ class Policy:
         self.processor = processor
         self.n_action_steps = n_action_steps or max(1, processor.horizon // 2)
         self.provenance = provenance or {"path": "in memory"}
+        self.notes: list[str] = []
+        """What was decided about a foreign folder that does not tell it."""
         self.flagged: list[str] = []
         self._flagged_dimensions: set[int] = set()
         if self.n_action_steps > processor.horizon:
@@ -58,25 +64,56 @@ class Policy:
             )
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Policy:
-        """Load a checkpoint folder, or the last checkpoint of a run folder. Nothing outside of it is needed.
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        *,
+        base: str | Path | None = None,
+        prompt_format: str | None = None,
+        rename_map: Mapping[str, str] | None = None,
+        asset_id: str | None = None,
+        horizon: int | None = None,
+        relative_mask: Sequence[bool] | None = None,
+        tokenizer_path: str | Path | None = None,
+        config: ModelConfig | None = None,
+    ) -> Policy:
+        """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
-        Compute is float32 on a CPU and bfloat16 on a GPU. Raises CheckpointError when the folder is not complete.
+        pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
+        camera → the policy's camera or slot. For what a foreign folder does not tell: `prompt_format`, and of openpi
+        `asset_id` (which statistics), `horizon`, `relative_mask`; `tokenizer_path`; `config`, the network's sizes.
+        What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
+        GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
-        folder = resolve_checkpoint(Path(path))
-        config = read_checkpoint_config(folder)
-        if "processor" not in config:
-            raise CheckpointError(
-                f"{folder} has weights but no processor, so that nobody knows its cameras and units",
-                wanted="a checkpoint that training wrote",
-                remedy="fine-tune it first: pi05 train --policy.path=…",
-            )
+        location = locate(path)
+        if horizon is None and config is not None and location.kind in ("openpi", "jax"):
+            horizon = config.horizon
+        options = PolicyOptions(
+            prompt_format=prompt_format,
+            rename_map=rename_map,
+            asset_id=asset_id,
+            horizon=horizon,
+            relative_mask=None if relative_mask is None else tuple(relative_mask),
+            tokenizer_path=tokenizer_path,
+        )
+        sizes = config or read_config(path, base=base)
+        source = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
+        sizes = replace(sizes, horizon=source.processor.horizon)
         compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-        model = load_model(folder, device=device, dtype=torch.float32, compute_dtype=compute_dtype)
-        processor = Processor.from_dict(config["processor"], Tokenizer.load(folder))
-        provenance = {"path": str(path), "checkpoint": str(folder)}
-        provenance |= {key: config[key] for key in ("step", "base", "pi05_version") if config.get(key) is not None}
-        return cls(model.eval(), processor, n_action_steps=config.get("n_action_steps"), provenance=provenance)
+        model, receipt = read_model(path, device, torch.float32, sizes, compute_dtype, base=base)
+        for note in source.notes:
+            logger.warning("%s: %s", path, note)
+        provenance: dict[str, Any] = {"path": str(path), "checkpoint": str(policy_folder(location))}
+        if location.kind == "pi05":
+            stored = read_checkpoint_config(policy_folder(location))
+            provenance |= {key: stored[key] for key in ("step", "base", "pi05_version") if stored.get(key) is not None}
+        else:
+            provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
+            provenance |= {"prompt_format": source.processor.prompt_format, "resize": source.processor.resize}
+        policy = cls(model.eval(), source.processor, n_action_steps=source.n_action_steps, provenance=provenance)
+        policy.notes = source.notes
+        return policy
 
     @property
     def fps(self) -> float | None:

@@ -65,6 +65,8 @@ def copy_lerobot(source: Path, target: Path) -> None:
     kept.update({name: outputs[name] for name in names})
     kept.update({name: value for name, value in outputs.items() if name.startswith("infer.")})
     np.savez_compressed(target / "golden.npz", **kept)
+    raw = inputs["raw.observation.images.base_0_rgb"]
+    np.savez_compressed(target / "raw_channel.npz", sample_0_red=raw[0, 0])
     (target / "golden.json").write_bytes((source / "golden.json").read_bytes())
 
 

@@ -1,0 +1,71 @@
+"""Any folder as a policy: finds the transforms that belong to the weights, whoever wrote them.
+
+pi05's own checkpoints hold a processor; LeRobot's folders hold two processor files (`lerobot_processor.py`); openpi's
+hold statistics only (`openpi_assets.py`). A file of weights alone is no policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pi05.checkpoint.lerobot_processor import read_lerobot
+from pi05.checkpoint.locate import Location
+from pi05.checkpoint.openpi_assets import read_openpi
+from pi05.checkpoint.policy_source import PolicyOptions, ProcessorSource, rename_cameras
+from pi05.checkpoint.store import read_checkpoint_config
+from pi05.data.processor import Processor
+from pi05.data.tokenizer import Tokenizer
+from pi05.errors import CheckpointError
+from pi05.model.config import ModelConfig
+
+
+def read_processor(location: Location, sizes: ModelConfig, options: PolicyOptions | None = None) -> ProcessorSource:
+    """Return the transforms of the policy at `location`, for a network of these sizes.
+
+    Raises CheckpointError (DataError for pi05's own) when the folder, with the options, does not tell all of them.
+    """
+    options = options or PolicyOptions()
+    folder = policy_folder(location)
+    if location.kind in ("pi05", "lerobot"):
+        options.require_unused("asset_id", "horizon", "relative_mask")
+    if location.kind == "pi05":
+        return _read_own(folder, options)
+    if location.kind == "lerobot":
+        return read_lerobot(folder, sizes, options)
+    if location.kind in ("openpi", "jax") and location.path.is_dir():
+        return read_openpi(folder, sizes, options, location.sizes)
+    raise CheckpointError(
+        "a file of weights is no policy: nobody knows its cameras and units",
+        wanted="a checkpoint folder of pi05, LeRobot or openpi",
+        found=str(location.path),
+        remedy="give the folder, or fine-tune from the file: pi05 train --policy.path=…",
+    )
+
+
+def policy_folder(location: Location) -> Path:
+    """Return the folder whose files describe the policy: an adapter's own, else that of the weights."""
+    if location.adapter is not None:
+        return location.adapter
+    return location.path if location.path.is_dir() else location.path.parent
+
+
+def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
+    config = read_checkpoint_config(folder)
+    if not isinstance(config.get("processor"), dict):
+        raise CheckpointError(
+            f"{folder} has weights but no processor, so that nobody knows its cameras and units",
+            wanted="a checkpoint that training wrote",
+            remedy="fine-tune it first: pi05 train --policy.path=…",
+        )
+    processor = Processor.from_dict(config["processor"], Tokenizer.load(options.tokenizer_path or folder))
+    if options.prompt_format not in (None, processor.prompt_format):
+        raise CheckpointError(
+            "the checkpoint was trained with another prompt format",
+            wanted=f"{processor.prompt_format}, as its config.json says",
+            found=str(options.prompt_format),
+            remedy="leave prompt_format out: pi05's checkpoints tell it",
+        )
+    if options.rename_map:
+        processor = replace(processor, slots=rename_cameras(processor.slots, options.rename_map, {}))
+    return ProcessorSource(processor=processor, n_action_steps=config.get("n_action_steps"))
