@@ -31,6 +31,7 @@ ALLOWED = {
     "policy": {*GROUND, *BOTH},
     "train": {*GROUND, *BOTH, "policy", "machine"},
     "eval": {*GROUND, *BOTH, "policy", "sim", "machine"},
+    "hub": {*GROUND, *BOTH, "policy", "export", "train", "eval"},
     "presets": {"errors", "settings", "train"},
     "train_command": {"errors", "settings", "flags", "foreign_flags", "presets", "train"},
     "demo": WHOLE_CHAIN,
