@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,8 @@ def require_expressible(processor: Processor) -> None:
 def differences(processor: Processor, sizes: ModelConfig, n_action_steps: int) -> list[str]:
     """Return what LeRobot will do otherwise than the policy was trained for, as sentences."""
     notes = []
-    free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim", "image_size")}
-    if ModelConfig(**{**pi05().to_dict(), **free}) != sizes:
+    free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim")}
+    if replace(pi05(), **free) != sizes:
         notes.append(
             "LeRobot builds gemma_2b with gemma_300m; this network has other sizes, so LeRobot prints a warning and "
             "runs with random weights, unless its sizes are patched first (benchmarks/interop_lerobot.py does)"

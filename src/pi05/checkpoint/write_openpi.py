@@ -9,6 +9,7 @@ Facts: openpi `scripts/train_pytorch.py`, `examples/convert_jax_model_to_pytorch
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,8 +58,8 @@ def require_asset_id(asset_id: str) -> None:
 def differences(processor: Processor, sizes: ModelConfig) -> list[str]:
     """Return what openpi will do otherwise than the policy was trained for, as sentences."""
     notes = ["openpi's server computes in bfloat16, whatever the file holds"]
-    free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim", "image_size")}
-    if ModelConfig(**{**pi05().to_dict(), **free}) != sizes:
+    free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim")}
+    if replace(pi05(), **free) != sizes:
         notes.append("openpi builds gemma_2b with gemma_300m and SigLIP So400m; this network has other sizes")
     if processor.resize != OPENPI_RESIZE:
         notes.append(
