@@ -3,8 +3,8 @@
     source ─► adapters merged ─► weights rounded ─► files in a staged folder ─► loaded from disk ─► renamed to OUT
                  │ difference, limit  │ difference, limit                          │ difference, limit
 
-Differences are those of the answers to a stored question (`exporting/probe.py`). Whatever fails on the way, nothing is left at
-OUT. Layouts are in `checkpoint/write_*.py`.
+Differences are those of the answers to a stored question (`exporting/probe.py`). Whatever fails on the way, nothing is
+left at OUT. Layouts are in `checkpoint/write_*.py`.
 """
 
 from __future__ import annotations

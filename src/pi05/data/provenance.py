@@ -31,10 +31,22 @@ def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
         "frames": info.get("total_frames"),
         "tasks": info.get("total_tasks"),
         "features": sorted(features) if isinstance(features, Mapping) else None,
+        "camera_sizes": camera_sizes(features),
         "license": license_,
         "license_from": where,
         "revision": read_revision(root, "meta/info.json"),
     }
+
+
+def camera_sizes(features: object) -> dict[str, list[int]]:
+    """Return height and width of each picture among features as LeRobot describes them, in `info.json` or a policy."""
+    sizes = {}
+    for key, feature in (features if isinstance(features, Mapping) else {}).items():
+        kind, shape = (feature.get("type", feature.get("dtype")), feature.get("shape")) if feature else (None, None)
+        if kind in ("VISUAL", "image", "video") and isinstance(shape, list) and len(shape) == 3:
+            channels_first = shape[0] in (1, 3)
+            sizes[str(key)] = [int(side) for side in (shape[1:] if channels_first else shape[:2])]
+    return sizes
 
 
 def read_license(folder: Path, info: Mapping[str, Any] | None = None) -> tuple[str | None, str | None]:

@@ -21,6 +21,7 @@ from pi05.checkpoint.policy_folder import policy_folder, read_processor
 from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sidecar import read_sidecar
+from pi05.data.provenance import camera_sizes
 from pi05.model.config import ModelConfig
 from pi05.policy import Policy
 
@@ -124,29 +125,14 @@ def _base(folder: Path, receipt: Receipt) -> dict[str, Any] | None:
 
 
 def _camera_sizes(folder: Path, run: Path | None, data: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return what is known of the cameras' sizes: from the run's notes, its data set, or the folder itself."""
-    sidecar = read_sidecar(folder) or {}
-    sizes = {key: tuple(size) for key, size in (sidecar.get("cameras") or data.get("camera_sizes") or {}).items()}
-    config = _read_plain(folder / CONFIG)
-    features: Mapping[str, Any] = config.get("input_features") or {}
+    """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
+    sizes = (read_sidecar(folder) or {}).get("cameras") or data.get("camera_sizes")
     if not sizes and run is not None:
         root = (_read_plain(run / CONFIG).get("dataset") or {}).get("root")
-        features = _read_plain(Path(str(root)) / "meta" / "info.json").get("features") or {}
-    for key, feature in features.items():
-        if key not in sizes and (size := picture_size(feature)) is not None:
-            sizes[key] = size
-    return {key: (int(size[0]), int(size[1])) for key, size in sizes.items() if len(size) == 2}
-
-
-def picture_size(feature: object) -> tuple[int, int] | None:
-    """Return height and width of a feature as LeRobot describes it; None when it is no picture."""
-    if not isinstance(feature, dict):
-        return None
-    kind, shape = feature.get("type", feature.get("dtype")), feature.get("shape")
-    if kind not in ("VISUAL", "image", "video") or not isinstance(shape, list) or len(shape) != 3:
-        return None
-    channels_first = kind == "VISUAL" or shape[0] in (1, 3)
-    return (shape[1], shape[2]) if channels_first else (shape[0], shape[1])
+        sizes = camera_sizes(_read_plain(Path(str(root)) / "meta" / "info.json").get("features"))
+    if not sizes:
+        sizes = camera_sizes(_read_plain(folder / CONFIG).get("input_features"))
+    return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
 
 
 def _asset_id(folder: Path, data: Mapping[str, Any]) -> str:

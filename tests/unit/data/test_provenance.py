@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from pi05.data.provenance import describe_dataset, read_front_matter, read_license, read_revision
+from pi05.data.provenance import camera_sizes, describe_dataset, read_front_matter, read_license, read_revision
 
 
 def test_facts_of_a_data_set(tmp_path: Path) -> None:
@@ -17,6 +17,18 @@ def test_facts_of_a_data_set(tmp_path: Path) -> None:
     assert (facts["episodes"], facts["frames"], facts["tasks"], facts["fps"]) == (2, 9, 2, 10)
     assert "action" in facts["features"]
     assert (facts["license"], facts["license_from"], facts["revision"]) == (None, None, None)
+    assert facts["camera_sizes"] == dict.fromkeys(fakes.CAMERAS, [48, 64])
+
+
+def test_sizes_of_cameras_are_read_in_either_order() -> None:
+    features = {
+        "a": {"dtype": "video", "shape": [480, 640, 3]},
+        "b": {"type": "VISUAL", "shape": [3, 96, 128]},
+        "c": {"dtype": "float32", "shape": [7]},
+        "d": {},
+    }
+    assert camera_sizes(features) == {"a": [480, 640], "b": [96, 128]}
+    assert camera_sizes(None) == {}
 
 
 @pytest.mark.parametrize(
