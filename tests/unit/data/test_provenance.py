@@ -17,7 +17,7 @@ def test_facts_of_a_data_set(tmp_path: Path) -> None:
     assert (facts["episodes"], facts["frames"], facts["tasks"], facts["fps"]) == (2, 9, 2, 10)
     assert "action" in facts["features"]
     assert (facts["license"], facts["license_from"], facts["revision"]) == (None, None, None)
-    assert facts["camera_sizes"] == dict.fromkeys(fakes.CAMERAS, [48, 64])
+    assert facts["camera_sizes"] == {key: [48, 64] for key in fakes.CAMERAS}
 
 
 def test_sizes_of_cameras_are_read_in_either_order() -> None:
