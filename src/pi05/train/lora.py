@@ -21,7 +21,7 @@ from pi05.checkpoint.peft import read_adapter, resolve_targets, write_adapter
 from pi05.checkpoint.peft_names import resolve_full
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.layers import Linear
-from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, add_lora, lora_modules
+from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, Start, add_lora, lora_modules
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.parameters import FROZEN, GROUPS, group_of
@@ -75,12 +75,8 @@ def _frozen_groups(config: TrainConfig) -> tuple[str, ...]:
 
 def add_adapters(model: Pi05, plan: LoraPlan, config: TrainConfig) -> None:
     """Put the adapters on, drawn from the run's seed; they change nothing yet. The base must be in place (DoRA)."""
-    generator = torch.Generator().manual_seed(config.seed)
-    add_lora(model, plan.specs, generator)
-    if config.peft.init_type == "gaussian":
-        for module in lora_modules(model).values():
-            drawn = torch.randn(module.lora_a.shape, generator=generator) / module.spec.rank
-            module.lora_a.data.copy_(drawn)
+    start: Start = "gaussian" if config.peft.init_type == "gaussian" else "uniform"
+    add_lora(model, plan.specs, torch.Generator().manual_seed(config.seed), start)
 
 
 def freeze_base(model: nn.Module, plan: LoraPlan) -> dict[str, nn.Parameter]:
