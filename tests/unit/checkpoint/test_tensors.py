@@ -95,3 +95,27 @@ def test_integers_are_no_weights(tmp_path):
     files = TensorFiles([write(tmp_path / "w.safetensors", {"a": torch.ones(3, dtype=torch.int8)})])
     with pytest.raises(CheckpointError, match="does not hold weights"):
         files.read("a")
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path):
+    """What git clone leaves without git-lfs: about 130 bytes of text in the place of the weights."""
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 7481485688\n")
+    with pytest.raises(CheckpointError, match=r"Git-LFS pointer of 13\d bytes") as caught:
+        TensorFiles([path])
+    assert "git lfs pull" in caught.value.remedy
+
+
+def test_an_empty_file_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    with pytest.raises(CheckpointError, match=r"empty \(0 bytes\)"):
+        TensorFiles([path])
+
+
+def test_parts(tmp_path, tensors):
+    files = TensorFiles([write(tmp_path / "w.safetensors", tensors)])
+    assert torch.equal(next(files.parts("a", [()])), tensors["a"])
+    rows = list(files.parts("a", [(0,), (7,)]))
+    assert [row.shape for row in rows] == [(30,), (30,)]
+    assert torch.equal(rows[1], tensors["a"][7])
