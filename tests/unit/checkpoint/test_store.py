@@ -64,6 +64,34 @@ def test_round_trip(tmp_path: Path) -> None:
     assert store.load_checkpoint(folder).training is None
 
 
+def test_an_adapter_takes_the_place_of_the_weights(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(b"adapter")
+
+    checkpoint = Checkpoint(config={"step": 3}, weights=make().weights, adapter=write, training=make().training)
+    folder = store.save_checkpoint(store.checkpoint_folder(tmp_path, 3), checkpoint)
+    store.point(tmp_path, "last", folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "adapter_config.json", "adapter_model.safetensors", "training_state"}
+    assert store.is_adapter(folder)
+    assert store.resolve_checkpoint(tmp_path) == store.resolve_checkpoint(folder) == folder.resolve()
+    found = store.load_checkpoint(folder, training=True)
+    assert (found.weights, found.config["step"]) == ({}, 3)
+    assert found.training is not None
+    assert set(found.training.optimizer) == {"exp_avg/a", "exp_avg_sq/a"}
+
+
+def test_an_adapter_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        store.write_atomic(folder / "adapter_model.safetensors", bytes(5_000))
+
+    checkpoint = Checkpoint(config={}, weights={}, adapter=write)
+    with largest_file(3_000), pytest.raises(TrainingError, match="earlier checkpoints are intact"):
+        store.save_checkpoint(store.checkpoint_folder(tmp_path, 1), checkpoint)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_an_existing_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     save(tmp_path, 3)
     with pytest.raises(CheckpointError, match="exists already"):
