@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pi05.checkpoint.load import load_model
+from pi05.checkpoint.load import load_model, read_model
 from pi05.checkpoint.peft import Adapter, apply_adapter, read_adapter
 from pi05.data.resize import interpolate_with_pad
 from pi05.model.lora import lora_modules, merge_lora
@@ -74,3 +75,22 @@ def test_actions(base, adapter, batch, golden, compare, merged):
     assert len(lora_modules(base)) == (0 if merged else 8)
     compare("actions with the adapter", actions(base, batch, golden), golden["lora.normalised_actions"], TOLERANCE)
     assert without > 10 * TOLERANCE
+
+
+def test_the_folder_finds_its_base(lerobot, batch, golden, compare):
+    """`load_model` of the folder: the base beside it, which adapter_config.json names; no hash is recorded there."""
+    model, receipt = read_model(FOLDERS / "lora", config=lerobot.config)
+    compare("actions of the folder", actions(model, batch, golden), golden["lora.normalised_actions"], TOLERANCE)
+    assert receipt.adapter is not None
+    assert Path(receipt.adapter.base).resolve() == FOLDERS / "full"
+    assert receipt.adapter.base_check == "base not verified: the adapter records no hash"
+    apart = load_model(FOLDERS / "lora", config=lerobot.config, merge=False)
+    assert len(lora_modules(apart)) == 8
+    compare("actions, adapter apart", actions(apart, batch, golden), golden["lora.normalised_actions"], TOLERANCE)
+
+
+def test_the_folder_of_full_weights(lerobot, batch, golden, compare):
+    batch = replace(batch, tokens=golden["full.tokens"], token_mask=golden["full.token_mask"].bool())
+    model = load_model(FOLDERS / "full", config=lerobot.config)
+    chunk = model.sample_actions(batch, golden["full.noise"])[..., :7]
+    compare("actions of the full folder", chunk, golden["full.normalised_actions"], TOLERANCE)
