@@ -80,6 +80,7 @@ def real() -> TrainConfig:
     return TrainConfig(
         preset="real",
         policy=PolicyConfig(chunk_size=50, gradient_checkpointing=True),
+        prompt_format="state",
         batch_size=32,
         steps=20_000,
         save_freq=2_500,

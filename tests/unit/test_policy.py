@@ -133,7 +133,7 @@ def test_a_run_folder_means_its_last_checkpoint(tokenizer: Path, tmp_path: Path)
 
 
 def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint found"):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
         Policy.load(tmp_path / "nothing")
     bare = save_policy(tmp_path / "bare", policy)
     config = (bare / "config.json").read_text()

@@ -131,6 +131,37 @@ def _dimension(config: Mapping[str, Any], group: str, feature: str) -> int:
     return shape[0]
 
 
+def base_prompt_format(folder: Path) -> tuple[PromptFormat, str]:
+    """Return the prompt format of a folder to train from, and how it is known.
+
+    Without statistics nobody has fine-tuned it: the published pi05_base, which openpi trained with the unpadded state.
+    """
+    sidecar = read_sidecar(folder) or {}
+    if "prompt_format" in sidecar:
+        return as_prompt_format(sidecar["prompt_format"], SIDECAR), f"as {SIDECAR} says"
+    steps = read_steps(folder, PREPROCESSOR, ()) if (folder / PREPROCESSOR).is_file() else {}
+    if NORMALIZE not in steps or not steps[NORMALIZE].statistics:
+        return "state", "as the base networks were trained"
+    return format_by_version(read_json(folder / "config.json"), steps)
+
+
+def stored_tokenizer_name(folder: Path) -> str | None:
+    """Return what the folder calls its tokenizer: a path, or a name on the hub."""
+    steps = read_steps(folder, PREPROCESSOR, ()) if (folder / PREPROCESSOR).is_file() else {}
+    name = steps[TOKENIZE].settings.get("tokenizer_name") if TOKENIZE in steps else None
+    return None if name is None else str(name)
+
+
+def format_by_version(config: Mapping[str, Any], before: Mapping[str, Step]) -> tuple[PromptFormat, str]:
+    """Return the prompt format by LeRobot's version, as far as fields and steps show it, and the reasoning."""
+    if "use_relative_actions" in config or RELATIVE in before:
+        return "state", "as LeRobot from 0.5.0 writes it"
+    if "freeze_vision_encoder" in config or "use_peft" in config:
+        doubt = "; if it was trained with 0.5.0, which cannot be told apart, give --prompt_format state"
+        return "state32", f"since LeRobot 0.4.4 or 0.5.0 wrote this folder, by the fields of config.json{doubt}"
+    return "state32", "since LeRobot 0.4.3 or earlier wrote this folder, by the fields of config.json"
+
+
 def _prompt_format(
     config: Mapping[str, Any],
     before: Mapping[str, Step],
@@ -143,18 +174,10 @@ def _prompt_format(
         return as_prompt_format(options.prompt_format, "prompt_format")
     if "prompt_format" in sidecar:
         return as_prompt_format(sidecar["prompt_format"], SIDECAR)
-    if "use_relative_actions" in config or RELATIVE in before:
-        return "state"
-    version = "0.4.3 or earlier"
-    doubt = ""
-    if "freeze_vision_encoder" in config or "use_peft" in config:
-        version = "0.4.4 or 0.5.0"
-        doubt = "; if it was trained with 0.5.0, which cannot be told apart, give --prompt_format state"
-    notes.append(
-        f"prompt: LeRobot {version} wrote this folder, by the fields of config.json; so the state in the prompt is "
-        f"padded to 32 numbers (state32) and pictures are padded with -3, as up to 0.4.4{doubt}"
-    )
-    return "state32"
+    found, reason = format_by_version(config, before)
+    if found == "state32":
+        notes.append(f"prompt: state padded to 32 numbers (state32), pictures padded with -3, as up to 0.4.4, {reason}")
+    return found
 
 
 def _cameras(

@@ -105,6 +105,11 @@ def _choose_asset(folder: Path, asset_id: str | None) -> Path:
     return assets[asset_id]
 
 
+def read_statistics(folder: Path, asset_id: str | None) -> tuple[DimStats, DimStats]:
+    """Return the statistics of state and actions in an openpi folder. Raises CheckpointError."""
+    return read_norm_stats(_choose_asset(folder, asset_id), [])
+
+
 def read_norm_stats(path: Path, notes: list[str]) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and actions; dimensions at the end that hold zeros only are padding and cut off.
 

@@ -1,6 +1,7 @@
 """Settings of `pi05 eval`. Torch-free; the path of a field is its flag (`policy.path` is `--policy.path`).
 
-Leaves out everything that a checkpoint already knows: cameras, statistics, prompt format, control rate.
+Leaves out what a checkpoint of pi05 knows: cameras, statistics, prompt format, control rate. Folders of LeRobot and
+openpi do not tell all of it; the settings for those have no effect on others, or are refused there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ class EvalPolicyConfig(Checked):
     FLAG_PREFIX: ClassVar[str] = "policy."
 
     path: str | None = None
-    """A checkpoint folder, or a run folder, which means its last checkpoint; RUN/checkpoints/best is its best one."""
+    """A checkpoint folder, or a run folder, which means its last checkpoint; RUN/checkpoints/best is its best one.
+    Folders of LeRobot and openpi are policies too."""
+    tokenizer_path: str | None = None
+    """Tokenizer file or folder, for a LeRobot or openpi folder that holds none."""
+    chunk_size: int | None = None
+    """Actions predicted at once, for an openpi folder, which does not tell it."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
     n_action_steps: int | None = None
@@ -34,7 +40,7 @@ class EvalPolicyConfig(Checked):
     def _limits(self) -> None:
         device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
         self._require(device is not None, "device", "auto, cpu, cuda or cuda:N")
-        self._at_least(1, "n_action_steps", "num_inference_steps")
+        self._at_least(1, "n_action_steps", "num_inference_steps", "chunk_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,13 @@ class EvalConfig(Checked):
     """One evaluation: a policy in an environment, over a list of seeds."""
 
     policy: EvalPolicyConfig = field(default_factory=EvalPolicyConfig)
+    prompt_format: Literal["state", "state32", "none"] | None = None
+    """State in the prompt, for a LeRobot or openpi folder that does not tell: as it is, padded to 32 numbers, or not at
+    all."""
+    rename_map: dict[str, str] = field(default_factory=dict)
+    """Camera of the environment → camera of the policy, or its slot: scene, left_wrist, right_wrist."""
+    asset_id: str | None = None
+    """Which statistics of an openpi folder that holds several."""
     env: Literal["tabletop"] = "tabletop"
     """The simulator."""
     family: Literal["base", "demo"] = "demo"

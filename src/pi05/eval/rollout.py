@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.errors import EvaluationError
+from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.config import EvalConfig
 from pi05.eval.environments import Environment, environment_maker, other_instructions
 from pi05.eval.episode import EpisodeResult, Outcome
@@ -71,11 +72,11 @@ def evaluate(
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    policy = policy or _load_policy(config)
+    policy = policy or load_policy(config)
     started = time.perf_counter()
     make_environment = make_environment or environment_maker(config.env, config.family)
     environment = make_environment()
-    _require_fit(policy, environment, config.policy.n_action_steps)
+    require_fit(policy, environment, config.policy.n_action_steps)
     folder = output_folder(config)
     gallery = Gallery(limit=config.films)
     with EpisodeProgress(config.episodes, enabled=console) as progress:
@@ -264,38 +265,3 @@ def _require_finite(slot: _Slot, chunk: Float[np.ndarray, "A n"]) -> None:
 
 def _stride(environment: Environment) -> int:
     return -(-environment.max_steps // FRAMES_PER_FILM)
-
-
-def _load_policy(config: EvalConfig) -> Policy:
-    if config.policy.path is None:
-        raise EvaluationError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
-    device = config.policy.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Policy.load(config.policy.path, device=device)
-
-
-def _require_fit(policy: Policy, environment: Environment, n_action_steps: int | None) -> None:
-    """Refuse what would only show as failures: other action dimensions, another control rate."""
-    if n_action_steps is not None and n_action_steps > policy.processor.horizon:
-        raise EvaluationError(
-            "the policy does not predict as many actions as shall be executed",
-            wanted=f"--policy.n_action_steps of at most {policy.processor.horizon}, its horizon",
-            found=str(n_action_steps),
-            remedy="lower --policy.n_action_steps",
-        )
-    names = len(environment.action_names)
-    if policy.processor.robot_action_dim != names:
-        raise EvaluationError(
-            "the policy moves another robot than this environment has",
-            wanted=f"{names} action dimensions: {', '.join(environment.action_names)}",
-            found=f"{policy.processor.robot_action_dim} action dimensions",
-            remedy="evaluate it in the environment that its data came from",
-        )
-    if policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps:
-        raise EvaluationError(
-            "the policy was trained at another control rate than this environment runs at",
-            wanted=f"{environment.fps:g} Hz, within 5 %",
-            found=f"{policy.fps:g} Hz",
-            remedy="record or resample the demonstrations at the environment's rate",
-        )

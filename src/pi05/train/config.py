@@ -112,14 +112,19 @@ class TrainConfig(Checked):
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     precision: Literal["mixed", "float32"] = "mixed"
     """mixed: float32 weights, bfloat16 compute; float32: everything in float32, better for tiny networks on a CPU."""
-    prompt_format: Literal["state", "state32", "none"] = "state"
-    """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO)."""
+    prompt_format: Literal["state", "state32", "none"] | None = None
+    """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO); when
+    not given as the base checkpoint has it, else state."""
+    resize: Literal["auto", "openpi", "lerobot"] = "auto"
+    """How pictures are made smaller: openpi's antialiased way, LeRobot's, or auto, as the base checkpoint has it."""
     loss: Literal["masked", "lerobot", "openpi"] = "masked"
     """Mean over real action dimensions and steps; lerobot counts padded steps too, openpi all 32 dimensions as well."""
     flow_samples: int = 1
     """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
+    asset_id: str | None = None
+    """With `--stats checkpoint` and an openpi base that holds statistics of several robots: which of them."""
     from_scratch: bool = False
     """Train from random weights; without it a base checkpoint is required."""
     network: Literal["pi05", "tiny"] = "pi05"

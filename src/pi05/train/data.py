@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
-from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
 from pi05.data.cache import FrameCache, Progress
 from pi05.data.config import DatasetConfig
 from pi05.data.lerobot import Dataset
@@ -27,7 +26,8 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
-from pi05.train.config import TINY_BASE, PolicyConfig, TrainConfig
+from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
 from pi05.train.run import OpenRun
 from pi05.train.sinks import say
 from pi05.types import Observation
@@ -77,9 +77,12 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
     mask = choose_relative(config, dataset)
     statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
-    tokenizer = Tokenizer.load(run.folder or tokenizer_path(config))
+    tokenizer = open_tokenizer(config, sizes) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
-        processor = build_processor(config, sizes, dataset, statistics, tokenizer)
+        inherited = inherit(config)
+        for note in inherited.notes:
+            say(console, f"note: {note}")
+        processor = build_processor(config, sizes, dataset, statistics, tokenizer, inherited)
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
@@ -87,7 +90,8 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)
-    frames = FrameCache.build(dataset, processor.slots.keys, sizes.image_size, directory, progress, used)
+    keys, size = processor.slots.keys, sizes.image_size
+    frames = FrameCache.build(dataset, keys, size, directory, progress, used, processor.resize)
     return TrainingData(
         config=config.dataset,
         dataset=dataset,
@@ -100,10 +104,15 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
 
 
 def build_processor(
-    config: TrainConfig, sizes: ModelConfig, dataset: Dataset, statistics: Statistics, tokenizer: Tokenizer
+    config: TrainConfig,
+    sizes: ModelConfig,
+    dataset: Dataset,
+    statistics: Statistics,
+    tokenizer: Tokenizer,
+    inherited: Inherited,
 ) -> Processor:
     """Put together the transforms between this robot and this network."""
-    state_stats, action_stats = choose_statistics(config, statistics, dataset)
+    state_stats, action_stats = choose_statistics(config, sizes, statistics, dataset)
     mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
     return Processor(
@@ -118,9 +127,11 @@ def build_processor(
         fps=dataset.fps,
         action_names=tuple(dataset.action_names),
         state_names=tuple(dataset.state_names),
-        prompt_format=config.prompt_format,
+        prompt_format=inherited.prompt_format,
         normalization=cast(dict[str, NormalizationMode], modes),
         relative_mask=None if mask is None else tuple(mask.tolist()),
+        resize=inherited.resize,
+        formula=inherited.formula,
     )
 
 
@@ -188,23 +199,6 @@ def choose_episodes(config: DatasetConfig, dataset: Dataset, seed: int) -> tuple
     return train, held_out
 
 
-def tokenizer_path(config: TrainConfig) -> Path:
-    """Return where the tokenizer is: as given, beside the base weights, or, from scratch, in the packaged base."""
-    if config.policy.tokenizer_path is not None:
-        return Path(config.policy.tokenizer_path)
-    if config.policy.path is not None:
-        path = Path(config.policy.path)
-        folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
-        return folder if folder.is_dir() else folder.parent
-    if config.network == "tiny":
-        return TINY_BASE
-    raise ConfigError(
-        "training from scratch needs a tokenizer",
-        wanted="--policy.tokenizer_path=FILE, a tokenizer.json or SentencePiece .model",
-        remedy="give PaliGemma's tokenizer, or one that was made for this vocabulary",
-    )
-
-
 def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     """Return which action dimensions are relative to the state; None when all are absolute."""
     if not config.policy.use_relative_actions:
@@ -217,25 +211,20 @@ def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     return relative_mask([str(name) for name in dataset.action_names], words)
 
 
-def choose_statistics(config: TrainConfig, computed: Statistics, dataset: Dataset) -> tuple[DimStats, DimStats]:
+def choose_statistics(
+    config: TrainConfig, sizes: ModelConfig, computed: Statistics, dataset: Dataset
+) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and action to normalise with: computed ones, or those in the base checkpoint."""
     if config.stats == "recompute":
         return computed.state, computed.action
-    path = Path(config.policy.path or "")
-    stored = read_checkpoint_config(resolve_checkpoint(path)).get("processor")
-    if not isinstance(stored, dict):
-        raise CheckpointError(
-            "the base checkpoint holds no statistics",
-            wanted="a pi05 checkpoint, for --stats checkpoint",
-            found=str(path),
-            remedy="use --stats recompute",
-        )
-    state, action = DimStats.from_dict(stored["state_stats"]), DimStats.from_dict(stored["action_stats"])
+    mask = choose_relative(config, dataset)
+    relative = None if mask is None else tuple(mask.tolist())
+    state, action = base_statistics(config, sizes, config.policy.normalization_mapping, relative)
     if (state.dim, action.dim) != (dataset.state_dim, dataset.action_dim):
         raise CheckpointError(
             "the statistics in the base checkpoint are those of another robot",
             wanted=f"{dataset.state_dim} state and {dataset.action_dim} action dimensions",
-            found=f"{state.dim} and {action.dim} in {path}",
+            found=f"{state.dim} and {action.dim} in {config.policy.path}",
             remedy="use --stats recompute",
         )
     return state, action

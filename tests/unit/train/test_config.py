@@ -61,7 +61,8 @@ def test_the_defaults_are_those_of_openpi_and_lerobot() -> None:
     assert (policy.optimizer_weight_decay, policy.optimizer_grad_clip_norm) == (1e-10, 1.0)
     assert (config.ema.enable, config.ema.decay) == (False, 0.99)
     assert (config.batch_size, config.dataset.eval_split) == (32, 0.05)
-    assert (config.loss, config.prompt_format, config.stats, config.augment) == ("masked", "state", "recompute", True)
+    assert (config.loss, config.stats, config.augment) == ("masked", "recompute", True)
+    assert (config.prompt_format, config.resize) == (None, "auto"), "as the base has it"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""The policy that an evaluation is about: loaded with its options, and checked against the environment.
+
+A policy of another robot, another control rate or other cameras would only show as failed episodes.
+"""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from pi05.data.robots import IMAGE_PREFIX
+from pi05.errors import EvaluationError
+from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig
+from pi05.eval.environments import Environment
+from pi05.policy import Policy
+
+
+def load_policy(config: EvalConfig) -> Policy:
+    """Load the policy of an evaluation, with what its folder does not tell."""
+    if config.policy.path is None:
+        raise EvaluationError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
+    device = config.policy.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Policy.load(
+        config.policy.path,
+        device=device,
+        prompt_format=config.prompt_format,
+        rename_map=config.rename_map,
+        asset_id=config.asset_id,
+        horizon=config.policy.chunk_size,
+        tokenizer_path=config.policy.tokenizer_path,
+    )
+
+
+def require_fit(policy: Policy, environment: Environment, n_action_steps: int | None) -> None:
+    """Refuse what would only show as failures: other cameras or action dimensions, another control rate."""
+    if n_action_steps is not None and n_action_steps > policy.processor.horizon:
+        raise EvaluationError(
+            "the policy does not predict as many actions as shall be executed",
+            wanted=f"--policy.n_action_steps of at most {policy.processor.horizon}, its horizon",
+            found=str(n_action_steps),
+            remedy="lower --policy.n_action_steps",
+        )
+    names = len(environment.action_names)
+    if policy.processor.robot_action_dim != names:
+        raise EvaluationError(
+            "the policy moves another robot than this environment has",
+            wanted=f"{names} action dimensions: {', '.join(environment.action_names)}",
+            found=f"{policy.processor.robot_action_dim} action dimensions",
+            remedy="evaluate it in the environment that its data came from",
+        )
+    if policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps:
+        raise EvaluationError(
+            "the policy was trained at another control rate than this environment runs at",
+            wanted=f"{environment.fps:g} Hz, within 5 %",
+            found=f"{policy.fps:g} Hz",
+            remedy="record or resample the demonstrations at the environment's rate",
+        )
+    _require_cameras(policy, environment)
+
+
+def _require_cameras(policy: Policy, environment: Environment) -> None:
+    sent = [key for key in environment.reset(FIRST_EVALUATION_SEED) if key.startswith(IMAGE_PREFIX)]
+    slots = policy.processor.slots
+    if set(slots.keys) - set(sent) or set(sent) - set(slots.keys) - set(slots.dropped):
+        pairs = dict(zip(sent, slots.used, strict=False))
+        raise EvaluationError(
+            "the policy sees other cameras than this environment has",
+            wanted=f"{', '.join(sent)}, which the environment has",
+            found=f"{', '.join(slots.keys)}, which the policy wants",
+            remedy=f"say which is which, for example --rename_map '{json.dumps(pairs)}'",
+        )

@@ -1,0 +1,173 @@
+"""What a run takes over from its base checkpoint besides the weights: prompt format, resize, formula, statistics.
+
+A base knows how its pictures were resized and how its state was written into the prompt; training goes on that way
+unless told otherwise, and says so. Statistics are taken over with `--stats checkpoint` only. Bases that tell nothing
+(weights alone, openpi's folders) get the defaults. Knows no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pi05.checkpoint.lerobot_processor import base_prompt_format, stored_tokenizer_name
+from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.openpi_assets import read_statistics
+from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.policy_source import PolicyOptions, as_prompt_format, find_tokenizer
+from pi05.checkpoint.store import read_checkpoint_config
+from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE, Resize
+from pi05.data.stats import DimStats
+from pi05.data.tokenizer import Tokenizer
+from pi05.data.transforms import Formula, PromptFormat
+from pi05.errors import CheckpointError, ConfigError
+from pi05.model.config import ModelConfig
+from pi05.train.config import TINY_BASE, TrainConfig
+
+RESIZE_OF: dict[str, Resize] = {"openpi": OPENPI_RESIZE, "lerobot": LEROBOT_RESIZE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inherited:
+    """How a run preprocesses, as its base and its settings have it."""
+
+    prompt_format: PromptFormat = "state"
+    resize: Resize = OPENPI_RESIZE
+    formula: Formula = "openpi"
+    notes: list[str] = field(default_factory=list)
+    """What is not the default, and why."""
+
+
+def inherit(config: TrainConfig) -> Inherited:
+    """Decide how the run preprocesses: as the user says, else as the base was trained."""
+    base = _of_base(config)
+    notes = list(base.notes)
+    prompt_format, resize = base.prompt_format, base.resize
+    if config.prompt_format is not None:
+        if config.prompt_format != prompt_format and config.policy.path is not None:
+            notes.append(f"prompt: format {config.prompt_format} as asked; the base has {prompt_format}")
+        prompt_format = config.prompt_format
+    if config.resize != "auto":
+        if RESIZE_OF[config.resize] != resize and config.policy.path is not None:
+            notes.append(f"resize: {config.resize}'s as asked; the base was trained with the other")
+        resize = RESIZE_OF[config.resize]
+    return Inherited(prompt_format=prompt_format, resize=resize, formula=base.formula, notes=notes)
+
+
+def _of_base(config: TrainConfig) -> Inherited:
+    if config.policy.path is None:
+        return Inherited()
+    location = locate(config.policy.path)
+    folder = policy_folder(location)
+    if location.kind == "pi05":
+        stored = read_checkpoint_config(folder).get("processor")
+        return _of_run(stored) if isinstance(stored, dict) else Inherited()
+    if location.kind == "lerobot":
+        prompt_format, note = base_prompt_format(folder)
+        notes = ["resize and normalisation: LeRobot's, as in the base (--resize)"]
+        if prompt_format != "state":
+            notes.append(f"prompt: format {prompt_format}, {note} (--prompt_format)")
+        return Inherited(prompt_format=prompt_format, resize=LEROBOT_RESIZE, formula="lerobot", notes=notes)
+    if location.kind in ("openpi", "jax") and config.prompt_format is None:
+        note = "prompt: format state; openpi's folders do not tell, and pi05_libero has none (--prompt_format)"
+        return Inherited(notes=[note])
+    return Inherited()
+
+
+def _of_run(stored: Mapping[str, Any]) -> Inherited:
+    """Return what one of pi05's own checkpoints says."""
+    found = Inherited(
+        prompt_format=as_prompt_format(stored["prompt_format"], "the base checkpoint"),
+        resize=stored["resize"],
+        formula=stored.get("formula", "openpi"),
+    )
+    if found == Inherited():
+        return found
+    told = f"prompt format {found.prompt_format}, resize {found.resize}, {found.formula}'s normalisation"
+    return Inherited(**{**vars(found), "notes": [f"as the base was trained: {told}"]})
+
+
+def base_statistics(
+    config: TrainConfig, sizes: ModelConfig, modes: Mapping[str, str], mask: tuple[bool, ...] | None
+) -> tuple[DimStats, DimStats]:
+    """Return the statistics of state and actions in the base, for `--stats checkpoint`.
+
+    Raises CheckpointError when it holds none, and ConfigError when the run would use them for something else than the
+    base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
+    """
+    path = Path(config.policy.path or "")
+    location = locate(path)
+    modes = {kind: modes[kind] for kind in ("STATE", "ACTION")}
+    if location.kind in ("openpi", "jax"):
+        quantiles = dict.fromkeys(modes, "QUANTILES")
+        _require(quantiles, modes, "normalisation", "--policy.normalization_mapping")
+        return read_statistics(policy_folder(location), config.asset_id)
+    if location.kind == "pi05":
+        state, action, trained = _own_statistics(policy_folder(location))
+    elif location.kind == "lerobot":
+        options = PolicyOptions(tokenizer_path=config.policy.tokenizer_path)
+        processor = read_processor(location, sizes, options).processor
+        state, action = processor.state_stats, processor.action_stats
+        trained = {"normalization": processor.normalization, "relative_mask": processor.relative_mask}
+    else:
+        raise _no_statistics(path)
+    _require(dict(trained["normalization"]), modes, "normalisation", "--policy.normalization_mapping")
+    of_base = trained["relative_mask"]
+    _require(None if of_base is None else tuple(of_base), mask, "relative actions", "--policy.use_relative_actions")
+    return state, action
+
+
+def _own_statistics(folder: Path) -> tuple[DimStats, DimStats, dict[str, Any]]:
+    stored = read_checkpoint_config(folder).get("processor")
+    if not isinstance(stored, dict):
+        raise _no_statistics(folder)
+    return DimStats.from_dict(stored["state_stats"]), DimStats.from_dict(stored["action_stats"]), stored
+
+
+def _no_statistics(path: Path) -> CheckpointError:
+    return CheckpointError(
+        "the base checkpoint holds no statistics",
+        wanted="a folder of pi05, LeRobot or openpi with statistics, for --stats checkpoint",
+        found=str(path),
+        remedy="use --stats recompute",
+    )
+
+
+def _require(of_base: object, of_run: object, what: str, flag: str) -> None:
+    """Raise ConfigError when the base's statistics are those of something else."""
+    if of_base == "QUANTILES":
+        of_base = {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
+    of_run = (
+        {kind: mode for kind, mode in of_run.items() if kind != "VISUAL"} if isinstance(of_run, Mapping) else of_run
+    )
+    if of_base != of_run:
+        raise ConfigError(
+            f"--stats checkpoint: the base's {what} is not the run's, so its statistics do not fit",
+            wanted=str(of_base),
+            found=str(of_run),
+            remedy=f"set {flag} as the base has it, or use --stats recompute",
+        )
+
+
+def open_tokenizer(config: TrainConfig, sizes: ModelConfig) -> Tokenizer:
+    """Load the tokenizer: as given, that of the base, or, from scratch, that of the packaged base."""
+    if config.policy.tokenizer_path is not None:
+        return Tokenizer.load(config.policy.tokenizer_path)
+    if config.policy.path is not None:
+        return _tokenizer_of(locate(config.policy.path), sizes)
+    if config.network == "tiny":
+        return Tokenizer.load(TINY_BASE)
+    raise ConfigError(
+        "training from scratch needs a tokenizer",
+        wanted="--policy.tokenizer_path=FILE, a tokenizer.json or SentencePiece .model",
+        remedy="give PaliGemma's tokenizer, or one that was made for this vocabulary",
+    )
+
+
+def _tokenizer_of(location: Location, sizes: ModelConfig) -> Tokenizer:
+    folder = policy_folder(location)
+    if location.kind == "lerobot":
+        return find_tokenizer(folder, stored_tokenizer_name(folder), None, sizes)
+    return Tokenizer.load(folder)
