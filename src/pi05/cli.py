@@ -12,13 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import pi05
+from pi05.commands import CollectConfig, DemoConfig, ExportConfig, InspectConfig, ReportConfig
 from pi05.errors import ConfigError, UserError
 from pi05.eval.config import EvalConfig
+from pi05.export_command import run_export
 from pi05.flags import help_text, overlay, parse_flags
-from pi05.settings import Checked, Setting, from_plain
+from pi05.hub.config import PushConfig
+from pi05.settings import Setting, from_plain
 from pi05.train.config import TrainConfig
 from pi05.train_command import EXTRA_FLAGS, read_command, what_was_saved
 
@@ -26,54 +29,15 @@ GOALS_MISSED = 1
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollectConfig(Checked):
-    """Settings of `pi05 collect`."""
-
-    env: Literal["tabletop"] = "tabletop"
-    """The simulator."""
-    family: Literal["base", "demo"] = "demo"
-    """Family of layouts and instructions: base (what pi05-tiny was pre-trained on) or demo (what it has not seen)."""
-    episodes: int = 100
-    """Successful demonstrations to record, 1 or more."""
-    output: str | None = None
-    """Folder for the data set; it must not exist yet."""
-    seed: int = 0
-    """Seed of the layouts, 0 or more."""
-
-    def _limits(self) -> None:
-        self._at_least(1, "episodes")
-        self._at_least(0, "seed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig(Checked):
-    """Settings of `pi05 demo`."""
-
-    output_dir: str = "outputs/demo"
-    """Folder for data set, run and reports."""
-    seed: int = 0
-    """Seed of layouts, noise and data order, 0 or more."""
-    threads: int | None = None
-    """CPU threads, 1 or more; all cores when not given."""
-
-    def _limits(self) -> None:
-        self._at_least(0, "seed")
-        self._at_least(1, "threads")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig(Checked):
-    """Settings of `pi05 report`: none."""
-
-    FLAG_PREFIX: ClassVar[str] = ""
-
-
 def train(arguments: Sequence[str]) -> int:
     """Run `pi05 train`."""
     request = read_command(arguments)
     for notice in request.notices:
         print(f"note: {notice}", file=sys.stderr)
+    if request.config.policy.push_to_hub:
+        from pi05.hub.publish import check_before_training
+
+        check_before_training(request.config)
     try:
         from pi05.train.loop import train as run
 
@@ -81,6 +45,10 @@ def train(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
         return INTERRUPTED
+    if request.config.policy.push_to_hub:
+        from pi05.hub.publish import publish_after_training
+
+        publish_after_training(request.config)
     return 0
 
 
@@ -133,6 +101,41 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def export(arguments: Sequence[str]) -> int:
+    """Run `pi05 export`."""
+    flags = parse_flags(ExportConfig, arguments)
+    run_export(from_plain(ExportConfig, overlay({}, flags.values)), flags.words)
+    return 0
+
+
+def inspect(arguments: Sequence[str]) -> int:
+    """Run `pi05 inspect`."""
+    flags = parse_flags(InspectConfig, arguments)
+    config = from_plain(InspectConfig, overlay({}, flags.values))
+    if len(flags.words) != 1:
+        raise ConfigError("pi05 inspect takes one path", wanted="pi05 inspect PATH", remedy="name a folder or a file")
+    from pi05.inspection import inspect_checkpoint
+    from pi05.inspection_tables import print_json, print_tables
+
+    facts = inspect_checkpoint(Path(flags.words[0]), hash_files=config.hash)
+    (print_json if config.json else print_tables)(facts)
+    return 0
+
+
+def push(arguments: Sequence[str]) -> int:
+    """Run `pi05 push`."""
+    flags = parse_flags(PushConfig, arguments)
+    config = from_plain(PushConfig, overlay({}, flags.values))
+    if len(flags.words) != 1:
+        raise ConfigError(
+            "pi05 push takes one run", wanted="pi05 push RUN --repo_id=OWNER/NAME", remedy="name the run's folder"
+        )
+    from pi05.hub.publish import publish
+
+    publish(Path(flags.words[0]), config)
+    return 0
+
+
 def _read(cls: type[Any], arguments: Sequence[str]) -> Any:
     flags = parse_flags(cls, arguments)
     if flags.words:
@@ -165,6 +168,26 @@ COMMANDS = {
         evaluate,
         EvalConfig,
     ),
+    "export": Command(
+        "Write LeRobot or openpi layout, or one folder of ours, with proof of equality.",
+        "pi05 export --to=lerobot|openpi|pi05 RUN OUT [flags]\n"
+        "       pi05 export --verify OUT [--source=RUN]\n"
+        "       pi05 export --relocate OUT",
+        export,
+        ExportConfig,
+    ),
+    "inspect": Command(
+        "What a checkpoint is: layout, sizes, cameras, units, rate, base, hashes.",
+        "pi05 inspect PATH [--json]",
+        inspect,
+        InspectConfig,
+    ),
+    "push": Command(
+        "Publish a policy on the hub or a mirror: LeRobot's layout, with a card in English and Chinese.",
+        "pi05 push RUN --repo_id=OWNER/NAME [flags]",
+        push,
+        PushConfig,
+    ),
     "collect": Command(
         "Scripted demonstrations in a simulator, written as a LeRobot v3.0 data set.",
         "pi05 collect --env=tabletop --episodes=100 --output=FOLDER [flags]",
@@ -191,8 +214,6 @@ LATER = {
     "check": "Lint a data set against the silent killers.",
     "plan": "Will this run fit this GPU, how fast, how long?",
     "serve": "Policy server, openpi's websocket protocol.",
-    "export": "Write LeRobot or openpi layout, with proof of equality.",
-    "push": "Publish a policy with a model card.",
 }
 
 

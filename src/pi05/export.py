@@ -23,13 +23,14 @@ from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.safetensors_writer import file_bytes
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
+from pi05.checkpoint.tensors import hash_file
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
 from pi05.errors import CheckpointError, ConfigError
 from pi05.exporting.checks import merge_adapters, resize_effect, round_weights
 from pi05.exporting.folders import Layout, Plan, stored_dtypes, weight_tensors, write_files
 from pi05.exporting.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
 from pi05.exporting.source import Source, open_source
-from pi05.exporting.verify import FLOAT32_LIMIT, Verification, describe, file_sha256, limit_for, require, verify
+from pi05.exporting.verify import FLOAT32_LIMIT, Verification, describe, limit_for, require, verify
 from pi05.model.config import ModelConfig
 
 Tell = Callable[[str], None]
@@ -285,7 +286,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
-    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    return {"sha256": hash_file(path), "bytes": path.stat().st_size}
 
 
 def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:

@@ -17,6 +17,7 @@ FILES = sorted((SOURCE / "pi05").rglob("*.py"))
 GROUND = {"errors", "settings", "types"}
 BOTH = {"model", "data", "checkpoint"}
 WHOLE_CHAIN = {*GROUND, *BOTH, "policy", "train", "eval", "sim", "presets", "machine"}
+COMMANDS = {"commands", "export_command", "inspection", "inspection_tables"}
 ALLOWED = {
     "errors": set(),
     "types": set(),
@@ -32,13 +33,16 @@ ALLOWED = {
     "exporting": {*GROUND, *BOTH, "policy"},
     "export": {*GROUND, *BOTH, "policy", "exporting"},
     "inspection": {*GROUND, *BOTH},
+    "inspection_tables": set(),
+    "commands": {"errors", "settings"},
+    "export_command": {*GROUND, *BOTH, "commands", "exporting", "export"},
     "train": {*GROUND, *BOTH, "policy", "machine"},
     "eval": {*GROUND, *BOTH, "policy", "sim", "machine"},
     "hub": {*GROUND, *BOTH, "policy", "export", "train", "eval"},
     "presets": {"errors", "settings", "train"},
     "train_command": {"errors", "settings", "flags", "foreign_flags", "presets", "train"},
     "demo": WHOLE_CHAIN,
-    "cli": {*WHOLE_CHAIN, "demo", "flags", "foreign_flags", "train_command", "pi05"},
+    "cli": {*WHOLE_CHAIN, *COMMANDS, "demo", "flags", "foreign_flags", "train_command", "pi05"},
     "__main__": {"cli"},
     "pi05": {"checkpoint", "data", "policy"},
 }
@@ -47,6 +51,8 @@ ALLOWED = {
 TORCH_FREE = [
     "pi05",
     "pi05.cli",
+    "pi05.commands",
+    "pi05.export_command",
     "pi05.presets",
     "pi05.train_command",
     *sorted(f"pi05.{file.parent.name}.config" for file in FILES if file.name == "config.py"),

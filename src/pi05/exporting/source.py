@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.load import read_model
+from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import CONFIG, Location, locate
 from pi05.checkpoint.openpi_assets import find_assets
 from pi05.checkpoint.policy_folder import policy_folder, read_processor
@@ -68,13 +68,16 @@ def open_source(
 
     `sizes` where the folder does not tell its head counts. Raises CheckpointError when it is no complete policy.
     """
-    model, receipt = read_model(path, device, torch.float32, sizes, torch.float32, base=base, merge=merge)
     location = locate(path)
+    sizes = sizes or read_config(path, base=base)
     folder = policy_folder(location)
-    read = read_processor(location, model.config, options)
+    read = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
+    processor = read.processor
+    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
+    model, receipt = read_model(path, device, torch.float32, sizes, torch.float32, base=base, merge=merge)
     run = _run_of(folder)
     data = _read_plain(run / DATASET) if run is not None else {}
-    policy = Policy(model.eval(), read.processor, n_action_steps=read.n_action_steps, provenance={"path": str(path)})
+    policy = Policy(model.eval(), processor, n_action_steps=read.n_action_steps, provenance={"path": str(path)})
     return Source(
         policy=policy,
         receipt=receipt,

@@ -6,13 +6,13 @@ the folder's own files and asked again. Where the source is at hand, it is asked
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
+from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError
 from pi05.exporting.probe import Difference, ask, compare, read_probe
 from pi05.exporting.source import open_source
@@ -118,7 +118,7 @@ def check_files(folder: Path, recorded: dict[str, Any]) -> int:
             faults.append(f"{name} is missing")
         elif path.stat().st_size != facts.get("bytes"):
             faults.append(f"{name} has {path.stat().st_size:,} bytes, not {facts.get('bytes'):,}")
-        elif file_sha256(path) != facts.get("sha256"):
+        elif hash_file(path) != facts.get("sha256"):
             faults.append(f"{name} has another content")
     if faults:
         raise CheckpointError(
@@ -128,12 +128,6 @@ def check_files(folder: Path, recorded: dict[str, Any]) -> int:
             remedy="copy the folder again, or export it again",
         )
     return len(recorded)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(part: str, difference: Difference, limit: float) -> str:

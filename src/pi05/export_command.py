@@ -1,0 +1,116 @@
+"""`pi05 export`: from words and flags to an export, a verification or a relocation. No torch when it is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pi05.commands import ExportConfig
+from pi05.errors import ConfigError
+
+USAGE = {
+    "export": "pi05 export --to=lerobot|openpi|pi05 RUN OUT",
+    "verify": "pi05 export --verify OUT [--source=RUN]",
+    "relocate": "pi05 export --relocate OUT [--base_name=BASE]",
+}
+_OF = {
+    "verify": {"verify", "source", "device", "base"},
+    "relocate": {"relocate", "base_name"},
+}
+"""Flags that go with each of the two."""
+
+
+def run_export(config: ExportConfig, words: Sequence[str]) -> None:
+    """Do what the flags say. Raises ConfigError for flags or words that do not go together."""
+    if config.verify and config.relocate:
+        raise ConfigError("--verify and --relocate are two commands", remedy="give one of them")
+    if config.verify:
+        (out,) = _words("verify", words, 1)
+        _only("verify", config)
+        from pi05.exporting.verify import verify
+
+        verify(out, source=config.source, device=choose_device(config.device), base=config.base)
+    elif config.relocate:
+        (out,) = _words("relocate", words, 1)
+        _only("relocate", config)
+        from pi05.export import relocate
+
+        for line in relocate(out, base_name=config.base_name) or [f"{out}: nothing to rewrite, its paths are right"]:
+            print(line)
+    else:
+        source, out = _words("export", words, 2)
+        _export(config, source, out)
+
+
+def _export(config: ExportConfig, source: Path, out: Path) -> None:
+    if config.to is None:
+        raise ConfigError(
+            "pi05 export needs a layout", wanted=USAGE["export"], remedy="add --to=lerobot, openpi or pi05"
+        )
+    if config.source is not None:
+        raise ConfigError("--source goes with --verify only", remedy="leave --source out: the source stands before OUT")
+    from pi05.checkpoint.locate import locate
+    from pi05.checkpoint.policy_source import PolicyOptions
+    from pi05.export import export
+
+    of_openpi = locate(source).kind in ("openpi", "jax")
+    options = PolicyOptions(
+        prompt_format=None if config.prompt_format == "auto" else config.prompt_format,
+        rename_map=config.rename_map or None,
+        asset_id=config.asset_id if of_openpi else None,
+        horizon=config.horizon,
+        tokenizer_path=config.tokenizer_path,
+    )
+    export(
+        source,
+        out,
+        to=config.to,
+        adapter_only=config.adapter_only,
+        dtype=config.dtype,
+        tokenizer_name=config.tokenizer_name,
+        asset_id=config.asset_id if config.to == "openpi" or not of_openpi else None,
+        base=config.base,
+        base_name=config.base_name,
+        device=choose_device(config.device),
+        options=options,
+    )
+
+
+def choose_device(name: str) -> str:
+    """Return the device that a flag means; auto is CUDA where there is a GPU."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {name}",
+            wanted=name,
+            found=f"{torch.cuda.device_count()} CUDA devices",
+            remedy="use --device=cpu",
+        )
+    return name
+
+
+def _words(command: str, words: Sequence[str], count: int) -> list[Path]:
+    if len(words) != count:
+        names = "a source and a folder to write" if count == 2 else "one folder"
+        raise ConfigError(
+            f"pi05 export{'' if command == 'export' else f' --{command}'} takes {names}",
+            wanted=USAGE[command],
+            found=" ".join(words) or "no path",
+            remedy="write paths as words of their own, flags as --name=value",
+        )
+    return [Path(word) for word in words]
+
+
+def _only(command: str, config: ExportConfig) -> None:
+    """Raise ConfigError for a flag that has no meaning in this command."""
+    plain: dict[str, Any] = vars(ExportConfig())
+    strange = [name for name, value in vars(config).items() if value != plain[name] and name not in _OF[command]]
+    if strange:
+        raise ConfigError(
+            f"--{strange[0]} has no meaning with --{command}", wanted=USAGE[command], remedy=f"leave --{strange[0]} out"
+        )
