@@ -89,6 +89,7 @@ class Fault:
     cut: Cut | None
     headers: Mapping[str, str]
     body: bytes | None
+    hold: threading.Event | None
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,10 @@ class FakeHub:
         cut: Cut | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        hold: threading.Event | None = None,
     ) -> None:
-        """Make the next `times` requests whose path contains the pattern `route` fail."""
-        self.faults.append(Fault(method, re.compile(route), times, status, cut, headers or {}, body))
+        """Make the next `times` requests whose path contains the pattern `route` fail, or wait for `hold`."""
+        self.faults.append(Fault(method, re.compile(route), times, status, cut, headers or {}, body, hold))
 
     def asked(self, method: str, route: str) -> list[Request]:
         """Return the requests to a route, failed ones included."""
@@ -204,6 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.read(length // 2 if fault.cut == "middle" else 0)
                 raise Cutoff
             body = self._body(length)
+            if fault is not None and fault.hold is not None:
+                fault.hold.wait(60)
             if fault is not None and fault.status is not None:
                 said = {"error": f"{fault.status} on request"}
                 self._answer(fault.status, said if fault.body is None else fault.body, dict(fault.headers))

@@ -23,8 +23,8 @@ class Fate:
 
 
 _LATER = "is not in this version yet"
-_HUB = f"publishing to the hub {_LATER}"
-_UPLOAD = "remove the flag; after training, `hf upload` takes the checkpoint folder as it is"
+_HUB = "a run is published once, when it is done"
+_UPLOAD = "use --policy.push_to_hub, or for one checkpoint: pi05 push RUN/checkpoints/NNNNNN"
 _NO_SIMULATOR = "training runs no simulator: it measures the action error on held-out episodes (--eval_steps)"
 _EVALUATE = "remove it; afterwards run: pi05 eval --policy.path RUN --env tabletop"
 _FROM_BASE = "the base checkpoint brings it"
@@ -33,11 +33,6 @@ _REMOVE = "remove it"
 
 FATES: dict[str, Fate] = {
     # the hub
-    "policy.push_to_hub": Fate(_HUB, _UPLOAD, ("false",)),
-    "policy.repo_id": Fate(_HUB, _UPLOAD, ("null",)),
-    "policy.private": Fate(_HUB, _UPLOAD, ("null",)),
-    "policy.tags": Fate(_HUB, _UPLOAD, ("null",)),
-    "policy.license": Fate(_HUB, _UPLOAD, ("null",)),
     "save_checkpoint_to_hub": Fate(_HUB, _UPLOAD, ("false",)),
     "policy.pretrained_revision": Fate(
         f"downloading {_LATER}",

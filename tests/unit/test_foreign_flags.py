@@ -12,8 +12,7 @@ from pi05.train.config import TrainConfig
 
 # Every flag of lerobot-train 0.6 that a π₀.₅ run can carry, with a value that asks for something.
 LEROBOT_FLAGS = """
-policy.use_amp=true policy.push_to_hub=true policy.repo_id=me/model policy.private=true
-policy.tags=[a] policy.license=mit policy.pretrained_revision=abc policy.paligemma_variant=gemma_300m
+policy.use_amp=true policy.pretrained_revision=abc policy.paligemma_variant=gemma_300m
 policy.action_expert_variant=gemma_2b policy.n_obs_steps=2 policy.max_state_dim=16 policy.max_action_dim=16
 policy.num_inference_steps=5 policy.time_sampling_beta_alpha=2 policy.time_sampling_beta_beta=2
 policy.time_sampling_scale=1 policy.time_sampling_offset=0 policy.min_period=1 policy.max_period=1
@@ -59,8 +58,8 @@ def test_no_flag_of_ours_is_refused() -> None:
 @pytest.mark.parametrize(
     "flag",
     [
-        "policy.push_to_hub=false",
-        "policy.push_to_hub=False",
+        "save_checkpoint_to_hub=false",
+        "save_checkpoint_to_hub=False",
         "peft=null",
         "dataset.streaming=false",
         "use_policy_training_preset=true",

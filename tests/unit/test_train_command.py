@@ -12,6 +12,7 @@ import pytest
 from pi05 import presets
 from pi05.errors import CheckpointError, ConfigError, DataError, UserError
 from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.run import compare
 from pi05.train_command import TrainRequest, read_command, run_config_file, what_was_saved
 
 
@@ -65,7 +66,27 @@ def test_a_line_of_lerobot_train_works(place: Path) -> None:
     assert config.policy.normalization_mapping["STATE"] == "MEAN_STD"
     assert (config.method, config.precision, config.seed) == ("expert", "mixed", 1000)
     assert config.run_dir == Path("outputs/pi05_libero_expert")
-    assert len(request.notices) == 2
+    assert not config.policy.push_to_hub
+    assert len(request.notices) == 1
+
+
+def test_lerobots_flags_of_the_hub(place: Path) -> None:
+    wish = ["--policy.push_to_hub=true", "--policy.repo_id=me/cubes", "--policy.private=true", "--policy.tags=[arm]"]
+    policy = read(*wish, "--policy.license=mit").config.policy
+    assert (policy.push_to_hub, policy.repo_id, policy.private) == (True, "me/cubes", True)
+    assert (policy.tags, policy.license) == (("arm",), "mit")
+    nothing = read("--policy.repo_id=null", "--policy.private=null", "--policy.tags=null").config.policy
+    assert (nothing.push_to_hub, nothing.repo_id, nothing.private, nothing.tags) == (False, None, None, None)
+    with pytest.raises(ConfigError, match="repo_id"):
+        read("--policy.push_to_hub")
+
+
+def test_the_wish_to_publish_may_change_on_resume(place: Path) -> None:
+    config = read_command(["--resume", "run", "--policy.push_to_hub", "--policy.repo_id=me/cubes"]).config
+    assert compare(TrainConfig.from_dict(json.loads((place / "run/config.json").read_text())), config) == (
+        "policy.push_to_hub False → True",
+        "policy.repo_id None → me/cubes",
+    )
 
 
 def test_flags_override_the_preset(place: Path) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 OURS = re.compile(
-    r"(model|adapter_model)[\w.-]*\.safetensors(\.index\.json)?|adapter_config\.json|pi05\.json|config\.json|"
+    r"(model|adapter_model)[\w.-]*\.safetensors(\.index\.json)?|adapter_config\.json|pi05\.json|pi05_probe\.safetensors|config\.json|"
     r"policy_(pre|post)processor[\w.-]*\.(json|safetensors)|train_config\.json|"
     r"(tokenizer/)?(tokenizer[\w.-]*|special_tokens_map\.json)"
 )

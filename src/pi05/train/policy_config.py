@@ -68,8 +68,20 @@ class PolicyConfig(Checked):
     """Steps until the cosine reaches its end, warm-up included; the run's steps, at most 30,000, when not given."""
     scheduler_decay_lr: float | None = None
     """Learning rate at the cosine's end and after it, 0 or more; a tenth of the peak when not given."""
+    push_to_hub: bool = False
+    """Publish the policy on the hub when training is done; whether that is possible is found out before it starts."""
+    repo_id: str | None = None
+    """Repository on the hub, OWNER/NAME, or NAME alone for your own."""
+    private: bool | None = None
+    """Make a new repository private; the hub's default for you when not given."""
+    tags: tuple[str, ...] | None = None
+    """More tags for the card of the published policy."""
+    license: str | None = None
+    """Licence of the published weights, such as apache-2.0 or gemma; the card says "not stated" without it."""
 
     def _limits(self) -> None:
+        named = not self.push_to_hub or self.repo_id is not None
+        self._require(named, "push_to_hub", "true only with --policy.repo_id=OWNER/NAME", "add --policy.repo_id")
         device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
         self._require(device is not None, "device", "auto, cpu, cuda or cuda:N")
         self._at_least(1, "chunk_size", "n_action_steps", "tokenizer_max_length", "scheduler_decay_steps")

@@ -33,6 +33,7 @@ FREE = {
     *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
     *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
     *("dataset.root", "dataset.repo_id", "dataset.cache_dir", "dataset.video_backend"),
+    *("policy.push_to_hub", "policy.repo_id", "policy.private", "policy.tags", "policy.license"),
 }
 """Settings that may differ on resume. The data behind `dataset.root` must be the same, which is checked."""
 FREE_GROUPS = ("wandb.",)
