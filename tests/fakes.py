@@ -265,3 +265,18 @@ def prompt_words() -> list[str]:
     signs = ["Task", ":", "State", ",", ";", "Action", "-"]
     words = sorted({word for task in TASKS for word in task.split()})
     return ["<pad>", "<bos>", "<unk>", *signs, *words, *map(str, range(256))]
+
+
+def write_byte_tokenizer(path: Path) -> Path:
+    """Write a tokenizer.json with one token per byte, its id the byte's value plus 3; `<bos>` is 2."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    control = ["<pad>", "<eos>", "<bos>"]
+    vocabulary = {name: i for i, name in enumerate(control)} | {characters[byte]: byte + 3 for byte in range(256)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.add_special_tokens(control)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return path

@@ -46,8 +46,17 @@ def copy_transforms(source: Path) -> None:
     np.savez_compressed(TARGET / "resize.npz", **{name: resized[name] for name in names})
 
 
+def copy_serving(source: Path) -> None:
+    """Copy openpi's answers for LIBERO and DROID; the black right wrist picture is left out."""
+    golden = np.load(source / "policy_infer.npz")
+    chosen = [name for name in golden if name.startswith(("libero/", "droid/")) and "right_wrist" not in name]
+    target = TARGET.parent / "openpi" / "policy_infer.npz"
+    np.savez_compressed(target, noise=golden["noise"], **{name: golden[name] for name in chosen})
+
+
 if __name__ == "__main__":
     extras_folder = Path(sys.argv[1]) / "golden" / "openpi" / "extras"
     TARGET.mkdir(exist_ok=True)
     copy_augmentation(extras_folder)
     copy_transforms(extras_folder)
+    copy_serving(extras_folder)
