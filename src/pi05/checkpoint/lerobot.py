@@ -33,7 +33,8 @@ def lerobot_sizes(config: Mapping[str, Any]) -> dict[str, int]:
             "the LeRobot checkpoint holds another policy",
             wanted='"type": "pi05" in config.json',
             found=repr(config.get("type")),
-            remedy="use a π₀.₅ checkpoint, such as lerobot/pi05_base",
+            remedy="use a π₀.₅ checkpoint, such as lerobot/pi05_base; the type of a plugin, such as pi05_openpi, may "
+            'preprocess in its own way: write "type": "pi05" only if LeRobot\'s own policy, renamed, made the folder',
         )
     names = {"chunk_size": "horizon", "tokenizer_max_length": "max_prompt_tokens"}
     return {ours: int(config[theirs]) for theirs, ours in names.items() if theirs in config}
