@@ -138,13 +138,16 @@ def lerobot_config(
     exclude: list[str],
     use_peft: bool = False,
 ) -> dict[str, Any]:
-    """Return `config.json`. Settings of training are LeRobot's defaults; they matter when it trains on."""
+    """Return `config.json`. Settings of training are LeRobot's defaults; they matter when it trains on.
+
+    `device` is what LeRobot tries first; where there is no GPU it takes another with a warning.
+    """
     return {
         "type": "pi05",
         "n_obs_steps": 1,
         "input_features": input_features(processor, cameras),
         "output_features": output_features(processor),
-        "device": None,
+        "device": "cuda",
         "use_amp": False,
         "use_peft": use_peft,
         "push_to_hub": False,

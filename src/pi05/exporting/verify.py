@@ -7,15 +7,21 @@ the folder's own files and asked again. Where the source is at hand, it is asked
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.locate import locate
+from pi05.checkpoint.openpi_assets import find_assets
+from pi05.checkpoint.policy_folder import policy_folder
+from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
-from pi05.errors import CheckpointError
-from pi05.exporting.probe import Difference, ask, compare, read_probe
-from pi05.exporting.source import open_source
+from pi05.data.processor import Processor
+from pi05.errors import CheckpointError, UserError
+from pi05.exporting.probe import Answer, Difference, Probe, ask, compare, read_probe
+from pi05.exporting.source import Source, open_source
+from pi05.model.config import ModelConfig
 
 FLOAT32_LIMIT = 1e-4
 """Largest difference of a normalised action between two float32 computations of the same policy: other orders of
@@ -68,25 +74,70 @@ def verify(
     stored = compare(answer, wanted, loaded.policy.processor)
     tell(describe("stored actions", stored, FLOAT32_LIMIT))
     require(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
+    policy_facts = loaded.policy.model.config, loaded.policy.processor
+    del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
-    told = facts["source"].get("path") if look_for_source else None
-    path = source if source is not None else told
     difference = None
-    if path is not None and (source is not None or Path(path).exists()):
-        del loaded
-        original = open_source(path, device=device)
-        if source is None and original.receipt.sha256 != facts["source"].get("sha256"):
-            notes.append(f"{path} has other weights by now, so it is not compared")
-        else:
-            limit = limit_for(facts.get("dtype", "float32"))
-            difference = compare(answer, ask(original.policy, probe), original.policy.processor)
-            tell(describe("source", difference, limit))
-            require(difference, limit, f"{folder} does not give the actions of {path}")
+    if source is not None:
+        original = _open_again(source, facts, *policy_facts, device)
+        difference = _against(original, probe, answer, facts, folder, tell)
     elif look_for_source:
-        notes.append("the source is not there, so it is not compared; --source=RUN names it")
+        found = _find_source(facts, *policy_facts, device, notes)
+        difference = None if found is None else _against(found, probe, answer, facts, folder, tell)
     for note in notes:
         tell(f"note: {note}")
     return Verification(folder=folder, files=files, stored=stored, source=difference, notes=notes)
+
+
+def _against(
+    original: Source, probe: Probe, answer: Answer, facts: dict[str, Any], folder: Path, tell: Tell
+) -> Difference:
+    """Compare the folder's answer with that of its source."""
+    limit = limit_for(facts.get("dtype", "float32"))
+    difference = compare(answer, ask(original.policy, probe), original.policy.processor)
+    tell(describe("source", difference, limit))
+    require(difference, limit, f"{folder} does not give the actions of {original.folder}")
+    return difference
+
+
+def _find_source(
+    facts: dict[str, Any], sizes: ModelConfig, processor: Processor, device: str, notes: list[str]
+) -> Source | None:
+    """Return the recorded source, or None with a note when it is gone, has changed or cannot be read."""
+    path = facts["source"].get("path")
+    if not isinstance(path, str) or not Path(path).exists():
+        notes.append("the source is not there, so it is not compared; --source=RUN names it")
+        return None
+    try:
+        found = _open_again(path, facts, sizes, processor, device)
+    except UserError as error:
+        notes.append(f"{path} is not compared: {error.problem}")
+        return None
+    if found.receipt.sha256 != facts["source"].get("sha256"):
+        notes.append(f"{path} has other weights by now, so it is not compared")
+        return None
+    return found
+
+
+def _open_again(
+    path: str | Path, facts: dict[str, Any], sizes: ModelConfig, processor: Processor, device: str
+) -> Source:
+    """Open the source; what its folder does not tell is taken from the exported one."""
+    location = locate(path)
+    told = PolicyOptions()
+    if location.kind in ("lerobot", "openpi", "jax"):
+        told = PolicyOptions(prompt_format=processor.prompt_format)
+    if location.kind in ("openpi", "jax"):
+        asset_id = facts.get("asset_id")
+        told = replace(
+            told,
+            asset_id=asset_id if asset_id in find_assets(policy_folder(location)) else None,
+            horizon=processor.horizon,
+            relative_mask=processor.relative_mask,
+        )
+    needed = facts.get("base") or {}
+    base = needed.get("path") if location.adapter is not None else None
+    return open_source(path, device=device, base=base, options=told, sizes=sizes)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
