@@ -1,16 +1,20 @@
 # Shared by train_pi05_sim.sh and train_pi05_real.sh, which set the variables and source it: from those variables to one
 # call of `pi05 train`.
 
-later LORA_RANK "leave it empty; METHOD=expert trains the action expert only"
-later LORA_ALPHA "leave it empty"
 later HUB_REPO "leave it empty; afterwards: hf upload NAME RUN/checkpoints/best"
 case "$METHOD" in
   full) ;;
   frozen-vision) FLAGS+=(--policy.freeze_vision_encoder=true) ;;
   expert) FLAGS+=(--policy.train_expert_only=true) ;;
-  lora | qlora) stop "METHOD=$METHOD cannot be used: LoRA is not in this version yet" "METHOD=expert" ;;
-  *) stop "METHOD=$METHOD is not known" "METHOD=full, frozen-vision or expert" ;;
+  lora) FLAGS+=(--method=lora) ;;
+  qlora) stop "METHOD=qlora cannot be used: a quantised base is not in this version yet" "METHOD=lora" ;;
+  *) stop "METHOD=$METHOD is not known" "METHOD=full, lora, frozen-vision or expert" ;;
 esac
+if [[ "$METHOD" != lora && -n "$LORA_RANK$LORA_ALPHA" ]]; then
+  stop "LORA_RANK and LORA_ALPHA belong to METHOD=lora, and METHOD is $METHOD" "METHOD=lora, or leave them empty"
+fi
+add peft.r "$LORA_RANK"
+add peft.lora_alpha "$LORA_ALPHA"
 
 dataset="$(folder_of "$DATASET" local_dataset)"
 if [[ -z "$dataset" ]]; then
