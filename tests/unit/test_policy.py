@@ -12,6 +12,7 @@ import torch
 from fake_policies import make_policy, save_policy
 
 from pi05.checkpoint.store import point
+from pi05.data.stats import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.policy import Policy
 
@@ -108,6 +109,28 @@ def test_a_state_far_outside_the_training_range_is_flagged_once(
         policy.flagged[0] + ": other units, another calibration, another robot?"
     ]
     assert len(policy.flagged) == 3  # 0 and 2 were flagged by the third call
+
+
+def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:
+    low, high = np.array([-0.2, -0.2, 0.0]), np.array([0.2, 0.2, 1.0])
+    degrees = observation(**{STATE: np.array([0.0, 17.0, 1.0], np.float32)})
+    quantiles = make_policy(tokenizer, state_stats=DimStats(q01=low, q99=high, count=0))
+    quantiles.infer(degrees)
+    assert quantiles.flagged == ["state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"]
+    modes = {"STATE": "MEAN_STD", "ACTION": "QUANTILES"}
+    unknown = make_policy(tokenizer, state_stats=DimStats(mean=low, std=high + 1, count=0), normalization=modes)
+    unknown.infer(degrees)
+    assert unknown.flagged == []
+
+
+def test_cameras_may_have_other_names_on_the_robot(policy: Policy, tmp_path: Path) -> None:
+    folder = save_policy(tmp_path / "checkpoint", policy)
+    renamed = Policy.load(folder, rename_map={"front": "scene"})
+    assert renamed.processor.slots.keys == ("observation.images.front", WRIST)
+    with pytest.raises(CheckpointError, match="another prompt format"):
+        Policy.load(folder, prompt_format="none")
+    with pytest.raises(CheckpointError, match="horizon cannot be told"):
+        Policy.load(folder, horizon=3)
 
 
 def test_a_checkpoint_folder_holds_all_it_needs(policy: Policy, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
 from pi05.data.cache import DecodingFrames, FrameCache, FrameSource, cache_directory
 from pi05.data.lerobot import Dataset
-from pi05.data.resize import resize_with_pad
+from pi05.data.resize import fit_image_to_bytes, resize_with_pad
 from pi05.errors import DataError
 
 SIZE = 48
@@ -184,3 +184,15 @@ def test_episodes_that_nobody_uses_are_not_decoded(dataset: Counting, tmp_path: 
         wanted = np.stack([whole.images(i) for i in range(span.start, span.stop)])
         assert np.array_equal(found, wanted) == (episode.index != 1)
         assert found.any() == (episode.index != 1)
+
+
+def test_each_kind_of_resize_has_its_own_cache(dataset: Counting, tmp_path: Path) -> None:
+    openpi = FrameCache.build(dataset, CAMERAS, 24, tmp_path)
+    lerobot = FrameCache.build(dataset, CAMERAS, 24, tmp_path, resize="lerobot-bilinear-pad")
+    assert openpi.path != lerobot.path
+    assert openpi.path.is_file(), "the other kind is no older state of the same"
+    expected = fit_image_to_bytes(dataset.frame(5)[CAMERAS[0]], 24, "lerobot-bilinear-pad")
+    np.testing.assert_array_equal(lerobot.images(5)[0], expected)
+    decoding = DecodingFrames(dataset, CAMERAS, 24, "lerobot-bilinear-pad")
+    np.testing.assert_array_equal(decoding.images(5), lerobot.images(5))
+    assert np.abs(lerobot.images(5).astype(int) - openpi.images(5)).max() > 2

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fakes import prompt_words, write_tokenizer, write_word_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from pi05.data.loader import collate
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_settings
 from pi05.data.robots import CameraSlots
@@ -246,3 +248,35 @@ def test_prompts_on_gemma(processor: Processor, shared: Path) -> None:
     bare = dataclasses.replace(processor, tokenizer=gemma, prompt_format="none")
     tokens = bare.encode_prompts(["put the banana on the plate"], None)[0]
     assert tokens == [2, 1065, 573, 31985, 611, 573, 8811, 108]
+
+
+def test_lerobots_resize_gives_floats_where_a_size_changed(processor: Processor) -> None:
+    chosen = dataclasses.replace(processor, resize="lerobot-bilinear-pad", formula="lerobot")
+    given_one = observation()
+    encoded = chosen.encode(given_one)
+    assert encoded.images.dtype == np.float32
+    assert -1 <= encoded.images.min() < encoded.images.max() <= 1
+    np.testing.assert_array_equal(encoded.images[1], given_one[WRIST].astype(np.float32) / 255 * 2 - 1)
+    assert (encoded.images[2] == -1).all()
+    square = observation(**{SCENE: given_one[WRIST]})
+    assert chosen.encode(square).images.dtype == np.uint8, "no size changed"
+
+
+def test_bytes_among_floats_are_converted_not_counted_up_to_255(processor: Processor) -> None:
+    chosen = dataclasses.replace(processor, resize="lerobot-bilinear-pad")
+    square = observation(**{SCENE: observation()[WRIST]})
+    images = collate([chosen.encode(square), chosen.encode(observation())]).images
+    assert images.dtype == torch.float32
+    assert images.abs().max() <= 1
+
+
+def test_old_checkpoints_have_openpis_formula(processor: Processor) -> None:
+    stored = processor.to_dict()
+    assert (stored["formula"], stored["resize"]) == ("openpi", "pil-bilinear-antialias-pad")
+    del stored["formula"]
+    assert Processor.from_dict(stored, processor.tokenizer).formula == "openpi"
+    other = dataclasses.replace(processor, formula="lerobot", resize="lerobot-bilinear-pad", fps=None)
+    again = Processor.from_dict(other.to_dict(), processor.tokenizer)
+    assert (again.formula, again.resize, again.fps) == ("lerobot", "lerobot-bilinear-pad", None)
+    assert "resized as LeRobot does" in again.describe()
+    assert "5 steps of 3 numbers" in again.describe(), "no rate, no seconds"

@@ -244,3 +244,23 @@ def test_the_constant_dimensions_of_gr1_are_named(shared: Path) -> None:
         assert all(f"{i} (motor_{i})" in warnings for i in constant)
         raw = dataset.states() if kind == "state" else dataset.actions()
         assert np.abs(Normalizer(stats, "QUANTILES").normalize(raw)).max() < 25
+
+
+def test_foreign_statistics_may_be_incomplete() -> None:
+    stats = DimStats(q01=np.zeros(2), q99=np.ones(2), count=0)
+    assert (stats.dim, stats.known) == (2, ["q01", "q99"])
+    again = DimStats.from_dict(stats.to_dict())
+    assert again.to_dict() == stats.to_dict()
+    assert stats.range is not None
+    np.testing.assert_array_equal(stats.range[1], [1, 1])
+    assert DimStats(mean=np.zeros(2), std=np.ones(2), count=0).range is None
+    with pytest.raises(DataError, match="lack min"):
+        stats.value("min")
+    with pytest.raises(DataError, match="empty"):
+        DimStats(count=0)
+
+
+def test_the_range_is_that_of_the_data_where_known() -> None:
+    stats = DimStats(min=np.full(1, -3.0), max=np.full(1, 3.0), q01=np.zeros(1), q99=np.ones(1), count=0)
+    assert stats.range is not None
+    assert [float(end[0]) for end in stats.range] == [-3, 3]

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pi05.data.resize import resize_with_pad
 from pi05.data.stats import DimStats
 from pi05.data.transforms import (
     NORMALIZATION_MODES,
@@ -93,28 +92,48 @@ def test_a_state_format_needs_a_state() -> None:
         format_prompt("go", None, "state")
 
 
-def test_resize_keeps_the_aspect_and_centres() -> None:
-    wide = np.full((60, 120, 3), 200, np.uint8)
-    result = resize_with_pad(wide, 48)
-    assert result.shape == (48, 48, 3)
-    assert (result[12:36] == 200).all()
-    assert not result[:12].any()
-    assert not result[36:].any()
-    assert (resize_with_pad(wide.transpose(1, 0, 2), 48) == result.transpose(1, 0, 2)).all()
+LEROBOT_ROUND_TRIP = 1e-5
+"""Absolute, for values of a few units; LeRobot's formula computes in float32."""
 
 
-def test_resize_leaves_the_right_size_alone() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
-    assert resize_with_pad(image, 48) is image
+@given(
+    values=npst.arrays(np.float32, (4, 2), elements=st.floats(-3, 3, width=32)),
+    low=npst.arrays(np.float64, 2, elements=st.floats(-2, 2)),
+    width=npst.arrays(np.float64, 2, elements=st.floats(0.125, 4)),
+    mode=st.sampled_from(["QUANTILES", "MEAN_STD", "IDENTITY"]),
+)
+def test_lerobots_formula_and_its_inverse(
+    values: np.ndarray, low: np.ndarray, width: np.ndarray, mode: NormalizationMode
+) -> None:
+    normalizer = Normalizer(stats_of(low, width), mode, "lerobot")
+    normalized = normalizer.normalize(values)
+    assert normalized.dtype == np.float32
+    np.testing.assert_allclose(normalizer.unnormalize(normalized), values, atol=LEROBOT_ROUND_TRIP)
 
 
-def test_resize_is_antialiased() -> None:
-    """Fine stripes become grey; plain bilinear sampling would keep some of them black or white."""
-    stripes = np.zeros((96, 96, 3), np.uint8)
-    stripes[:, ::2] = 255
-    shrunk = resize_with_pad(stripes, 24)[:, 2:-2]
-    assert 100 < shrunk.min() <= shrunk.max() < 155
+def test_the_formulas_differ_by_their_eps() -> None:
+    """By hand, in float32 and in LeRobot's order of operations: nothing is added to the range."""
+    low, high, x = np.float32(0.1), np.float32(0.7), np.float32(0.3)
+    stats = DimStats(q01=np.array([low], np.float64), q99=np.array([high], np.float64), count=1)
+    ours = Normalizer(stats, "QUANTILES", "lerobot")
+    assert ours.normalize(np.array([x]))[0] == np.float32(2) * (x - low) / (high - low) - np.float32(1)
+    assert ours.unnormalize(np.array([x]))[0] == (x + np.float32(1)) * (high - low) / np.float32(2) + low
+    openpi = Normalizer(stats, "QUANTILES").normalize(np.array([0.7]))[0]
+    assert openpi < 1 - 1e-6 < ours.normalize(np.array([high]))[0]
 
 
-def test_resize_of_an_extreme_aspect_keeps_a_pixel() -> None:
-    assert resize_with_pad(np.full((1, 1000, 3), 9, np.uint8), 48).max() == 9
+def test_lerobots_corner_cases() -> None:
+    flat = DimStats(q01=np.ones(1), q99=np.ones(1), mean=np.zeros(1), std=np.zeros(1), count=1)
+    quantiles = Normalizer(flat, "QUANTILES", "lerobot")
+    assert quantiles.normalize(np.array([1.0]))[0] == -1, "a range of zero divides by 1e-8"
+    assert quantiles.normalize(np.array([1.001]))[0] > 1e5
+    deviation = Normalizer(flat, "MEAN_STD", "lerobot")
+    assert deviation.normalize(np.array([1.0]))[0] == np.float32(1e8)
+    assert deviation.unnormalize(np.array([5.0]))[0] == 0, "the inverse leaves the 1e-8 out"
+
+
+def test_a_mode_needs_its_statistics() -> None:
+    stats = DimStats(q01=np.zeros(1), q99=np.ones(1), count=1)
+    with pytest.raises(DataError, match="lack mean"):
+        Normalizer(stats, "MEAN_STD")
+    Normalizer(stats, "IDENTITY")
