@@ -128,8 +128,9 @@ def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[s
     if asked and not was and "policy.use_peft" not in values:
         values["policy.use_peft"] = True
         notices.append(f"--{asked[0]} asks for LoRA: low-rank adapters are trained on a frozen base")
-    if values.get("policy.use_peft") and not was and not values.get("resume"):
-        _raise_rate(base, values, notices)
+    now = values.get("policy.use_peft", was)
+    if now != was and not values.get("resume"):
+        _fit_rate(base, values, notices, LORA_RATE if now else 1 / LORA_RATE)
 
 
 def _contradiction(one: str, other: str) -> ConfigError:
@@ -138,16 +139,16 @@ def _contradiction(one: str, other: str) -> ConfigError:
     )
 
 
-def _raise_rate(base: dict[str, Any], values: dict[str, Any], notices: list[str]) -> None:
-    """Let LoRA start from a higher learning rate than the preset's, which is for full fine-tuning."""
-    raised = {}
+def _fit_rate(base: dict[str, Any], values: dict[str, Any], notices: list[str], factor: float) -> None:
+    """Change the learning rate of the preset or file where LoRA is switched on, or off, and no rate is given."""
+    fitted = {}
     for name in ("optimizer_lr", "scheduler_decay_lr"):
         if base["policy"][name] is not None and f"policy.{name}" not in values and "policy.optimizer_lr" not in values:
-            raised[f"policy.{name}"] = float(f"{LORA_RATE * base['policy'][name]:.6g}")
-    if raised:
-        told = ", ".join(f"--{name}={value:g}" for name, value in raised.items())
+            fitted[f"policy.{name}"] = float(f"{factor * base['policy'][name]:.6g}")
+    if fitted:
+        told = ", ".join(f"--{name}={value:g}" for name, value in fitted.items())
         notices.append(f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning: {told}")
-    values |= raised
+    values |= fitted
 
 
 def run_config_file(given: str) -> Path:

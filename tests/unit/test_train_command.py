@@ -172,6 +172,14 @@ def test_lora_takes_ten_times_the_rate_of_a_preset_and_says_so(place: Path) -> N
     assert read("--method=expert").config.policy.optimizer_lr == 2.5e-5
 
 
+def test_a_full_run_with_the_settings_of_a_lora_run_gets_its_rate_back(place: Path) -> None:
+    (place / "run/config.json").write_text(read("--method=lora", "--output_dir=run").config.to_json())
+    assert read_command(["--config_path=run"]).config.policy.optimizer_lr == 2.5e-4
+    request = read_command(["--config_path=run", "--method=full"])
+    assert (request.config.policy.optimizer_lr, request.config.method) == (2.5e-5, "full")
+    assert "--policy.optimizer_lr=2.5e-05" in request.notices[0]
+
+
 def test_a_lora_run_is_continued_as_it_is(place: Path) -> None:
     plain = read("--method=lora", "--output_dir=run").config.to_json()
     (place / "run/config.json").write_text(plain)
