@@ -139,11 +139,14 @@ class OrbaxFiles:
         try:
             array = self._open_array(leaf, indices)
             for index in indices:
-                tensor = _to_torch(array[index].read(order="C").result())
-                require_weights(name, tensor, self.folder)
-                yield tensor
+                yield self._part(name, array, index)
         except (ValueError, OSError) as error:
             raise _damaged(self.folder, f"{name}: {error}") from error
+
+    def _part(self, name: str, array: Any, index: Index) -> Tensor:
+        tensor = _to_torch(array[index].read(order="C").result())
+        require_weights(name, tensor, self.folder)
+        return tensor
 
     def _open_array(self, leaf: _Leaf, indices: Sequence[Index]) -> Any:
         """Open one leaf; what several parts share is kept decoded as long as the array is open."""

@@ -58,9 +58,10 @@ def read_full(
     state: dict[str, Tensor] = {}
     for foreign, targets in plan.reads.items():
         parts = source.parts(foreign, [target.index for target in targets])
-        for target, part in zip(targets, parts, strict=True):
-            ours = target.to_ours(part)
-            state[target.name] = ours.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+        for target in targets:  # no name for the part, which would keep it while the next one is read
+            state[target.name] = target.to_ours(next(parts)).to(
+                device, dtype, copy=True, memory_format=torch.contiguous_format
+            )
     model.load_state_dict(state, strict=True, assign=True)
     return model, plan.receipt(location, source, model)
 
@@ -74,10 +75,12 @@ def fill_full(model: Pi05, location: Location) -> Receipt:
     for change in (False, True):
         for foreign, targets in plan.reads.items():
             parts = source.parts(foreign, [target.index for target in targets])
-            for target, part in zip(targets, parts, strict=True):
+            for target in targets:
+                ours = target.to_ours(next(parts))
                 if change:
                     with torch.no_grad():
-                        parameters[target.name].copy_(target.to_ours(part))
+                        parameters[target.name].copy_(ours)
+                del ours
     return plan.receipt(location, source, model)
 
 
