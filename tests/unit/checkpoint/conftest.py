@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fakes import write_tokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,8 +17,14 @@ from pi05.checkpoint.jax import jax_layout
 from pi05.checkpoint.layout import Layout
 from pi05.checkpoint.lerobot import lerobot_layout
 from pi05.checkpoint.openpi import openpi_layout
-from pi05.model.config import ModelConfig
+from pi05.data.processor import Processor
+from pi05.data.robots import CameraSlots
+from pi05.data.stats import DimStats
+from pi05.data.tokenizer import Tokenizer
+from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +96,60 @@ def files(tmp_path, weights, openpi_tensors, lerobot_tensors, jax_arrays) -> dic
     save_file(lerobot_tensors, paths["LeRobot"])
     np.savez(paths["openpi JAX"], **jax_arrays)
     return paths
+
+
+# --- a policy for the writers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def full_size() -> Pi05:
+    """Return the full-size network without values."""
+    with torch.device("meta"):
+        return Pi05(pi05())
+
+
+@pytest.fixture(scope="session")
+def golden_keys() -> Callable[[str], dict[str, tuple[tuple[int, ...], str]]]:
+    """Return a reader of the lists of tensor names, shapes and precisions at full size."""
+
+    def read(name: str) -> dict[str, tuple[tuple[int, ...], str]]:
+        lines = (GOLDEN / "keys" / name).read_text().splitlines()
+        rows = (line.split("\t") for line in lines if line and not line.startswith("#"))
+        return {key: (tuple(map(int, re.findall(r"\d+", shape))), dtype) for key, shape, dtype in rows}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def flat_stats() -> Callable[..., DimStats]:
+    """Return a maker of statistics that are the same in every dimension."""
+
+    def make(dim: int, low: float = -1.0, width: float = 2.0) -> DimStats:
+        base, high = np.full(dim, low), np.full(dim, low + width)
+        std = np.full(dim, width)
+        return DimStats(mean=base + width / 2, std=std, min=base, max=high, q01=base, q99=high, count=9)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Return the small byte-level tokenizer."""
+    return Tokenizer.load(write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"))
+
+
+@pytest.fixture
+def processor(tokenizer: Tokenizer, flat_stats: Callable[..., DimStats]) -> Processor:
+    """Return the transforms of an arm with two cameras."""
+    return Processor(
+        slots=CameraSlots(scene="observation.images.top", right_wrist="observation.images.hand"),
+        state_stats=flat_stats(5),
+        action_stats=flat_stats(4),
+        tokenizer=tokenizer,
+        image_size=224,
+        action_dim=32,
+        horizon=50,
+        max_prompt_tokens=200,
+        fps=30.0,
+        action_names=("shoulder", "elbow", "wrist", "gripper"),
+    )
