@@ -42,7 +42,7 @@ ALLOWED = {
     "presets": {"errors", "settings", "train"},
     "train_command": {"errors", "settings", "flags", "foreign_flags", "presets", "train"},
     "demo": WHOLE_CHAIN,
-    "cli": {*WHOLE_CHAIN, *COMMANDS, "demo", "flags", "foreign_flags", "train_command", "pi05"},
+    "cli": {*WHOLE_CHAIN, *COMMANDS, "demo", "flags", "foreign_flags", "train_command", "hub", "pi05"},
     "__main__": {"cli"},
     "pi05": {"checkpoint", "data", "policy"},
 }
