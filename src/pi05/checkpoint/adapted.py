@@ -24,6 +24,7 @@ from pi05.model.pi05 import Pi05
 VERIFIED = "verified: the SHA-256 that the adapter records"
 NOT_VERIFIED = "base not verified: the adapter records no hash"
 MERGED, APART = "merged into the base in float32", "kept apart, not merged"
+MERGED_ROUNDED = "merged in float32 into the base as it was rounded when loaded, and rounded again"
 
 
 def read_adapted(
@@ -117,7 +118,7 @@ def _receipt(
             base=str(found.path),
             base_told_by=found.told_by,
             base_check=NOT_VERIFIED if found.sha256 is None else VERIFIED,
-            merge=MERGED if merge else APART,
+            merge=(MERGED if model.action_in.weight.dtype == torch.float32 else MERGED_ROUNDED) if merge else APART,
             modules=tuple(adapter.specs),
             replaced=tuple(adapter.full),
             parameters=sum(tensor.numel() for group in (adapter.lora, adapter.full) for tensor in group.values()),

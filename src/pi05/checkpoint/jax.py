@@ -1,8 +1,8 @@
 """Leaf names and axes of openpi's JAX parameters, from and to ours.
 
 Names follow openpi `models/pi0.py` (nnx tree, joined with "/"); axes follow flax: kernels are [in, out], layers are
-stacked on a leading axis, attention keeps its heads as an axis. No part of JAX is needed. Reading openpi's checkpoint
-folders (orbax) is not here; adapters (LoRA leaves) are not mapped.
+stacked on a leading axis, attention keeps its heads as an axis. No part of JAX is needed. openpi's checkpoint folders
+are read next door (`orbax.py`), and LoRA leaves are merged before these names are looked at (`jax_lora.py`).
 """
 
 from __future__ import annotations

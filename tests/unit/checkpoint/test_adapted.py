@@ -129,7 +129,8 @@ def test_into_a_network_that_exists(adapter, config, merged):
 
 def test_bfloat16(adapter, merged):
     """The base is rounded when it is loaded, the sum is float32 and rounded once more."""
-    model = load_model(adapter, dtype=torch.bfloat16)
+    model, receipt = read_model(adapter, dtype=torch.bfloat16)
+    assert "rounded" in receipt.adapter.merge
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     for name, parameter in model.named_parameters():
         assert torch.allclose(parameter.float(), merged[name], rtol=0.02, atol=0.02), name
