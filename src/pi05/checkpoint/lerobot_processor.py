@@ -80,7 +80,7 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
     if fps is None:
         notes.append("control rate: the folder does not tell it")
     processor = Processor(
-        slots=_cameras(config, before, options, notes),
+        slots=_cameras(config, before, sidecar, options, notes),
         state_stats=state,
         action_stats=action,
         tokenizer=find_tokenizer(folder, name, options.tokenizer_path, sizes),
@@ -90,6 +90,7 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
         max_prompt_tokens=_prompt_length(tokenizer_settings, config, sizes, notes),
         fps=None if fps is None else float(fps),
         action_names=names,
+        state_names=_if_of_length(sidecar.get("state_names"), state.dim),
         prompt_format=prompt_format,
         normalization=modes,
         relative_mask=_relative_mask(before.get(RELATIVE), after.get(ABSOLUTE), config, state.dim, action.dim, notes),
@@ -181,9 +182,16 @@ def _prompt_format(
 
 
 def _cameras(
-    config: Mapping[str, Any], before: Mapping[str, Step], options: PolicyOptions, notes: list[str]
+    config: Mapping[str, Any],
+    before: Mapping[str, Step],
+    sidecar: Mapping[str, Any],
+    options: PolicyOptions,
+    notes: list[str],
 ) -> CameraSlots:
-    """Return LeRobot's cameras in its order as our slots, under the names that the robot sends."""
+    """Return LeRobot's cameras in its order as our slots, under the names that the robot sends.
+
+    The network sees their order only; which slots they were trained in, `pi05.json` may tell.
+    """
     listed = config.get("input_features") or {}
     cameras = [key for key, feature in listed.items() if feature.get("type") == "VISUAL"]
     cameras = [key for key in cameras if not key.startswith(EMPTY_CAMERA)]
@@ -196,13 +204,15 @@ def _cameras(
         raise odd("number of cameras", f"1 to {len(SLOTS)}", f"{len(used)}: {', '.join(used) or 'none'}")
     stored = dict(before[RENAME].settings.get("rename_map") or {}) if RENAME in before else {}
     robots = {target: robot for robot, target in stored.items()}
+    told = None if sidecar.get("slots") is None else CameraSlots.from_dict(sidecar["slots"])
+    places = told.used if told is not None and len(told.used) == len(used) else SLOTS
     slots = CameraSlots(
-        **{slot: robots.get(key, key) for slot, key in zip(SLOTS, used, strict=False)},
+        **{slot: robots.get(key, key) for slot, key in zip(places, used, strict=False)},
         dropped=tuple(robot for robot, target in stored.items() if target in unseen),
     )
     if STATE in robots:
         notes.append(f"the state is called {robots[STATE]} on the robot; send it as {STATE}")
-    return rename_cameras(slots, options.rename_map or {}, dict(zip(used, SLOTS, strict=False)))
+    return rename_cameras(slots, options.rename_map or {}, dict(zip(used, places, strict=False)))
 
 
 def _relative_mask(
@@ -229,7 +239,11 @@ def _action_names(config: Mapping[str, Any], relative: Step | None, dim: int) ->
     told: Sequence[Any] = config.get("action_feature_names") or ()
     if not told and relative is not None:
         told = relative.settings.get("action_names") or ()
-    return tuple(str(name) for name in told) if len(told) == dim else ()
+    return _if_of_length(told, dim)
+
+
+def _if_of_length(names: Sequence[Any] | None, dim: int) -> tuple[str, ...]:
+    return tuple(str(name) for name in names) if names is not None and len(names) == dim else ()
 
 
 def _prompt_length(settings: Mapping[str, Any], config: Mapping[str, Any], sizes: ModelConfig, notes: list[str]) -> int:

@@ -95,9 +95,15 @@ def test_a_folder_of_todays_lerobot(folder: Folder) -> None:
 
 
 def test_what_no_lerobot_file_tells_comes_from_the_sidecar(folder: Folder) -> None:
-    sidecar = {"format": "pi05-export", "format_version": 1, "fps": 10, "prompt_format": "none"}
+    slots = {"scene": None, "left_wrist": BASE, "right_wrist": WRIST, "dropped": []}
+    sidecar = {
+        "format": "pi05-export", "format_version": 1, "fps": 10, "prompt_format": "none", "slots": slots,
+        "state_names": list("abcdefgh"),
+    }  # fmt: skip
     (folder.path / "pi05.json").write_text(json.dumps(sidecar))
     source = folder.read()
+    assert source.processor.slots.by_slot == {"scene": None, "left_wrist": BASE, "right_wrist": WRIST}
+    assert source.processor.state_names == tuple("abcdefgh")
     assert (source.processor.fps, source.processor.prompt_format, source.notes) == (10.0, "none", [])
     assert folder.read(prompt_format="state").processor.prompt_format == "state"
 
