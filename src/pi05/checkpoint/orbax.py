@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pi05.checkpoint.jax import tidy_name
-from pi05.checkpoint.tensors import Index, hash_file, require_weights
+from pi05.checkpoint.tensors import LFS_REMEDY, Index, hash_file, is_lfs_pointer, require_weights
 from pi05.errors import CheckpointError
 
 ITEM_METADATA, MANIFEST = "_METADATA", "manifest.ocdbt"
@@ -221,10 +221,11 @@ def _import_tensorstore() -> Any:
 
 
 def _damaged(folder: Path, error: Exception | str) -> CheckpointError:
-    text = " ".join(str(error).split())
+    pointer = next((path for path in folder.rglob("*") if path.is_file() and is_lfs_pointer(path)), None)
+    text = " ".join(str(error).split())[:400]
     return CheckpointError(
         "the JAX checkpoint folder cannot be read: files are missing, cut short or damaged",
         wanted="a complete folder that orbax wrote",
-        found=f"{folder}: {text[:400]}",
-        remedy=REMEDY,
+        found=f"{folder}: {text}" if pointer is None else f"a Git-LFS pointer in the place of {pointer}",
+        remedy=REMEDY if pointer is None else LFS_REMEDY,
     )

@@ -26,6 +26,7 @@ FAULTS_SHOWN = 4
 DAMAGED = (SafetensorError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 REMEDY_DAMAGED = "copy or download the file again"
 LFS_HEAD = b"version https://git-lfs"
+LFS_REMEDY = "fetch the weights: git lfs pull in that folder, or hf download REPOSITORY --local-dir FOLDER"
 
 Index = tuple[int, ...]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -228,16 +229,15 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _what_it_is(path: Path) -> tuple[str | None, str]:
     """Recognise what often lies in the place of weights; return it (None: none of that), and what to do."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError:
-        return None, REMEDY_DAMAGED
-    if head.startswith(LFS_HEAD):
-        return (
-            f"a Git-LFS pointer of {path.stat().st_size} bytes, not the weights themselves",
-            "fetch the weights: git lfs pull in that folder, or hf download REPOSITORY --local-dir FOLDER",
-        )
-    if not head:
+    size = path.stat().st_size if path.is_file() else None
+    if size == 0:
         return "the file is empty (0 bytes)", REMEDY_DAMAGED
+    if size is not None and is_lfs_pointer(path):
+        return f"a Git-LFS pointer of {size} bytes, not the weights themselves", LFS_REMEDY
     return None, REMEDY_DAMAGED
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Say whether a file is what git leaves in the place of a large one when git-lfs is not installed."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_HEAD)) == LFS_HEAD

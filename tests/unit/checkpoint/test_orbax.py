@@ -260,6 +260,14 @@ def test_an_empty_folder_of_orbax(tmp_path):
         OrbaxFiles(tmp_path)
 
 
+def test_git_lfs_pointers(params):
+    for path in params.rglob("d/*"):
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 7481485688\n")
+    with pytest.raises(CheckpointError, match="Git-LFS pointer") as caught:
+        OrbaxFiles(params)
+    assert "git lfs pull" in caught.value.remedy
+
+
 def test_without_tensorstore(params, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorstore", None)
     with pytest.raises(CheckpointError, match="package that is not installed") as caught:
