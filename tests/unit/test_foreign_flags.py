@@ -106,7 +106,7 @@ def test_contradicting_names_are_refused() -> None:
 @pytest.mark.parametrize(
     "flag",
     [
-        *("precision=bf16-sr", "policy.type=smolvla", "dataset.video_backend=torchcodec"),
+        *("precision=bfloat16", "precision=bf16", "policy.type=smolvla", "dataset.video_backend=torchcodec"),
         *("peft.method_type=LOHA", "method=qlora"),
     ],
 )

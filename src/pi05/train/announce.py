@@ -40,6 +40,7 @@ def announce(
     if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
+    say(console, optimizer_line(config, state))
     size = checkpoint_bytes(state, network.lora is not None)
     kept = config.keep_checkpoints + 1
     free = shutil.disk_usage(run.root if run.root.exists() else run.root.absolute().anchor).free
@@ -93,19 +94,30 @@ def schedule_line(schedule: Schedule) -> str:
 
 def compute_line(config: TrainConfig, device: torch.device) -> str:
     """Return device and precision."""
-    arithmetic = "bfloat16 arithmetic" if config.precision == "mixed" else "float32 arithmetic"
-    slow = (
-        "; slow on a CPU, --precision float32 is faster" if (device.type, config.precision) == ("cpu", "mixed") else ""
-    )
+    arithmetic = "float32 arithmetic" if config.precision == "float32" else "bfloat16 arithmetic"
+    small = device.type == "cpu" and config.precision != "float32"
+    slow = "; slow on a CPU, --precision float32 is faster" if small else ""
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
     weights = "float32 weights"
     if config.method == "lora" and config.precision == "mixed":
         weights = "frozen weights in bfloat16 where they compute in it, trained ones in float32"
+    if config.precision == "bf16-sr":
+        weights = "bfloat16 weights rounded by chance"
     return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
+
+
+def optimizer_line(config: TrainConfig, state: TrainState) -> str:
+    """Return what AdamW's moments take, and what is special about the step."""
+    size = state.optimizer.moment_bytes()
+    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    place = " in host memory" if config.optimizer_offload else ""
+    release = "; gradients are used and freed in the backward pass" if config.gradient_release else ""
+    return f"optimizer: AdamW, moments in {config.optimizer_state}, {shown}{place}{release}"
 
 
 def checkpoint_bytes(state: TrainState, adapter: bool) -> int:
     """Return the size of a checkpoint: all weights (those of an `adapter` only), two moments of the trained, EMA."""
-    trained = sum(parameter.numel() for parameter in state.optimizer.parameters.values())
-    weights = trained if adapter else sum(parameter.numel() for parameter in state.model.parameters())
-    return 4 * (weights + trained * (3 if state.ema is not None else 2)) + 2**20
+    trained = list(state.optimizer.parameters.values())
+    weights = sum(value.nbytes for value in (trained if adapter else state.model.parameters()))
+    average = 4 * sum(value.numel() for value in trained) if state.ema is not None else 0
+    return weights + average + state.optimizer.moment_bytes() + 2**20

@@ -37,9 +37,9 @@ from pi05.train.network import (
     rebuild_network,
     trainable,
 )
-from pi05.train.optimizer import Ema, Optimizer
+from pi05.train.optimizer import Ema
 from pi05.train.preview import write_preview
-from pi05.train.setup import adam_settings, build_sinks, build_validator
+from pi05.train.setup import build_optimizer, build_sinks, build_validator
 from pi05.train.sinks import RunInfo, Sinks, say
 from pi05.train.step import LossSettings, StepResult, TrainState, train_step
 from pi05.train.validate import Validator
@@ -107,7 +107,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         step=0,
         seed=config.seed,
         model=model,
-        optimizer=Optimizer(parameters, adam_settings(config), runs.build_schedule(config, run.saved)),
+        optimizer=build_optimizer(config, parameters, runs.build_schedule(config, run.saved), device),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
         dropout=config.method == "lora" and config.peft.lora_dropout > 0,
     )

@@ -25,7 +25,7 @@ from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
-from pi05.train.lora import LoraPlan, add_adapters, base_weights, freeze_base, plan_lora
+from pi05.train.lora import FLOAT32_MAPS, LoraPlan, add_adapters, base_weights, freeze_base, plan_lora
 from pi05.train.parameters import freeze
 
 
@@ -90,16 +90,19 @@ def _sizes_of_base(config: TrainConfig) -> ModelConfig:
 
 
 def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Network:
-    """Build the network with float32 weights from the base, or drawn from the seed when training from scratch.
+    """Build the network with weights from the base, or drawn from the seed when training from scratch.
 
-    A base that is an adapter is merged with its own base. With LoRA the network has its new adapters.
+    A base that is an adapter is merged with its own base. With LoRA the network has its new adapters. What becomes
+    bfloat16 does so on the CPU: the device never has to hold it in float32.
     """
     dtype = compute_dtype(config.precision)
     if config.from_scratch or config.policy.path is None:
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
-        return Network(model=model.to(device), receipt=None)
-    model, receipt = read_model(config.policy.path, device, torch.float32, sizes, dtype)
+        return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
+    first = torch.device("cpu") if config.precision == "bf16-sr" else device
+    model, receipt = read_model(config.policy.path, first, torch.float32, sizes, dtype)
+    model = hold_matrices(model, config.precision).to(device)
     return Network(model=model, receipt=receipt, lora=_adapt(model, config))
 
 
@@ -113,7 +116,7 @@ def rebuild_network(
     """
     if config.method != "lora" or base is None:
         with torch.device("meta"):
-            model = Pi05(sizes, compute_dtype(config.precision))
+            model = hold_matrices(Pi05(sizes, compute_dtype(config.precision)), config.precision)
         return Network(model=model.to_empty(device=device), receipt=None)
     path = (folder / base["path"]).resolve()
     if not path.exists():
@@ -163,8 +166,23 @@ def keep_weights(
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """Return the precision of the towers' arithmetic; weights are float32 in all cases."""
-    return torch.bfloat16 if precision == "mixed" else torch.float32
+    """Return the precision of the towers' arithmetic."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+@torch.no_grad()
+def hold_matrices(model: Pi05, precision: str) -> Pi05:
+    """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model.
+
+    The towers round these matrices at every use anyway. Vectors, and what computes in float32 (`FLOAT32_MAPS`), stay
+    float32: a thousandth of the parameters.
+    """
+    if precision != "bf16-sr":
+        return model
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and name not in FLOAT32_MAPS:
+            module.weight.data = module.weight.data.to(torch.bfloat16)
+    return model
 
 
 def layers_of(model: Pi05) -> list[nn.Module]:

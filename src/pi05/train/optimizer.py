@@ -1,8 +1,8 @@
 """How parameters move: AdamW, the learning-rate schedule, clipping by the global norm, the moving average of weights.
 
 Numbers and order follow openpi `training/optimizer.py` and `scripts/train.py` (optax): the gradient is clipped, AdamW
-takes it with the learning rate of the update's index counted from 0, then the average follows. Parameters stay float32.
-Leaves out where gradients come from (`step.py`).
+takes it with the learning rate of the update's index counted from 0, then the average follows. Parameters are float32.
+Leaves out where gradients come from (`step.py`), and what saves memory (`low_memory.py`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class AdamSettings:
 class Optimizer:
     """AdamW over named parameters, with clipping and a schedule; its state is a dictionary of tensors by name."""
 
+    measures_first = False
+    """Whether the next step needs a backward pass of its own beforehand (`gradient_release.py`); never here."""
+
     def __init__(self, parameters: Mapping[str, nn.Parameter], settings: AdamSettings, schedule: Schedule) -> None:
         self.parameters = dict(parameters)
         self.settings = settings
@@ -69,8 +72,8 @@ class Optimizer:
             fused=True,
         )
 
-    def zero_gradients(self) -> None:
-        """Forget the gradients; their memory is given back."""
+    def begin(self, update: int) -> None:
+        """Forget the gradients, and give their memory back; those that come belong to `update`, counted from 0."""
         self._adam.zero_grad(set_to_none=True)
 
     def apply(self, update: int) -> tuple[Float[Tensor, ""], float]:
@@ -92,6 +95,10 @@ class Optimizer:
             for moment, value in self._adam.state.get(parameter, {}).items():
                 found[f"{moment}/{name}"] = value
         return found
+
+    def moment_bytes(self) -> int:
+        """Return the bytes of all moments, those of parameters that have not moved yet included."""
+        return sum(8 * parameter.numel() for parameter in self.parameters.values())
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the moments that `tensors` returned. Raises CheckpointError for names or shapes that do not fit."""
@@ -132,9 +139,14 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Float[
     As optax does it: no epsilon, untouched below the limit.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm = global_norm(gradients)
     torch._foreach_mul_(gradients, (largest / norm).clamp(max=1.0))
     return norm
+
+
+def global_norm(tensors: list[Tensor]) -> Float[Tensor, ""]:
+    """Return the norm of all values together, in float32 whatever their precision."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, torch.float32)))
 
 
 class Ema:
@@ -148,7 +160,13 @@ class Ema:
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the weights: average = decay·average + (1 - decay)·weight."""
-        torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - self.decay)
+        same = [name for name, weight in self._parameters.items() if weight.dtype == torch.float32]
+        weights: list[Tensor] = [self._parameters[name] for name in same]
+        if same:
+            torch._foreach_lerp_([self._average[name] for name in same], weights, 1 - self.decay)
+        for name, weight in self._parameters.items():
+            if weight.dtype != torch.float32:
+                self._average[name].mul_(self.decay).add_(weight, alpha=1 - self.decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the average by parameter name."""

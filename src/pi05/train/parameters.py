@@ -95,4 +95,4 @@ def kernel_norm(parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         for name, value in parameters.items()
         if value.ndim > 1 and name not in ("embedding.weight", "vision.position_embedding")
     ]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(kernels)))
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(kernels, 2, torch.float32)))

@@ -1,13 +1,19 @@
-"""Parts of a run that the configuration alone decides: the optimizer's numbers, where records go, what is measured."""
+"""Parts of a run that the configuration alone decides: the optimizer, where records go, what is measured."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Mapping
 
+import torch
+from rich.console import Console
+from torch import nn
+
+from pi05.errors import ConfigError
 from pi05.train import run as runs
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
-from pi05.train.optimizer import AdamSettings
+from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.sinks import ConsoleSink, JsonlSink, Sink
 from pi05.train.validate import Validator
 from pi05.train.wandb_sink import WandbSink
@@ -21,6 +27,35 @@ def adam_settings(config: TrainConfig) -> AdamSettings:
         eps=policy.optimizer_eps,
         weight_decay=policy.optimizer_weight_decay,
         clip_norm=policy.optimizer_grad_clip_norm,
+    )
+
+
+def build_optimizer(
+    config: TrainConfig, parameters: Mapping[str, nn.Parameter], schedule: Schedule, device: torch.device
+) -> Optimizer | LowMemoryOptimizer:
+    """Return PyTorch's own AdamW, or ours where memory is to be saved.
+
+    Raises ConfigError for moments in host memory on a device that has no other.
+    """
+    if config.optimizer_offload and device.type == "cpu":
+        raise ConfigError(
+            "--optimizer_offload has nothing to do on the CPU",
+            wanted="a GPU, whose memory it spares",
+            found=str(device),
+            remedy="leave --optimizer_offload out; --optimizer_state=8bit saves memory here too",
+        )
+    settings = adam_settings(config)
+    saves = config.precision == "bf16-sr" or config.optimizer_state != "float32"
+    if not (saves or config.optimizer_offload or config.gradient_release):
+        return Optimizer(parameters, settings, schedule)
+    return LowMemoryOptimizer(
+        parameters,
+        settings,
+        schedule,
+        seed=config.seed,
+        state=config.optimizer_state,
+        offload=config.optimizer_offload,
+        release=config.gradient_release,
     )
 
 

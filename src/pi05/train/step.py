@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.model.flow import LossKind, reduce_loss
+from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.optimizer import Ema, Optimizer
 from pi05.types import Batch
 
@@ -35,7 +36,7 @@ class TrainState:
     step: int
     seed: int
     model: nn.Module
-    optimizer: Optimizer
+    optimizer: Optimizer | LowMemoryOptimizer
     ema: Ema | None = None
     loader: dict[str, int] = field(default_factory=dict)
     dropout: bool = False
@@ -61,23 +62,10 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
     The loss is the sum over all passes divided by the number of entries that count in all of them, so that accumulation
     gives the gradient of the big batch even when passes hold different numbers of padded steps.
     """
-    count = sum(count_entries(batch, settings) for batch in batches)
-    state.optimizer.zero_gradients()
-    total = torch.zeros((), device=batches[0].tokens.device)
-    per_sample, per_dimension = [], []
-    for index, batch in enumerate(batches):
-        generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
-        if state.dropout:
-            torch.manual_seed(generator.initial_seed() + 1)  # layers draw from the global generator
-        losses: Tensor = state.model.loss(  # type: ignore[operator]
-            batch, generator=generator, flow_samples=settings.flow_samples
-        )
-        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
-        loss.backward()
-        detached = losses.detach()
-        total += loss.detach()
-        per_sample.append(detached.sum(dim=(1, 2)))
-        per_dimension.append(detached.sum(dim=(0, 1)))
+    if state.optimizer.measures_first:
+        backward(state, batches, settings)
+        state.optimizer.apply(state.step)
+    total, losses = backward(state, batches, settings)
     grad_norm, rate = state.optimizer.apply(state.step)
     if state.ema is not None:
         state.ema.update()
@@ -88,9 +76,31 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
         learning_rate=rate,
         loss=total,
         grad_norm=grad_norm,
-        sample_losses=torch.cat(per_sample),
-        dimension_losses=torch.stack(per_dimension).sum(dim=0),
+        sample_losses=torch.cat([each.sum(dim=(1, 2)) for each in losses]),
+        dimension_losses=torch.stack([each.sum(dim=(0, 1)) for each in losses]).sum(dim=0),
     )
+
+
+def backward(
+    state: TrainState, batches: Sequence[Batch], settings: LossSettings
+) -> tuple[Float[Tensor, ""], list[Float[Tensor, "B A X"]]]:
+    """Leave the gradients of a step, or let the optimizer have them; return the loss, and it per element and pass."""
+    count = sum(count_entries(batch, settings) for batch in batches)
+    state.optimizer.begin(state.step)
+    total = torch.zeros((), device=batches[0].tokens.device)
+    details = []
+    for index, batch in enumerate(batches):
+        generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
+        if state.dropout:
+            torch.manual_seed(generator.initial_seed() + 1)  # layers draw from the global generator
+        losses: Tensor = state.model.loss(  # type: ignore[operator]
+            batch, generator=generator, flow_samples=settings.flow_samples
+        )
+        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
+        loss.backward()
+        total += loss.detach()
+        details.append(losses.detach())
+    return total, details
 
 
 def count_entries(batch: Batch, settings: LossSettings) -> Float[Tensor, ""]:

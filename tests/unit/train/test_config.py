@@ -179,6 +179,21 @@ def test_a_run_from_scratch_has_no_base() -> None:
         TrainConfig(from_scratch=True, stats="checkpoint")
 
 
+def test_ways_to_save_memory_that_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="gradient_release") as refusal:
+        TrainConfig(gradient_release=True, gradient_accumulation_steps=2)
+    assert "cannot wait for those of the next pass" in refusal.value.remedy
+    with pytest.raises(ConfigError, match="precision") as refusal:
+        TrainConfig(precision="bf16-sr", policy=PolicyConfig(use_peft=True))
+    assert "holds the frozen base in bfloat16 already" in refusal.value.remedy
+
+
+def test_help_explains_every_precision() -> None:
+    (setting,) = (setting for setting in walk(TrainConfig) if setting.path == "precision")
+    for word in ("mixed: ", "bf16-sr: ", "float32: ", "refused: 70 %"):
+        assert word in setting.help
+
+
 def test_sizes_of_a_network_from_scratch() -> None:
     assert TrainConfig().network_sizes() == ModelConfig()
     policy = PolicyConfig(chunk_size=7, tokenizer_max_length=33)

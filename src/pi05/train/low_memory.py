@@ -1,0 +1,258 @@
+"""AdamW for weights in bfloat16, moments in 8 or 4 bits, moments in host memory, and gradients that do not wait.
+
+The same update as `optimizer.py`'s, computed in float32, a portion of a parameter at a time so that no temporary tensor
+is as large as a parameter. What is stored in fewer bits is rounded by chance (`stochastic_rounding.py`), with bits that
+follow from seed, update, parameter and index. Chosen over torchao's and bitsandbytes' optimizers by measurement:
+docs/decisions/. Leaves out which of it a run wants (`setup.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pi05.errors import CheckpointError
+from pi05.train.gradient_release import RunningNorm
+from pi05.train.minifloat import FORMATS, SMALLEST, Minifloat, Packed
+from pi05.train.optimizer import AdamSettings, Schedule, global_norm
+from pi05.train.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
+
+StateKind = Literal["float32", "8bit", "4bit"]
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STEPS, NORM = "step", "previous_norm"
+PORTION = {"cpu": 2**18, "cuda": 2**23}
+"""Values that are updated at once, a multiple of every block: what fits a cache, what keeps a GPU busy."""
+
+
+class Moment:
+    """One moment of one parameter, in float32 or packed, on the device or in host memory."""
+
+    def __init__(self, parameter: Tensor, kind: Minifloat | None, offload: bool) -> None:
+        self.kind = kind
+        self.device = parameter.device
+        self.count = parameter.numel()
+        home = torch.device("cpu") if offload else parameter.device
+        if kind is None:
+            self.parts: tuple[Tensor, ...] = (torch.zeros(self.count, device=home),)
+        else:
+            self.parts = tuple(kind.zeros(self.count, home))
+        if home != parameter.device:
+            self.parts = tuple(part.pin_memory() for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory."""
+        return sum(part.nbytes for part in self.parts)
+
+    def read(self, start: int, count: int) -> Float[Tensor, " count"]:
+        """Return `count` values from `start` on, in float32 on the parameter's device."""
+        portion = [part.to(self.device, non_blocking=True) for part in self._cut(start, count)]
+        return portion[0] if self.kind is None else self.kind.decode(Packed(*portion), count)
+
+    def write(self, start: int, values: Float[Tensor, " count"], noise: Tensor | None) -> None:
+        """Store values from `start` on."""
+        packed = (values,) if self.kind is None or noise is None else self.kind.encode(values, noise)
+        for part, new in zip(self._cut(start, len(values)), packed, strict=True):
+            part.copy_(new, non_blocking=True)
+
+    def _cut(self, start: int, count: int) -> list[Tensor]:
+        if self.kind is None:
+            return [self.parts[0][start : start + count]]
+        sizes = zip(self.kind.packed_sizes(start), self.kind.packed_sizes(count), strict=True)
+        return [part[first : first + size] for part, (first, size) in zip(self.parts, sizes, strict=True)]
+
+
+@dataclass
+class ParameterState:
+    """What AdamW knows of one parameter."""
+
+    first: Moment
+    second: Moment
+    steps: int = 0
+
+
+class LowMemoryOptimizer:
+    """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
+
+    With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        settings: AdamSettings,
+        schedule: Schedule,
+        *,
+        seed: int,
+        state: StateKind = "float32",
+        offload: bool = False,
+        release: bool = False,
+    ) -> None:
+        self.parameters = dict(parameters)
+        self.settings = settings
+        self.schedule = schedule
+        self.seed = seed
+        self.kind = state
+        self.offload = offload
+        self.release = release
+        self._states: dict[str, ParameterState] = {}
+        self._norm = RunningNorm(settings.clip_norm)
+        self._update: int | None = None
+        if release:
+            for name, parameter in self.parameters.items():
+                parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._take(name))
+
+    @property
+    def measures_first(self) -> bool:
+        """Whether the next step needs a backward pass of its own for the norm that clipping starts from."""
+        return self.release and self._norm.previous is None
+
+    def begin(self, update: int) -> None:
+        """Forget the gradients; those that come belong to `update`, counted from 0."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        self._update = update
+
+    def apply(self, update: int) -> tuple[Float[Tensor, ""], float]:
+        """Clip the gradients and move the parameters; return the norm before clipping and the learning rate.
+
+        With `release` the parameters have moved already, except after the pass that only measured.
+        """
+        rate = self.schedule.rate(update)
+        if not self.release:
+            norm = global_norm([value.grad for value in self.parameters.values() if value.grad is not None])
+            factor = (self.settings.clip_norm / norm).clamp(max=1.0)
+            for name, parameter in self.parameters.items():
+                if parameter.grad is not None:
+                    self._move(name, parameter.grad, factor, update)
+            return norm, rate
+        return self._norm.finish(), rate
+
+    def _take(self, name: str) -> None:
+        """Use a gradient that has just been completed, and free it."""
+        gradient = self.parameters[name].grad
+        if gradient is None or self._update is None:
+            raise RuntimeError("a gradient came outside of a training step")
+        self._norm.add(gradient)
+        if not self.measures_first:
+            self._move(name, gradient, self._norm.factor(), self._update)
+        self.parameters[name].grad = None
+
+    @torch.no_grad()
+    def _move(self, name: str, gradient: Tensor, factor: Float[Tensor, ""], update: int) -> None:
+        """Take one AdamW step with one parameter."""
+        parameter = self.parameters[name]
+        if not parameter.is_contiguous():
+            raise ValueError(f"{name} is not contiguous")
+        state = self._state_of(name)
+        state.steps += 1
+        portion = PORTION.get(parameter.device.type, PORTION["cuda"])
+        flat, gradients = parameter.view(-1), gradient.reshape(-1)
+        keys = [rounding_key(self.seed, update, f"{name}/{use}") for use in ("weight and first", "second")]
+        for start in range(0, len(flat), portion):
+            here = slice(start, start + portion)
+            self._move_portion(flat[here], gradients[here].float() * factor, state, start, keys, update)
+
+    def _move_portion(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: ParameterState,
+        start: int,
+        keys: list[tuple[int, int]],
+        update: int,
+    ) -> None:
+        (beta1, beta2), rate = self.settings.betas, self.schedule.rate(update)
+        first = state.first.read(start, len(weight)).lerp(gradient, 1 - beta1)
+        second = state.second.read(start, len(weight)).mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        scale = (second / (1 - beta2**state.steps)).sqrt_().add_(self.settings.eps)
+        decayed = weight.float() * (1 - rate * self.settings.weight_decay)
+        moved = decayed.addcdiv_(first, scale, value=-rate / (1 - beta1**state.steps))
+        noise, noise2 = None, None
+        if weight.dtype == torch.bfloat16 or state.first.kind is not None:
+            index = torch.arange(start, start + len(weight), dtype=torch.int32, device=weight.device)
+            noise = random_bits(index, keys[0])
+            noise2 = random_bits(index, keys[1]) if state.second.kind is not None else None
+        if weight.dtype == torch.bfloat16 and noise is not None:
+            weight.copy_(round_to_bfloat16(moved, noise))
+        else:
+            weight.copy_(moved)
+        state.first.write(start, first, None if noise is None else noise >> 16)
+        state.second.write(start, second, noise2)
+
+    def _state_of(self, name: str) -> ParameterState:
+        if name not in self._states:
+            parameter = self.parameters[name]
+            kinds: tuple[Minifloat | None, Minifloat | None] = (None, None)
+            if self.kind != "float32" and parameter.numel() >= SMALLEST:
+                kinds = FORMATS[self.kind]
+            first, second = (Moment(parameter, kind, self.offload) for kind in kinds)
+            self._states[name] = ParameterState(first, second)
+        return self._states[name]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on: `exp_avg/NAME`, `exp_avg.scales/NAME`, `step/NAME` and so on."""
+        if self.offload and torch.cuda.is_available():
+            torch.cuda.synchronize()  # copies into host memory run behind the program
+        found = {}
+        for name, state in self._states.items():
+            for label, part in _labelled(name, state):
+                found[label] = part
+            found[f"{STEPS}/{name}"] = torch.tensor(float(state.steps))
+        if self.release and self._norm.previous is not None:
+            found[NORM] = self._norm.previous
+        return found
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` returned. Raises CheckpointError for names or shapes that do not fit."""
+        left = dict(tensors)
+        if self.release and NORM in left:
+            self._norm.previous = left.pop(NORM).to(next(iter(self.parameters.values())).device, copy=True)
+        self._states.clear()
+        for name in self.parameters:
+            if f"{STEPS}/{name}" not in left:
+                continue
+            state = self._state_of(name)
+            state.steps = int(left.pop(f"{STEPS}/{name}"))
+            for label, part in _labelled(name, state):
+                stored = left.pop(label, None)
+                if stored is None or stored.shape != part.shape or stored.dtype != part.dtype:
+                    raise CheckpointError(
+                        f"the optimizer state of {name} is incomplete, or of another shape or kind",
+                        wanted=f"{label}: {part.dtype} {tuple(part.shape)}",
+                        found="nothing" if stored is None else f"{stored.dtype} {tuple(stored.shape)}",
+                        remedy="use another checkpoint of the run",
+                    )
+                part.copy_(stored)
+        if left:
+            raise CheckpointError(
+                "the optimizer state belongs to other parameters",
+                wanted=f"moments of the {len(self.parameters)} trainable parameters",
+                found=", ".join(sorted(left)[:5]),
+                remedy="resume with the settings that the run was started with",
+            )
+
+    def moment_bytes(self) -> int:
+        """Return the bytes of all moments, those of parameters that have not moved yet included."""
+        return sum(state_bytes(value.numel(), self.kind) for value in self.parameters.values())
+
+
+def state_bytes(count: int, kind: StateKind) -> int:
+    """Return the bytes of both moments of a parameter with `count` values."""
+    if kind == "float32" or count < SMALLEST:
+        return 8 * count
+    return sum(codes + 4 * scales for codes, scales in (form.packed_sizes(count) for form in FORMATS[kind]))
+
+
+def _labelled(name: str, state: ParameterState) -> list[tuple[str, Tensor]]:
+    """Return the tensors of a parameter's state with their names in a checkpoint."""
+    found = []
+    for moment, value in zip(MOMENTS, (state.first, state.second), strict=True):
+        labels = (moment,) if value.kind is None else (f"{moment}.codes", f"{moment}.scales")
+        found += [(f"{label}/{name}", part) for label, part in zip(labels, value.parts, strict=True)]
+    return found
