@@ -187,10 +187,6 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_WEIGHTS).is_file() and not (folder / WEIGHTS).is_file()
 
 
-def _holds_weights(folder: Path) -> bool:
-    return (folder / WEIGHTS).is_file() or is_adapter(folder)
-
-
 def read_training_state(folder: Path) -> dict[str, Any]:
     """Read the plain part of a checkpoint's training state, without its tensors."""
     return read_json(folder / TRAINING / STATE)
@@ -232,11 +228,11 @@ def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
 
 def resolve_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` means: itself, `checkpoints/last` of a run, or the newest of a run."""
-    if _holds_weights(path):
+    if (path / WEIGHTS).is_file() or is_adapter(path):
         return path.resolve()
     checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
     last = checkpoints / LAST
-    if _holds_weights(last):
+    if (last / WEIGHTS).is_file() or is_adapter(last):
         return last.resolve()
     complete = list_checkpoints(checkpoints.parent)
     if complete:
