@@ -189,11 +189,9 @@ def _describe_data(root: Path, plan: DemoPlan) -> str:
         f"{len(dataset.tasks)} instructions such as {dataset.tasks[0]!r}",
         f"  {'action':<12}{'q01':>10}{'q99':>10}{'mean':>10}{'std':>10}",
     ]
-    action = statistics.action
+    columns = [statistics.action.value(name) for name in ("q01", "q99", "mean", "std")]
     for i, name in enumerate(dataset.action_names):
-        lines.append(
-            f"  {name:<12}{action.q01[i]:>10.3f}{action.q99[i]:>10.3f}{action.mean[i]:>10.3f}{action.std[i]:>10.3f}"
-        )
+        lines.append(f"  {name:<12}" + "".join(f"{column[i]:>10.3f}" for column in columns))
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in statistics.warnings)])
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pi05.data.stats import DimStats
 from pi05.data.resize import resize_with_pad
+from pi05.data.stats import DimStats
 from pi05.data.transforms import Normalizer, discretize_state, format_prompt
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "processing"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pi05.checkpoint.lerobot import lerobot_layout, lerobot_sizes
@@ -26,3 +28,13 @@ def test_another_policy_is_refused(kind):
     with pytest.raises(CheckpointError, match="another policy") as caught:
         lerobot_sizes({"type": kind})
     assert repr(kind) in str(caught.value)
+
+
+def test_a_renamed_type_is_refused_and_explained(shared):
+    """A plugin may preprocess in its own way; whether it does, no file of the folder tells."""
+    config = json.loads((shared / "checkpoint_json" / "hkloom_so101_pi05" / "config.json").read_text())
+    with pytest.raises(CheckpointError, match="another policy") as caught:
+        lerobot_sizes(config)
+    assert "'pi05_openpi'" in str(caught.value)
+    assert 'write "type": "pi05" only if' in str(caught.value)
+    assert lerobot_sizes({**config, "type": "pi05"}) == {"horizon": 50, "max_prompt_tokens": 200}
