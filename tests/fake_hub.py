@@ -320,12 +320,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.server_hub.repositories[repo_id] = Repository(private=private)
         return 200, {"url": url, "name": repo_id, "id": "2"}, {}
 
-    def _tree(self, repository: Repository, branch: str) -> Any:
-        if branch not in repository.branches:
-            return error(404, f"Invalid rev id: {branch}", "RevisionNotFound")
+    def _tree(self, repository: Repository, rest: str) -> Any:
+        """List a branch, or one of its folders."""
+        branch = next((name for name in repository.branches if f"{rest}/".startswith(f"{name}/")), None)
+        if branch is None:
+            return error(404, f"Invalid rev id: {rest}", "RevisionNotFound")
+        folder = rest[len(branch) + 1 :]
+        if folder and not any(path.startswith(f"{folder}/") for path in repository.head(branch)):
+            return error(404, f"{folder} does not exist", "EntryNotFound")
         entries = []
         hub_xet = self.server_hub.xet_objects
         for path, data in sorted(repository.head(branch).items()):
+            if folder and not path.startswith(f"{folder}/"):
+                continue
             entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
             if path in repository.lfs:
                 pointer = lfs_pointer(data)

@@ -173,24 +173,66 @@ def test_ctrl_c_during_the_upload(run: Path, hub: FakeHub, pi05: Any, start: Any
 @pytest.mark.parametrize(
     ("words", "token", "found"),
     [
-        (["--repo_id=ada/cubes"], None, "no token"),
+        (["--repo_id=ada/cubes"], "", "no token"),
         (["--repo_id=ada/cubes"], "hf_wrong", "401"),
         (["--repo_id=bob/cubes"], TOKEN, "neither you nor one of your organisations"),
         ([], TOKEN, "needs a repository"),
         (["--repo_id=a b"], TOKEN, "cannot be a b"),
-        (["--repo_id=ada/cubes", "--adapter_only"], TOKEN, "base_model"),
+        (["--repo_id=ada/cubes", "--adapter_only", "--base_model=a/b"], TOKEN, "no adapter to publish"),
         (["--repo_id=cubes", "--dry_run"], TOKEN, "owner"),
     ],
 )
 def test_what_cannot_be_published(
-    words: list[str], token: str | None, found: str, trained: Path, hub: FakeHub, pi05: Any
+    words: list[str],
+    token: str,
+    found: str,
+    run: Path,
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, output = pi05("push", str(trained), *words, token=token)
-    assert code == 2
-    assert found in output
-    assert "to do:" in output
-    assert "Traceback" not in output
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(run / "no token"))
+    assert main(["push", str(run), f"--endpoint={hub.url}", *words]) == 2
+    error = capsys.readouterr().err
+    assert found in error
+    assert "to do:" in error
     assert hub.repositories == {}
+
+
+def test_what_was_prepared_is_taken_only_for_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["push", str(run), "--repo_id=ada/cubes", "--dry_run"]
+    for more, continued in ([], False), (["--license=mit"], True), (["--dtype=bfloat16"], False), ([], False):
+        assert main([*words, *more]) == 0
+        assert ("continuing with" in capsys.readouterr().out) == continued, more
+    (run / "checkpoints" / "last" / "model.safetensors").touch()
+    assert main(words) == 0
+    assert "continuing with" not in capsys.readouterr().out
+
+
+def test_an_adapter(
+    workshop: Any, run: Path, hub: FakeHub, pi05: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A LoRA run is published merged, or on request as an adapter that names its base on the hub."""
+    flags = workshop.flags(tmp_path / "lora", policy__path=run, method="lora", steps=2, eval_steps=0)
+    flags = [flag for flag in flags if not flag.startswith(("--from_scratch", "--policy.tokenizer_path"))]
+    assert main(["train", *flags]) == 0
+    code, output = pi05("push", str(tmp_path / "lora"), "--repo_id=ada/merged")
+    assert code == 0, output
+    assert "model.safetensors" in hub.files("ada/merged")
+    assert main(["push", str(tmp_path / "lora"), "--repo_id=ada/merged", "--adapter_only", "--dry_run"]) == 2
+    assert "--base_model=OWNER/NAME" in capsys.readouterr().err
+    adapter = ["--repo_id=ada/merged", "--adapter_only", "--base_model=ada/base", "--revision=adapter"]
+    code, output = pi05("push", str(tmp_path / "lora"), *adapter)
+    assert code == 0, output
+    files = hub.files("ada/merged", "adapter")
+    assert "adapter_model.safetensors" in files
+    assert "model.safetensors" not in files, "the merged weights of the branch it was made from are removed"
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "ada/base"
+    assert json.loads(files["pi05.json"])["base"]["path"] == "ada/base"
+    assert no_trace_of_this_machine(files, tmp_path, workshop.dataset.parent)
+    matter = yaml.safe_load(files[CARD].decode().split("---")[1])
+    assert (matter["base_model"], matter["base_model_relation"]) == ("ada/base", "adapter")
 
 
 def test_a_folder_that_is_no_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pi05
 from pi05.checkpoint.files import read_json, remove_tree, write_atomic, write_json
+from pi05.checkpoint.locate import ADAPTER_CONFIG
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.checkpoint.store import CONFIG, list_checkpoints, resolve_checkpoint
 from pi05.errors import CheckpointError, ConfigError, HubError
@@ -93,8 +94,13 @@ def find_run(source: Path) -> tuple[Path, Path]:
 def with_wish_of_run(run: Path, config: PushConfig) -> PushConfig:
     """Return the settings, with those that the run was started with where the command has none."""
     policy = TrainConfig.from_dict(read_json(run / CONFIG)).policy
-    wish = {"repo_id": policy.repo_id, "private": policy.private, "license": policy.license, "tags": policy.tags or ()}
-    config = replace(config, **{name: value for name, value in wish.items() if not getattr(config, name)})
+    wish: dict[str, Any] = {
+        "repo_id": policy.repo_id,
+        "private": policy.private,
+        "license": policy.license,
+        "tags": policy.tags or (),
+    }
+    config = replace(config, **{name: value for name, value in wish.items() if getattr(config, name) in (None, ())})
     if config.repo_id is None:
         raise ConfigError("pi05 push needs a repository", wanted="--repo_id=OWNER/NAME", remedy="add --repo_id")
     if config.dry_run and "/" not in config.repo_id:
@@ -113,6 +119,13 @@ def prepare(run: Path, checkpoint: Path, config: PushConfig, say: Say) -> Path:
     files, state = folder / FILES, folder / STATE
     facts = gather(run, checkpoint, base_model=config.base_model, dataset_license=config.dataset_license)
     base_name = (facts["base"] or {}).get("name") if config.adapter_only else None
+    if config.adapter_only and not (checkpoint / ADAPTER_CONFIG).is_file():
+        raise ConfigError(
+            "there is no adapter to publish",
+            wanted="a run that was trained with --method lora",
+            found=f"full weights in {checkpoint}",
+            remedy="leave --adapter_only out",
+        )
     if config.adapter_only and base_name is None:
         raise ConfigError(
             "an adapter is of no use without the name of its base",

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from fake_hub import TOKEN, FakeHub, Repository, User
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pi05.errors import ConfigError, HubError
-from pi05.hub.access import BEFORE_TRAINING, Access, check_access, role_allows
+from pi05.hub.access import BEFORE_TRAINING, CONNECT_S, SILENCE_S, Access, check_access, role_allows
 from pi05.hub.config import PushConfig, valid_name
 from pi05.hub.faults import Patience
 
@@ -167,6 +167,12 @@ def test_patience_ends(hub: FakeHub) -> None:
 def test_nobody_waits_long_for_the_first_step() -> None:
     assert sum(BEFORE_TRAINING.waits()) < 30
     assert 200 < sum(Patience().waits()) < 900
+
+
+def test_a_dead_line_is_given_up(hub: FakeHub) -> None:
+    check(hub)
+    limits = get_session().timeout
+    assert (limits.connect, limits.read, limits.write) == (CONNECT_S, SILENCE_S, SILENCE_S)
 
 
 def test_nobody_answers(hub: FakeHub) -> None:

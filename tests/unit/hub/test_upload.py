@@ -236,6 +236,15 @@ def test_a_hub_with_xet(hub: FakeHub, policy: Path, waits: Waits, tmp_path: Path
     assert info.file_size == (policy / WEIGHTS).stat().st_size
 
 
+def test_the_question_for_the_storage(hub: FakeHub, policy: Path, waits: Waits) -> None:
+    hub.fail("GET", "xet-write-token", 503)
+    send(hub, policy, waits)
+    assert (waits.ours, hub.files("ada/cubes")) == ([2], content(policy))
+    hub.fail("GET", "xet-write-token", 403)
+    with pytest.raises(HubError, match="asking for the storage"):
+        send(hub, policy, waits)
+
+
 def test_patience_is_for_faults_of_hub_and_network_only() -> None:
     def broken() -> None:
         raise ZeroDivisionError
