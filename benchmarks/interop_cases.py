@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+LIMIT = 1e-4
+"""Largest difference of actions that passes, normalised and in robot units (float32 on both sides)."""
+HALF_LIMIT = 2e-2
+"""The same where LeRobot computes in bfloat16 and we in float32; openpi itself differs by 7e-3 between the two."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -14,6 +19,7 @@ class Export:
     name: str
     run: str
     flags: tuple[str, ...] = ()
+    limit: float = LIMIT
 
 
 OUR_RUNS: dict[str, tuple[str, ...]] = {
@@ -24,6 +30,7 @@ OUR_RUNS: dict[str, tuple[str, ...]] = {
 }
 EXPORTS = (
     Export("full fine-tune", "full", "full"),
+    Export("full fine-tune, bfloat16", "bfloat16", "full", ("--dtype=bfloat16",), HALF_LIMIT),
     Export("relative actions", "relative", "relative"),
     Export("mean and deviation", "mean_std", "mean_std"),
     Export("LoRA, merged", "lora_merged", "lora"),

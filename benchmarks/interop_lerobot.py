@@ -38,13 +38,14 @@ from interop_cases import (
     EXPORTS,
     LEROBOT_BASES,
     LEROBOT_RUNS,
+    LIMIT,
     OUR_RUNS,
     ROLLOUT_TASK,
     Export,
     lerobot_flags,
     train_flags,
 )
-from interop_compare import LIMIT, answers, compare, draw_noise, observations, write_observations
+from interop_compare import answers, compare, draw_noise, observations, write_observations
 from interop_sizes import CAMERAS, SIZES
 from interop_steps import Sides, config_keys, provide_tokenizer, same_tokens, same_weights
 from interop_tabletop import closed_loop, simulator
@@ -57,6 +58,8 @@ from pi05.machine import machine_info
 from pi05.model.config import ModelConfig
 
 REQUIREMENT = "lerobot[pi,peft,dataset,training]==0.6.1"
+MODULES = "lerobot.datasets, transformers, peft, accelerate"
+"""What an environment that was made for something else may lack."""
 OBSERVATIONS = 8
 
 
@@ -72,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.work or Path(temporary) / "work").absolute()
         folder.mkdir(parents=True)
-        python = environment(arguments.env or Path(temporary) / "env", arguments.python, REQUIREMENT)
+        python = environment(arguments.env or Path(temporary) / "env", arguments.python, REQUIREMENT, MODULES)
         with closing(Sides(folder, python)) as sides:
             proof = Proof(sides)
             proof.run(arguments.tokenizer)
@@ -129,8 +132,7 @@ class Proof:
             output = getattr(error, "output", None) or str(error)
             self.rows[title] = {"pass": False, "error": output[-2000:]}
         row = self.rows[title]
-        numbers = "  ".join(f"{key} {value:.1e}" for key, value in row.items() if isinstance(value, float))
-        print(f"{'pass' if row['pass'] else 'FAIL'}  {title:48s} {numbers or row.get('error', '')}", flush=True)
+        print(f"{'pass' if row['pass'] else 'FAIL'}  {title:52s} {summary(row)}", flush=True)
 
     def trained(self, name: str, base: str = "base") -> dict[str, Any]:
         """Fine-tune a base with our command."""
@@ -141,18 +143,20 @@ class Proof:
         """Export one run, and compare LeRobot's actions with those of the run and of the folder read again."""
         out = self.folder / "exports" / export.name
         self.sides.pi05("export", "--to=lerobot", *export.flags, self.folder / export.run, out)
-        row = self.compared(out, self.folder / export.run)
-        again = compare(answers(Policy.load(out), self.given, self.noise), np.load(self.folder / f"{out.name}.npz"))
+        row = self.compared(out, self.folder / export.run, limit=export.limit)
+        theirs = np.load(self.folder / f"{out.name}.npz")
+        again = compare(answers(Policy.load(out), self.given, self.noise), theirs, export.limit)
         keys = config_keys(out, self.facts["fields"])
         row["max difference of actions, read again"] = again["max difference of actions"]
-        return row | keys | {"pass": row["pass"] and again["pass"] and not keys["unknown config keys"]}
+        known = not keys["unknown to 0.6.1"] and not keys["unknown to 0.6.2-dev"]
+        return row | keys | {"pass": row["pass"] and again["pass"] and known}
 
-    def compared(self, out: Path, source: Path, square: bool = False) -> dict[str, Any]:
+    def compared(self, out: Path, source: Path, *, square: bool = False, limit: float = LIMIT) -> dict[str, Any]:
         """Compare LeRobot's actions from the folder `out` with ours from `source`."""
         given, name = (self.square, "square.npz") if square else (self.given, "observations.npz")
         answer = self.folder / f"{out.name}.npz"
         self.sides.lerobot("actions", out, self.folder / name, answer)
-        return compare(answers(Policy.load(source), given, self.noise), np.load(answer))
+        return compare(answers(Policy.load(source), given, self.noise), np.load(answer), limit)
 
     def openpi_base(self) -> dict[str, Any]:
         """Fine-tune an openpi folder, so with openpi's normalisation and resize, and export to LeRobot.
@@ -221,6 +225,16 @@ class Proof:
             "network": SIZES,
             "cases": self.rows,
         }
+
+
+def summary(row: dict[str, Any]) -> str:
+    """Return the numbers of a row that matter, in short."""
+    if "error" in row:
+        return str(row["error"])
+    if "tensors" in row:
+        return f"{row['bit-equal']} of {row['tensors']} tensors bit-equal, the others are never used"
+    shown = ("max difference of normalised", "max difference of actions")
+    return "  ".join(f"{key.removeprefix('max difference of ')} {row[key]:.1e}" for key in shown if key in row)
 
 
 if __name__ == "__main__":

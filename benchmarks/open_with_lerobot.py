@@ -61,12 +61,12 @@ def main() -> None:
         sys.exit("LeRobot and pi05 read different values")
 
 
-def environment(folder: Path, python: str, requirement: str = REQUIREMENT) -> Path:
-    """Return the Python of an environment that holds LeRobot, making it if need be."""
+def environment(folder: Path, python: str, requirement: str = REQUIREMENT, modules: str = "lerobot") -> Path:
+    """Return the Python of an environment that holds LeRobot, making it, or adding what it lacks, if need be."""
     inside = folder / "bin" / "python"
     if not inside.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-    if subprocess.run([inside, "-c", "import lerobot"], capture_output=True).returncode:
+    if subprocess.run([inside, "-c", f"import {modules}"], capture_output=True).returncode:
         subprocess.run([inside, "-m", "pip", "install", "-q", requirement], check=True)
     return inside
 
