@@ -122,6 +122,8 @@ def quoted_commands(page: Path) -> Iterator[tuple[str, bool]]:
 
 COMMANDS = [(name_of(page), line, marked) for page in PAGES for line, marked in quoted_commands(page)]
 OURS = [entry for entry in COMMANDS if entry[1].startswith("pi05 ")]
+WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1}
+"""How many words besides flags a command takes; none unless it is here."""
 
 
 def parse(words: list[str]) -> None:
@@ -134,7 +136,8 @@ def parse(words: list[str]) -> None:
         return
     settings = cli.COMMANDS[name].settings
     flags = parse_flags(settings, arguments)
-    assert len(flags.words) == (1 if name == "report" else 0)
+    again = name == "export" and {"verify", "relocate"} & set(flags.values)
+    assert len(flags.words) == (1 if again else WORDS.get(name, 0))
     if name != "report":
         from_plain(settings, overlay({}, flags.values))
 
