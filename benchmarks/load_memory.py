@@ -6,7 +6,7 @@ and the modules of torch that the first network in a process imports (70 MB). Th
 largest tensor above the network.
 
     python benchmarks/load_memory.py                 all cases; 10 GB of disk at a time, removed afterwards
-    python benchmarks/load_memory.py --cases jax     only the cases with this word in their name
+    python benchmarks/load_memory.py --cases jax     only the cases with this word in their name; others of today stay
 
 Cases that this machine has not the memory for are listed as skipped. The result goes to benchmarks/results/.
 """
@@ -67,8 +67,11 @@ def main() -> None:
     print_table(rows)
     from pi05.machine import machine_info
 
-    result = {"date": date.today().isoformat(), "machine": machine_info(), "unit": "GB = 1e9 bytes", "cases": rows}
-    path = Path(__file__).parent / "results" / f"load_memory_{result['date']}.json"
+    today = date.today().isoformat()
+    path = Path(__file__).parent / "results" / f"load_memory_{today}.json"
+    earlier = json.loads(path.read_text())["cases"] if path.is_file() else []
+    kept = [row for row in earlier if row["case"] not in {new["case"] for new in rows}]
+    result = {"date": today, "machine": machine_info(), "unit": "GB = 1e9 bytes", "cases": [*kept, *rows]}
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print(path)
     if not all(row.get("within_bound", True) for row in rows):
