@@ -43,6 +43,8 @@ class Batch:
     actions: Float[Tensor, "B A X"] | None = None
     action_mask: Bool[Tensor, "B A"] | None = None
     trimmed: bool = False
+    image_rows: Int64[Tensor, " I"] | None = None
+    """With an image mask: which rows of `images.flatten(0, 1)` are valid, found out where the mask lay on the CPU."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on `device`."""
@@ -53,11 +55,21 @@ class Batch:
         }
         return replace(self, **moved)
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, from which copies to a GPU run behind the program."""
+        pinned: dict[str, Any] = {
+            field.name: value.pin_memory()
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **pinned)
+
     def trim(self, bucket: int = 8) -> Batch:
         """Drop what no sample uses: cameras masked in the whole batch, prompt columns past the longest prompt.
 
         The prompt length is rounded up to a multiple of `bucket`, so that a compiled model sees few shapes. A mask
-        that ends up all valid becomes None. Call it where the masks lie on the CPU (the loader does): it reads them.
+        that ends up all valid becomes None. Call it where the masks lie on the CPU (the loader does): it reads them,
+        so that nothing on a GPU has a shape that depends on values.
         """
         if self.trimmed:
             return self
@@ -66,8 +78,7 @@ class Batch:
             used = image_mask.any(dim=0)
             if not bool(used.all()):
                 images, image_mask = images[:, used], image_mask[:, used]
-            if bool(image_mask.all()):
-                image_mask = None
+            image_mask = None if bool(image_mask.all()) else image_mask
         tokens, token_mask = self.tokens, self.token_mask
         if token_mask is not None:
             used_columns = token_mask.any(dim=0).nonzero()
@@ -76,4 +87,17 @@ class Batch:
             tokens, token_mask = tokens[:, :length], token_mask[:, :length]
             if bool(token_mask.all()):
                 token_mask = None
-        return replace(self, images=images, image_mask=image_mask, tokens=tokens, token_mask=token_mask, trimmed=True)
+        return replace(
+            self,
+            images=images,
+            image_mask=image_mask,
+            tokens=tokens,
+            token_mask=token_mask,
+            trimmed=True,
+            image_rows=None if image_mask is None else valid_rows(image_mask),
+        )
+
+
+def valid_rows(image_mask: Bool[Tensor, "B C"]) -> Int64[Tensor, " I"]:
+    """Return which images of a batch are valid, counted through the cameras of one sample after the other."""
+    return image_mask.flatten().nonzero().squeeze(1)

@@ -61,4 +61,4 @@ def reduce_loss(
     if kind == "masked" and action_mask is not None:
         weight = action_mask[..., None].to(counted.dtype)
         return (counted * weight).sum(), weight.sum() * counted.shape[-1]
-    return counted.sum(), counted.new_tensor(float(counted.numel()))
+    return counted.sum(), counted.new_full((), float(counted.numel()))

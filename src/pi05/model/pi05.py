@@ -16,7 +16,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
 from pi05.model import flow
@@ -24,7 +24,7 @@ from pi05.model.config import ModelConfig
 from pi05.model.gemma import Expert, KeyValue, Language
 from pi05.model.layers import Linear
 from pi05.model.siglip import SigLip
-from pi05.types import Batch
+from pi05.types import Batch, valid_rows
 
 
 class Pi05(nn.Module):
@@ -101,19 +101,27 @@ class Pi05(nn.Module):
         return x_t
 
     def encode_images(
-        self, images: Shaped[Tensor, "B C height width 3"], image_mask: Bool[Tensor, "B C"] | None
+        self,
+        images: Shaped[Tensor, "B C height width 3"],
+        image_mask: Bool[Tensor, "B C"] | None,
+        rows: Int64[Tensor, " I"] | None = None,
     ) -> Float[Tensor, "B C P D"]:
-        """Return image tokens; a masked image is not encoded, its tokens are zero."""
+        """Return image tokens; a masked image is not encoded, its tokens are zero.
+
+        `rows` are the valid images as `valid_rows` counts them; without them a GPU has to be waited for.
+        """
+        flat = images.flatten(0, 1)
         if image_mask is None:
-            return self.vision(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        encoded = self.vision(images[image_mask])
-        tokens = encoded.new_zeros(*images.shape[:2], *encoded.shape[1:])
-        return tokens.masked_scatter(image_mask[:, :, None, None], encoded)
+            return self.vision(flat).unflatten(0, images.shape[:2])
+        rows = valid_rows(image_mask) if rows is None else rows
+        encoded = self.vision(flat[rows])
+        tokens = encoded.new_zeros(len(flat), *encoded.shape[1:])
+        return tokens.index_copy(0, rows, encoded).unflatten(0, images.shape[:2])
 
     def embed_prefix(self, batch: Batch) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"] | None]:
         """Return image tokens followed by prompt tokens, and which of them count (None: all of them)."""
         batch = batch.trim()
-        images = self.encode_images(batch.images, batch.image_mask)
+        images = self.encode_images(batch.images, batch.image_mask, batch.image_rows)
         prompt = self.embedding(batch.tokens).float() * math.sqrt(self.config.language_width)
         tokens = torch.cat([images.flatten(1, 2), prompt.to(images.dtype)], dim=1)
         if batch.image_mask is None and batch.token_mask is None:
