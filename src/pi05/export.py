@@ -17,23 +17,21 @@ from typing import Any
 import torch
 
 from pi05.checkpoint import lerobot_pipeline, write_lerobot, write_openpi
-from pi05.checkpoint.files import read_json, write_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG
 from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.safetensors_writer import file_bytes
-from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
+from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
-from pi05.checkpoint.tensors import hash_file
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
-from pi05.errors import CheckpointError, ConfigError
+from pi05.errors import ConfigError
 from pi05.exporting.checks import merge_adapters, resize_effect, round_weights
 from pi05.exporting.folders import Layout, Plan, stored_dtypes, weight_tensors, write_files
 from pi05.exporting.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
 from pi05.exporting.source import Source, open_source
-from pi05.exporting.verify import FLOAT32_LIMIT, Verification, describe, limit_for, require, verify
+from pi05.exporting.verify import FLOAT32_LIMIT, Verification, describe, file_facts, limit_for, require, verify
 from pi05.model.config import ModelConfig
 
 Tell = Callable[[str], None]
+NAMES = {"lerobot": "LeRobot", "openpi": "openpi's client"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SMALL_FILES = 2**27
 """Room for everything beside the weights: tokenizer files of up to 35 MB each, statistics, the probe, an adapter."""
@@ -94,7 +92,7 @@ def export(
         known = write_files(folder, opened, plan)
         write_probe(folder, probe, answer)
         values = _sidecar(opened, plan, probe, {**facts, "notes": notes})
-        files = {name: known.get(name) or _facts_of(path) for name, path in _files(folder)}
+        files = {name: known.get(name) or file_facts(path) for name, path in _files(folder)}
         write_sidecar(folder, {**values, "files": files})
         below = adapter_base(opened) if adapter_only else None
         del opened  # at full size there is room for one network at a time
@@ -226,8 +224,9 @@ def _differences(opened: Source, plan: Plan, probe: Probe) -> list[str]:
         effect = resize_effect(policy, probe, opened.cameras, other)
         if effect is not None:
             notes.append(
-                f"with its resize instead of the trained one, normalised actions move by up to {effect[0]:.2g} "
-                f"on drawn pictures of {effect[1]} pixels"
+                f"{NAMES[plan.to]} resizes pictures in its own way ({other}), this policy was trained with "
+                f"{processor.resize}: on drawn pictures of {effect[1]} pixels normalised actions move by up to "
+                f"{effect[0]:.2g}"
             )
     return notes
 
@@ -283,37 +282,3 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     """Return all files below `folder` but pi05.json, by their relative names."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return [(path.relative_to(folder).as_posix(), path) for path in paths if path.name != SIDECAR]
-
-
-def _facts_of(path: Path) -> dict[str, Any]:
-    return {"sha256": hash_file(path), "bytes": path.stat().st_size}
-
-
-def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
-    """Make an exported LeRobot folder name its tokenizer by the path where it lies now; return what was changed.
-
-    `base_name`: what an adapter's base is called from now on. Raises CheckpointError for another kind of folder.
-    """
-    folder = Path(folder).absolute()
-    values = read_sidecar(folder) if folder.is_dir() else None
-    if values is None or not str(values.get("layout")).startswith("lerobot"):
-        raise CheckpointError(
-            "this folder has no paths to rewrite",
-            wanted="a folder that pi05 export --to lerobot wrote",
-            found=str(folder) if folder.exists() else f"nothing at {folder}",
-            remedy="give that folder; others hold no absolute path",
-        )
-    changed = []
-    before, now = lerobot_pipeline.tokenizer_name(folder), str(folder / lerobot_pipeline.TOKENIZER_FOLDER)
-    if before != now and Path(before).is_absolute():
-        lerobot_pipeline.point_tokenizer(folder, now)
-        changed.append((lerobot_pipeline.PREPROCESSOR, f"tokenizer_name {before} → {now}"))
-    if base_name is not None:
-        adapter = read_json(folder / ADAPTER_CONFIG)
-        if adapter.get("base_model_name_or_path") != base_name:
-            write_json(folder / ADAPTER_CONFIG, {**adapter, "base_model_name_or_path": base_name})
-            changed.append((ADAPTER_CONFIG, f"base {adapter.get('base_model_name_or_path')} → {base_name}"))
-    if changed:
-        files = {**values.get("files", {}), **{name: _facts_of(folder / name) for name, _ in changed}}
-        write_sidecar(folder, {**values, "files": files})
-    return [f"{name}: {text}" for name, text in changed]

@@ -34,7 +34,7 @@ def run_export(config: ExportConfig, words: Sequence[str]) -> None:
     elif config.relocate:
         (out,) = _words("relocate", words, 1)
         _only("relocate", config)
-        from pi05.export import relocate
+        from pi05.exporting.relocate import relocate
 
         for line in relocate(out, base_name=config.base_name) or [f"{out}: nothing to rewrite, its paths are right"]:
             print(line)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 Facts = dict[str, Any]
-FILES_SHOWN = 8
+FILES_SHOWN, LISTED = 8, 4
 
 
 def print_json(facts: Facts) -> None:
@@ -45,7 +45,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         *(("statistics", _statistics_line(name, values)) for name, values in (facts["statistics"] or {}).items()),
         *_policy_rows(facts["policy"]),
         ("base", _base_line(facts["base"])),
-        ("adapter", ", ".join(f"{key} {value}" for key, value in (facts["adapter"] or {}).items())),
+        ("adapter", ", ".join(f"{key} {_short(value)}" for key, value in (facts["adapter"] or {}).items())),
         *_export_rows(facts["export"]),
         *(("note", note) for note in facts["notes"]),
         *(("sha256", f"{entry['sha256']}  {name}") for name, entry in _shown(facts["files"]) if entry["sha256"]),
@@ -109,6 +109,13 @@ def _policy_rows(policy: Facts | None) -> list[tuple[str, str]]:
         ("tokenizer", f"{policy['tokenizer']['file']}, sha256 {policy['tokenizer']['sha256']}"),
         *(("note", note) for note in policy["notes"]),
     ]
+
+
+def _short(value: Any) -> str:
+    """Return a value as text, of a long list its length and its first entry."""
+    if isinstance(value, list) and len(value) > LISTED:
+        return f"{len(value)} names ({value[0]}, …)"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _base_line(base: Mapping[str, Any] | None) -> str:

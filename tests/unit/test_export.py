@@ -23,9 +23,10 @@ from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError, ConfigError
-from pi05.export import export, relocate
+from pi05.export import export
 from pi05.exporting import checks
 from pi05.exporting.probe import PROBE, ask, compare, make_probe, read_probe
+from pi05.exporting.relocate import relocate
 from pi05.exporting.source import open_source
 from pi05.exporting.verify import verify
 from pi05.model.lora import LoraSpec, add_lora, lora_modules
@@ -134,6 +135,28 @@ def test_the_sidecar_tells_where_it_comes_from(exported: dict[str, Path]) -> Non
     )
     assert set(facts["files"]) == everything(exported["lerobot"]) - {SIDECAR}
     assert "normalised actions move by up to" in facts["notes"][-1]
+
+
+@pytest.mark.parametrize(
+    ("size", "noted"), [([48, 48], None), ([96, 128], "pictures of 96 × 128 pixels"), (None, "(assumed) pixels")]
+)
+def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: Any, noted: str | None) -> None:
+    """The cameras' sizes are those that the run noted of its data set."""
+    source = Path(shutil.copytree(TINY_BASE, tmp_path / "run" / "checkpoints" / "000001"))
+    keys = ("observation.images.scene", "observation.images.wrist")
+    facts = {"name": "lab/cubes", "camera_sizes": dict.fromkeys(keys, size) if size else {}}
+    (tmp_path / "run" / "dataset.json").write_text(json.dumps(facts))
+    notes = [
+        note for note in export(source, tmp_path / "out", to="lerobot", tell=silent).notes if "resizes pictures" in note
+    ]
+    assert len(notes) == (noted is not None)
+    if noted is not None:
+        assert noted in notes[0]
+        moved = float(notes[0].rpartition("up to ")[2])
+        assert 1e-4 < moved < 1
+    stored = read_sidecar(tmp_path / "out")
+    assert stored is not None
+    assert stored["asset_id"] == "lab/cubes"
 
 
 def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Path], tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from pi05.checkpoint.lerobot import HEADS, PREFIX, lerobot_layout
 from pi05.checkpoint.openpi import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD
 from pi05.checkpoint.safetensors_writer import LazyTensor
 from pi05.data.processor import STATE, Processor
-from pi05.data.resize import LEROBOT_RESIZE
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05
@@ -31,6 +30,23 @@ STATE_DIM = 32
 """LeRobot's `max_state_dim`; the number is in the file and decides nothing for π₀.₅."""
 _HALF = re.compile(r"lm_head|\.(language_model|gemma_expert\.model)\.(embed_tokens|layers\.\d+\.(self_attn|mlp))\b")
 """What LeRobot keeps in bfloat16 with dtype=bfloat16; norms, vision and projections stay float32."""
+
+TRAINING: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "compile_model": False,
+    "compile_mode": "max-autotune",
+    "freeze_vision_encoder": False,
+    "train_expert_only": False,
+    "optimizer_lr": 2.5e-05,
+    "optimizer_betas": [0.9, 0.95],
+    "optimizer_eps": 1e-08,
+    "optimizer_weight_decay": 0.01,
+    "optimizer_grad_clip_norm": 1.0,
+    "scheduler_warmup_steps": 1000,
+    "scheduler_decay_steps": 30000,
+    "scheduler_decay_lr": 2.5e-06,
+}
+"""LeRobot's defaults for training on; an exported policy has no say in it."""
 
 Cameras = Mapping[str, tuple[int, int]]
 """Camera → height and width in pixels."""
@@ -56,7 +72,7 @@ def require_expressible(processor: Processor) -> None:
 
 
 def differences(processor: Processor, sizes: ModelConfig, n_action_steps: int) -> list[str]:
-    """Return what LeRobot will do otherwise than the policy was trained for, as sentences."""
+    """Return what LeRobot will do otherwise than the policy was trained for, as sentences; but for its resize."""
     notes = []
     free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim")}
     if replace(pi05(), **free) != sizes:
@@ -66,11 +82,6 @@ def differences(processor: Processor, sizes: ModelConfig, n_action_steps: int) -
         )
     if sizes.num_heads != HEADS:
         notes.append(f"LeRobot has {HEADS} query heads built in; this network has {sizes.num_heads}")
-    if processor.resize != LEROBOT_RESIZE:
-        notes.append(
-            f"LeRobot resizes pictures in its own way ({LEROBOT_RESIZE}), this policy was trained with "
-            f"{processor.resize}; pictures of {processor.image_size} × {processor.image_size} are not resized"
-        )
     if processor.relative_mask is not None and n_action_steps > 1:
         notes.append(
             "LeRobot adds the newest state to a relative action, not the state at the chunk's start: lerobot-eval "
@@ -138,7 +149,7 @@ def lerobot_config(
     exclude: list[str],
     use_peft: bool = False,
 ) -> dict[str, Any]:
-    """Return `config.json`. Settings of training are LeRobot's defaults; they matter when it trains on.
+    """Return `config.json`. The settings of training are LeRobot's defaults.
 
     `device` is what LeRobot tries first; where there is no GPU it takes another with a warning.
     """
@@ -178,17 +189,5 @@ def lerobot_config(
         "empty_cameras": empty_cameras(processor),
         "tokenizer_max_length": processor.max_prompt_tokens,
         "normalization_mapping": {"VISUAL": "IDENTITY", **processor.normalization},
-        "gradient_checkpointing": False,
-        "compile_model": False,
-        "compile_mode": "max-autotune",
-        "freeze_vision_encoder": False,
-        "train_expert_only": False,
-        "optimizer_lr": 2.5e-05,
-        "optimizer_betas": [0.9, 0.95],
-        "optimizer_eps": 1e-08,
-        "optimizer_weight_decay": 0.01,
-        "optimizer_grad_clip_norm": 1.0,
-        "scheduler_warmup_steps": 1000,
-        "scheduler_decay_steps": 30000,
-        "scheduler_decay_lr": 2.5e-06,
+        **TRAINING,
     }

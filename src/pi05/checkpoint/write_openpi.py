@@ -19,7 +19,6 @@ from pi05.checkpoint.foreign_stats import openpi_statistics
 from pi05.checkpoint.openpi import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor
 from pi05.data.processor import Processor
-from pi05.data.resize import OPENPI_RESIZE
 from pi05.data.robots import OPENPI_SLOTS
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig, pi05
@@ -56,16 +55,11 @@ def require_asset_id(asset_id: str) -> None:
 
 
 def differences(processor: Processor, sizes: ModelConfig) -> list[str]:
-    """Return what openpi will do otherwise than the policy was trained for, as sentences."""
+    """Return what openpi will do otherwise than the policy was trained for, as sentences; but for its resize."""
     notes = ["openpi's server computes in bfloat16, whatever the file holds"]
     free = {name: getattr(sizes, name) for name in ("horizon", "max_prompt_tokens", "action_dim")}
     if replace(pi05(), **free) != sizes:
         notes.append("openpi builds gemma_2b with gemma_300m and SigLIP So400m; this network has other sizes")
-    if processor.resize != OPENPI_RESIZE:
-        notes.append(
-            f"openpi's client resizes with antialiasing ({OPENPI_RESIZE}), this policy was trained with "
-            f"{processor.resize}; pictures of {processor.image_size} × {processor.image_size} are not resized"
-        )
     if processor.image_size != pi05().image_size:
         notes.append(f"openpi's pictures have 224 × 224 pixels; this network's {processor.image_size}")
     return notes

@@ -181,6 +181,11 @@ def check_files(folder: Path, recorded: dict[str, Any]) -> int:
     return len(recorded)
 
 
+def file_facts(path: Path) -> dict[str, Any]:
+    """Return SHA-256 and size of a file, as pi05.json records them."""
+    return {"sha256": hash_file(path), "bytes": path.stat().st_size}
+
+
 def describe(part: str, difference: Difference, limit: float) -> str:
     """Return one line on a comparison."""
     return (
