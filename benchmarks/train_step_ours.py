@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pi05.checkpoint.load import load_model
 from pi05.model.config import ModelConfig
-from pi05.train.network import apply_from_outside
+from pi05.train.acceleration import apply_from_outside
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, TrainState, train_step
@@ -70,7 +70,7 @@ def build_ours(case: str, folder: Path, compile_layers: bool) -> Callable[[], fl
     inputs = load_file(folder / "inputs.safetensors")
     model = load_model(folder / "model.safetensors", config=sizes())
     parameters = freeze(model, case)
-    apply_from_outside(model, compile_layers=compile_layers, recompute_activations=False)
+    apply_from_outside(model, compile_layers=compile_layers, recompute_activations=0.0)
     settings = AdamSettings(weight_decay=shapes.WEIGHT_DECAY, clip_norm=shapes.CLIP)
     rate = shapes.LEARNING_RATE
     schedule = Schedule(peak=rate, warmup_steps=0, decay_steps=10**6, end=rate)

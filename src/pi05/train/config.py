@@ -9,6 +9,7 @@ flags by name.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +23,9 @@ from pi05.train.policy_config import PolicyConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
+
+DEGREES = "none, selective, full, or a share of the layers from 0 to 1"
+"""What `--activation_checkpointing` takes, besides `flag`."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
@@ -123,6 +127,11 @@ class TrainConfig(Checked):
     gradient_release: bool = False
     """Use and free each gradient during the backward pass: less memory; clipping goes by the norm so far and by that of
     the step before, and there is one forward pass per step."""
+    activation_checkpointing: str = "flag"
+    """Activations that are recomputed in the backward pass: none; selective, all but large products and attention;
+    full; or a share of the layers such as 0.5. flag: full with `--policy.gradient_checkpointing`, else none."""
+    activation_offload: bool = False
+    """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
     prompt_format: Literal["state", "state32", "none"] | None = None
     """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO); when
     not given as the base checkpoint has it, else state."""
@@ -164,6 +173,11 @@ class TrainConfig(Checked):
             reason = "a gradient that is freed at once cannot wait for those of the next pass to be added"
             single = "false with --gradient_accumulation_steps above 1"
             raise self._refuse("gradient_release", single, f"drop one of the two: {reason}")
+        self._require(self._recomputed_share() is not None, "activation_checkpointing", DEGREES)
+        if self.activation_offload and self.recomputed != 1.0:
+            reason = "only layers that are recomputed as a whole leave nothing else on the GPU"
+            full = "true only with full recomputation"
+            raise self._refuse("activation_offload", full, f"add --activation_checkpointing=full: {reason}")
         if self.from_scratch and self.stats == "checkpoint":
             raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):
@@ -174,6 +188,19 @@ class TrainConfig(Checked):
                     found=f"{self.warmup_steps:,}",
                     remedy="lower --policy.scheduler_warmup_steps, or raise --policy.scheduler_decay_steps or --steps",
                 )
+
+    @property
+    def recomputed(self) -> float | Literal["selective"]:
+        """How much of the layers is recomputed in the backward pass: a share of them, or all but what is expensive."""
+        return "selective" if self.activation_checkpointing == "selective" else self._recomputed_share() or 0.0
+
+    def _recomputed_share(self) -> float | None:
+        """Return the share of the layers that `activation_checkpointing` means; None where it means nothing."""
+        asked = 1.0 if self.policy.gradient_checkpointing else 0.0
+        share = {"flag": asked, "none": 0.0, "selective": 1.0, "full": 1.0}.get(self.activation_checkpointing)
+        if share is None and re.fullmatch(r"0?\.\d+|[01](\.0*)?", self.activation_checkpointing):
+            share = float(self.activation_checkpointing)
+        return share
 
     @property
     def decay_steps(self) -> int:

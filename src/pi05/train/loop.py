@@ -20,6 +20,7 @@ import pi05
 from pi05.checkpoint.store import require_space
 from pi05.model.config import ModelConfig
 from pi05.train import run as runs
+from pi05.train.acceleration import apply_from_outside, require_gpu_for_offload
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data, build_loader
@@ -29,7 +30,6 @@ from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.lora import LoraPlan, hold_frozen_weights
 from pi05.train.metrics import Meter, render_duration
 from pi05.train.network import (
-    apply_from_outside,
     build_network,
     choose_device,
     choose_sizes,
@@ -122,10 +122,12 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     base = keep_weights(network, config, run.root, partial(say, out)) if run.folder is None else runs.base_of(run)
     # 8. What is applied from outside.
     precision = "float32" if network.lora is None else hold_frozen_weights(model)
+    require_gpu_for_offload(config.activation_offload, device)
     apply_from_outside(
         model,
         compile_layers=config.policy.compile_model,
-        recompute_activations=config.policy.gradient_checkpointing,
+        recompute_activations=config.recomputed,
+        offload_activations=config.activation_offload,
         dropout=state.dropout,
     )
     session = Session(

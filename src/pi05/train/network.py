@@ -1,4 +1,4 @@
-"""The network of a run: its sizes, its weights, its precision, and what is applied to it from outside.
+"""The network of a run: its sizes, its weights, its precision.
 
 Weights come from a base checkpoint, strictly and with a receipt, or from the generator when training from scratch was
 asked for by name. Leaves out data, optimizer and run folders.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import pi05
 from pi05.checkpoint.kept_base import keep_base, keep_merged
@@ -183,31 +180,3 @@ def hold_matrices(model: Pi05, precision: str) -> Pi05:
         if isinstance(module, nn.Linear | nn.Embedding) and name not in FLOAT32_MAPS:
             module.weight.data = module.weight.data.to(torch.bfloat16)
     return model
-
-
-def layers_of(model: Pi05) -> list[nn.Module]:
-    """Return the repeated layers, the units of activation checkpointing and of compilation."""
-    return [*model.vision.blocks, *model.language.layers, *model.expert.layers]
-
-
-def apply_from_outside(
-    model: Pi05, *, compile_layers: bool, recompute_activations: bool, dropout: bool = False
-) -> None:
-    """Compile each layer, and recompute its activations in the backward pass, as asked; names stay what they are.
-
-    With dropout the second computation has to draw what the first one drew.
-    """
-    for layer in layers_of(model):
-        forward: Callable[..., Any] = layer.forward
-        if compile_layers:
-            forward = torch.compile(forward)
-        if recompute_activations:
-            forward = partial(recomputed, forward, dropout)
-        layer.forward = forward
-
-
-def recomputed(forward: Callable[..., Any], dropout: bool, *arguments: Any, **options: Any) -> Any:
-    """Run `forward`; in training keep its inputs only, and run it again in the backward pass."""
-    if not torch.is_grad_enabled():
-        return forward(*arguments, **options)
-    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=dropout, **options)

@@ -32,6 +32,7 @@ CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "re
 FREE = {
     *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
     *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
+    *("activation_checkpointing", "activation_offload"),
     "optimizer_offload",
     *("dataset.root", "dataset.repo_id", "dataset.cache_dir", "dataset.video_backend"),
     *("policy.push_to_hub", "policy.repo_id", "policy.private", "policy.tags", "policy.license"),

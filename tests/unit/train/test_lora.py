@@ -27,7 +27,7 @@ from pi05.train.lora import (
     read_trained,
     write_trained,
 )
-from pi05.train.network import apply_from_outside
+from pi05.train.acceleration import apply_from_outside
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import count_groups
 from pi05.train.peft_config import PeftConfig

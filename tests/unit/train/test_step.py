@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
-from pi05.train.network import apply_from_outside
+from pi05.train.acceleration import apply_from_outside
 from pi05.train.optimizer import AdamSettings, Ema, Optimizer, Schedule
 from pi05.train.parameters import freeze, group_of
 from pi05.train.step import LossSettings, TrainState, draw_generator, train_step

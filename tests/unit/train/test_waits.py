@@ -11,7 +11,7 @@ from waits import Waits
 
 from pi05.model.flow import reduce_loss
 from pi05.train.low_memory import LowMemoryOptimizer
-from pi05.train.network import apply_from_outside
+from pi05.train.acceleration import apply_from_outside
 from pi05.train.optimizer import AdamSettings, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, train_step
