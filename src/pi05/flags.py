@@ -112,9 +112,10 @@ def parse_value(kind: Any, text: str | None, path: str) -> Any:
     """Turn the text of a flag into the type of its field. None as text: the flag stood without a value."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in (Union, types.UnionType):
-        if text is not None and text.lower() in _NOTHING:
-            return None
         (kind,) = (argument for argument in arguments if argument is not type(None))
+        choice = typing.get_origin(kind) is Literal and text in typing.get_args(kind)  # "none" may be one of them
+        if text is not None and text.lower() in _NOTHING and not choice:
+            return None
     if kind is bool:
         return _parse_boolean(text, path)
     if text is None or text == "":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -171,3 +171,12 @@ def test_any_list_of_words_survives_the_bare_form(names: list[str]) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_number_survives_its_text(number: float) -> None:
     assert parse_value(float, repr(number), "x") == number
+
+
+def test_none_is_a_choice_where_it_is_one_and_else_nothing() -> None:
+    kind = Literal["state", "none"] | None
+    assert parse_value(kind, "none", "prompt_format") == "none"
+    assert parse_value(kind, "null", "prompt_format") is None
+    assert parse_value(int | None, "none", "steps") is None
+    assert values("--prompt_format=none") == {"prompt_format": "none"}
+    assert values("--prompt_format=null") == {"prompt_format": None}
