@@ -32,9 +32,10 @@ INTERRUPTED = 130
 def train(arguments: Sequence[str]) -> int:
     """Run `pi05 train`."""
     request = read_command(arguments)
-    for notice in request.notices:
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    for notice in request.notices * speaks:
         print(f"note: {notice}", file=sys.stderr)
-    if request.config.policy.push_to_hub:
+    if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import check_before_training
 
         check_before_training(request.config)
@@ -43,9 +44,10 @@ def train(arguments: Sequence[str]) -> int:
 
         run(request.config)
     except KeyboardInterrupt:
-        print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
+        if speaks:
+            print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
         return INTERRUPTED
-    if request.config.policy.push_to_hub:
+    if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import publish_after_training
 
         publish_after_training(request.config)

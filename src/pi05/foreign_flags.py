@@ -30,6 +30,7 @@ _EVALUATE = "remove it; afterwards run: pi05 eval --policy.path RUN --env tablet
 _FROM_BASE = "the base checkpoint brings it"
 _MEMORY = f"observation memory {_LATER}"
 _REMOVE = "remove it"
+_PARALLEL = "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp"
 
 FATES: dict[str, Fate] = {
     # the hub
@@ -124,8 +125,8 @@ FATES: dict[str, Fate] = {
     "accelerator.mixed_precision": Fate("it has another name", "use --precision=mixed or --precision=float32"),
     "accelerator.activation_checkpointing.": Fate("it has another name", "use --policy.gradient_checkpointing"),
     "accelerator.compile.": Fate("it has another name", "use --policy.compile_model"),
-    "accelerator.": Fate(f"training on several GPUs {_LATER}", _REMOVE),
-    "parallelism.": Fate(f"training on several GPUs {_LATER}", _REMOVE),
+    "accelerator.": Fate("several GPUs are started by torchrun, and how they share the work has one flag", _PARALLEL),
+    "parallelism.": Fate("several GPUs are started by torchrun, and how they share the work has one flag", _PARALLEL),
     "job.": Fate("training runs on this machine", _REMOVE),
     "reward_model": Fate("this program trains π₀.₅ policies", _REMOVE, ("null",)),
     "reward_model.": Fate("this program trains π₀.₅ policies", _REMOVE),

@@ -131,7 +131,10 @@ def test_a_flag_that_nobody_knows_stays_unknown() -> None:
     [
         ("accelerator.compile.enabled=true", "use --policy.compile_model"),
         ("accelerator.gradient_accumulation.steps=2", "use --gradient_accumulation_steps=N"),
-        ("accelerator.fsdp.cpu_offload=true", "remove it"),
+        (
+            "accelerator.fsdp.cpu_offload=true",
+            "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp",
+        ),
     ],
 )
 def test_the_most_specific_advice_is_given(flag: str, remedy: str) -> None:

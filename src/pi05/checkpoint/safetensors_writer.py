@@ -76,7 +76,7 @@ def write_safetensors(
             header = _header(tensors, metadata)
             file.write(header)
             digest.update(header)
-            for name in _sorted(tensors):
+            for name in in_order(tensors):
                 data = _bytes_of(name, tensors[name])
                 for start in range(0, len(data), CHUNK_BYTES):
                     piece = data[start : start + CHUNK_BYTES]
@@ -93,14 +93,15 @@ def write_safetensors(
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 
-def _sorted(tensors: Mapping[str, LazyTensor]) -> list[str]:
+def in_order(tensors: Mapping[str, LazyTensor]) -> list[str]:
+    """Return the names in the order in which they lie in the file."""
     return sorted(tensors, key=lambda name: (_ORDER[tensors[name].dtype], name.encode()))
 
 
 def _header(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for name in _sorted(tensors):
+    for name in in_order(tensors):
         tensor = tensors[name]
         end = offset + tensor.bytes
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}

@@ -72,6 +72,8 @@ class TrainingFiles:
     state: Mapping[str, Any]
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     raw_weights: Mapping[str, Tensor] | None = None
+    write: Callable[[Path], None] | None = None
+    """Writes the tensors into training_state/ in another way, in the place of the two files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     """Of an adapter checkpoint: what was trained; when read: empty, since the files have foreign names."""
     adapter: Callable[[Path], None] | None = None
-    """Writes the adapter's files into a folder, in the place of model.safetensors."""
+    """Writes the adapter's files into a folder, in the place of model.safetensors; or that file in another way."""
     tokenizer_name: str | None = None
     tokenizer_bytes: bytes | None = None
     training: TrainingFiles | None = None
@@ -109,7 +111,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     require_space(folder.parent, checkpoint.size_bytes(), f"the checkpoint {folder.name}")
-    partial = folder.parent / f"{_PARTIAL}{folder.name}"
+    partial = partial_folder(folder)
     remove_tree(partial)
     try:
         _write_files(partial, checkpoint)
@@ -128,6 +130,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return folder
 
 
+def partial_folder(folder: Path) -> Path:
+    """Return where a checkpoint folder lies while it is being written."""
+    return folder.parent / f"{_PARTIAL}{folder.name}"
+
+
 def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
     partial.mkdir()
     if checkpoint.adapter is None:
@@ -141,9 +148,12 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.training is not None:
         training = partial / TRAINING
         training.mkdir()
-        _write_tensors(training / OPTIMIZER, checkpoint.training.optimizer)
-        if checkpoint.training.raw_weights is not None:
-            _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
+        if checkpoint.training.write is not None:
+            checkpoint.training.write(training)
+        else:
+            _write_tensors(training / OPTIMIZER, checkpoint.training.optimizer)
+            if checkpoint.training.raw_weights is not None:
+                _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
         write_json(training / STATE, dict(checkpoint.training.state))
     write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
     sync_folder(partial)

@@ -109,7 +109,9 @@ class TrainLoader:
     """An endless stream of batches over the frames of some episodes; each epoch visits each frame once.
 
     A batch that reaches the end of an epoch is filled up from the next one, so all batches have the same size.
-    `num_workers` threads prepare batches ahead; 0 prepares them when they are asked for.
+    `num_workers` threads prepare batches ahead; 0 prepares them when they are asked for. With `share=(rank, count)` the
+    stream is dealt out, batch by batch, to `count` loaders of which this is number `rank`; the position counts the
+    samples of all of them, so it does not depend on their number.
     """
 
     def __init__(
@@ -123,7 +125,9 @@ class TrainLoader:
         num_workers: int = 0,
         augment: bool = True,
         bucket: int = 8,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self.share = share
         self.batch_size, self.seed, self.num_workers, self.bucket = batch_size, seed, num_workers, bucket
         self.augment = augment
         self._processor, self._frames = processor, frames
@@ -149,8 +153,13 @@ class TrainLoader:
 
     @property
     def batches_per_epoch(self) -> float:
-        """Optimizer steps in an epoch, where one batch is one step."""
-        return self.samples_per_epoch / self.batch_size
+        """Optimizer steps in an epoch, where one batch of each loader is one step."""
+        return self.samples_per_epoch / self._dealt
+
+    @property
+    def _dealt(self) -> int:
+        """Samples of one batch of every loader."""
+        return self.batch_size * self.share[1]
 
     def state_dict(self) -> dict[str, int]:
         """Return the position: the epoch and how many of its samples have been handed out."""
@@ -175,7 +184,7 @@ class TrainLoader:
         if self.num_workers == 0:
             while True:
                 first = self._sample
-                self._sample += self.batch_size
+                self._sample += self._dealt
                 yield self._at(first)
         yield from self._ahead()
 
@@ -187,15 +196,16 @@ class TrainLoader:
             while True:
                 while len(waiting) < self.num_workers + 1:
                     waiting.append(pool.submit(self._at, following))
-                    following += self.batch_size
+                    following += self._dealt
                 result = waiting.popleft().result()
-                self._sample += self.batch_size
+                self._sample += self._dealt
                 yield result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _at(self, first: int) -> tuple[Batch, BatchInfo]:
-        """Return the batch whose first sample has this number since the start of training."""
+        """Return this loader's batch of those that are dealt out from this number of a sample on."""
+        first += self.share[0] * self.batch_size
         samples = np.arange(first, first + self.batch_size)
         indices = self._frames_of(samples)
         info = BatchInfo(first // self.samples_per_epoch, indices, self._episode[indices])

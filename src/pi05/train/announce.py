@@ -13,6 +13,7 @@ from pi05.train.data import TrainingData
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optimizer import Schedule
+from pi05.train.parallel import Parallel
 from pi05.train.parameters import parameter_table
 from pi05.train.run import OpenRun, schedule_notice
 from pi05.train.sinks import say
@@ -35,11 +36,12 @@ def announce(
     if network.lora is not None:
         announce_lora(network.model, network.lora, console)
     console.print(parameter_table(state.model))
-    say(console, amount_line(config, len(data.frames_of(data.train_episodes))))
+    say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
     if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
+    say(console, parallel_line(state.parallel, device))
     say(console, optimizer_line(config, state))
     size = checkpoint_bytes(state, network.lora is not None)
     kept = config.keep_checkpoints + 1
@@ -72,11 +74,12 @@ def announce_lora(model: Pi05, plan: LoraPlan, console: Console) -> None:
         say(console, f"notice: {plan.left_out} maps that the patterns hit stay as they are, as other flags ask")
 
 
-def amount_line(config: TrainConfig, frames: int) -> str:
+def amount_line(config: TrainConfig, frames: int, world_size: int = 1) -> str:
     """Return how many samples a step and the run see."""
-    passes, size = config.gradient_accumulation_steps, config.micro_batch_size()
-    samples = config.samples_per_step()
-    per_step = f"{samples} samples" if passes == 1 else f"{samples} samples ({passes} passes of {size})"
+    passes, size = config.gradient_accumulation_steps, config.micro_batch_size(world_size)
+    samples = config.samples_per_step(world_size)
+    parts = [f"{world_size} GPUs"] * (world_size > 1) + [f"{passes} passes"] * (passes > 1)
+    per_step = f"{samples} samples ({' × '.join(parts)} of {size})" if parts else f"{samples} samples"
     total = samples * config.steps
     return (
         f"training: {config.steps:,} steps of {per_step} = {total:,} samples = {total / frames:.1f} epochs "
@@ -104,6 +107,22 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
     return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
+
+
+def parallel_line(parallel: Parallel, device: torch.device) -> str:
+    """Return how many processes train together, and what each of them holds."""
+    ranks = parallel.ranks
+    if parallel.kind == "none":
+        idle = torch.cuda.device_count() - 1 if device.type == "cuda" else 0
+        more = f"; {idle} more stay idle: torchrun --nproc-per-node={idle + 1} -m pi05 train uses them" if idle else ""
+        return f"parallel: one process{more}"
+    shares = {
+        "ddp": "each with the whole network",
+        "fsdp": f"each with 1/{ranks.world_size} of weights, gradients and moments",
+        "hsdp": f"each with 1/{ranks.local_world_size} of weights, gradients and moments, the same on every machine",
+    }
+    machines = f" on {ranks.nodes} machines" if ranks.nodes > 1 else ""
+    return f"parallel: {parallel.kind}, {ranks.world_size} processes{machines}, {shares[parallel.kind]}"
 
 
 def optimizer_line(config: TrainConfig, state: TrainState) -> str:

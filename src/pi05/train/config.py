@@ -114,6 +114,9 @@ class TrainConfig(Checked):
     """Checks of the data set to pass over: timestamps (frames go by number), index (frame numbers are wrong)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
+    """On several GPUs (torchrun): ddp, all of the network on each; fsdp, weights, gradients and moments split over all;
+    hsdp, split inside each machine; auto, ddp where a GPU holds it all, else fsdp, over several machines hsdp."""
     precision: Literal["mixed", "bf16-sr", "float32"] = "mixed"
     """mixed: float32 weights, bfloat16 compute; bf16-sr: bfloat16 weights and gradients, half the memory, rounded up or
     down by chance so that steps smaller than their spacing count on average; float32: everything in float32, better for

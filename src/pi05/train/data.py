@@ -135,17 +135,18 @@ def build_processor(
     )
 
 
-def build_loader(config: TrainConfig, data: TrainingData) -> TrainLoader:
-    """Build the endless source of training batches, in an order that seed and epoch decide."""
+def build_loader(config: TrainConfig, data: TrainingData, rank: int = 0, world_size: int = 1) -> TrainLoader:
+    """Build the endless source of a process's training batches, in an order that seed and epoch decide."""
     return TrainLoader(
         data.dataset,
         data.processor,
         data.frames,
         data.train_episodes,
-        batch_size=config.micro_batch_size(),
+        batch_size=config.micro_batch_size(world_size),
         seed=config.seed,
         num_workers=config.num_workers,
         augment=config.augment,
+        share=(rank, world_size),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
 from pi05.errors import TrainingError
 from pi05.train.metrics import non_finite
+from pi05.train.ranks import Ranks
 from pi05.train.step import StepResult
 
 SHOWN = 8
@@ -20,6 +22,22 @@ class BatchOrigin:
 
     frames: Sequence[int]
     episodes: Sequence[int]
+
+
+def require_finite_on_all(result: StepResult, origin: BatchOrigin, action_names: Sequence[str], ranks: Ranks) -> None:
+    """Do what `require_finite` does for the samples of all processes; the same error is raised in all of them.
+
+    Loss and gradient norm are those of all processes, so all find a fault in the same step.
+    """
+    finite = torch.isfinite(torch.stack([result.loss, result.grad_norm])).all()
+    if ranks.several and not bool(finite):
+        parts = ranks.gather(
+            (result.sample_losses.cpu(), result.dimension_losses.cpu(), list(origin.frames), list(origin.episodes))
+        )
+        losses, dimensions, frames, episodes = zip(*parts, strict=True)
+        result = replace(result, sample_losses=torch.cat(losses), dimension_losses=torch.stack(dimensions).sum(dim=0))
+        origin = BatchOrigin(frames=[*chain(*frames)], episodes=[*chain(*episodes)])
+    require_finite(result, origin, action_names)
 
 
 def require_finite(result: StepResult, origin: BatchOrigin, action_names: Sequence[str]) -> None:

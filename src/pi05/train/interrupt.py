@@ -1,12 +1,19 @@
-"""Ctrl-C and SIGTERM as a wish: the step in progress is finished, the run is saved, then it ends."""
+"""Ctrl-C and SIGTERM as a wish: the step in progress is finished, the run is saved, then it ends.
+
+Under torchrun one wish comes twice: from the terminal or from Slurm, and once more from torchrun, which passes it on.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+PASSED_ON_SECONDS = 5
+"""How long after a signal its repetition by torchrun may come."""
 
 
 class StopRequest:
@@ -14,9 +21,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.time = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def agreed(self, ask_all: Callable[[bool], bool]) -> bool:
+        """Return whether a signal has reached any of the processes that `ask_all` asks; then it counts here too."""
+        if ask_all(bool(self)) and self.signal is None:
+            self.signal = signal.SIGTERM
+        return bool(self)
 
     @property
     def name(self) -> str:
@@ -31,8 +45,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def listen() -> Iterator[StopRequest]:
+def listen(passed_on: bool = False) -> Iterator[StopRequest]:
     """Take SIGINT and SIGTERM as requests for the duration of a `with` block; a second Ctrl-C ends at once.
+
+    Where signals are `passed_on` by a launcher, only Ctrl-C ends at once, and not within the next seconds.
 
     Outside the main thread signals cannot be taken; then they do what they did before.
     """
@@ -42,9 +58,10 @@ def listen() -> Iterator[StopRequest]:
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if request.signal is not None:
+        if request.signal is None:
+            request.signal, request.time = signal.Signals(number), time.monotonic()
+        elif not passed_on or (number == signal.SIGINT and time.monotonic() - request.time > PASSED_ON_SECONDS):
             raise KeyboardInterrupt
-        request.signal = signal.Signals(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,7 @@
 """The training loop: set up step by step; then stop? → batch → step → log → validate → save, until it is done.
 
 Everything that the loop needs is built by the modules beside it; what is applied to the network from outside is applied
-here. One process and one device; distribution is not here yet.
+here. With torchrun every process runs this page; only rank 0 writes files and prints.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ from pi05.train.acceleration import apply_from_outside, require_gpu_for_offload
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data, build_loader
-from pi05.train.faults import BatchOrigin, require_finite
+from pi05.train.faults import BatchOrigin, require_finite_on_all
 from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.lora import LoraPlan, hold_frozen_weights
+from pi05.train.lora import LoraPlan
 from pi05.train.metrics import Meter, render_duration
-from pi05.train.network import (
-    build_network,
-    choose_device,
-    choose_sizes,
-    keep_weights,
-    rebuild_network,
-    trainable,
-)
+from pi05.train.network import choose_device, choose_sizes, keep_weights
 from pi05.train.optimizer import Ema
+from pi05.train.placement import place_network
 from pi05.train.preview import write_preview
+from pi05.train.rank_check import agree_on_settings, check_processes, require_same_data, require_shared_folder
+from pi05.train.ranks import Ranks, join, one_fate
 from pi05.train.setup import build_optimizer, build_sinks, build_validator
 from pi05.train.sinks import RunInfo, Sinks, say
 from pi05.train.step import LossSettings, StepResult, TrainState, train_step
@@ -85,23 +81,30 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     Raises a UserError for what the user can put right, and Interrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
     when the run is saved.
     """
-    out = Console(quiet=not console)
-    # 1. The run's folder, and the checkpoint to continue from.
-    run = runs.open_run(config)
-    # 2. The machine.
     device = choose_device(config.policy.device)
+    ranks = join(device, check_processes, alone=config.parallel != "auto")
+    with one_fate(ranks):
+        return train_on(ranks, agree_on_settings(ranks, config), Console(quiet=not console or not ranks.first))
+
+
+def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
+    """Train as one of the processes of a run."""
+    # 1. The run's folder, and the checkpoint to continue from.
+    run = ranks.in_turns(lambda: runs.open_run(config))
+    require_shared_folder(ranks, run.root)
+    runs.require_same_batch(run, config, ranks.world_size)
+    # 2. The machine.
+    device = ranks.device
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
     sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
-    data = build_data(config, sizes, out, run)
+    data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
+    require_same_data(ranks, data.identity())
     runs.require_same_data(run, data.identity())
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
-    if run.folder is None:
-        network = build_network(config, sizes, device)
-    else:
-        network = rebuild_network(config, sizes, device, run.folder, runs.base_of(run))
-    model, parameters = network.model, trainable(network, config.method)
+    placed = place_network(config, sizes, run, ranks)
+    network, model, parameters = placed.network, placed.network.model, placed.parameters
     # 5. What moves the parameters, and the state that resume restores.
     state = TrainState(
         step=0,
@@ -110,18 +113,23 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         optimizer=build_optimizer(config, parameters, runs.build_schedule(config, run.saved), device),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
         dropout=config.method == "lora" and config.peft.lora_dropout > 0,
+        parallel=placed.parallel,
     )
     if run.folder is not None:
         runs.restore(run, state)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
-    run.root.mkdir(parents=True, exist_ok=True)
-    require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
-    runs.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
-    base = keep_weights(network, config, run.root, partial(say, out)) if run.folder is None else runs.base_of(run)
+    base = runs.base_of(run)
+    if ranks.first:
+        run.root.mkdir(parents=True, exist_ok=True)
+        require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
+        runs.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
+        if run.folder is None and placed.whole is not None:
+            base = keep_weights(placed.whole, config, run.root, partial(say, out))
+    placed.whole = None
+    ranks.meet()
     # 8. What is applied from outside.
-    precision = "float32" if network.lora is None else hold_frozen_weights(model)
     require_gpu_for_offload(config.activation_offload, device)
     apply_from_outside(
         model,
@@ -130,6 +138,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         offload_activations=config.activation_offload,
         dropout=state.dropout,
     )
+    precision = placed.start()
     session = Session(
         config=config,
         run=run,
@@ -141,7 +150,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
         base=base,
         lora=network.lora,
         frozen_precision=precision,
-        sinks=Sinks(build_sinks(config, run, out)),
+        sinks=Sinks(build_sinks(config, run, out) if ranks.first else []),
         meter=Meter(
             total_steps=config.steps,
             train_frames=len(data.frames_of(data.train_episodes)),
@@ -149,7 +158,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
             samples=int(run.saved.get("samples", 0)),
             clock=time.perf_counter,
         ),
-        validator=build_validator(config, data),
+        validator=build_validator(config, data, ranks),
         best=run.saved.get("best"),
         last_saved=state.step if run.folder is not None else -1,
     )
@@ -162,17 +171,19 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     )
     # 9. The loop.
     session.sinks.start(info)
-    open_session(run.root, state.step, str(device))
+    if ranks.first:
+        open_session(run.root, state.step, str(device))
     status = "failed"
     try:
-        with listen() as stop:
-            loop(session, stop)
-        status = "interrupted" if stop else "finished"
+        with listen(passed_on=ranks.several) as stop:
+            stopped = loop(session, stop)
+        status = "interrupted" if stopped else "finished"
     finally:
         session.sinks.finish(state.step, status)
-        close_session(run.root, state.step, status)
+        if ranks.first:
+            close_session(run.root, state.step, status)
     last = runs.store.checkpoint_folder(run.root, state.step)
-    if stop:
+    if stopped:
         say(out, f"stopped by {stop.name} after step {state.step:,}; continue with: pi05 train --resume {run.root}")
         raise Interrupted
     best = None if session.best is None else session.best["error"]
@@ -180,16 +191,20 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     return TrainResult(run_dir=run.root, steps=state.step, best_error=best, last_checkpoint=last)
 
 
-def loop(session: Session, stop: StopRequest) -> None:
-    """Step until the end or until somebody asks to stop; leave a checkpoint of the last step."""
+def loop(session: Session, stop: StopRequest) -> bool:
+    """Step until the end or until somebody asks any process to stop; leave a checkpoint of the last step.
+
+    Returns whether it was stopped.
+    """
     config, state, meter = session.config, session.state, session.meter
+    ranks = state.parallel.ranks
     settings = LossSettings(
         kind=config.loss,
         robot_action_dim=session.data.processor.robot_action_dim,
         flow_samples=config.flow_samples,
     )
     batches = fetch(session)
-    while state.step < config.steps and not stop:
+    while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
         waiting = time.perf_counter()
         passes, origin = next(batches)
         meter.waited(time.perf_counter() - waiting)
@@ -207,16 +222,18 @@ def loop(session: Session, stop: StopRequest) -> None:
             save(session, improved)
     if session.last_saved != state.step and state.step > 0:
         save(session, improved=False)
+    return stopped
 
 
 def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
     """Yield the forward passes of one step after the other, on the device; the first ones are drawn as pictures."""
     config, state = session.config, session.state
-    loader = build_loader(config, session.data)
+    ranks = state.parallel.ranks
+    loader = build_loader(config, session.data, ranks.rank, ranks.world_size)
     if state.loader:
         loader.load_state_dict(state.loader)
     stream = iter(loader)
-    preview = session.run.folder is None
+    preview = session.run.folder is None and ranks.first
     while True:
         pairs = [next(stream) for _ in range(config.gradient_accumulation_steps)]
         if preview:
@@ -241,13 +258,14 @@ def check(session: Session, result: StepResult, origin: BatchOrigin) -> None:
 def settle(session: Session, behind: int = 0) -> None:
     """Check all but the last `behind` steps that were not checked yet."""
     while len(session.unchecked) > behind:
-        require_finite(*session.unchecked.popleft(), session.data.dataset.action_names)
+        ranks = session.state.parallel.ranks
+        require_finite_on_all(*session.unchecked.popleft(), session.data.dataset.action_names, ranks)
 
 
 def log(session: Session) -> None:
     """Send the metrics since the last time."""
     settle(session)
-    session.sinks.log(session.meter.record(session.state.optimizer.parameters))
+    session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
 
 
 def validate(session: Session, validator: Validator) -> bool:
@@ -260,7 +278,7 @@ def validate(session: Session, validator: Validator) -> bool:
     else:
         with state.ema.in_place():
             error = validator.measure(state.model, session.device)
-    improved = session.best is None or error.score < session.best["error"]
+    improved = state.parallel.ranks.from_first(session.best is None or error.score < session.best["error"])
     if improved:
         session.best = {"error": error.score, "step": state.step}
     session.sinks.log(error.record(state.step, improved))
@@ -287,7 +305,12 @@ def save(session: Session, improved: bool) -> None:
             "statistics": data.statistics.sha256,
         },
         processor=data.processor,
-        extra={"samples": session.meter.samples, "best": session.best, "data": data.identity()},
+        extra={
+            "samples": session.meter.samples,
+            "samples_per_step": session.config.samples_per_step(session.state.parallel.ranks.world_size),
+            "best": session.best,
+            "data": data.identity(),
+        },
         keep=session.config.keep_checkpoints,
         best=improved,
         lora=session.lora,

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from pi05.errors import CheckpointError
 from pi05.train.gradient_release import RunningNorm
 from pi05.train.minifloat import FORMATS, SMALLEST, Minifloat, Packed
-from pi05.train.optimizer import AdamSettings, Schedule, global_norm
+from pi05.train.optimizer import AdamSettings, Schedule
+from pi05.train.shards import global_norm
 from pi05.train.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
 
 StateKind = Literal["float32", "8bit", "4bit"]

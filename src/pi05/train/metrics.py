@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.train.parameters import kernel_norm
+from pi05.train.ranks import Ranks
 from pi05.train.step import StepResult
 
 Clock = Callable[[], float]
@@ -48,14 +49,20 @@ class Meter:
         self._results.append(result)
         self.samples += result.samples
 
-    def record(self, parameters: Mapping[str, Tensor]) -> dict[str, float | int | str]:
-        """Return the metrics since the last record, and start a new interval."""
+    def record(self, parameters: Mapping[str, Tensor], ranks: Ranks | None = None) -> dict[str, float | int | str]:
+        """Return the metrics since the last record, and start a new interval.
+
+        Waiting and memory are those of the process with the most.
+        """
         losses = torch.stack([result.loss for result in self._results]).mean()
         norms = torch.stack([result.grad_norm for result in self._results]).mean()
         loss, grad_norm, param_norm = torch.stack([losses, norms, kernel_norm(parameters).to(losses)]).tolist()
         now = self._clock()
         elapsed = max(now - self._interval_start - self._paused, 1e-9)
         latest = self._results[-1]
+        waited, memory = self._waited / elapsed, peak_memory_gb(latest.loss.device)
+        if ranks is not None:
+            waited, memory = ranks.maxima([waited, memory])
         record: dict[str, float | int | str] = {
             "type": "train",
             "step": latest.step,
@@ -66,8 +73,8 @@ class Meter:
             "param_norm": param_norm,
             "learning_rate": latest.learning_rate,
             "samples_per_second": sum(result.samples for result in self._results) / elapsed,
-            "data_wait": self._waited / elapsed,
-            "memory_gb": peak_memory_gb(latest.loss.device),
+            "data_wait": waited,
+            "memory_gb": memory,
             "seconds_left": self._seconds_left(now, latest.step),
         }
         self._results, self._waited, self._paused, self._interval_start = [], 0.0, 0.0, now

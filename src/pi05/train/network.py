@@ -24,6 +24,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.lora import FLOAT32_MAPS, LoraPlan, add_adapters, base_weights, freeze_base, plan_lora
 from pi05.train.parameters import freeze
+from pi05.train.ranks import launched, local_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +39,25 @@ class Network:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of `--policy.device`. Raises TrainingError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    """Return the device of `--policy.device`. Raises TrainingError when it is not there.
+
+    Of the processes that torchrun starts on a machine each takes the GPU of its number.
+    """
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda" if name == "auto" else name)
+    if launched() and device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank())
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TrainingError(
             f"there is no device {name}",
             wanted=name,
             found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
-            remedy="use --policy.device=auto or cpu, or install a torch build that supports this GPU",
+            remedy="use --policy.device=auto or cpu, or install a torch build that supports this GPU; under torchrun "
+            "there is one process per GPU (--nproc-per-node)",
         )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

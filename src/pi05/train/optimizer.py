@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.errors import CheckpointError
+from pi05.train.shards import exchange, fill, global_norm, is_sharded, own_part
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -140,13 +141,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Float[
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = global_norm(gradients)
-    torch._foreach_mul_(gradients, (largest / norm).clamp(max=1.0))
+    torch._foreach_mul_([own_part(gradient) for gradient in gradients], (largest / norm).clamp(max=1.0))
     return norm
-
-
-def global_norm(tensors: list[Tensor]) -> Float[Tensor, ""]:
-    """Return the norm of all values together, in float32 whatever their precision."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, torch.float32)))
 
 
 class Ema:
@@ -161,9 +157,9 @@ class Ema:
     def update(self) -> None:
         """Move the average towards the weights: average = decay·average + (1 - decay)·weight."""
         same = [name for name, weight in self._parameters.items() if weight.dtype == torch.float32]
-        weights: list[Tensor] = [self._parameters[name] for name in same]
+        weights = [own_part(self._parameters[name]) for name in same]
         if same:
-            torch._foreach_lerp_([self._average[name] for name in same], weights, 1 - self.decay)
+            torch._foreach_lerp_([own_part(self._average[name]) for name in same], weights, 1 - self.decay)
         for name, weight in self._parameters.items():
             if weight.dtype != torch.float32:
                 self._average[name].mul_(self.decay).add_(weight, alpha=1 - self.decay)
@@ -176,11 +172,19 @@ class Ema:
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over an average that `tensors` returned; further names are left alone."""
         for name, average in self._average.items():
-            average.copy_(tensors[name])
+            fill(average, tensors[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average in the place of the weights for the duration of a `with` block."""
+        """Put the average in the place of the weights for the duration of a `with` block.
+
+        Where the network is split, FSDP owns the memory of the weights: then the values change places, not the tensors,
+        and `tensors` has the weights meanwhile.
+        """
+        if is_sharded(self._parameters.values()):
+            with self._exchanged():
+                yield
+            return
         weights = {name: parameter.data for name, parameter in self._parameters.items()}
         try:
             for name, parameter in self._parameters.items():
@@ -189,3 +193,13 @@ class Ema:
         finally:
             for name, parameter in self._parameters.items():
                 parameter.data = weights[name]
+
+    @contextmanager
+    def _exchanged(self) -> Iterator[None]:
+        for name, parameter in self._parameters.items():
+            exchange(parameter, self._average[name])
+        try:
+            yield
+        finally:
+            for name, parameter in self._parameters.items():
+                exchange(parameter, self._average[name])

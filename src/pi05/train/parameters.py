@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pi05.errors import ConfigError
+from pi05.train.shards import global_norm
 
 Method = Literal["full", "frozen-vision", "expert"]
 
@@ -95,4 +96,4 @@ def kernel_norm(parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         for name, value in parameters.items()
         if value.ndim > 1 and name not in ("embedding.weight", "vision.position_embedding")
     ]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(kernels, 2, torch.float32)))
+    return global_norm(kernels)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 import pi05
 from pi05.checkpoint import store
@@ -22,6 +23,7 @@ from pi05.data.provenance import describe_dataset
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.pi05 import Pi05
 from pi05.settings import walk
+from pi05.train import distributed_checkpoint
 from pi05.train.config import TrainConfig
 from pi05.train.lora import LoraPlan, read_trained, write_trained
 from pi05.train.optimizer import Schedule
@@ -33,11 +35,12 @@ FREE = {
     *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
     *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
     *("activation_checkpointing", "activation_offload"),
-    "optimizer_offload",
+    *("optimizer_offload", "parallel", "batch_size", "global_batch_size", "gradient_accumulation_steps"),
     *("dataset.root", "dataset.repo_id", "dataset.cache_dir", "dataset.video_backend"),
     *("policy.push_to_hub", "policy.repo_id", "policy.private", "policy.tags", "policy.license"),
 }
-"""Settings that may differ on resume. The data behind `dataset.root` must be the same, which is checked."""
+"""Settings that may differ on resume. A step must see as many samples, and the data behind `dataset.root` must be the
+same; both are checked."""
 FREE_GROUPS = ("wandb.",)
 
 
@@ -123,6 +126,21 @@ def compare(stored: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(permitted)
 
 
+def require_same_batch(run: OpenRun, config: TrainConfig, world_size: int) -> None:
+    """Raise ConfigError when a step of a resumed run would see another number of samples than before."""
+    if run.folder is None:
+        return
+    before, now = int(run.saved["samples_per_step"]), config.samples_per_step(world_size)
+    if before != now:
+        raise ConfigError(
+            "a step would see another number of samples than before, and the run would not be the same",
+            wanted=f"{before} samples per step, as on {run.saved['world_size']} GPUs",
+            found=f"{now} on {world_size}",
+            remedy=f"give --global_batch_size={before}; where a GPU has no room for its share, also "
+            "--gradient_accumulation_steps",
+        )
+
+
 def lookup(config: Any, path: str) -> Any:
     """Return the value of a dotted path."""
     for name in path.split("."):
@@ -174,12 +192,18 @@ def save(
             raw_weights={name: parameters[name] for name in average} if average else None,
         ),
     )
-    with nullcontext() if state.ema is None else state.ema.in_place():
-        folder = store.save_checkpoint(store.checkpoint_folder(run.root, state.step), checkpoint)
-    store.point(run.root, store.LAST, folder)
-    if best:
-        store.point(run.root, store.BEST, folder)
-    store.keep_last(run.root, keep)
+    folder, ranks = store.checkpoint_folder(run.root, state.step), state.parallel.ranks
+    if state.parallel.sharded:
+        distributed_checkpoint.save(folder, checkpoint, state, ranks, lora)
+    elif ranks.first:
+        with nullcontext() if state.ema is None else state.ema.in_place():
+            store.save_checkpoint(folder, checkpoint)
+    if ranks.first:
+        store.point(run.root, store.LAST, folder)
+        if best:
+            store.point(run.root, store.BEST, folder)
+        store.keep_last(run.root, keep)
+    ranks.meet()
     return folder
 
 
@@ -192,6 +216,7 @@ def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any
         "loader": dict(state.loader),
         "schedule": state.optimizer.schedule.to_dict(),
         "ema": state.ema is not None,
+        "world_size": state.parallel.ranks.world_size,
         "versions": {"pi05": pi05.__version__, "torch": torch.__version__},
         **extra,
     }
@@ -201,6 +226,12 @@ def restore(run: OpenRun, state: TrainState) -> None:
     """Put weights, average, optimizer and positions of the checkpoint into a training state."""
     if run.folder is None:
         raise ValueError("there is no checkpoint to restore")
+    if state.parallel.sharded or distributed_checkpoint.has_parts(run.folder):
+        adapter = store.is_adapter(run.folder)
+        names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
+        distributed_checkpoint.restore(run.folder, state, names, adapter)
+        state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
+        return
     checkpoint = store.load_checkpoint(run.folder, training=True)
     if checkpoint.training is None:
         raise ValueError("the checkpoint was read without its training state")

@@ -14,6 +14,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.ranks import Ranks
 from pi05.train.sinks import ConsoleSink, JsonlSink, Sink
 from pi05.train.validate import Validator
 from pi05.train.wandb_sink import WandbSink
@@ -67,8 +68,9 @@ def build_sinks(config: TrainConfig, run: runs.OpenRun, console: Console) -> lis
     return sinks
 
 
-def build_validator(config: TrainConfig, data: TrainingData) -> Validator | None:
+def build_validator(config: TrainConfig, data: TrainingData, ranks: Ranks) -> Validator | None:
     """Return what measures the held-out error, if anything is held out and it is wanted."""
     if config.eval_steps == 0 or not data.held_out:
         return None
-    return Validator(data, max_frames=config.eval_frames, batch_size=config.micro_batch_size())
+    size = config.micro_batch_size(ranks.world_size)
+    return Validator(data, max_frames=config.eval_frames, batch_size=size, ranks=ranks)

@@ -1,7 +1,8 @@
 """One optimizer step, and all that has to be known to continue after it. No input or output here.
 
-Noise and flow times are a pure function of seed, step and forward pass, so that the random state that resume needs is
-the step's number. Leaves out where batches come from and what becomes of the result (`loop.py`).
+Noise and flow times are drawn for all samples of a step at once, from seed and step, and each forward pass of each GPU
+takes its own: so they do not depend on how a step is divided, and the random state that resume needs is the step's
+number. Leaves out where batches come from and what becomes of the result (`loop.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pi05.model.flow import LossKind, reduce_loss
+from pi05.model.flow import LossKind, reduce_loss, sample_time
 from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.optimizer import Ema, Optimizer
+from pi05.train.parallel import Parallel
 from pi05.types import Batch
 
 
@@ -41,11 +43,15 @@ class TrainState:
     loader: dict[str, int] = field(default_factory=dict)
     dropout: bool = False
     """Whether the network draws random numbers of its own."""
+    parallel: Parallel = field(default_factory=Parallel)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What one step measured. Tensors stay on the device until somebody asks for numbers."""
+    """What one step measured. Tensors stay on the device until somebody asks for numbers.
+
+    On several GPUs `samples`, `loss` and `grad_norm` are those of all of them, the losses in detail this one's.
+    """
 
     step: int
     samples: int
@@ -59,8 +65,8 @@ class StepResult:
 def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettings) -> StepResult:
     """Take one optimizer step over the forward passes `batches` and advance `state.step`.
 
-    The loss is the sum over all passes divided by the number of entries that count in all of them, so that accumulation
-    gives the gradient of the big batch even when passes hold different numbers of padded steps.
+    The loss is the sum over all passes of all GPUs divided by the number of entries that count in all of them, so that
+    both give the gradient of the big batch even when passes hold different numbers of padded steps.
     """
     if state.optimizer.measures_first:
         backward(state, batches, settings)
@@ -72,7 +78,7 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
     state.step += 1
     return StepResult(
         step=state.step,
-        samples=sum(len(batch.tokens) for batch in batches),
+        samples=sum(len(batch.tokens) for batch in batches) * state.parallel.ranks.world_size,
         learning_rate=rate,
         loss=total,
         grad_norm=grad_norm,
@@ -85,22 +91,44 @@ def backward(
     state: TrainState, batches: Sequence[Batch], settings: LossSettings
 ) -> tuple[Float[Tensor, ""], list[Float[Tensor, "B A X"]]]:
     """Leave the gradients of a step, or let the optimizer have them; return the loss, and it per element and pass."""
-    count = sum(count_entries(batch, settings) for batch in batches)
+    parallel, ranks = state.parallel, state.parallel.ranks
+    count = ranks.sum(torch.stack([count_entries(batch, settings) for batch in batches]).sum())
+    draws = draw_flow(state, batches, settings.flow_samples)
     state.optimizer.begin(state.step)
     total = torch.zeros((), device=batches[0].tokens.device)
     details = []
     for index, batch in enumerate(batches):
-        generator = draw_generator(state.seed, state.step, index, batch.tokens.device)
-        if state.dropout:
-            torch.manual_seed(generator.initial_seed() + 1)  # layers draw from the global generator
-        losses: Tensor = state.model.loss(  # type: ignore[operator]
-            batch, generator=generator, flow_samples=settings.flow_samples
-        )
+        last = index == len(batches) - 1
+        if state.dropout:  # layers draw from the global generator; each GPU has its own masks
+            place = index * ranks.world_size + ranks.rank
+            generator = draw_generator(state.seed, state.step, place, batch.tokens.device)
+            torch.manual_seed(generator.initial_seed() + 1)
+        noise, time = draws[index]
+        losses = parallel.losses(state.model, last, batch, noise=noise, time=time, flow_samples=settings.flow_samples)
         loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
-        loss.backward()
+        parallel.finish(loss * ranks.world_size if ranks.several else loss, last)  # gradients are means over the GPUs
         total += loss.detach()
         details.append(losses.detach())
-    return total, details
+    return ranks.sum(total), details
+
+
+def draw_flow(
+    state: TrainState, batches: Sequence[Batch], flow_samples: int
+) -> list[tuple[Float[Tensor, "KB A X"], Float[Tensor, " KB"]]]:
+    """Return noise and flow times of each forward pass on this GPU, out of those of the whole step.
+
+    Samples are numbered as the loader deals them out: all GPUs' share of the first pass, then that of the second.
+    """
+    ranks = state.parallel.ranks
+    actions = [batch.actions for batch in batches if batch.actions is not None]
+    device = actions[0].device
+    sizes = [len(each) * flow_samples for each in actions]
+    generator = draw_generator(state.seed, state.step, 0, device)
+    noise = torch.randn((sum(sizes) * ranks.world_size, *actions[0].shape[1:]), generator=generator, device=device)
+    time = sample_time(len(noise), generator, device)
+    shares = [size for size in sizes for _ in range(ranks.world_size)]
+    mine = slice(ranks.rank, None, ranks.world_size)
+    return list(zip(noise.split(shares)[mine], time.split(shares)[mine], strict=True))
 
 
 def count_entries(batch: Batch, settings: LossSettings) -> Float[Tensor, ""]:
@@ -111,6 +139,6 @@ def count_entries(batch: Batch, settings: LossSettings) -> Float[Tensor, ""]:
 
 
 def draw_generator(seed: int, step: int, index: int, device: torch.device) -> torch.Generator:
-    """Return the generator of noise and flow times for one forward pass."""
+    """Return a generator that seed, step and `index` decide; noise and flow times of a step have index 0."""
     mixed = np.random.SeedSequence((seed, step, index)).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(mixed) >> 1)

@@ -13,6 +13,7 @@ number. Leaves out success rates (`eval/rollout.py`).
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from torch import nn
 
 from pi05.data.loader import collate
 from pi05.train.data import TrainingData
+from pi05.train.ranks import Ranks
 from pi05.train.sinks import say
 
 NUM_STEPS = 10
@@ -94,7 +96,7 @@ class ActionError:
 
 
 class Validator:
-    """Measures a network on frames of the held-out episodes, the same every time."""
+    """Measures a network on frames of the held-out episodes, the same every time; several GPUs share the work."""
 
     def __init__(
         self,
@@ -102,13 +104,19 @@ class Validator:
         *,
         max_frames: int,
         batch_size: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self._data = data
+        self._ranks = Ranks() if ranks is None else ranks
         self._frames = choose_frames(data, max_frames)
-        self._batches = [
+        starts = range(0, len(self._frames), batch_size)
+        rounds = -(-len(starts) // self._ranks.world_size)
+        own = [self._ranks.rank + turn * self._ranks.world_size for turn in range(rounds)]
+        self._batches = [  # past the end the last one: all ranks make the same calls, since FSDP gathers layers in them
             collate([data.observation(frame) for frame in self._frames[start : start + batch_size]])
-            for start in range(0, len(self._frames), batch_size)
+            for start in (starts[min(number, len(starts) - 1)] for number in own)
         ]
+        self._spare = sum(number >= len(starts) for number in own)
         chunks = [data.dataset.action_chunk(frame, data.processor.horizon) for frame in self._frames]
         self._actions = np.stack([actions for actions, _ in chunks])
         self._valid = ~np.stack([padded for _, padded in chunks])
@@ -124,9 +132,12 @@ class Validator:
         model.eval()  # no dropout
         for batch in self._batches:
             noise = torch.zeros(len(batch.tokens), processor.horizon, processor.action_dim, device=device)
-            chunks.append(model.sample_actions(batch.to(device), noise=noise, num_steps=NUM_STEPS))  # type: ignore[operator]
+            chunk = model.sample_actions(batch.to(device), noise=noise, num_steps=NUM_STEPS)  # type: ignore[operator]
+            chunks.append(chunk.float().cpu().numpy())
         model.train(training)
-        normalized = torch.cat(chunks).float().cpu().numpy()
+        shares = self._ranks.gather(chunks[: len(chunks) - self._spare])
+        turns = itertools.zip_longest(*shares)
+        normalized = np.concatenate([chunk for turn in turns for chunk in turn if chunk is not None])
         predicted = processor.decode_actions(normalized, self._data.dataset.states()[self._frames])
         return ActionError(
             names=tuple(self._data.dataset.action_names),

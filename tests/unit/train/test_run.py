@@ -44,7 +44,7 @@ def test_permitted_changes_are_told() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"batch_size": 16}, "batch_size 32 → 16"),
+        ({"seed": 1}, "seed 42 → 1"),
         ({"policy": PolicyConfig(optimizer_lr=1e-3)}, "policy.optimizer_lr 2.5e-05 → 0.001"),
         ({"policy": PolicyConfig(train_expert_only=True)}, "policy.train_expert_only False → True"),
         ({"ema": EmaConfig(enable=True)}, "ema.enable False → True"),

@@ -55,22 +55,6 @@ def part(batch: Batch, rows: slice) -> Batch:
     return dataclasses.replace(batch, **cut)
 
 
-class DrawsByContent(nn.Module):
-    """A network whose noise and times depend on the sample alone, not on the pass that it is in."""
-
-    def __init__(self, model: Pi05) -> None:
-        super().__init__()
-        self.model = model
-
-    def loss(self, batch: Batch, generator: torch.Generator, flow_samples: int = 1) -> Tensor:
-        noises = [
-            torch.randn(CONFIG.horizon, CONFIG.action_dim, generator=torch.Generator().manual_seed(int(row.sum())))
-            for row in batch.tokens
-        ]
-        time = (batch.tokens.sum(dim=1) % 97 + 1).float() / 100
-        return self.model.loss(batch, noise=torch.stack(noises), time=time)
-
-
 def make_state(model: nn.Module, parameters: dict[str, nn.Parameter], ema: bool = False) -> TrainState:
     schedule = Schedule(peak=1e-2, warmup_steps=0, decay_steps=100, end=1e-2)
     return TrainState(
@@ -96,7 +80,7 @@ def test_accumulation_equals_the_big_batch(kind: str) -> None:
     found = []
     for passes in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 6))]):
         model = make_model()
-        result = train_step(make_state(DrawsByContent(model), freeze(model, "full")), passes, settings)
+        result = train_step(make_state(model, freeze(model, "full")), passes, settings)
         found.append((result, gradients(model)))
     (whole, big), (split, summed) = found
     assert float(whole.loss) == pytest.approx(float(split.loss), rel=1e-6)
@@ -110,9 +94,9 @@ def test_accumulation_equals_the_big_batch(kind: str) -> None:
 def test_masked_loss_is_the_mean_over_what_counts() -> None:
     model, batch = make_model(), make_batch(4)
     assert batch.action_mask is not None
-    result = train_step(make_state(DrawsByContent(model), freeze(model, "full")), [batch], SETTINGS)
+    result = train_step(make_state(model, freeze(model, "full")), [batch], SETTINGS)
     with torch.no_grad():
-        losses = DrawsByContent(make_model()).loss(batch, torch.Generator())
+        losses = make_model().loss(batch, generator=draw_generator(5, 0, 0, torch.device("cpu")))
     counted = losses[..., :ROBOT_DIM][batch.action_mask]
     assert float(result.loss) == pytest.approx(float(counted.mean()), rel=1e-6)
 
