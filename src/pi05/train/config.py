@@ -122,7 +122,7 @@ class TrainConfig(Checked):
     down by chance so that steps smaller than their spacing count on average; float32: everything in float32, better for
     tiny networks on a CPU. bfloat16 weights without that are refused: 70 % of them do not move in a step at 2.5e-5."""
     optimizer_state: Literal["float32", "8bit", "4bit"] = "float32"
-    """Memory of AdamW's moments: float32, 8 bytes per parameter; 8bit, 2.1 bytes, steps within a few per cent of those;
+    """Memory of AdamW's moments: float32, 8 bytes per parameter; 8bit, 2 bytes, steps within a few per cent of those;
     4bit, 1.3 bytes, noisier steps."""
     optimizer_offload: bool = False
     """Keep AdamW's moments in the host's memory: less on the GPU and the same result, but each step moves them both
