@@ -79,3 +79,14 @@ def test_wrong_shapes_are_refused_in_tests() -> None:
     whole = batch([3])
     with pytest.raises(Exception, match="images"):
         replace(whole, images=whole.images[0])
+
+
+def test_pinning_takes_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page-locked memory needs a GPU; here a copy stands for it."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
+    whole = batch([3, 9], cameras=[[True, False], [True, True]]).trim()
+    pinned = whole.pin_memory()
+    for name in ("images", "image_mask", "tokens", "token_mask", "image_rows"):
+        assert torch.equal(getattr(pinned, name), getattr(whole, name))
+        assert getattr(pinned, name).data_ptr() != getattr(whole, name).data_ptr()
+    assert pinned.actions is None

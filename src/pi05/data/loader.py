@@ -111,7 +111,8 @@ class TrainLoader:
     A batch that reaches the end of an epoch is filled up from the next one, so all batches have the same size.
     `num_workers` threads prepare batches ahead; 0 prepares them when they are asked for. With `share=(rank, count)` the
     stream is dealt out, batch by batch, to `count` loaders of which this is number `rank`; the position counts the
-    samples of all of them, so it does not depend on their number.
+    samples of all of them, so it does not depend on their number. With `pin` batches lie in page-locked memory, from
+    which a GPU copies them while the program goes on.
     """
 
     def __init__(
@@ -126,8 +127,9 @@ class TrainLoader:
         augment: bool = True,
         bucket: int = 8,
         share: tuple[int, int] = (0, 1),
+        pin: bool = False,
     ) -> None:
-        self.share = share
+        self.share, self.pin = share, pin
         self.batch_size, self.seed, self.num_workers, self.bucket = batch_size, seed, num_workers, bucket
         self.augment = augment
         self._processor, self._frames = processor, frames
@@ -209,7 +211,8 @@ class TrainLoader:
         samples = np.arange(first, first + self.batch_size)
         indices = self._frames_of(samples)
         info = BatchInfo(first // self.samples_per_epoch, indices, self._episode[indices])
-        return self._make(indices, samples if self.augment else None), info
+        batch = self._make(indices, samples if self.augment else None)
+        return batch.pin_memory() if self.pin else batch, info
 
     def _frames_of(self, samples: np.ndarray) -> np.ndarray:
         epochs, cursors = np.divmod(samples, self.samples_per_epoch)

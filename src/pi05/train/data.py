@@ -135,7 +135,9 @@ def build_processor(
     )
 
 
-def build_loader(config: TrainConfig, data: TrainingData, rank: int = 0, world_size: int = 1) -> TrainLoader:
+def build_loader(
+    config: TrainConfig, data: TrainingData, rank: int = 0, world_size: int = 1, pin: bool = False
+) -> TrainLoader:
     """Build the endless source of a process's training batches, in an order that seed and epoch decide."""
     return TrainLoader(
         data.dataset,
@@ -147,6 +149,7 @@ def build_loader(config: TrainConfig, data: TrainingData, rank: int = 0, world_s
         num_workers=config.num_workers,
         augment=config.augment,
         share=(rank, world_size),
+        pin=pin,
     )
 
 

@@ -39,6 +39,7 @@ from pi05.train.setup import build_optimizer, build_sinks, build_validator
 from pi05.train.sinks import RunInfo, Sinks, say
 from pi05.train.step import LossSettings, StepResult, TrainState, train_step
 from pi05.train.validate import Validator
+from pi05.train.work import WorkCount, count_work
 from pi05.types import Batch
 
 
@@ -67,6 +68,7 @@ class Session:
     base: dict[str, str] | None
     lora: LoraPlan | None
     frozen_precision: str
+    work: WorkCount
     sinks: Sinks
     meter: Meter
     validator: Validator | None
@@ -139,6 +141,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         dropout=state.dropout,
     )
     precision = placed.start()
+    work = count_work(config, sizes, device)
     session = Session(
         config=config,
         run=run,
@@ -150,6 +153,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         base=base,
         lora=network.lora,
         frozen_precision=precision,
+        work=work,
         sinks=Sinks(build_sinks(config, run, out) if ranks.first else []),
         meter=Meter(
             total_steps=config.steps,
@@ -157,6 +161,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
             first_step=state.step,
             samples=int(run.saved.get("samples", 0)),
             clock=time.perf_counter,
+            peak=work.peak,
         ),
         validator=build_validator(config, data, ranks),
         best=run.saved.get("best"),
@@ -210,7 +215,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
         meter.waited(time.perf_counter() - waiting)
         result = train_step(state, passes, settings)
         check(session, result, origin)
-        meter.add(result)
+        meter.add(result, session.work.of(passes))
         session.sinks.tick(state.step)
         last = state.step == config.steps
         if state.step % config.log_freq == 0 or last:
@@ -229,7 +234,8 @@ def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
     """Yield the forward passes of one step after the other, on the device; the first ones are drawn as pictures."""
     config, state = session.config, session.state
     ranks = state.parallel.ranks
-    loader = build_loader(config, session.data, ranks.rank, ranks.world_size)
+    pin = session.device.type == "cuda"
+    loader = build_loader(config, session.data, ranks.rank, ranks.world_size, pin)
     if state.loader:
         loader.load_state_dict(state.loader)
     stream = iter(loader)

@@ -25,8 +25,18 @@ Clock = Callable[[], float]
 class Meter:
     """Collects step results without waiting for the device, and turns them into one record per log interval."""
 
-    def __init__(self, *, total_steps: int, train_frames: int, first_step: int, samples: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        total_steps: int,
+        train_frames: int,
+        first_step: int,
+        samples: int,
+        clock: Clock,
+        peak: float | None = None,
+    ) -> None:
         self.samples = samples
+        self._peak = peak
         self._total_steps = total_steps
         self._train_frames = train_frames
         self._clock = clock
@@ -35,6 +45,7 @@ class Meter:
         self._start = (self._interval_start, first_step)
         self._waited = 0.0
         self._paused = 0.0
+        self._work = 0.0
 
     def waited(self, seconds: float) -> None:
         """Count time in which the step had no data to work on."""
@@ -44,8 +55,9 @@ class Meter:
         """Count time that belongs to validation and saving, not to training speed."""
         self._paused += seconds
 
-    def add(self, result: StepResult) -> None:
-        """Take in one step."""
+    def add(self, result: StepResult, work: float = 0.0) -> None:
+        """Take in one step, and the useful operations of it on this device."""
+        self._work += work
         self._results.append(result)
         self.samples += result.samples
 
@@ -77,7 +89,12 @@ class Meter:
             "memory_gb": memory,
             "seconds_left": self._seconds_left(now, latest.step),
         }
+        if self._work:
+            record["tflops_per_second"] = self._work / elapsed / 1e12
+        if self._work and self._peak is not None:
+            record["mfu"] = self._work / elapsed / self._peak
         self._results, self._waited, self._paused, self._interval_start = [], 0.0, 0.0, now
+        self._work = 0.0
         return record
 
     def _seconds_left(self, now: float, step: int) -> float:
@@ -130,6 +147,8 @@ def render_line(record: Mapping[str, float | int | str], total_steps: int) -> st
         f"grad {value['grad_norm']:.3f}",
         f"lr {value['learning_rate']:.2e}",
         f"{value['samples_per_second']:.1f} samples/s",
+        *((f"{value['tflops_per_second']:.3g} TFLOP/s",) if "tflops_per_second" in value else ()),
+        *((f"MFU {value['mfu']:.0%}",) if "mfu" in value else ()),
         f"data wait {value['data_wait']:.0%}",
         f"memory {value['memory_gb']:.1f} GB",
         f"left {render_duration(value['seconds_left'])}",

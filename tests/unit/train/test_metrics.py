@@ -74,6 +74,25 @@ def test_the_console_line_is_one_line_with_everything() -> None:
     )
 
 
+def test_work_is_shown_per_second_and_as_a_share_of_a_known_peak() -> None:
+    clock = Clock()
+    meter = Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=clock, peak=4e12)
+    clock.now += 3.0
+    meter.paused(1.0)
+    meter.add(result(1, 1.0), work=3e12)
+    meter.add(result(2, 1.0), work=1e12)
+    record = meter.record({"w": torch.ones(2, 2)})
+    assert record["tflops_per_second"] == pytest.approx(2.0)
+    assert record["mfu"] == pytest.approx(0.5)
+    assert " · 2 TFLOP/s · MFU 50% · " in render_line(record, 9)
+    unknown = Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=clock)
+    clock.now += 1.0
+    unknown.add(result(1, 1.0), work=1e12)
+    record = unknown.record({"w": torch.ones(2, 2)})
+    assert "mfu" not in record
+    assert "MFU" not in render_line(record, 9)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (59.4, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (90_000, "25h00m")],

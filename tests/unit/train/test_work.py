@@ -1,0 +1,34 @@
+"""The work of batches follows their shapes; the peak is that of the GPU in bfloat16."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from small_network import CONFIG, make_batch
+
+from pi05.train.config import TrainConfig
+from pi05.train.flops import flops_per_sample
+from pi05.train.policy_config import PolicyConfig
+from pi05.train.work import WorkCount, count_work
+
+CPU = torch.device("cpu")
+
+
+def test_trimmed_tokens_and_missing_cameras_are_no_work() -> None:
+    count = WorkCount(sizes=CONFIG, method="full")
+    batch = make_batch(3)
+    one = flops_per_sample(CONFIG, cameras=2, prompt_tokens=8, method="full")
+    assert count.of([batch]) == 3 * one
+    assert count.of([batch, batch]) == 6 * one
+    shorter = replace(batch, tokens=batch.tokens[:, :4], images=batch.images[:, :1])
+    assert count.of([shorter]) == 3 * flops_per_sample(CONFIG, cameras=1, prompt_tokens=4, method="full")
+
+
+def test_methods_of_the_configuration() -> None:
+    assert count_work(TrainConfig(), CONFIG, CPU).method == "full"
+    assert count_work(TrainConfig(policy=PolicyConfig(train_expert_only=True)), CONFIG, CPU).method == "expert"
+    lora = count_work(TrainConfig(policy=PolicyConfig(use_peft=True)), CONFIG, CPU)
+    assert (lora.method, lora.lora_rank, lora.peak) == ("lora", 16, None)
+    both = TrainConfig(policy=PolicyConfig(use_peft=True, train_expert_only=True))
+    assert count_work(both, CONFIG, CPU).method == "lora-expert"
