@@ -13,7 +13,7 @@ from pi05.train.data import TrainingData
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optimizer import Schedule
-from pi05.train.parallel import Parallel
+from pi05.train.parallel import Parallel, bytes_on_rank
 from pi05.train.parameters import parameter_table
 from pi05.train.run import OpenRun, schedule_notice
 from pi05.train.sinks import say
@@ -42,6 +42,10 @@ def announce(
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
     say(console, parallel_line(state.parallel, device))
+    if state.parallel.sharded:
+        weights = dict(state.model.named_parameters())
+        held, total = bytes_on_rank(weights), sum(value.nbytes for value in weights.values())
+        say(console, f"rank 0 holds {held / 1e6:,.1f} of {total / 1e6:,.1f} MB of weights")
     say(console, optimizer_line(config, state))
     size = checkpoint_bytes(state, network.lora is not None)
     kept = config.keep_checkpoints + 1

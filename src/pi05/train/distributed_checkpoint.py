@@ -9,6 +9,7 @@ processes reads either form. Rank 0 gives the folder its name when all of it is 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -164,7 +165,9 @@ def read_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor]) -> 
             found[label] = torch.empty_like(parameter.detach(), dtype=kind.properties.dtype)
         else:
             found[label] = torch.empty(kind.size, dtype=kind.properties.dtype)
-    dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
+    with warnings.catch_warnings():  # torch is surprised by one process; here it is a number like any other
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
     return found
 
 

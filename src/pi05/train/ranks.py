@@ -29,6 +29,10 @@ TIMEOUT = timedelta(minutes=30)
 """How long a collective may take; rank 0 writes a checkpoint of full size meanwhile."""
 POLL = timedelta(seconds=2)
 FAILURE = "pi05/failure"
+EXIT_CODE = 2
+"""The command line's code for an error that the user can put right."""
+YIELD_SECONDS = 1.0
+"""How long the others let rank 0 speak first."""
 
 
 def launched() -> bool:
@@ -208,25 +212,44 @@ def prove_connected(ranks: Ranks) -> None:
 def one_fate(ranks: Ranks) -> Iterator[None]:
     """End all processes when one fails, each with the error that was the first one, and leave the group at the end.
 
-    What a collective says when its partner is gone ("connection closed by peer") is replaced by why it has gone.
+    What a collective says when its partner is gone ("connection closed by peer") is replaced by why it has gone. What
+    rank 0 says too, the others do not repeat.
     """
     try:
         yield
-    except OtherRankFailed:
-        raise
-    except (UserError, Exception) as error:
+    except Exception as error:
         if not ranks.several or ranks.store is None:
             raise
-        if isinstance(error, dist.DistError | RuntimeError) and not isinstance(error, UserError):
-            _raise_first_failure(ranks.store, error)
-        note_failure(ranks.store, ranks.rank, error)
-        if isinstance(error, UserError) and not ranks.first:
-            error.problem = f"rank {ranks.rank} ({socket.gethostname()}): {error.problem}"
-        raise
+        told = _first_cause(ranks, error)
+        if told is None or (not ranks.first and isinstance(told, OtherRankFailed)):
+            raise SystemExit(EXIT_CODE) from None
+        raise told from (None if told is error else error)
     finally:
         if dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+
+
+def _first_cause(ranks: Ranks, error: Exception) -> Exception | None:
+    """Return the error that the user should read from this process; None when rank 0 says the same."""
+    if isinstance(error, OtherRankFailed) or ranks.store is None:
+        return error
+    if isinstance(error, RuntimeError):
+        try:
+            _raise_first_failure(ranks.store, error)
+        except TrainingError as cause:
+            return cause
+    if not ranks.first:
+        time.sleep(YIELD_SECONDS)
+    with suppress(RuntimeError):
+        if not ranks.first and ranks.store.check([FAILURE]):
+            first = ranks.store.get(FAILURE).decode()
+            if first.startswith("rank 0 ") and first.endswith(f": {error}"):
+                return None
+    note_failure(ranks.store, ranks.rank, error)
+    if isinstance(error, UserError) and not ranks.first:
+        error.problem = f"rank {ranks.rank} ({socket.gethostname()}): {error.problem}"
+    return error
 
 
 def note_failure(store: dist.Store, rank: int, error: BaseException) -> None:
