@@ -11,6 +11,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers
@@ -39,15 +40,15 @@ def read_model(content: bytes) -> SentencePieceModel:
     model = SentencePieceModel()
     for number, value in _fields(content):
         if number == 1 and isinstance(value, bytes):
-            piece = dict(_fields(value))
+            piece: dict[int, Any] = dict(_fields(value))
             score = struct.unpack("<f", piece.get(2, bytes(4)))[0]
             model.pieces.append((piece[1].decode("utf-8"), score, piece.get(3, NORMAL)))
         elif number == 2 and isinstance(value, bytes):
-            trainer = dict(_fields(value))
+            trainer: dict[int, Any] = dict(_fields(value))
             model.algorithm = trainer.get(3, UNIGRAM)
             model.byte_fallback = bool(trainer.get(35, 0))
         elif number == 3 and isinstance(value, bytes):
-            normalizer = dict(_fields(value))
+            normalizer: dict[int, Any] = dict(_fields(value))
             model.char_map = normalizer.get(2, b"")
             model.dummy_prefix = bool(normalizer.get(3, 1))
             model.merge_spaces = bool(normalizer.get(4, 1))

@@ -15,6 +15,7 @@ from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import tiny
 from pi05.model.lora import lora_modules
 from pi05.model.pi05 import Pi05
+from pi05.train.acceleration import apply_from_outside
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import (
     add_adapters,
@@ -27,7 +28,6 @@ from pi05.train.lora import (
     read_trained,
     write_trained,
 )
-from pi05.train.acceleration import apply_from_outside
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import count_groups
 from pi05.train.peft_config import PeftConfig
