@@ -49,8 +49,6 @@ FATES: dict[str, Fate] = {
     # LoRA
     "peft": Fate("LoRA's settings have a flag each", "use --peft.r, --peft.target_modules and the like", ("null",)),
     "peft.": Fate("LoRA has no such setting here", "pi05 train --help lists --peft.*; leave this one out"),
-    # ours, later
-    "cache_prefix": Fate(f"the cached prefix {_LATER}", "use --policy.train_expert_only without it", ("false",)),
     # the policy
     "policy.compile_mode": Fate("torch.compile's default mode is used", "use --policy.compile_model", ("default",)),
     "policy.optimizer_fused": Fate("AdamW's implementation follows the device", _REMOVE),

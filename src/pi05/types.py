@@ -46,6 +46,9 @@ class Batch:
     image_rows: Int64[Tensor, " I"] | None = None
     """With an image mask: which rows of `images.flatten(0, 1)` are valid, found out where the mask lay on the CPU."""
 
+    prefix: Shaped[Tensor, "B layers 2 K L H"] | None = None
+    """Keys and values of the prefix where they are known already; then `images` holds no camera."""
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on `device`."""
         moved: dict[str, Any] = {

@@ -31,7 +31,6 @@ ema.use_for_eval=false wandb.add_tags=true wandb.disable_artifact=false sample_w
 rabc_kappa=1 reward_model.type=x job.target=a100 save_checkpoint_to_hub=true parallelism.dp_shard=2
 accelerator.gradient_accumulation.steps=2 accelerator.mixed_precision=bf16 accelerator.fsdp.cpu_offload=true
 accelerator.compile.enabled=true accelerator.activation_checkpointing.mode=full
-cache_prefix=true
 """.split()  # noqa: SIM905
 
 

@@ -77,9 +77,9 @@ class FrameCache:
         name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
         shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
-        if not _is_whole(path, shape):
+        if not is_whole(path, shape):
             folder.mkdir(parents=True, exist_ok=True)
-            _require_space(folder, math.prod(shape))
+            require_room(folder, math.prod(shape))
             _write(path, shape, dataset, camera_keys, wanted, progress, resize)
             for other in folder.glob(f"{name}-*.npy"):
                 if other != path:
@@ -134,7 +134,7 @@ def _write(
     done = 0
     try:
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        _reserve(temporary)
+        reserve_file(temporary)
         for camera, key in enumerate(camera_keys):
             for episode in (dataset.episodes[index] for index in episodes):
                 pictures = _exactly(dataset.iter_frames(key, episode.index), episode.length, key, episode.index)
@@ -152,7 +152,7 @@ def _write(
             temporary.unlink()
 
 
-def _reserve(path: Path) -> None:
+def reserve_file(path: Path) -> None:
     """Take the disk space now: writing to a mapped file on a full disk would kill the process, not raise."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
@@ -165,7 +165,7 @@ def _reserve(path: Path) -> None:
                     raise
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     """Tell whether the file is there and holds what it should; a copied cache may have been cut off."""
     try:
         return np.load(path, mmap_mode="r").shape == shape
@@ -201,16 +201,17 @@ def _readable(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
 
 
-def _require_space(folder: Path, size_bytes: int) -> None:
+def require_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> None:
+    """Raise DataError when the disk has no room for `what`."""
     free = shutil.disk_usage(folder).free
     if free < size_bytes + 64 * 2**20:
-        raise _no_room(folder, size_bytes)
+        raise _no_room(folder, size_bytes, what, instead)
 
 
-def _no_room(folder: Path, size_bytes: int) -> DataError:
+def _no_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> DataError:
     return DataError(
-        "no room on the disk for the resized frames",
+        f"no room on the disk for {what}",
         wanted=f"{_readable(size_bytes)} free in {folder}",
         found=_readable(shutil.disk_usage(folder).free),
-        remedy="set PI05_CACHE to a folder on a larger disk, or free some space",
+        remedy="set PI05_CACHE to a folder on a larger disk, or free some space" + (instead and f", or {instead}"),
     )

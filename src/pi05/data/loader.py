@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pi05.data.augment import augment, draw_at
 from pi05.data.cache import FrameSource
+from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.resize import to_signed
 from pi05.errors import DataError
@@ -112,7 +113,7 @@ class TrainLoader:
     `num_workers` threads prepare batches ahead; 0 prepares them when they are asked for. With `share=(rank, count)` the
     stream is dealt out, batch by batch, to `count` loaders of which this is number `rank`; the position counts the
     samples of all of them, so it does not depend on their number. With `pin` batches lie in page-locked memory, from
-    which a GPU copies them while the program goes on.
+    which a GPU copies them while the program goes on. With `prefixes` they bring keys and values instead of pictures.
     """
 
     def __init__(
@@ -128,8 +129,9 @@ class TrainLoader:
         bucket: int = 8,
         share: tuple[int, int] = (0, 1),
         pin: bool = False,
+        prefixes: PrefixCache | None = None,
     ) -> None:
-        self.share, self.pin = share, pin
+        self.share, self.pin, self.prefixes = share, pin, prefixes
         self.batch_size, self.seed, self.num_workers, self.bucket = batch_size, seed, num_workers, bucket
         self.augment = augment
         self._processor, self._frames = processor, frames
@@ -211,7 +213,7 @@ class TrainLoader:
         samples = np.arange(first, first + self.batch_size)
         indices = self._frames_of(samples)
         info = BatchInfo(first // self.samples_per_epoch, indices, self._episode[indices])
-        batch = self._make(indices, samples if self.augment else None)
+        batch = self._make(indices, samples if self.augment else None, self.prefixes)
         return batch.pin_memory() if self.pin else batch, info
 
     def _frames_of(self, samples: np.ndarray) -> np.ndarray:
@@ -247,11 +249,21 @@ class TrainLoader:
         """Return the raw states of frames."""
         return self._states[np.asarray(frame_indices, np.int64)]
 
-    def _make(self, indices: np.ndarray, samples: np.ndarray | None) -> Batch:
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt, rounded up as in batches."""
+        return max(1, -(-self._prompts.longest // self.bucket)) * self.bucket
+
+    def _make(self, indices: np.ndarray, samples: np.ndarray | None, prefixes: PrefixCache | None = None) -> Batch:
         chunks, valid = self.chunks(indices)
         tokens, token_mask = pad_prompts(self._prompts.of(indices), self.bucket)
-        images = torch.from_numpy(np.stack([self._frames.images(int(index)) for index in indices]))
-        if samples is not None:
+        side, image_tokens = self._frames.image_size, 0
+        if prefixes is None:
+            images = torch.from_numpy(np.stack([self._frames.images(int(index)) for index in indices]))
+        else:
+            images = torch.empty((len(indices), 0, side, side, 3), dtype=torch.uint8)
+            image_tokens = prefixes.longest - self.longest_prompt
+        if samples is not None and prefixes is None:
             wrist = self._processor.slots.wrist
             images = augment(images, wrist, draw_at(self.seed, samples, wrist))
         return Batch(
@@ -262,6 +274,7 @@ class TrainLoader:
             actions=torch.from_numpy(self._processor.encode_actions(chunks, self._states[indices])),
             action_mask=torch.from_numpy(valid),
             trimmed=True,  # only cameras in use are loaded
+            prefix=None if prefixes is None else prefixes.read(indices, image_tokens + tokens.shape[1]),
         )
 
 
@@ -280,6 +293,7 @@ class _Prompts:
             pieces.append(np.concatenate([np.array(tokens, np.int32) for tokens in ids]))
         self._ids = np.concatenate(pieces)
         self._bounds = np.concatenate([[0], np.cumsum(lengths)])
+        self.longest = max(lengths)
 
     def of(self, indices: np.ndarray) -> list[np.ndarray]:
         rows = self._row[indices]

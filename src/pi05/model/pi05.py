@@ -72,8 +72,8 @@ class Pi05(nn.Module):
         if time is None:
             time = flow.sample_time(len(actions), generator, actions.device)
         x_t, u_t = flow.interpolate(actions, noise, time)
-        tokens, valid = self.embed_prefix(batch)
-        v_t = self.velocity(x_t, time, self.prefill(tokens, valid), valid)
+        cache, valid = self.read_prefix(batch)
+        v_t = self.velocity(x_t, time, cache, valid)
         errors = (v_t - u_t).square()
         if flow_samples == 1:
             return errors
@@ -133,6 +133,18 @@ class Pi05(nn.Module):
         if batch.token_mask is not None:
             valid[:, image_tokens:] = batch.token_mask
         return tokens, valid
+
+    def read_prefix(self, batch: Batch) -> tuple[list[KeyValue], Bool[Tensor, "B L"] | None]:
+        """Return keys and values of the prefix, computed or as the batch brings them, and which tokens count."""
+        if batch.prefix is None:
+            tokens, valid = self.embed_prefix(batch)
+            return self.prefill(tokens, valid), valid
+        cache = [(layer[:, 0], layer[:, 1]) for layer in batch.prefix.unbind(dim=1)]
+        if batch.token_mask is None:
+            return cache, None
+        image_tokens = batch.prefix.shape[4] - batch.tokens.shape[1]
+        images = batch.token_mask.new_ones(len(batch.tokens), image_tokens)
+        return cache, torch.cat([images, batch.token_mask], dim=1)
 
     def prefill(self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None) -> list[KeyValue]:
         """Run the language model over the prefix; what does not count takes no position."""

@@ -27,6 +27,9 @@ TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 DEGREES = "none, selective, full, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
+ALLOW_MEMORY = "memory"
+"""Value of `--allow` that passes over the prediction of memory; the others belong to the data set."""
+
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
 
@@ -111,7 +114,8 @@ class TrainConfig(Checked):
     drop_cameras: tuple[str, ...] = ()
     """Cameras of the data set that the policy shall not see."""
     allow: tuple[str, ...] = ()
-    """Checks of the data set to pass over: timestamps (frames go by number), index (frame numbers are wrong)."""
+    """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), memory (the run is
+    predicted not to fit the GPU)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
@@ -144,6 +148,9 @@ class TrainConfig(Checked):
     """Mean over real action dimensions and steps; lerobot counts padded steps too, openpi all 32 dimensions as well."""
     flow_samples: int = 1
     """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language."""
+    cache_prefix: bool = False
+    """Compute vision and language once per frame and keep their keys and values on disk; needs
+    `--policy.train_expert_only` and `--augment=false`; the size is told first."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
     asset_id: str | None = None
@@ -181,6 +188,13 @@ class TrainConfig(Checked):
             reason = "only layers that are recomputed as a whole leave nothing else on the GPU"
             full = "true only with full recomputation"
             raise self._refuse("activation_offload", full, f"add --activation_checkpointing=full: {reason}")
+        if self.cache_prefix and not self.policy.train_expert_only:
+            reason = "what is trained changes with every step and cannot be kept"
+            remedy = f"add --policy.train_expert_only: {reason}"
+            raise self._refuse("cache_prefix", "true only with a frozen prefix", remedy)
+        if self.cache_prefix and self.augment:
+            reason = "augmented pictures are new ones each time"
+            raise self._refuse("cache_prefix", "true only without augmentation", f"add --augment=false: {reason}")
         if self.from_scratch and self.stats == "checkpoint":
             raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):

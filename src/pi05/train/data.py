@@ -19,6 +19,7 @@ from pi05.data.cache import FrameCache, Progress
 from pi05.data.config import DatasetConfig
 from pi05.data.lerobot import Dataset
 from pi05.data.loader import TrainLoader, split_episodes
+from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.robots import CameraSlots, assign_slots
 from pi05.data.stats import DimStats, Statistics, compute_statistics
@@ -136,7 +137,12 @@ def build_processor(
 
 
 def build_loader(
-    config: TrainConfig, data: TrainingData, rank: int = 0, world_size: int = 1, pin: bool = False
+    config: TrainConfig,
+    data: TrainingData,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+    prefixes: PrefixCache | None = None,
 ) -> TrainLoader:
     """Build the endless source of a process's training batches, in an order that seed and epoch decide."""
     return TrainLoader(
@@ -150,6 +156,7 @@ def build_loader(
         augment=config.augment,
         share=(rank, world_size),
         pin=pin,
+        prefixes=prefixes,
     )
 
 

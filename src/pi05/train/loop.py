@@ -18,16 +18,19 @@ from rich.console import Console
 
 import pi05
 from pi05.checkpoint.store import require_space
+from pi05.data.prefix_cache import PrefixCache
 from pi05.model.config import ModelConfig
 from pi05.train import run as runs
 from pi05.train.acceleration import apply_from_outside, require_gpu_for_offload
 from pi05.train.announce import announce, checkpoint_bytes
+from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data, build_loader
 from pi05.train.faults import BatchOrigin, require_finite_on_all
 from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.lora import LoraPlan
+from pi05.train.memory_check import require_memory
 from pi05.train.metrics import Meter, render_duration
 from pi05.train.network import choose_device, choose_sizes, keep_weights
 from pi05.train.optimizer import Ema
@@ -69,6 +72,7 @@ class Session:
     lora: LoraPlan | None
     frozen_precision: str
     work: WorkCount
+    prefixes: PrefixCache | None
     sinks: Sinks
     meter: Meter
     validator: Validator | None
@@ -104,6 +108,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data(ranks, data.identity())
     runs.require_same_data(run, data.identity())
+    require_memory(config, sizes, data, device, ranks.world_size, partial(say, out))
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
     placed = place_network(config, sizes, run, ranks)
     network, model, parameters = placed.network, placed.network.model, placed.parameters
@@ -141,6 +146,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         dropout=state.dropout,
     )
     precision = placed.start()
+    prefixes = cache_prefixes(config, data, model, placed.parallel, out)
     work = count_work(config, sizes, device)
     session = Session(
         config=config,
@@ -154,6 +160,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         lora=network.lora,
         frozen_precision=precision,
         work=work,
+        prefixes=prefixes,
         sinks=Sinks(build_sinks(config, run, out) if ranks.first else []),
         meter=Meter(
             total_steps=config.steps,
@@ -235,7 +242,7 @@ def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
     config, state = session.config, session.state
     ranks = state.parallel.ranks
     pin = session.device.type == "cuda"
-    loader = build_loader(config, session.data, ranks.rank, ranks.world_size, pin)
+    loader = build_loader(config, session.data, ranks.rank, ranks.world_size, pin, session.prefixes)
     if state.loader:
         loader.load_state_dict(state.loader)
     stream = iter(loader)
@@ -243,9 +250,9 @@ def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
     while True:
         pairs = [next(stream) for _ in range(config.gradient_accumulation_steps)]
         if preview:
-            write_preview(
-                session.run.root / runs.PREVIEW, pairs[0][0], pairs[0][1].frame_indices.tolist(), session.data
-            )
+            shown, frames = pairs[0][0], pairs[0][1].frame_indices.tolist()
+            shown = shown if shown.prefix is None else loader.batch(frames)
+            write_preview(session.run.root / runs.PREVIEW, shown, frames, session.data)
             preview = False
         state.loader = loader.state_dict()
         origin = BatchOrigin(

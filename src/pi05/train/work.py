@@ -13,7 +13,7 @@ import torch
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
-from pi05.train.flops import METHODS, flops_per_sample, known_gpu
+from pi05.train.flops import METHODS, expert_work, flops_per_sample, known_gpu
 from pi05.types import Batch
 
 
@@ -32,16 +32,25 @@ class WorkCount:
         """Return the work of these forward passes and their backward passes. Looks at shapes only."""
         return sum(
             len(batch.tokens)
-            * flops_per_sample(
-                self.sizes,
-                cameras=batch.images.shape[1],
-                prompt_tokens=batch.tokens.shape[1],
-                method=self.method,
-                flow_samples=self.flow_samples,
-                lora_rank=self.lora_rank,
-            )
+            * (self._of_expert(batch.prefix.shape[4]) if batch.prefix is not None else self._of_sample(batch))
             for batch in batches
         )
+
+    def _of_sample(self, batch: Batch) -> float:
+        return flops_per_sample(
+            self.sizes,
+            cameras=batch.images.shape[1],
+            prompt_tokens=batch.tokens.shape[1],
+            method=self.method,
+            flow_samples=self.flow_samples,
+            lora_rank=self.lora_rank,
+        )
+
+    def _of_expert(self, prefix: int) -> float:
+        """Return the work where the prefix was computed once and for all."""
+        ends, layers = expert_work(self.sizes, prefix, self.method, self.lora_rank)
+        work = (ends + layers) * self.flow_samples
+        return work.forward + work.backward
 
 
 def count_work(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> WorkCount:
