@@ -21,6 +21,8 @@ from pi05.eval.config import EvalConfig
 from pi05.export_command import run_export
 from pi05.flags import help_text, overlay, parse_flags
 from pi05.hub.config import PushConfig
+from pi05.plan_command import SETTINGS as PLAN_SETTINGS
+from pi05.plan_command import plan
 from pi05.settings import Setting, from_plain
 from pi05.train.config import TrainConfig
 from pi05.train_command import EXTRA_FLAGS, read_command, what_was_saved
@@ -164,6 +166,13 @@ COMMANDS = {
         TrainConfig,
         EXTRA_FLAGS,
     ),
+    "plan": Command(
+        "Will this run fit this GPU, how fast, how long? Which method would. Needs no GPU.",
+        "pi05 plan [--gpu=rtx4090|rtx5090|a100-80|h100|...] [--gpus=N] [training flags] [--json]",
+        plan,
+        TrainConfig,
+        PLAN_SETTINGS,
+    ),
     "eval": Command(
         "Success rate of a policy in a simulator, as a report with pictures.",
         "pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]",
@@ -214,7 +223,6 @@ LATER = {
     "doctor": "Is this machine able to train, evaluate, serve?",
     "fetch": "Bring base weights, tokenizer and data sets to local folders.",
     "check": "Lint a data set against the silent killers.",
-    "plan": "Will this run fit this GPU, how fast, how long?",
     "serve": "Policy server, openpi's websocket protocol.",
 }
 

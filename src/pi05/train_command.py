@@ -46,18 +46,25 @@ class TrainRequest:
 
 def read_command(arguments: Sequence[str]) -> TrainRequest:
     """Build the configuration of a command line and check that its files are there. Raises a UserError."""
+    request, _ = read_settings(arguments)
+    require_files(request.config)
+    return request
+
+
+def read_settings(arguments: Sequence[str], further: Sequence[Setting] = ()) -> tuple[TrainRequest, dict[str, Any]]:
+    """Build the configuration of a command line, whatever files there are; return the values of `further` flags too."""
     flags = parse_flags(
         TrainConfig,
         _resume_shorthand(arguments),
         foreign=translate_training_flag,
         refuse_value=refuse_value,
-        extra={setting.path: setting.kind for setting in EXTRA_FLAGS},
+        extra={setting.path: setting.kind for setting in (*EXTRA_FLAGS, *further)},
     )
     if flags.words:
         raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
+    values = {setting.path: flags.values.pop(setting.path, setting.default) for setting in further}
     config = _build(flags)
-    require_files(config)
-    return TrainRequest(config, tuple(flags.notices))
+    return TrainRequest(config, tuple(flags.notices)), values
 
 
 def _resume_shorthand(arguments: Sequence[str]) -> list[str]:

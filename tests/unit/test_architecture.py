@@ -41,8 +41,9 @@ ALLOWED = {
     "hub": {*GROUND, *BOTH, "policy", "export", "train", "eval"},
     "presets": {"errors", "settings", "train"},
     "train_command": {"errors", "settings", "flags", "foreign_flags", "presets", "train"},
+    "plan_command": {"errors", "settings", "train", "train_command"},
     "demo": WHOLE_CHAIN,
-    "cli": {*WHOLE_CHAIN, *COMMANDS, "demo", "flags", "foreign_flags", "train_command", "hub", "pi05"},
+    "cli": {*WHOLE_CHAIN, *COMMANDS, "demo", "flags", "foreign_flags", "train_command", "plan_command", "hub", "pi05"},
     "__main__": {"cli"},
     "pi05": {"checkpoint", "data", "policy"},
 }
@@ -53,7 +54,9 @@ TORCH_FREE = [
     "pi05.cli",
     "pi05.commands",
     "pi05.export_command",
+    "pi05.plan_command",
     "pi05.presets",
+    "pi05.train.gpus",
     "pi05.train_command",
     *sorted(f"pi05.{file.parent.name}.config" for file in FILES if file.name == "config.py"),
 ]

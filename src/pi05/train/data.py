@@ -27,7 +27,7 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
-from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.config import ALLOW_MEMORY, PolicyConfig, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
 from pi05.train.run import OpenRun
 from pi05.train.sinks import say
@@ -167,7 +167,8 @@ def open_dataset(config: TrainConfig) -> Dataset:
             "no data set was given", wanted="--dataset.root=FOLDER", remedy="give a LeRobot data set folder"
         )
     unused = config.dataset.exclude_episodes or ()
-    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=config.allow, unused=unused)
+    allow = [check for check in config.allow if check != ALLOW_MEMORY]
+    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=allow, unused=unused)
 
 
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:

@@ -1,0 +1,121 @@
+"""Will a run fit? Predicted memory of one GPU by part, for one GPU or several, without needing any.
+
+One GPU: the real step on shapes (`meta_step.py`). Several: that step's parts divided by simple arithmetic, which is
+marked as such. What no shape tells (CUDA's own memory, gaps between blocks) are the constants here, each with its
+source or called an assumption. Leaves out speed, methods and proposals (`plan.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pi05.model.config import ModelConfig
+from pi05.train.config import TrainConfig
+from pi05.train.gpus import GIB, Gpu
+from pi05.train.meta_step import Shapes, StepMemory, measure_step
+
+Kind = Literal["none", "ddp", "fsdp", "hsdp"]
+
+CUDA_CONTEXT = round(0.6 * GIB)
+"""Bytes that CUDA and its libraries take outside of PyTorch's allocator. Assumption: 0.4 to 0.6 GiB are usual."""
+FRAGMENTATION = 0.05
+"""Share of the peak that is lost in gaps between blocks. Assumption, for the default allocator and fixed shapes."""
+CUBLAS_WORKSPACE = 32 * 2**20
+"""Bytes that PyTorch gives cuBLAS from its allocator on Hopper (`aten/src/ATen/cuda/CublasHandlePool.cpp`,
+parseChosenWorkspaceSize); 8 MiB on older GPUs."""
+COLLECTIVES = round(0.5 * GIB)
+"""Bytes of NCCL's buffers with several GPUs. Assumption."""
+GATHERED = 3
+"""Whole layers that FSDP holds at once: the one in use, the one gathered ahead, one gradient before it is divided."""
+GPUS_PER_MACHINE = 8
+"""GPUs over which HSDP splits. Assumption, for runs planned on another machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPrediction:
+    """Bytes on one GPU at the moment of a step when most is allocated, by what they are for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """AdamW's moments."""
+    average: int
+    """The moving average of the weights."""
+    activations: int
+    """What the forward pass left for the backward pass, and the batch."""
+    workspace: int
+    """What one operation or one layer needs for itself: recomputed activations, temporary results, cuBLAS."""
+    loading: int
+    """All that is allocated while the base is read, before the first step."""
+    host: int
+    """Bytes in host memory: moments that are kept there."""
+    kind: Kind
+    """How the network lies on several GPUs."""
+    step: StepMemory
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The parts of a step by name."""
+        names = ("weights", "gradients", "optimizer", "average", "activations", "workspace")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def peak(self) -> int:
+        """Peak of the CUDA allocator: of a step, or of loading where that is more."""
+        return max(sum(self.parts.values()), self.loading)
+
+    @property
+    def needed(self) -> int:
+        """Memory that an empty GPU needs for this: the peak, the gaps, and CUDA itself."""
+        return self.needed_beside_cuda + CUDA_CONTEXT
+
+    @property
+    def needed_beside_cuda(self) -> int:
+        """Memory that a GPU needs for this where CUDA has taken its own already."""
+        return round(self.peak * (1 + FRAGMENTATION))
+
+
+def predict(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    *,
+    gpu: Gpu | None = None,
+    world_size: int = 1,
+    step: StepMemory | None = None,
+) -> MemoryPrediction:
+    """Predict the memory of each GPU of a run. `gpu` decides what `--parallel=auto` means; without it, DDP.
+
+    `step` is the measured step where it is known already.
+    """
+    step = step or measure_step(config, sizes, shapes)
+    parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
+    parts["workspace"] += CUBLAS_WORKSPACE
+    kind = parallel_kind(config, step, gpu, world_size)
+    loading = step.loading
+    if kind in ("fsdp", "hsdp"):
+        over = min(world_size, GPUS_PER_MACHINE) if kind == "hsdp" else world_size
+        for name in ("weights", "gradients", "optimizer", "average"):
+            parts[name] = -(-parts[name] // over)
+        parts["workspace"] += GATHERED * step.largest_unit
+        loading = parts["weights"]
+    if kind != "none":
+        parts["workspace"] += COLLECTIVES
+    return MemoryPrediction(**parts, loading=loading, host=step.host, kind=kind, step=step)
+
+
+_PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")
+
+
+def parallel_kind(config: TrainConfig, step: StepMemory, gpu: Gpu | None, world_size: int) -> Kind:
+    """Return what `--parallel` means on these GPUs, by the rule of `parallel.choose`."""
+    if world_size == 1:
+        return "none"
+    if config.parallel != "auto":
+        return config.parallel
+    saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
+    held = sum(step.at_peak.get(name, 0) for name in ("weights", "optimizer", "average")) + 4 * step.trained
+    if gpu is None or saves or held <= gpu.memory / 2:
+        return "ddp"
+    return "hsdp" if world_size > GPUS_PER_MACHINE else "fsdp"

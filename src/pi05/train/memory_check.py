@@ -1,0 +1,55 @@
+"""Before the base is loaded onto a GPU: does the run fit what is free there? If not, it is refused, with a proposal.
+
+Only on CUDA; a CPU's memory is the operating system's business. `--allow=memory` passes over it. Leaves out the
+prediction (`memory.py`) and the proposals (`plan.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from pi05.errors import TrainingError
+from pi05.model.config import ModelConfig
+from pi05.train.config import ALLOW_MEMORY, TrainConfig
+from pi05.train.data import TrainingData
+from pi05.train.gpus import GIB, Gpu
+from pi05.train.plan import make_plan, propose
+from pi05.train.plan_report import describe_gpu, gib, proposal_text
+from pi05.train.plan_shapes import longest_prompt, shapes_of
+
+
+def require_memory(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    data: TrainingData,
+    device: torch.device,
+    world_size: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Raise TrainingError, with what would fit, when the run needs more memory than the GPU has free."""
+    if device.type != "cuda" or ALLOW_MEMORY in config.allow:
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    gpu = describe_gpu(torch.cuda.get_device_name(device), total)
+    processor = data.processor
+    prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
+    tell(check_memory(config, sizes, len(processor.slots.keys), prompt, gpu, free, world_size))
+
+
+def check_memory(
+    config: TrainConfig, sizes: ModelConfig, cameras: int, prompt_tokens: int, gpu: Gpu, free: int, world_size: int
+) -> str:
+    """Return a line about the memory that the run needs, or raise TrainingError when `free` bytes are too few."""
+    shapes = shapes_of(config, world_size, cameras, prompt_tokens)
+    plan = make_plan(config, sizes, shapes, gpu, world_size, free)
+    if plan.fits:
+        return f"memory   {gib(plan.required)} GiB predicted, {gib(free)} of {gpu.memory / GIB:.1f} GiB free"
+    parts = ", ".join(f"{name} {gib(size)}" for name, size in plan.memory.parts.items() if size >= 0.05 * GIB)
+    raise TrainingError(
+        f"the run does not fit the GPU ({gpu.title})",
+        wanted=f"{gib(plan.required)} GiB, predicted for a batch of {shapes.batch}: {parts}",
+        found=f"{gib(free)} GiB free of {gpu.memory / GIB:.1f}",
+        remedy=f"{proposal_text(propose(plan))}; or --allow={ALLOW_MEMORY} to try all the same",
+    )

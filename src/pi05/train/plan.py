@@ -1,0 +1,234 @@
+"""A run on a GPU that need not be there: does it fit, how fast is it, and which method would fit instead.
+
+Proposals are tried from the best method to the lightest; what cannot fit by its weights and moments alone is passed
+over without running its step on shapes. Leaves out the tables (`plan_report.py`) and the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pi05.errors import ConfigError
+from pi05.model.config import ModelConfig
+from pi05.settings import to_plain
+from pi05.train.config import TrainConfig
+from pi05.train.gpus import Gpu
+from pi05.train.memory import MemoryPrediction, predict
+from pi05.train.meta_step import Shapes, StepMemory, held_bytes
+from pi05.train.plan_speed import Speed, estimate_speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to train: its name, and the settings that make it."""
+
+    name: str
+    settings: dict[str, Any]
+    """By flag."""
+
+
+_FULL = {"policy.use_peft": False, "policy.train_expert_only": False, "policy.freeze_vision_encoder": False}
+_PLAIN = {
+    "precision": "mixed",
+    "optimizer_state": "float32",
+    "optimizer_offload": False,
+    "gradient_release": False,
+    "activation_offload": False,
+}
+_SMALL = {"activation_checkpointing": "full", "gradient_release": True, "gradient_accumulation_steps": 1}
+_LORA = {**_PLAIN, "policy.use_peft": True, "policy.train_expert_only": False}
+
+METHODS = (
+    Method(name="full", settings={**_FULL, **_PLAIN, "activation_checkpointing": "none"}),
+    Method(name="full, cheap work recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "selective"}),
+    Method(name="full, activations recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "full"}),
+    Method(
+        name="full, 8-bit moments, gradient release",
+        settings={**_FULL, **_PLAIN, **_SMALL, "optimizer_state": "8bit"},
+    ),
+    Method(
+        name="full, bfloat16 weights, 8-bit moments",
+        settings={
+            **_FULL,
+            **_PLAIN,
+            "activation_checkpointing": "full",
+            "precision": "bf16-sr",
+            "optimizer_state": "8bit",
+        },
+    ),
+    Method(
+        name="full, bfloat16 weights, 8-bit moments, gradient release",
+        settings={**_FULL, **_PLAIN, **_SMALL, "precision": "bf16-sr", "optimizer_state": "8bit"},
+    ),
+    Method(
+        name="full, bfloat16 weights, 4-bit moments, gradient release",
+        settings={**_FULL, **_PLAIN, **_SMALL, "precision": "bf16-sr", "optimizer_state": "4bit"},
+    ),
+    Method(name="LoRA", settings={**_LORA, "activation_checkpointing": "none"}),
+    Method(name="LoRA, activations recomputed", settings={**_LORA, "activation_checkpointing": "full"}),
+    Method(
+        name="LoRA of the expert",
+        settings={**_LORA, "policy.train_expert_only": True, "activation_checkpointing": "full"},
+    ),
+)
+"""From the best to the lightest. Expert-only training in full is not among them: it needs more than LoRA."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run on a kind of GPU."""
+
+    config: TrainConfig
+    sizes: ModelConfig
+    shapes: Shapes
+    gpu: Gpu
+    gpus: int
+    memory: MemoryPrediction
+    speed: Speed | None
+    """None for a GPU whose arithmetic is not known."""
+    available: int
+    """Bytes that the run may use on each GPU."""
+    required: int
+    """Bytes that it needs of these."""
+
+    @property
+    def margin(self) -> int:
+        """Bytes that are left; negative where it does not fit."""
+        return self.available - self.required
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run fits."""
+        return self.margin >= 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """The best method that fits, with the flags that the run has to get for it."""
+
+    method: str
+    flags: tuple[str, ...]
+    plan: Plan
+
+
+def make_plan(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    gpu: Gpu,
+    gpus: int = 1,
+    free: int | None = None,
+    step: StepMemory | None = None,
+) -> Plan:
+    """Plan a run. `free` is what a present GPU has left, CUDA's own memory already taken; else the GPU is empty.
+
+    `step` is the measured step where it is known already.
+    """
+    memory = predict(config, sizes, shapes, gpu=gpu, world_size=gpus, step=step)
+    return Plan(
+        config=config,
+        sizes=sizes,
+        shapes=shapes,
+        gpu=gpu,
+        gpus=gpus,
+        memory=memory,
+        speed=estimate_speed(config, sizes, shapes, memory, gpu, gpus),
+        available=gpu.memory if free is None else free,
+        required=memory.needed if free is None else memory.needed_beside_cuda,
+    )
+
+
+def propose(plan: Plan) -> Proposal | None:
+    """Return the best method that fits the GPU of a plan at its batch size, or LoRA at a smaller one; None: nothing."""
+    for method, config, shapes in candidates(plan):
+        if held_bytes(config, plan.sizes) > plan.available * _divided(config, plan.gpus):
+            continue
+        free = None if plan.available == plan.gpu.memory else plan.available
+        found = make_plan(config, plan.sizes, shapes, plan.gpu, plan.gpus, free)
+        if found.fits:
+            return Proposal(method=method, flags=changed_flags(plan.config, config), plan=found)
+    return None
+
+
+def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
+    """Yield what may be proposed, the best first: methods, then LoRA in more and smaller forward passes."""
+    ways = ("ddp", "fsdp") if plan.gpus > 1 else (plan.config.parallel,)
+    for method in METHODS:
+        for parallel in ways:
+            changed = changed_config(plan, {**method.settings, "parallel": parallel})
+            if changed is not None:
+                yield method.name, changed, _shapes(changed, plan)
+    size = plan.config.micro_batch_size(plan.gpus)
+    passes = plan.config.gradient_accumulation_steps
+    for method in METHODS[-2:]:
+        for smaller in (size // 2**halving for halving in range(1, 10) if size % 2**halving == 0):
+            batch: dict[str, Any] = {"gradient_accumulation_steps": passes * size // smaller}
+            if plan.config.global_batch_size is None:
+                batch["batch_size"] = smaller
+            changed = changed_config(plan, {**method.settings, **batch})
+            if changed is not None:
+                yield f"{method.name}, smaller forward passes", changed, _shapes(changed, plan)
+
+
+def _shapes(config: TrainConfig, plan: Plan) -> Shapes:
+    return replace(plan.shapes, batch=config.micro_batch_size(plan.gpus))
+
+
+def _divided(config: TrainConfig, gpus: int) -> int:
+    return gpus if config.parallel in ("fsdp", "hsdp") else 1
+
+
+def changed_config(plan: Plan, settings: dict[str, Any]) -> TrainConfig | None:
+    """Return the plan's configuration with other settings; None where they exclude each other."""
+    given = plan.config
+    splits = settings.get("parallel") == "fsdp"
+    saves = settings["precision"] == "bf16-sr" or settings["optimizer_state"] != "float32"
+    if plan.gpus > 1 and (settings["gradient_release"] or (splits and saves)):
+        return None
+    if given.from_scratch and settings["policy.use_peft"]:
+        return None
+    recomputed = {"none": 0.0, "full": 1.0}.get(settings["activation_checkpointing"])
+    if given.recomputed == recomputed:
+        settings = {**settings, "activation_checkpointing": given.activation_checkpointing}
+    if given.precision == "float32" and settings["precision"] == "mixed":
+        settings = {**settings, "precision": "float32"}
+    accumulates = given.gradient_accumulation_steps > 1 and settings["gradient_release"]
+    if accumulates and given.global_batch_size is None:
+        settings = {**settings, "batch_size": given.batch_size * given.gradient_accumulation_steps}
+    values = given.to_dict()
+    for path, value in settings.items():
+        head, _, tail = path.partition(".")
+        if tail:
+            values[head] = {**values[head], tail: value}
+        else:
+            values[head] = value
+    try:
+        return TrainConfig.from_dict(values)
+    except ConfigError:
+        return None
+
+
+def changed_flags(before: TrainConfig, after: TrainConfig) -> tuple[str, ...]:
+    """Return the flags that make one configuration of the other."""
+    old, new = _flat(to_plain(before)), _flat(to_plain(after))
+    changed = {path: value for path, value in new.items() if value != old[path]}
+    if changed.pop("policy.use_peft", None) is not None:
+        method = "lora" if after.policy.use_peft else "full"
+        return (f"--method={method}", *(_flag(path, value) for path, value in changed.items()))
+    return tuple(_flag(path, value) for path, value in changed.items())
+
+
+def _flat(values: dict[str, Any], start: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and name in ("policy", "peft", "dataset", "wandb", "ema"):
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[start + name] = value
+    return flat
+
+
+def _flag(path: str, value: Any) -> str:
+    return f"--{path}={str(value).lower() if isinstance(value, bool) else value}"
