@@ -1,0 +1,54 @@
+"""What reaches the attention kernel: no causal mask, no mask at all where all is valid, else one row per sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_network import CONFIG, make_batch, make_model
+from torch import Tensor
+
+from pi05.types import Batch
+
+PATCHES = CONFIG.patches_per_image
+CALLS = CONFIG.vision_depth + (CONFIG.depth - 1) + CONFIG.depth
+"""Attentions of a forward pass: vision blocks, language layers but the last, expert layers."""
+
+
+def masks_of(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
+    """Return the masks that the kernel gets in one forward pass."""
+    masks: list[Tensor | None] = []
+    kernel = F.scaled_dot_product_attention
+
+    def spy(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
+        assert not options, "neither causal nor repeated heads nor dropout"
+        assert query.shape[1] == key.shape[1], "keys are not repeated"
+        masks.append(attn_mask)
+        return kernel(query, key, value, attn_mask=attn_mask)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    make_model().loss(batch)
+    return masks
+
+
+def test_nothing_is_masked_where_all_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then CUDA's flash kernels apply, which take no mask."""
+    assert masks_of(make_batch(3), monkeypatch) == [None] * CALLS
+
+
+def test_a_mask_has_one_row_per_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    valid = torch.arange(8)[None] < torch.tensor([[3], [8], [5]])
+    masks = masks_of(replace(make_batch(3), token_mask=valid), monkeypatch)
+    assert masks[: CONFIG.vision_depth] == [None] * CONFIG.vision_depth, "images never mask each other"
+    prefix = 2 * PATCHES + 8
+    shapes = [tuple(mask.shape) for mask in masks[CONFIG.vision_depth :] if mask is not None]
+    assert shapes == [(3, 1, 1, prefix)] * (CONFIG.depth - 1) + [(3, 1, 1, prefix + CONFIG.horizon)] * CONFIG.depth
+
+
+def test_prompts_of_one_length_need_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    valid = (torch.arange(8) < 8).expand(3, -1)
+    batch = replace(make_batch(3), token_mask=valid, trimmed=False).trim()
+    assert masks_of(batch, monkeypatch) == [None] * CALLS
