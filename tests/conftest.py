@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ if str(REPOSITORY / "tests") not in sys.path:
 
 # Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
 jaxtyping.install_import_hook("pi05", "checker.typecheck")
+
+# A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that press Ctrl-C on a
+# program of their own need it back.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests never depend on how fast the machine is.
 hypothesis.settings.register_profile(

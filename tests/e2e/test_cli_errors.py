@@ -146,7 +146,9 @@ def test_a_folder_that_holds_a_run(workshop: Any, run: Path, capsys: pytest.Capt
 
 
 def test_other_settings_on_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "batch_size 4 → 5" in complaint(["train", "--resume", str(run), "--batch_size=5"], capsys)
+    message = complaint(["train", "--resume", str(run), "--batch_size=5"], capsys)
+    assert "another number of samples" in message
+    assert "--global_batch_size=4" in message
 
 
 def test_fewer_steps_than_were_done(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

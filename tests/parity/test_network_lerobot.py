@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pi05.checkpoint.lerobot import lerobot_layout
+from pi05.checkpoint.lerobot import PREFIX, lerobot_layout
 from pi05.checkpoint.load import load_model, read_model
+from pi05.checkpoint.openpi import EMBEDDING
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 
@@ -40,7 +41,9 @@ def test_receipt(lerobot):
         "model.paligemma_with_expert.gemma_expert.lm_head.weight",
         "model.paligemma_with_expert.paligemma.lm_head.weight",
     ]
-    assert set(receipt.ignored.values()) == {"not used by π₀.₅"}
+    assert all(reason.startswith("not used by π₀.₅") for reason in receipt.ignored.values())
+    language_head = receipt.ignored["model.paligemma_with_expert.paligemma.lm_head.weight"]
+    assert language_head.endswith(f"embedding was read from {PREFIX}{EMBEDDING}")
     assert not receipt.tied
     assert not receipt.fresh
 
