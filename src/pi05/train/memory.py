@@ -7,7 +7,9 @@ source or called an assumption. Leaves out speed, methods and proposals (`plan.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import json
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pi05.model.config import ModelConfig
@@ -89,7 +91,7 @@ def predict(
 
     `step` is the measured step where it is known already.
     """
-    step = step or measure_step(config, sizes, shapes)
+    step = step or _measured(_what_shapes_depend_on(config), sizes, shapes)
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
     kind = parallel_kind(config, step, gpu, world_size)
@@ -103,6 +105,16 @@ def predict(
     if kind != "none":
         parts["workspace"] += COLLECTIVES
     return MemoryPrediction(**parts, loading=loading, host=step.host, kind=kind, step=step)
+
+
+def _what_shapes_depend_on(config: TrainConfig) -> str:
+    """Return the configuration as text, without what changes no shape and is often different."""
+    return replace(config, output_dir=None, job_name=None, resume=False, parallel="auto", allow=()).to_json()
+
+
+@functools.lru_cache(maxsize=64)
+def _measured(config: str, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
+    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes)
 
 
 _PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")

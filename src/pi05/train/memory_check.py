@@ -46,7 +46,8 @@ def check_memory(
     plan = make_plan(config, sizes, shapes, gpu, world_size, free)
     if plan.fits:
         return f"memory   {gib(plan.required)} GiB predicted, {gib(free)} of {gpu.memory / GIB:.1f} GiB free"
-    parts = ", ".join(f"{name} {gib(size)}" for name, size in plan.memory.parts.items() if size >= 0.05 * GIB)
+    worth_saying = plan.memory.peak / 100
+    parts = ", ".join(f"{name} {gib(size)}" for name, size in plan.memory.parts.items() if size >= worth_saying)
     raise TrainingError(
         f"the run does not fit the GPU ({gpu.title})",
         wanted=f"{gib(plan.required)} GiB, predicted for a batch of {shapes.batch}: {parts}",

@@ -79,8 +79,11 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
         parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, moving, each))
     optimizer = _optimizer(config, parameters)
     moments = _make_moments(optimizer)
-    if not config.optimizer_offload:
-        tracker.adopt([part for parts in moments.values() for part in parts], OPTIMIZER)
+    of_moments = [part for parts in moments.values() for part in parts]
+    if config.optimizer_offload:
+        tracker.ignore(of_moments)
+    else:
+        tracker.adopt(of_moments, OPTIMIZER)
     ema = Ema(parameters, config.ema.decay) if config.ema.enable else None
     if ema is not None:
         tracker.adopt(ema.tensors().values(), AVERAGE)
@@ -244,7 +247,8 @@ def _run(
         del losses, loss, total, batch, noise, time
     with tracker.making(WORKSPACE), torch.no_grad():
         if isinstance(optimizer, LowMemoryOptimizer):
-            read_back = 2 * 4 * PORTION["cuda"] if config.optimizer_offload else 0
+            largest = max(value.numel() for value in optimizer.parameters.values())
+            read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
             with tracker.extra(read_back):
                 optimizer.apply(0)
         else:

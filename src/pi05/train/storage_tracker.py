@@ -67,6 +67,12 @@ class LiveStorage(TorchDispatchMode):
             self.live[purpose] += size
             self._known[key] = (reference, purpose, size)
 
+    def ignore(self, tensors: Iterable[Tensor]) -> None:
+        """Never count these tensors: they stand for memory that is elsewhere."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            self._known[storage._cdata] = (weakref.ref(storage, self._freed(storage._cdata)), "", 0)
+
     @contextmanager
     def making(self, purpose: str) -> Iterator[None]:
         """Count what is made inside for `purpose`."""
