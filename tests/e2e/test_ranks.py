@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "log_freq": 1,
 }
 LORA = {"from_scratch": False, "policy__use_peft": True, "peft__r": 4}
-SECONDS = 180
+SECONDS = 90
 
 
 def flags(workshop: Any, run: Path, **settings: object) -> list[str]:
@@ -220,3 +220,57 @@ def test_the_rank_with_other_software_is_named(workshop: Any, tmp_path: Path) ->
     code, told = finish(launch(flags(workshop, tmp_path / "run"), wrapper=wrapper))
     assert code != 0
     assert re.search(r"rank 1 \(\S+\): pyarrow 99.0 instead of \d", told), told
+
+
+@pytest.mark.slow
+def test_the_slurm_file_survives_preemption(workshop: Any, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/bash\nshift\nexec "$@"\n')
+    (programs / "scontrol").write_text(
+        f'#!/bin/bash\n[ "$1" = show ] && echo localhost || echo "$@" >> {tmp_path}/requeued\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    run = tmp_path / "run"
+    words = flags(workshop, run, steps=120, policy__scheduler_decay_steps=120, save_freq=1000, eval_steps=0)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PI05_PYTHON": sys.executable,
+        "RUN": str(run),
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_NNODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_JOB_ID": "7",
+    }
+    script = Path(__file__).resolve().parents[2] / "launch" / "slurm.sbatch"
+    given = [word for word in words if not word.startswith("--output_dir")]
+
+    def submit() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", str(script), *given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+
+    job = submit()
+    wait_for_step(run, 3, job)
+    torchrun = next(
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(job.pid)
+    )
+    os.kill(torchrun, signal.SIGTERM)
+    code, told = finish(job)
+    assert code == 0, told
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    assert len(list_checkpoints(run)) == 1
+    code, told = finish(submit())
+    assert code == 0, told
+    assert "resumed: " in told
+    assert ("train", 120) in records(run)
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n", "a finished run is not put back"

@@ -318,3 +318,17 @@ def test_the_split_comes_from_the_seed_and_the_choice() -> None:
 
 def test_all_tasks_are_known() -> None:
     assert all(set(task.split()) <= set(prompt_words()) for task in TASKS)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_loaders_deal_out_the_stream_of_one(parts: Parts, workers: int) -> None:
+    whole = take(TrainLoader(*parts, EPISODES, 6, seed=3), 8)
+    loaders = [TrainLoader(*parts, EPISODES, 3, seed=3, num_workers=workers, share=(rank, 2)) for rank in range(2)]
+    shares = [take(loader, 8) for loader in loaders]
+    for (batch, info), *both in zip(whole, *shares, strict=True):
+        dealt = np.concatenate([each.frame_indices for _, each in both])
+        assert (dealt == info.frame_indices).all()
+        images = torch.cat([each.images for each, _ in both])
+        assert torch.equal(images, batch.images), "augmentation follows the sample, not the loader"
+    assert loaders[0].state_dict() == loaders[1].state_dict()
+    assert loaders[0].batches_per_epoch == 20 / 6
