@@ -24,7 +24,7 @@ from pi05.train.policy_config import PolicyConfig
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
 
-DEGREES = "none, selective, full, or a share of the layers from 0 to 1"
+DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
 ALLOW_MEMORY = "memory"
@@ -136,7 +136,8 @@ class TrainConfig(Checked):
     the step before, and there is one forward pass per step."""
     activation_checkpointing: str = "flag"
     """Activations that are recomputed in the backward pass: none; selective, all but large products and attention;
-    full; or a share of the layers such as 0.5. flag: full with `--policy.gradient_checkpointing`, else none."""
+    full; or a share of the layers such as 0.5. auto: the least of these that fits the GPU by prediction; on a CPU none.
+    flag: full with `--policy.gradient_checkpointing`, else none."""
     activation_offload: bool = False
     """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
     prompt_format: Literal["state", "state32", "none"] | None = None
@@ -208,13 +209,17 @@ class TrainConfig(Checked):
 
     @property
     def recomputed(self) -> float | Literal["selective"]:
-        """How much of the layers is recomputed in the backward pass: a share of them, or all but what is expensive."""
+        """How much of the layers is recomputed in the backward pass: a share of them, or all but what is expensive.
+
+        Of `auto` it is 0 until a GPU's memory has settled it (`memory_check.py`).
+        """
         return "selective" if self.activation_checkpointing == "selective" else self._recomputed_share() or 0.0
 
     def _recomputed_share(self) -> float | None:
         """Return the share of the layers that `activation_checkpointing` means; None where it means nothing."""
         asked = 1.0 if self.policy.gradient_checkpointing else 0.0
-        share = {"flag": asked, "none": 0.0, "selective": 1.0, "full": 1.0}.get(self.activation_checkpointing)
+        words = {"flag": asked, "none": 0.0, "auto": 0.0, "selective": 1.0, "full": 1.0}
+        share = words.get(self.activation_checkpointing)
         if share is None and re.fullmatch(r"0?\.\d+|[01](\.0*)?", self.activation_checkpointing):
             share = float(self.activation_checkpointing)
         return share

@@ -108,7 +108,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data(ranks, data.identity())
     runs.require_same_data(run, data.identity())
-    require_memory(config, sizes, data, device, ranks.world_size, partial(say, out))
+    settled = require_memory(config, sizes, data, ranks, partial(say, out))
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
     placed = place_network(config, sizes, run, ranks)
     network, model, parameters = placed.network, placed.network.model, placed.parameters
@@ -141,7 +141,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     apply_from_outside(
         model,
         compile_layers=config.policy.compile_model,
-        recompute_activations=config.recomputed,
+        recompute_activations=settled.recomputed,
         offload_activations=config.activation_offload,
         dropout=state.dropout,
     )

@@ -7,6 +7,7 @@ prediction (`memory.py`) and the proposals (`plan.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -15,27 +16,38 @@ from pi05.model.config import ModelConfig
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.gpus import GIB, Gpu
-from pi05.train.plan import make_plan, propose
+from pi05.train.plan import LEAST_FIRST, make_plan, propose, settle_recomputation
 from pi05.train.plan_report import describe_gpu, gib, proposal_text
 from pi05.train.plan_shapes import longest_prompt, shapes_of
+from pi05.train.ranks import Ranks
 
 
 def require_memory(
-    config: TrainConfig,
-    sizes: ModelConfig,
-    data: TrainingData,
-    device: torch.device,
-    world_size: int,
-    tell: Callable[[str], None],
-) -> None:
-    """Raise TrainingError, with what would fit, when the run needs more memory than the GPU has free."""
-    if device.type != "cuda" or ALLOW_MEMORY in config.allow:
-        return
+    config: TrainConfig, sizes: ModelConfig, data: TrainingData, ranks: Ranks, tell: Callable[[str], None]
+) -> TrainConfig:
+    """Return the configuration with `--activation_checkpointing=auto` settled: the least that fits.
+
+    Raises TrainingError, with what would fit, when the run needs more memory than the GPU has free.
+    """
+    device, settled = ranks.device, config
+    if device.type != "cuda":
+        return config
     free, total = torch.cuda.mem_get_info(device)
     gpu = describe_gpu(torch.cuda.get_device_name(device), total)
     processor = data.processor
-    prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
-    tell(check_memory(config, sizes, len(processor.slots.keys), prompt, gpu, free, world_size))
+    cameras, prompt = (
+        len(processor.slots.keys),
+        longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format),
+    )
+    if config.activation_checkpointing == "auto":
+        shapes = shapes_of(config, ranks.world_size, cameras, prompt)
+        own = settle_recomputation(config, sizes, shapes, gpu, ranks.world_size, free).activation_checkpointing
+        degree = LEAST_FIRST[int(ranks.maxima([LEAST_FIRST.index(own)])[0])]  # all processes compute alike
+        settled = replace(config, activation_checkpointing=degree)
+        tell(f"memory   --activation_checkpointing=auto is {degree} here")
+    if ALLOW_MEMORY not in config.allow:
+        tell(check_memory(settled, sizes, cameras, prompt, gpu, free, ranks.world_size))
+    return settled
 
 
 def check_memory(

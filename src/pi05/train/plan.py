@@ -75,6 +75,9 @@ METHODS = (
 )
 """From the best to the lightest. Expert-only training in full is not among them: it needs more than LoRA."""
 
+LEAST_FIRST = ("none", "selective", "0.75", "full")
+"""Degrees of recomputation by what they cost; smaller shares keep more than `selective` and cost more too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -138,6 +141,20 @@ def make_plan(
         available=gpu.memory if free is None else free,
         required=memory.needed if free is None else memory.needed_beside_cuda,
     )
+
+
+def settle_recomputation(
+    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, gpus: int = 1, free: int | None = None
+) -> TrainConfig:
+    """Return the configuration with the least recomputation that fits in the place of `auto`; full where none does."""
+    if config.activation_checkpointing != "auto":
+        return config
+    settled = config
+    for degree in LEAST_FIRST:
+        settled = replace(config, activation_checkpointing=degree)
+        if make_plan(settled, sizes, shapes, gpu, gpus, free).fits:
+            break
+    return settled
 
 
 def propose(plan: Plan) -> Proposal | None:

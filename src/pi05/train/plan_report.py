@@ -16,7 +16,7 @@ from pi05.train.flops import known_gpu
 from pi05.train.gpus import GIB, GPUS, Gpu
 from pi05.train.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION
 from pi05.train.network import choose_sizes
-from pi05.train.plan import Plan, Proposal, make_plan, propose
+from pi05.train.plan import Plan, Proposal, make_plan, propose, settle_recomputation
 from pi05.train.plan_shapes import Assumed, plan_shapes
 from pi05.train.plan_speed import UTILISATION
 
@@ -45,7 +45,11 @@ def report(
         else:
             _print_overview(plans, assumed, console)
         return
-    plan = make_plan(config, sizes, assumed.shapes, known, gpus)
+    settled = settle_recomputation(config, sizes, assumed.shapes, known, gpus)
+    if settled is not config:
+        told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
+        assumed = replace(assumed, told=(*assumed.told, told))
+    plan = make_plan(settled, sizes, assumed.shapes, known, gpus)
     proposal = None if plan.fits else propose(plan)
     if as_json:
         print(json.dumps(plain(plan, proposal, assumed), indent=2))

@@ -23,10 +23,11 @@ from pi05.train.inherit import open_tokenizer
 from pi05.train.memory import COLLECTIVES, CUBLAS_WORKSPACE, CUDA_CONTEXT, FRAGMENTATION, MemoryPrediction, predict
 from pi05.train.memory_check import check_memory, require_memory
 from pi05.train.meta_step import Shapes
-from pi05.train.plan import METHODS, Plan, changed_flags, make_plan, propose
+from pi05.train.plan import METHODS, Plan, changed_flags, make_plan, propose, settle_recomputation
 from pi05.train.plan_report import describe_gpu, overview, plain, proposal_text, verdict
 from pi05.train.plan_shapes import plan_shapes
 from pi05.train.policy_config import PolicyConfig
+from pi05.train.ranks import Ranks
 from pi05.train.run import OpenRun
 from pi05.train_command import read_settings
 
@@ -193,6 +194,21 @@ def test_shapes_come_from_the_data_set(tmp_path: Path) -> None:
     assert any("data set" in line for line in assumed.told)
 
 
+def test_recomputation_is_the_least_that_fits() -> None:
+    auto, big = replace(CONFIG, activation_checkpointing="auto"), replace(SHAPES, batch=64)
+    none, selective = (
+        predict(replace(CONFIG, activation_checkpointing=degree), SIZES, big).needed_beside_cuda
+        for degree in ("none", "selective")
+    )
+    assert selective < none
+    found = []
+    for free in (none, selective, 0):
+        settled = settle_recomputation(auto, SIZES, big, GPUS["rtx4090"], 1, free)
+        found.append(settled.activation_checkpointing)
+    assert found == ["none", "selective", "full"]
+    assert settle_recomputation(CONFIG, SIZES, SHAPES, GPUS["rtx4090"], 1, 0) is CONFIG
+
+
 def test_flags_say_what_changed() -> None:
     lora = replace(CONFIG, policy=replace(CONFIG.policy, use_peft=True), activation_checkpointing="full")
     assert changed_flags(CONFIG, lora) == ("--method=lora", "--activation_checkpointing=full")
@@ -230,10 +246,14 @@ def test_training_asks_the_device_unless_it_is_a_cpu_or_allowed(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
     told: list[str] = []
     with pytest.raises(TrainingError, match="does not fit the GPU"):
-        require_memory(config, tiny(), data, torch.device("cuda"), 1, told.append)
-    require_memory(config, tiny(), data, torch.device("cpu"), 1, told.append)
-    require_memory(replace(config, allow=("memory",)), tiny(), data, torch.device("cuda"), 1, told.append)
+        require_memory(config, tiny(), data, Ranks(device=torch.device("cuda")), told.append)
+    require_memory(config, tiny(), data, Ranks(), told.append)
+    require_memory(replace(config, allow=("memory",)), tiny(), data, Ranks(device=torch.device("cuda")), told.append)
     assert not told
     monkeypatch.setattr(torch.cuda, "mem_get_info", FakeDevice(free=20 * GIB))
-    require_memory(config, tiny(), data, torch.device("cuda"), 1, told.append)
+    require_memory(config, tiny(), data, Ranks(device=torch.device("cuda")), told.append)
     assert len(told) == 1
+    auto = replace(config, activation_checkpointing="auto")
+    settled = require_memory(auto, tiny(), data, Ranks(device=torch.device("cuda")), told.append)
+    assert settled.activation_checkpointing == "none"
+    assert require_memory(auto, tiny(), data, Ranks(), told.append).recomputed == 0
