@@ -6,12 +6,12 @@ case "$METHOD" in
   full) ;;
   frozen-vision) FLAGS+=(--policy.freeze_vision_encoder=true) ;;
   expert) FLAGS+=(--policy.train_expert_only=true) ;;
-  lora) FLAGS+=(--method=lora) ;;
-  qlora) stop "METHOD=qlora cannot be used: a quantised base is not in this version yet" "METHOD=lora" ;;
-  *) stop "METHOD=$METHOD is not known" "METHOD=full, lora, frozen-vision or expert" ;;
+  lora | qlora) FLAGS+=("--method=$METHOD") ;;
+  *) stop "METHOD=$METHOD is not known" "METHOD=full, lora, qlora, frozen-vision or expert" ;;
 esac
-if [[ "$METHOD" != lora && -n "$LORA_RANK$LORA_ALPHA" ]]; then
-  stop "LORA_RANK and LORA_ALPHA belong to METHOD=lora, and METHOD is $METHOD" "METHOD=lora, or leave them empty"
+if [[ "$METHOD" != *lora && -n "$LORA_RANK$LORA_ALPHA" ]]; then
+  stop "LORA_RANK and LORA_ALPHA belong to METHOD=lora or qlora, and METHOD is $METHOD" \
+    "METHOD=lora, or leave them empty"
 fi
 add peft.r "$LORA_RANK"
 add peft.lora_alpha "$LORA_ALPHA"

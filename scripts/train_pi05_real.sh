@@ -18,14 +18,14 @@ DATASET="${DATASET:-}"                           # your recordings
 RENAME_MAP="${RENAME_MAP:-}"                     # '{my_camera: scene, other: left_wrist}'; found by name where it can be
 
 # How to train. Preset real: 20,000 steps of 32 samples, chunks of 50 actions.
-METHOD="${METHOD:-full}"                         # full, lora, frozen-vision or expert
+METHOD="${METHOD:-full}"                         # full, lora, qlora, frozen-vision or expert
 STEPS="${STEPS:-}"                               # 20000
 BATCH_SIZE="${BATCH_SIZE:-}"                     # 32 per GPU and pass
 GLOBAL_BATCH_SIZE="${GLOBAL_BATCH_SIZE:-}"       # in total, instead
 GRADIENT_ACCUMULATION="${GRADIENT_ACCUMULATION:-}"  # 1; raise it, and lower BATCH_SIZE, where memory is short
 LEARNING_RATE="${LEARNING_RATE:-}"               # 2.5e-5
 NUM_WORKERS="${NUM_WORKERS:-}"                   # 2
-LORA_RANK="${LORA_RANK:-}"                       # of METHOD=lora; empty: 16
+LORA_RANK="${LORA_RANK:-}"                       # of METHOD=lora and qlora; empty: 16
 LORA_ALPHA="${LORA_ALPHA:-}"                     # empty: the rank
 
 # Where the run goes, and who may watch it.

@@ -23,14 +23,14 @@ else
 fi
 
 # How to train. Preset sim: 30,000 steps of 256 samples = 8 passes of 32 on one 141 GB GPU.
-METHOD="${METHOD:-full}"                         # full, lora, frozen-vision or expert
+METHOD="${METHOD:-full}"                         # full, lora, qlora, frozen-vision or expert
 STEPS="${STEPS:-}"                               # 30000
 BATCH_SIZE="${BATCH_SIZE:-}"                     # per GPU and pass, instead of the total
 GLOBAL_BATCH_SIZE="${GLOBAL_BATCH_SIZE:-}"       # 256 in total
 GRADIENT_ACCUMULATION="${GRADIENT_ACCUMULATION:-}"  # 8; raise it where memory is short
 LEARNING_RATE="${LEARNING_RATE:-}"               # 5e-5
 NUM_WORKERS="${NUM_WORKERS:-}"                   # 2
-LORA_RANK="${LORA_RANK:-}"                       # of METHOD=lora; empty: 16
+LORA_RANK="${LORA_RANK:-}"                       # of METHOD=lora and qlora; empty: 16
 LORA_ALPHA="${LORA_ALPHA:-}"                     # empty: the rank
 
 # Where the run goes, and who may watch it.

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 from pi05.checkpoint import lerobot_pipeline, write_lerobot, write_openpi
+from pi05.checkpoint.adapter_base import recorded_quantization
 from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.safetensors_writer import file_bytes
 from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
-from pi05.errors import ConfigError
+from pi05.errors import CheckpointError, ConfigError
 from pi05.exporting.checks import merge_adapters, resize_effect, round_weights
 from pi05.exporting.folders import Layout, Plan, stored_dtypes, weight_tensors, write_files
 from pi05.exporting.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
@@ -152,6 +153,8 @@ def _plan(
             found=f"full weights in {opened.folder}",
             remedy="leave --adapter_only out",
         )
+    if adapter_only and to == "lerobot":
+        _require_plain_base(opened)
     if adapter_only and base_name is None:
         base_name = str(adapter_base(opened))
     return Plan(
@@ -163,6 +166,18 @@ def _plan(
         adapter_only=adapter_only,
         base_name=base_name,
     )
+
+
+def _require_plain_base(opened: Source) -> None:
+    """Raise CheckpointError for an adapter that LeRobot would put onto other weights than it was trained on."""
+    kind = None if opened.location.adapter is None else recorded_quantization(opened.location.adapter)
+    if kind is not None:
+        raise CheckpointError(
+            "the adapter was trained on a quantised base, and LeRobot would put it onto the original one",
+            wanted="an adapter of a run with --method lora",
+            found=f"a base in {kind}: {opened.folder}",
+            remedy="leave --adapter_only out, and it is merged with the weights that it was trained on; or --to pi05",
+        )
 
 
 def adapter_base(opened: Source) -> Path:

@@ -167,8 +167,6 @@ def refuse_value(path: str, text: str) -> None:
     """Raise ConfigError for values of our own flags whose capability comes later."""
     if path == "precision" and text.lower() in _PLAIN_BFLOAT16:
         raise refuse_flag(path, text, Fate(_STANDS_STILL, "use --precision=mixed, or bf16-sr for half the memory"))
-    if (path, text.lower()) == ("method", "qlora"):
-        raise refuse_flag(path, text, Fate(f"a quantised base (QLoRA) {_LATER}", "use --method=lora"))
     if path == "peft.method_type" and text.lower() != "lora":
         reason = "the adapters here are low-rank ones, with rsLoRA and DoRA as variants"
         remedy = "use --peft.method_type=lora, with --peft.use_rslora or --peft.use_dora"

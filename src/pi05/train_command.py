@@ -22,9 +22,10 @@ from pi05.train.config import TrainConfig
 CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
 METHOD = Setting(
     "method",
-    Literal["full", "lora", "expert"] | None,
+    Literal["full", "lora", "qlora", "expert"] | None,
     None,
-    "What to train, in one word: full; lora for --policy.use_peft; expert for --policy.train_expert_only.",
+    "What to train, in one word: full; lora for --policy.use_peft; qlora for lora on a base in 4 bits "
+    "(--peft.quantize=nf4); expert for --policy.train_expert_only.",
 )
 EXTRA_FLAGS = (CONFIG_PATH, METHOD)
 LORA_RATE = 10
@@ -32,6 +33,7 @@ LORA_RATE = 10
 _MEANINGS: dict[str, dict[str, bool]] = {
     "full": {"policy.use_peft": False, "policy.train_expert_only": False},
     "lora": {"policy.use_peft": True},
+    "qlora": {"policy.use_peft": True},
     "expert": {"policy.use_peft": False, "policy.train_expert_only": True},
 }
 
@@ -125,8 +127,12 @@ def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[s
     for name, value in _MEANINGS.get(method, {}).items():
         if values.setdefault(name, value) != value:
             raise _contradiction(f"--method={method}", f"--{name}={str(values[name]).lower()}")
-    if method == "lora":
+    if method in ("lora", "qlora"):
         values.setdefault("policy.train_expert_only", False)
+    if method == "lora":
+        values.setdefault("peft.quantize", "none")
+    if method == "qlora" and values.setdefault("peft.quantize", "nf4") == "none":
+        raise _contradiction("--method=qlora", "--peft.quantize=none")
     asked = [name for name in values if name.startswith("peft.")]
     if asked and values.get("policy.use_peft") is False:
         off = "--policy.use_peft=false" if method is None else f"--method={method}"

@@ -122,12 +122,13 @@ def test_every_setting_reaches_the_command_line(script: str, preset: str, script
 
 
 @pytest.mark.parametrize("script", TRAINERS)
-def test_lora_with_its_numbers(script: str, scripts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_lora_with_its_numbers(script: str, method: str, scripts: Path, tmp_path: Path) -> None:
     folders = {"DATASET": str(tmp_path), "BASE_MODEL": str(tmp_path), "TOKENIZER": str(tmp_path)}
-    settings = {"METHOD": "lora", "LORA_RANK": "32", "LORA_ALPHA": "64"}
+    settings = {"METHOD": method, "LORA_RANK": "32", "LORA_ALPHA": "64"}
     answer = run(scripts / script, **folders, **settings, PI05="/bin/echo")
     assert answer.returncode == 0, answer.stderr
-    assert {"--method=lora", "--peft.r=32", "--peft.lora_alpha=64"} <= set(answer.stdout.split())
+    assert {f"--method={method}", "--peft.r=32", "--peft.lora_alpha=64"} <= set(answer.stdout.split())
 
 
 def test_wandb_stays_out_unless_it_is_switched_on(scripts: Path, tmp_path: Path) -> None:
@@ -151,8 +152,7 @@ def test_liberos_cameras_are_mapped(scripts: Path, tmp_path: Path) -> None:
         ({"DATASET": "me/data"}, "me/data cannot be downloaded", "hf download me/data --repo-type dataset"),
         ({"DATASET": "."}, "there is no base model", "hf download lerobot/pi05_base"),
         ({"DATASET": ".", "BASE_MODEL": "."}, "there is no tokenizer", "hf download google/paligemma-3b-pt-224"),
-        ({"LORA_RANK": "16"}, "LORA_RANK and LORA_ALPHA belong to METHOD=lora", "METHOD=lora"),
-        ({"METHOD": "qlora"}, "METHOD=qlora cannot be used", "METHOD=lora"),
+        ({"LORA_RANK": "16"}, "LORA_RANK and LORA_ALPHA belong to METHOD=lora or qlora", "METHOD=lora"),
         ({"METHOD": "half"}, "METHOD=half is not known", "full"),
         ({"HUB_REPO": "me/policy"}, "HUB_REPO=me/policy cannot be used", "hf upload"),
     ],

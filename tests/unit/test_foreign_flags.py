@@ -106,7 +106,7 @@ def test_contradicting_names_are_refused() -> None:
     "flag",
     [
         *("precision=bfloat16", "precision=bf16", "policy.type=smolvla", "dataset.video_backend=torchcodec"),
-        *("peft.method_type=LOHA", "method=qlora"),
+        "peft.method_type=LOHA",
     ],
 )
 def test_values_whose_capability_is_missing_are_refused_with_the_reason(flag: str) -> None:

@@ -248,8 +248,9 @@ def test_from_scratch_drops_the_presets_base(place: Path) -> None:
         (["--config_path=run", "--preset=tiny"], ConfigError, "--preset cannot be combined", "drop --preset"),
         (["--batch_size=1", "--global_batch_size=1"], ConfigError, "both given", "--batch_size"),
         (["word"], ConfigError, "'word' is no flag", "--name=value"),
-        (["--method=qlora"], ConfigError, "QLoRA", "--method=lora"),
-        (["--method=half"], ConfigError, "--method cannot be half", "full or lora or expert"),
+        (["--method=qlora", "--peft.quantize=none"], ConfigError, "contradict", "remove one"),
+        (["--peft.quantize=nf4", "--peft.use_dora"], ConfigError, "--peft.use_dora", "DoRA"),
+        (["--method=half"], ConfigError, "--method cannot be half", "full or lora or qlora or expert"),
         (["--policy.type=act"], ConfigError, "π₀.₅ only", "pi05"),
     ],
 )

@@ -20,6 +20,7 @@ from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.lora import merge_lora
 from pi05.model.pi05 import Pi05
+from pi05.model.quantize import round_frozen
 
 VERIFIED = "verified: the SHA-256 that the adapter records"
 NOT_VERIFIED = "base not verified: the adapter records no hash"
@@ -39,15 +40,19 @@ def read_adapted(
 ) -> tuple[Pi05, Receipt]:
     """Build the network of an adapter on its base, and say what was read of both.
 
+    An adapter that was trained on a quantised base gets the base with the values that its codes stand for: on the
+    original weights it is another policy.
     `above` are the adapters that this one is the base of. Raises CheckpointError for a base that is missing, is not the
     recorded one or does not fit, and for an adapter that does not fit it.
     """
     folder, found, below, above = _base(location, base, above)
     sizes = config if config is not None else _sizes(location, below, above)
+    exact = dtype if found.quantized is None else torch.float32  # codes are those of the base as it is
+    compute_dtype = compute_dtype or dtype
     if below.adapter is None:
-        model, base_receipt = read_full(below, device, dtype, sizes, compute_dtype)
+        model, base_receipt = read_full(below, device, exact, sizes, compute_dtype)
     else:
-        model, base_receipt = read_adapted(below, device, dtype, sizes, compute_dtype, None, True, above)
+        model, base_receipt = read_adapted(below, device, exact, sizes, compute_dtype, None, True, above)
     if found.sha256 is not None and found.sha256 != base_receipt.sha256:
         raise CheckpointError(
             "the base is not the one that the adapter was trained on; nothing was loaded",
@@ -56,10 +61,19 @@ def read_adapted(
             remedy="give the folder of the right base (base=…)",
         )
     adapter = read_adapter(folder, model)
+    if found.quantized is not None:
+        round_frozen(model, found.quantized, tuple(adapter.full))
+        model.to(dtype)
     apply_adapter(model, adapter)
     if merge:
         merge_lora(model)
     return model, _receipt(location, model, base_receipt, adapter, found, merge)
+
+
+def _how(model: Pi05, found: AdapterBase, merge: bool) -> str:
+    """Say whether the adapter was merged, and into what."""
+    told = (MERGED if model.action_in.weight.dtype == torch.float32 else MERGED_ROUNDED) if merge else APART
+    return told if found.quantized is None else f"{told}; base rounded to {found.quantized}, as in training"
 
 
 def adapted_sizes(location: Location, base: str | Path | None) -> ModelConfig:
@@ -118,7 +132,7 @@ def _receipt(
             base=str(found.path),
             base_told_by=found.told_by,
             base_check=NOT_VERIFIED if found.sha256 is None else VERIFIED,
-            merge=(MERGED if model.action_in.weight.dtype == torch.float32 else MERGED_ROUNDED) if merge else APART,
+            merge=_how(model, found, merge),
             modules=tuple(adapter.specs),
             replaced=tuple(adapter.full),
             parameters=sum(tensor.numel() for group in (adapter.lora, adapter.full) for tensor in group.values()),

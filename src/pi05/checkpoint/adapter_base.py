@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pi05.checkpoint.files import read_json
 from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 
+Quantized = Literal["nf4", "int8"] | None
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
 
@@ -29,6 +30,8 @@ class AdapterBase:
     """What the base's files must hash to (`Receipt.sha256`); None when the adapter records nothing."""
     told_by: str
     """Who said that it is there."""
+    quantized: Quantized = None
+    """How the base was held while the adapter was trained on it; None: not in codes."""
 
 
 def locate_base(adapter: Path, base: str | Path | None = None) -> AdapterBase:
@@ -42,7 +45,7 @@ def locate_base(adapter: Path, base: str | Path | None = None) -> AdapterBase:
     tried = []
     for told_by, path in _places(adapter, base, record):
         if path.exists() and path.resolve() != adapter.resolve():
-            return AdapterBase(path, sha256, told_by)
+            return AdapterBase(path, sha256, told_by, recorded_quantization(adapter))
         tried.append(f"{path} ({told_by})")
         if base is not None:
             break
@@ -56,11 +59,30 @@ def locate_base(adapter: Path, base: str | Path | None = None) -> AdapterBase:
 
 def _recorded(adapter: Path) -> dict[str, Any]:
     """Return what pi05 recorded of the base, in config.json of a checkpoint or in the sidecar of an export."""
-    config = read_json(adapter / CONFIG) if (adapter / CONFIG).is_file() else {}
-    for values in (config if config.get("format") == "pi05" else {}, read_sidecar(adapter) or {}):
+    for values in _notes(adapter):
         if isinstance(values.get("base"), dict):
             return dict(values["base"])
     return {}
+
+
+def recorded_quantization(adapter: Path) -> Quantized:
+    """Return what the frozen weights were rounded to while the adapter was trained. Raises CheckpointError."""
+    told = next((values["frozen_precision"] for values in _notes(adapter) if "frozen_precision" in values), "float32")
+    if told == "nf4" or told == "int8":
+        return "nf4" if told == "nf4" else "int8"
+    if told in ("float32", "bfloat16"):
+        return None
+    raise CheckpointError(
+        "the adapter was trained on a base in an unknown precision",
+        wanted="float32, bfloat16, nf4 or int8",
+        found=f"frozen_precision {told!r} in {adapter}",
+        remedy="upgrade pi05",
+    )
+
+
+def _notes(adapter: Path) -> tuple[dict[str, Any], ...]:
+    config = read_json(adapter / CONFIG) if (adapter / CONFIG).is_file() else {}
+    return config if config.get("format") == "pi05" else {}, read_sidecar(adapter) or {}
 
 
 def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:

@@ -228,7 +228,9 @@ def write_adapter(
     specs = {foreign[name]: module.spec for name, module in adapted.items()}
     values = adapter_config_values(specs, base=base, modules_to_save=list(saved), extra=extra or {})
     read_back = parse_adapter_config(folder / CONFIG, values)
-    plan = _plan(folder, read_back, modules, model, {})
+    with torch.device("meta"):
+        plain = Pi05(model.config)  # a quantised weight does not tell its shape
+    plan = _plan(folder, read_back, modules, plain, {})
     if set(plan.shapes()) != set(tensors) or dict(plan.specs) != specs:
         raise ValueError("adapter_config.json would not be read back as the adapters of this model")
     folder.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,8 @@ def _own_config(source: Source, plan: Plan) -> dict[str, Any]:
     }
     if plan.adapter_only and source.receipt.base is not None:
         below = source.receipt.base
-        return {**config, "adapter": True, "base": {"path": str(Path(below.source).resolve()), "sha256": below.sha256}}
+        config |= {"adapter": True, **{key: before[key] for key in ("frozen_precision",) if key in before}}
+        return {**config, "base": {"path": str(Path(below.source).resolve()), "sha256": below.sha256}}
     return config
 
 

@@ -108,6 +108,8 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
     weights = "float32 weights"
     if config.method == "lora" and config.precision == "mixed":
         weights = "frozen weights in bfloat16 where they compute in it, trained ones in float32"
+    if config.method == "lora" and config.peft.quantize != "none":
+        weights = f"frozen matrices in {config.peft.quantize}, trained ones in float32"
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
     return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"

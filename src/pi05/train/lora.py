@@ -23,6 +23,7 @@ from pi05.errors import CheckpointError, ConfigError
 from pi05.model.layers import Linear
 from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, Start, add_lora, lora_modules
 from pi05.model.pi05 import Pi05
+from pi05.model.quantize import quantize_frozen, quantized_weights
 from pi05.train.config import TrainConfig
 from pi05.train.parameters import FROZEN, GROUPS, group_of
 
@@ -74,9 +75,14 @@ def _frozen_groups(config: TrainConfig) -> tuple[str, ...]:
 
 
 def add_adapters(model: Pi05, plan: LoraPlan, config: TrainConfig) -> None:
-    """Put the adapters on, drawn from the run's seed; they change nothing yet. The base must be in place (DoRA)."""
+    """Put the adapters on, drawn from the run's seed; they change nothing yet. With QLoRA quantise what stays frozen.
+
+    The base must be in place: DoRA measures it, codes replace it.
+    """
     start: Start = "gaussian" if config.peft.init_type == "gaussian" else "uniform"
     add_lora(model, plan.specs, torch.Generator().manual_seed(config.seed), start)
+    if config.peft.quantize != "none":
+        quantize_frozen(model, config.peft.quantize, plan.full)
 
 
 def freeze_base(model: nn.Module, plan: LoraPlan) -> dict[str, nn.Parameter]:
@@ -102,10 +108,11 @@ def hold_frozen_weights(model: Pi05) -> str:
 
     Half the memory, and not one result changes: the towers round these weights at every use anyway. What computes in
     float32 stays float32: norms, positions, embedding, patches, projections. DoRA takes the length of the rows of the
-    weight itself, so its maps stay float32 too.
+    weight itself, so its maps stay float32 too. Of quantised maps the biases are left to round.
     """
+    kinds = [weight.kind for name, weight in quantized_weights(model).items() if name != "embedding"]
     if model.compute_dtype == torch.float32:
-        return "float32"
+        return kinds[0] if kinds else "float32"
     for name, module in model.named_modules():
         if not isinstance(module, Linear) or name in FLOAT32_MAPS:
             continue
@@ -114,7 +121,7 @@ def hold_frozen_weights(model: Pi05) -> str:
         for parameter in (module.weight, module.bias):
             if parameter is not None and not parameter.requires_grad:
                 parameter.data = parameter.data.to(model.compute_dtype)
-    return str(model.compute_dtype).removeprefix("torch.")
+    return kinds[0] if kinds else str(model.compute_dtype).removeprefix("torch.")
 
 
 def read_trained(folder: Path, model: Pi05) -> dict[str, torch.Tensor]:

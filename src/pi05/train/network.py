@@ -99,17 +99,17 @@ def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device)
     """Build the network with weights from the base, or drawn from the seed when training from scratch.
 
     A base that is an adapter is merged with its own base. With LoRA the network has its new adapters. What becomes
-    bfloat16 does so on the CPU: the device never has to hold it in float32.
+    bfloat16 or is quantised does so on the CPU: the device never has to hold it in float32.
     """
     dtype = compute_dtype(config.precision)
     if config.from_scratch or config.policy.path is None:
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
-    first = torch.device("cpu") if config.precision == "bf16-sr" else device
+    first = torch.device("cpu") if config.precision == "bf16-sr" or config.peft.quantize != "none" else device
     model, receipt = read_model(config.policy.path, first, torch.float32, sizes, dtype)
-    model = hold_matrices(model, config.precision).to(device)
-    return Network(model=model, receipt=receipt, lora=_adapt(model, config))
+    lora = _adapt(hold_matrices(model, config.precision), config)
+    return Network(model=model.to(device), receipt=receipt, lora=lora)
 
 
 def rebuild_network(
@@ -132,7 +132,8 @@ def rebuild_network(
             found="nothing",
             remedy="copy the whole run folder, with base/ in it",
         )
-    model, receipt = read_model(path, device, torch.float32, sizes, compute_dtype(config.precision))
+    first = device if config.peft.quantize == "none" else torch.device("cpu")
+    model, receipt = read_model(path, first, torch.float32, sizes, compute_dtype(config.precision))
     if receipt.sha256 != base["sha256"]:
         raise CheckpointError(
             "the base weights of the run have changed; its adapters do not fit them any more",
@@ -140,7 +141,8 @@ def rebuild_network(
             found=f"{receipt.sha256} in {path}",
             remedy=f"restore the weights there; the run was started from {base.get('source')}",
         )
-    return Network(model=model, receipt=receipt, lora=_adapt(model, config))
+    lora = _adapt(model, config)
+    return Network(model=model.to(device), receipt=receipt, lora=lora)
 
 
 def _adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
@@ -167,8 +169,11 @@ def keep_weights(
         return {"path": network.receipt.source, "sha256": network.receipt.sha256}
     if locate(path).adapter is None:
         return keep_base(root, path, network.receipt.sha256, tell)
-    sizes = {"model": network.model.config.to_dict(), "pi05_version": pi05.__version__}
-    return keep_merged(root, base_weights(network.model), sizes, path, tell)
+    model = network.model
+    if config.peft.quantize != "none":  # it has no weights of that base any more
+        model, _ = read_model(path, "cpu", torch.float32, model.config)
+    sizes = {"model": model.config.to_dict(), "pi05_version": pi05.__version__}
+    return keep_merged(root, base_weights(model), sizes, path, tell)
 
 
 def compute_dtype(precision: str) -> torch.dtype:

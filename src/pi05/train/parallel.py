@@ -118,6 +118,7 @@ def choose(config: TrainConfig, ranks: Ranks, parameters: int, trained: int) -> 
     if config.parallel == "auto" and ranks.several:
         kind = "ddp"
         saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
+        saves = saves or config.peft.quantize != "none"
         if ranks.device.type == "cuda" and not saves:
             memory = torch.cuda.get_device_properties(ranks.device).total_memory
             frozen = 2 if config.method == "lora" and config.precision == "mixed" else 4

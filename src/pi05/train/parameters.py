@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pi05.errors import ConfigError
+from pi05.model.quantize import quantized_weights
 from pi05.train.shards import global_norm
 
 Method = Literal["full", "frozen-vision", "expert"]
@@ -67,10 +68,14 @@ class GroupCount:
 
 
 def count_groups(model: nn.Module) -> dict[str, GroupCount]:
-    """Count the parameters of each group."""
+    """Count the parameters of each group; a quantised weight counts as what it stands for."""
     counts = {group: [0, 0] for group in GROUPS}
+    quantized = quantized_weights(model)
     for name, parameter in model.named_parameters():
-        counts[group_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
+        if name.rpartition(".quantized.")[0] not in quantized:
+            counts[group_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
+    for name, weight in quantized.items():
+        counts[group_of(f"{name}.weight")][1] += weight.shape.numel()
     return {group: GroupCount(*count) for group, count in counts.items()}
 
 

@@ -47,6 +47,9 @@ class PeftConfig(Checked):
     """Divide alpha by the root of the rank instead of the rank."""
     use_dora: bool = False
     """Train the length of each row of a weight apart from its direction (DoRA); slower, and the base stays float32."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Frozen base in 4 (nf4) or 8 bits (int8), and computed in the precision of the rest: QLoRA. Training and policy
+    see the rounded base; the embedding is held in int8 either way."""
     lora_dropout: float = 0.0
     """Share of the adapters' inputs that is dropped in training, from 0 to below 1."""
 
@@ -54,6 +57,9 @@ class PeftConfig(Checked):
         self._at_least(1, "r")
         self._require(self.lora_alpha is None or self.lora_alpha > 0, "lora_alpha", "a number above 0")
         self._require(0 <= self.lora_dropout < 1, "lora_dropout", "a number from 0 to below 1")
+        if self.use_dora and self.quantize != "none":
+            reason = "DoRA measures the rows of the frozen weight in float32 at every step"
+            raise refuse("peft.use_dora", True, "false with a quantised base", f"drop one of the two: {reason}")
         targets = self.targets
         if isinstance(targets, str):
             try:

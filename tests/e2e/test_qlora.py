@@ -1,0 +1,192 @@
+"""QLoRA through the real command: a base in 4 or 8 bits is learnt on, continued exactly, evaluated and exported."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pi05.checkpoint.load import read_model
+from pi05.cli import main
+from pi05.errors import CheckpointError, ConfigError
+from pi05.export import export
+from pi05.exporting.probe import ask, compare, make_probe
+from pi05.exporting.source import open_source
+from pi05.exporting.verify import FLOAT32_LIMIT
+from pi05.model.lora import add_lora, load_lora_state, lora_modules, lora_state
+from pi05.model.pi05 import Pi05
+from pi05.model.quantize import quantize_frozen, quantized_weights
+from pi05.policy import Policy
+from pi05.train.config import TINY_BASE
+from pi05.train.loop import train
+from pi05.train_command import read_command
+from pi05.types import Batch
+
+SETTINGS: dict[str, Any] = {
+    "peft__r": 4,
+    "steps": 8,
+    "policy__scheduler_decay_steps": 8,
+    "policy__scheduler_warmup_steps": 2,
+    "gradient_accumulation_steps": 2,
+    "ema__enable": True,
+    "save_freq": 4,
+    "eval_steps": 3,
+    "eval_frames": 4,
+    "log_freq": 1,
+}
+SAME_PRODUCT = 1e-5
+"""Merged and unmerged differ by the order of float32 sums."""
+
+
+def flags(workshop: Any, run: Path, base: Path, **settings: object) -> list[str]:
+    words = workshop.flags(run, policy__path=base, **settings)
+    return [word for word in words if not word.startswith(("--from_scratch", "--policy.tokenizer_path"))]
+
+
+def run(words: list[str]) -> None:
+    train(read_command(words).config, console=False)
+
+
+def losses(run_dir: Path) -> list[float]:
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if record["type"] == "train"]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def actions(model: Pi05) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    batch = Batch(
+        images=torch.randint(0, 256, (2, 1, 48, 48, 3), generator=generator, dtype=torch.uint8),
+        image_mask=None,
+        tokens=torch.randint(0, 100, (2, 9), generator=generator),
+        token_mask=None,
+    )
+    return model.eval().sample_actions(batch, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run on demonstrations of the simulator, and what it printed."""
+    folder = tmp_path_factory.mktemp("learnt")
+    assert main(["collect", "--episodes=8", f"--output={folder / 'data'}"]) == 0
+    words = [
+        *("--preset=tiny", f"--dataset.root={folder / 'data'}", f"--dataset.cache_dir={folder / 'cache'}"),
+        *("--method=qlora", "--steps=40", "--log_freq=10", "--batch_size=16", "--eval_steps=0"),
+        *("--augment=false", "--threads=1", f"--output_dir={folder / 'run'}"),
+    ]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        assert main(["train", *words]) == 0
+    return folder / "run", text.getvalue()
+
+
+@pytest.fixture(scope="module")
+def probed(learnt: tuple[Path, str]) -> Policy:
+    return open_source(learnt[0], merge=False).policy
+
+
+def test_a_base_in_four_bits_is_learnt_on(learnt: tuple[Path, str]) -> None:
+    folder, told = learnt
+    assert losses(folder)[-1] < 0.8 * losses(folder)[0]
+    assert "frozen matrices in nf4" in told
+    config = json.loads((folder / "checkpoints" / "last" / "config.json").read_text())
+    assert (config["adapter"], config["frozen_precision"]) == (True, "nf4")
+
+
+def test_parameters_in_codes_are_counted_as_what_they_stand_for(learnt: tuple[Path, str]) -> None:
+    full = sum(value.numel() for value in read_model(TINY_BASE)[0].parameters())
+    adapters = sum(value.numel() for value in lora_state(read_model(learnt[0], merge=False)[0]).values())
+    (row,) = (line for line in learnt[1].splitlines() if line.strip("│ ").startswith("all "))
+    counts = [int(word.replace(",", "")) for word in row.split() if word.replace(",", "").isdigit()]
+    assert sum(counts) == full + adapters
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_broken_run_equals_a_whole_one(workshop: Any, tmp_path: Path, kind: str) -> None:
+    settings = {**SETTINGS, "method": "qlora", "peft__quantize": kind}
+    run(flags(workshop, tmp_path / "whole", TINY_BASE, **settings))
+    run(flags(workshop, tmp_path / "broken", TINY_BASE, **{**settings, "steps": 4}))
+    run(["--resume", str(tmp_path / "broken"), "--steps=8"])
+    left, right = (files(tmp_path / name / "checkpoints" / "000008") for name in ("whole", "broken"))
+    assert left == right
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def test_the_policy_is_the_network_that_was_trained(learnt: tuple[Path, str]) -> None:
+    """With codes under the adapters, as in training and its measurements; and as `Policy.load` has it, merged."""
+    apart = read_model(learnt[0], merge=False)[0]
+    trained = read_model(TINY_BASE)[0]
+    held = {name: value for name, value in apart.named_parameters() if name.startswith(("action_", "time_"))}
+    with torch.no_grad():
+        for name, value in held.items():
+            trained.get_parameter(name).copy_(value)
+    specs = {name: module.spec for name, module in lora_modules(apart).items()}
+    add_lora(trained, specs)
+    load_lora_state(trained, lora_state(apart))
+    quantize_frozen(trained, "nf4", tuple(held))
+    assert quantized_weights(trained).keys() >= specs.keys()
+    assert torch.equal(actions(trained), actions(apart))
+    policy = Policy.load(learnt[0])
+    torch.testing.assert_close(actions(policy.model), actions(trained), atol=SAME_PRODUCT, rtol=0)
+
+
+def test_pi05_eval_takes_the_run(learnt: tuple[Path, str], tmp_path: Path) -> None:
+    words = [f"--policy.path={learnt[0]}", "--env=tabletop", "--episodes=2", f"--output_dir={tmp_path / 'eval'}"]
+    assert main(["eval", *words]) == 0
+
+
+@pytest.mark.parametrize("layout", ["lerobot", "pi05"])
+def test_what_is_exported_has_the_base_that_was_trained_on(
+    learnt: tuple[Path, str], probed: Policy, tmp_path: Path, layout: Any
+) -> None:
+    result = export(learnt[0], tmp_path / "out", to=layout, tell=lambda _: None)
+    assert result.merge is not None
+    probe = make_probe(probed.processor)
+    moved = compare(ask(open_source(tmp_path / "out").policy, probe), ask(probed, probe), probed.processor)
+    assert moved.normalized < FLOAT32_LIMIT
+
+
+def test_on_the_original_weights_it_is_another_policy(learnt: tuple[Path, str], probed: Policy, tmp_path: Path) -> None:
+    """So LeRobot, which knows nothing of the codes, is not given the adapter alone; our own folder tells of them."""
+    with pytest.raises(CheckpointError, match="quantised base"):
+        export(learnt[0], tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
+    assert not (tmp_path / "lerobot").exists()
+    result = export(learnt[0], tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
+    config = result.folder / "config.json"
+    values = json.loads(config.read_text())
+    assert values["frozen_precision"] == "nf4"
+    probe = make_probe(probed.processor)
+    config.write_text(json.dumps({**values, "frozen_precision": "float32"}))
+    other = compare(ask(open_source(result.folder).policy, probe), ask(probed, probe), probed.processor)
+    assert other.normalized > 10 * FLOAT32_LIMIT
+    config.write_text(json.dumps({**values, "frozen_precision": "fp3"}))
+    with pytest.raises(CheckpointError, match="unknown precision"):
+        read_model(result.folder)
+
+
+def test_a_run_on_codes_is_the_base_of_another(workshop: Any, learnt: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    rate = 1e-9  # so small that the first step leaves the start to be seen
+    settings = {"steps": 1, "eval_steps": 0, "policy__optimizer_lr": rate, "method": "qlora", "peft__r": 4}
+    run(flags(workshop, folder, learnt[0], policy__chunk_size=8, **settings))
+    kept, merged = load_file(folder / "base" / "model.safetensors"), read_model(learnt[0])[0]
+    assert all(torch.equal(value, kept[name]) for name, value in merged.named_parameters())
+    run(["--resume", str(folder), "--steps=2"])
+
+
+def test_contradictions_are_refused(workshop: Any, learnt: tuple[Path, str]) -> None:
+    with pytest.raises(ConfigError, match="quantised base"):
+        read_command(["--method=qlora", "--peft.use_dora"])
+    with pytest.raises(ConfigError, match="contradict"):
+        read_command(["--method=qlora", "--peft.quantize=none"])
+    with pytest.raises(ConfigError, match=r"peft\.quantize nf4 → int8"):
+        run(["--resume", str(learnt[0]), "--peft.quantize=int8"])
