@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "log_freq": 1,
 }
 LORA = {"from_scratch": False, "policy__use_peft": True, "peft__r": 4}
-SECONDS = 90
+SECONDS = 240
 
 
 def flags(workshop: Any, run: Path, **settings: object) -> list[str]:
@@ -220,6 +221,60 @@ def test_the_rank_with_other_software_is_named(workshop: Any, tmp_path: Path) ->
     code, told = finish(launch(flags(workshop, tmp_path / "run"), wrapper=wrapper))
     assert code != 0
     assert re.search(r"rank 1 \(\S+\): pyarrow 99.0 instead of \d", told), told
+
+
+@pytest.mark.slow
+def test_two_machines_split_the_network_inside_each(workshop: Any, alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = flags(workshop, run, ema__enable=True, parallel="hsdp", gradient_accumulation_steps=1)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meeting = ["--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}"]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *meeting, "--rdzv-id=test", "-m", "pi05", "train", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for _ in range(2)
+    ]
+    told = [finish(machine) for machine in machines]
+    assert [code for code, _ in told] == [0, 0], told
+    assert "hsdp, 4 processes on 2 machines, each with 1/2 of weights" in told[0][1] + told[1][1]
+    assert_same_run(run, alone)
+
+
+@pytest.mark.slow
+def test_four_processes_go_on_from_two(workshop: Any, alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_ranks(flags(workshop, run, ema__enable=True, parallel="fsdp", gradient_accumulation_steps=2, steps=2))
+    run_ranks(["--resume", str(run), "--steps=4", "--gradient_accumulation_steps=1"], processes=4)
+    assert_same_run(run, alone)
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_the_checkpoint_before(workshop: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = launch(flags(workshop, run, steps=1000, save_freq=1, eval_steps=0, parallel="fsdp", keep_checkpoints=2))
+    wait_for_step(run, 3, process)
+    ranks = [process_of_rank(rank, process.pid) for rank in (0, 1)]
+    limit = time.monotonic() + SECONDS
+    while not list((run / "checkpoints").glob(".partial-*/training_state/parts")) and time.monotonic() < limit:
+        time.sleep(0.001)
+    for each in ranks:
+        os.kill(each, signal.SIGKILL)
+    finish(process)
+    assert list((run / "checkpoints").glob(".partial-*")), "killed in the middle of it"
+    step = int(list_checkpoints(run)[-1].name)
+    run_one(["--resume", str(run), f"--steps={step + 1}", "--parallel=auto"])
+    whole = tmp_path / "whole"
+    run_one(flags(workshop, whole, steps=step + 1, policy__scheduler_decay_steps=4, save_freq=1000, eval_steps=0))
+    assert records(run)[("train", step + 1)]["loss"] == pytest.approx(
+        records(whole)[("train", step + 1)]["loss"], rel=TOLERANCE
+    )
 
 
 @pytest.mark.slow
