@@ -66,12 +66,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "LoRA": ("--method=lora",),
     "LoRA, recomputed": ("--method=lora", *FULL),
     "LoRA of the expert": ("--method=lora", "--policy.train_expert_only=true"),
+    "QLoRA": ("--method=qlora",),
+    "QLoRA, recomputed": ("--method=qlora", *FULL),
 }
 BATCHES, HORIZONS = (1, 8, 32), (10, 50)
 TARGETS = (
     ("full fine-tuning, batch 8", "full, bf16-sr, recomputed, 8-bit moments, release", 8, 22.0),
     ("full fine-tuning, batch 32", "full, bf16-sr, recomputed, 8-bit moments, release", 32, 30.0),
     ("LoRA, batch 8", "LoRA, recomputed", 8, 10.0),
+    ("QLoRA, batch 1", "QLoRA", 1, 6.0),
 )
 """What, with which method, at which batch, at most how many GiB of PyTorch's allocator."""
 NOT_MEASURED = "No GPU has been measured yet: every number here is a prediction."

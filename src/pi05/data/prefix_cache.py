@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from pi05.data.cache import require_room, reserve_file
 
-STORED = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.int16)}
+STORED: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.int16)}
 """Precision → what stands for it in the file."""
 
 

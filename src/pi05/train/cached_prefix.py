@@ -85,7 +85,7 @@ def fingerprint(data: TrainingData, model: Pi05, frames: np.ndarray) -> str:
     for name, value in sorted(model.named_parameters()):
         if name.startswith(PREFIX):
             found.update(f"{name} {value.dtype}".encode())
-            found.update(memoryview(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
 
 

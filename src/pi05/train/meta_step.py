@@ -121,13 +121,12 @@ def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
 
 
 def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter], int]:
-    """Return the network as training holds it, its trainable parameters, and the bytes of the base as it is read."""
+    """Return the network as training holds it, its trainable parameters, and the bytes of it before the first step."""
     network = outline(config, sizes)
-    loading = _bytes(network.model.parameters())
     parameters = trainable(network, config.method)
     if network.lora is not None:
         hold_frozen_weights(network.model)
-    return network.model, parameters, loading
+    return network.model, parameters, _bytes(network.model.parameters())
 
 
 def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:

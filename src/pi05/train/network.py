@@ -22,7 +22,15 @@ from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
-from pi05.train.lora import FLOAT32_MAPS, LoraPlan, add_adapters, base_weights, freeze_base, plan_lora
+from pi05.train.lora import (
+    FLOAT32_MAPS,
+    LoraPlan,
+    add_adapters,
+    base_weights,
+    freeze_base,
+    hold_frozen_weights,
+    plan_lora,
+)
 from pi05.train.parameters import freeze
 from pi05.train.ranks import launched, local_rank
 
@@ -106,8 +114,7 @@ def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device)
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
-    first = torch.device("cpu") if config.precision == "bf16-sr" or config.peft.quantize != "none" else device
-    model, receipt = read_model(config.policy.path, first, torch.float32, sizes, dtype)
+    model, receipt = read_model(config.policy.path, _first_device(config, device), torch.float32, sizes, dtype)
     lora = _adapt(hold_matrices(model, config.precision), config)
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
@@ -132,8 +139,8 @@ def rebuild_network(
             found="nothing",
             remedy="copy the whole run folder, with base/ in it",
         )
-    first = device if config.peft.quantize == "none" else torch.device("cpu")
-    model, receipt = read_model(path, first, torch.float32, sizes, compute_dtype(config.precision))
+    dtype = compute_dtype(config.precision)
+    model, receipt = read_model(path, _first_device(config, device), torch.float32, sizes, dtype)
     if receipt.sha256 != base["sha256"]:
         raise CheckpointError(
             "the base weights of the run have changed; its adapters do not fit them any more",
@@ -145,11 +152,25 @@ def rebuild_network(
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
 
+def _first_device(config: TrainConfig, device: torch.device) -> torch.device:
+    """Return where the base is read: on the CPU where it shall not reach the device in float32."""
+    narrowed = config.precision == "bf16-sr" or (config.method == "lora" and holds_less_than_float32(config))
+    return torch.device("cpu") if narrowed else device
+
+
+def holds_less_than_float32(config: TrainConfig) -> bool:
+    """Tell whether LoRA's frozen base is rounded or quantised."""
+    return config.precision != "float32" or config.peft.quantize != "none"
+
+
 def _adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
+    """Put LoRA's adapters on, and hold what stays frozen as training does."""
     if config.method != "lora":
         return None
     plan = plan_lora(config, model)
     add_adapters(model, plan, config)
+    freeze_base(model, plan)
+    hold_frozen_weights(model)
     return plan
 
 
@@ -170,7 +191,7 @@ def keep_weights(
     if locate(path).adapter is None:
         return keep_base(root, path, network.receipt.sha256, tell)
     model = network.model
-    if config.peft.quantize != "none":  # it has no weights of that base any more
+    if holds_less_than_float32(config):  # it has the weights of that base no more
         model, _ = read_model(path, "cpu", torch.float32, model.config)
     sizes = {"model": model.config.to_dict(), "pi05_version": pi05.__version__}
     return keep_merged(root, base_weights(model), sizes, path, tell)

@@ -38,7 +38,8 @@ _PLAIN = {
     "activation_offload": False,
 }
 _SMALL = {"activation_checkpointing": "full", "gradient_release": True, "gradient_accumulation_steps": 1}
-_LORA = {**_PLAIN, "policy.use_peft": True, "policy.train_expert_only": False}
+_LORA = {**_PLAIN, "policy.use_peft": True, "policy.train_expert_only": False, "peft.quantize": "none"}
+_QLORA = {**_LORA, "peft.quantize": "nf4"}
 
 METHODS = (
     Method(name="full", settings={**_FULL, **_PLAIN, "activation_checkpointing": "none"}),
@@ -68,12 +69,11 @@ METHODS = (
     ),
     Method(name="LoRA", settings={**_LORA, "activation_checkpointing": "none"}),
     Method(name="LoRA, activations recomputed", settings={**_LORA, "activation_checkpointing": "full"}),
-    Method(
-        name="LoRA of the expert",
-        settings={**_LORA, "policy.train_expert_only": True, "activation_checkpointing": "full"},
-    ),
+    Method(name="QLoRA, cheap work recomputed", settings={**_QLORA, "activation_checkpointing": "selective"}),
+    Method(name="QLoRA, activations recomputed", settings={**_QLORA, "activation_checkpointing": "full"}),
 )
-"""From the best to the lightest. Expert-only training in full is not among them: it needs more than LoRA."""
+"""From the best to the lightest. Training of the expert alone is not among them: in full it needs more than LoRA, and
+its adapters need more than QLoRA's and learn less (docs/training.md)."""
 
 LEAST_FIRST = ("none", "selective", "0.75", "full")
 """Degrees of recomputation by what they cost; smaller shares keep more than `selective` and cost more too."""
