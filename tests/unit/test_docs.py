@@ -22,10 +22,11 @@ from pi05.errors import ConfigError, UserError
 from pi05.flags import overlay, parse_flags
 from pi05.model.config import pi05, tiny
 from pi05.model.pi05 import Pi05
+from pi05.plan_command import PLAN_FLAGS
 from pi05.settings import from_plain, walk
 from pi05.train.config import TrainConfig
 from pi05.train.parameters import count_groups
-from pi05.train_command import read_command
+from pi05.train_command import read_command, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGLISH, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
@@ -133,6 +134,9 @@ def parse(words: list[str]) -> None:
         raise ConfigError("later", remedy="wait")
     if name == "train":
         read_command(arguments)
+        return
+    if name == "plan":
+        read_settings(arguments, PLAN_FLAGS)
         return
     settings = cli.COMMANDS[name].settings
     flags = parse_flags(settings, arguments)
