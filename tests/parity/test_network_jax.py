@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from network_modes import MODES, in_mode
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -42,9 +43,9 @@ DEAD = ("language.norm", "layers.2.attention.query", "layers.2.attention.out", "
 """Parameters of the language model that no output depends on: openpi's gradient is zero, ours is None."""
 
 
-@pytest.fixture(scope="module")
-def model(openpi) -> Pi05:
-    return load_model(openpi.weights, config=openpi.config)
+@pytest.fixture(scope="module", params=MODES)
+def model(openpi, request) -> Pi05:
+    return in_mode(load_model(openpi.weights, config=openpi.config), request.param)
 
 
 @pytest.fixture(scope="module")

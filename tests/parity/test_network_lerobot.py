@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from network_modes import MODES, in_mode
 
 from pi05.checkpoint.lerobot import PREFIX, lerobot_layout
 from pi05.checkpoint.load import load_model, read_model
@@ -28,9 +29,9 @@ GRADIENT_NOISE = 1e-8
 """Absolute, at least: the gradient of a key bias is zero but for rounding."""
 
 
-@pytest.fixture(scope="module")
-def model(lerobot) -> Pi05:
-    return load_model(lerobot.weights, config=lerobot.config)
+@pytest.fixture(scope="module", params=MODES)
+def model(lerobot, request) -> Pi05:
+    return in_mode(load_model(lerobot.weights, config=lerobot.config), request.param)
 
 
 def test_receipt(lerobot):
