@@ -50,7 +50,7 @@ class PrefixCache:
 
 
 def write_prefixes(
-    path: Path, shape: tuple[int, ...], dtype: torch.dtype, parts: Iterable[Shaped[Tensor, "B layers 2 K L H"]]
+    path: Path, shape: tuple[int, ...], dtype: torch.dtype, parts: Iterable[Shaped[Tensor, "_B layers 2 K _L H"]]
 ) -> None:
     """Write the prefixes of all frames, in order, under a temporary name; rename it when it is on the disk.
 
