@@ -7,7 +7,9 @@ interrupted. Any other exception is a fault of the program and keeps its traceba
 from __future__ import annotations
 
 import difflib
+import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -230,6 +232,9 @@ LATER = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"
     try:
         return _dispatch(words)
     except UserError as error:
@@ -277,5 +282,6 @@ def overview() -> str:
 def command_help(name: str) -> str:
     """Return what `pi05 NAME --help` prints."""
     command = COMMANDS[name]
-    parts = [f"{command.summary}\n\nusage: {command.usage}", help_text(command.settings, command.extra)]
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    parts = [f"{command.summary}\n\nusage: {command.usage}", help_text(command.settings, command.extra, width)]
     return "\n\n".join(part for part in parts if part)

@@ -20,6 +20,7 @@ from pi05.errors import ConfigError
 from pi05.settings import Setting, convert, describe, refuse, walk
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+BOOLEANS = (*_TRUE, *_FALSE)
 _NOTHING = ("null", "none")
 
 Foreign = Callable[[str, str | None], "Translation | None"]
@@ -89,7 +90,7 @@ def _take_value(kind: Any, rest: list[str]) -> str | None:
     """Take the value that follows a flag as its own word. A boolean takes one only where it looks like one."""
     if not rest or rest[0].startswith("--"):
         return None
-    if kind is bool and rest[0].lower() not in (*_TRUE, *_FALSE):
+    if kind is bool and rest[0].lower() not in BOOLEANS:
         return None
     return rest.pop(0)
 
@@ -186,20 +187,36 @@ def overlay(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def help_text(cls: type, extra: Sequence[Setting] = ()) -> str:
-    """Return one entry for each flag: name, what it takes, what it does, its default."""
+def help_text(cls: type, extra: Sequence[Setting] = (), width: int = 100) -> str:
+    """Return one entry for each flag: name, what it takes, what it does, its default. `extra` comes first."""
     groups: dict[str, list[Setting]] = {}
-    for setting in (*walk(cls), *extra):
+    for setting in (*extra, *walk(cls)):
         group, _, leaf = setting.path.rpartition(".")
         groups.setdefault(group if leaf else "", []).append(setting)
     blocks = []
     for group in sorted(groups):
         lines = [f"{group or 'general'}:"]
         for setting in groups[group]:
-            lines.append(f"  --{setting.path}  ({_takes(setting)})")
-            lines.extend(textwrap.wrap(setting.help, 110, initial_indent="      ", subsequent_indent="      "))
+            lines += _wrapped(f"--{setting.path}  ({_takes(setting)})", width, "  ", "      ")
+            sentence, *choices = setting.help.split("\n")
+            lines += _wrapped(sentence, width, "      ", "      ")
+            for choice in choices:
+                lines += _wrapped(choice, width, "      ", "        ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _wrapped(text: str, width: int, first: str, following: str) -> list[str]:
+    """Break a text into lines; words, numbers with their per cent and hyphenated names stay whole."""
+    lines = textwrap.wrap(
+        text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        width,
+        initial_indent=first,
+        subsequent_indent=following,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _takes(setting: Setting) -> str:

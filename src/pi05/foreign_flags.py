@@ -48,6 +48,10 @@ FATES: dict[str, Fate] = {
     ),
     # LoRA
     "peft": Fate("LoRA's settings have a flag each", "use --peft.r, --peft.target_modules and the like", ("null",)),
+    "peft.alpha": Fate("it has another name", "use --peft.lora_alpha"),
+    "peft.rank": Fate("it has another name", "use --peft.r"),
+    "peft.dropout": Fate("it has another name", "use --peft.lora_dropout"),
+    "peft.modules_to_save": Fate("it has another name", "use --peft.full_training_modules"),
     "peft.": Fate("LoRA has no such setting here", "pi05 train --help lists --peft.*; leave this one out"),
     # the policy
     "policy.compile_mode": Fate("torch.compile's default mode is used", "use --policy.compile_model", ("default",)),

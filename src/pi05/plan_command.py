@@ -28,7 +28,7 @@ PLAN_FLAGS = (
     ),
     Setting("json", bool, False, "Print JSON instead of tables."),
 )
-SETTINGS = (*EXTRA_FLAGS, *PLAN_FLAGS)
+SETTINGS = (*PLAN_FLAGS, *EXTRA_FLAGS)
 
 
 def plan(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,10 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 @functools.cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the docstring that stands under each field, read from the class's source."""
+    """Return the docstring that stands under each field, read from the class's source.
+
+    Lines are joined; one that begins with "- ", the meaning of one choice, stays a line of its own.
+    """
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     found = {}
@@ -82,7 +86,8 @@ def field_docs(cls: type) -> dict[str, str]:
             and isinstance(following.value, ast.Constant)
             and isinstance(following.value.value, str)
         ):
-            found[statement.target.id] = " ".join(following.value.value.split())
+            choices = re.split(r"\n\s*(?=- )", following.value.value)
+            found[statement.target.id] = "\n".join(" ".join(choice.split()) for choice in choices)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pi05 import presets
 from pi05.errors import CheckpointError, ConfigError, DataError
-from pi05.flags import Flags, overlay, parse_flags
+from pi05.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.foreign_flags import refuse_value, translate_training_flag
 from pi05.settings import Setting
 from pi05.train.config import TrainConfig
@@ -24,10 +24,13 @@ METHOD = Setting(
     "method",
     Literal["full", "lora", "qlora", "expert"] | None,
     None,
-    "What to train, in one word: full; lora for --policy.use_peft; qlora for lora on a base in 4 bits "
-    "(--peft.quantize=nf4); expert for --policy.train_expert_only.",
+    "What to train, in one word; docs/training.md tells which when, and `pi05 plan` which fits.\n"
+    "- full: everything; the most that can be learnt, and the most memory.\n"
+    "- lora: low-rank adapters on a frozen base (--policy.use_peft); small GPUs, small checkpoints.\n"
+    "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.\n"
+    "- expert: the action expert only (--policy.train_expert_only); the fastest, learns no new sights or words.",
 )
-EXTRA_FLAGS = (CONFIG_PATH, METHOD)
+EXTRA_FLAGS = (METHOD, CONFIG_PATH)
 LORA_RATE = 10
 """Learning rate of LoRA over that of full fine-tuning (LeRobot's guide)."""
 _MEANINGS: dict[str, dict[str, bool]] = {
@@ -74,10 +77,11 @@ def _resume_shorthand(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name == "--resume" and not equals and i + 1 < len(words) and Path(words[i + 1]).is_dir():
-            return [*words[:i], "--resume=true", f"--config_path={words[i + 1]}", *words[i + 2 :]]
-        if name == "--resume" and equals and Path(value).is_dir():
-            return [*words[:i], "--resume=true", f"--config_path={value}", *words[i + 1 :]]
+        rest = words[i + 1 :]
+        if name == "--resume" and not equals and rest and not rest[0].startswith("-"):
+            value = rest.pop(0)
+        if name == "--resume" and value and (Path(value).is_dir() or value.lower() not in BOOLEANS):
+            return [*words[:i], "--resume=true", f"--config_path={value}", *rest]
     return words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,29 @@ def test_every_flag_is_explained_in_the_commands_help(name: str, capsys: pytest.
         assert f"  --{setting.path}  (" in printed
         assert setting.help
         assert setting.help.split()[0] in printed
+
+
+def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main(["train", "--help"]) == 0
+    body = capsys.readouterr().out.partition("general:")[2]
+    assert max(map(len, body.splitlines())) <= 60
+
+
+def test_the_plans_own_flags_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("  --gpu  (") < printed.index("  --method  (") < printed.index("  --preset  (")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_a_terminal_that_cannot_write_every_letter(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "pi05", "--help"]
+    answer = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert answer.returncode == 0
+    assert answer.stderr == b""
+    assert b"fine-tune" in answer.stdout
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

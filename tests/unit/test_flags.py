@@ -160,6 +160,14 @@ def test_help_names_every_flag_with_its_text_and_default() -> None:
     assert "--augment  (true or false; default true)" in text
 
 
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_help_is_as_wide_as_asked_and_keeps_choices_on_lines_of_their_own(width: int) -> None:
+    lines = help_text(TrainConfig, width=width).splitlines()
+    assert max(len(line) for line in lines if " " in line.strip()) <= width
+    assert any(line.startswith("      - bf16-sr: ") for line in lines)
+    assert not any(line.lstrip().startswith("% ") for line in lines)
+
+
 words = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1)
 
 

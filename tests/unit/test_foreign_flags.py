@@ -26,7 +26,8 @@ dataset.image_transforms.max_num_transforms=3 env.type=libero env.task=libero_ob
 eval.batch_size=10 eval_freq=100 env_eval_freq=100 max_eval_samples=10 tolerance_s=0.1 save_checkpoint=false
 checkpoint_format=dcp cudnn_deterministic=true prefetch_factor=2 persistent_workers=false
 dataloader_multiprocessing_context=fork use_policy_training_preset=false optimizer.type=adamw optimizer.lr=1
-scheduler.type=cosine scheduler.peak_lr=1 peft.bias=all ema.power=0.7
+scheduler.type=cosine scheduler.peak_lr=1 peft.bias=all peft.alpha=4 peft.rank=8 peft.dropout=0.1
+peft.modules_to_save=[a] ema.power=0.7
 ema.use_for_eval=false wandb.add_tags=true wandb.disable_artifact=false sample_weighting.type=rabc use_rabc=true
 rabc_kappa=1 reward_model.type=x job.target=a100 save_checkpoint_to_hub=true parallelism.dp_shard=2
 accelerator.gradient_accumulation.steps=2 accelerator.mixed_precision=bf16 accelerator.fsdp.cpu_offload=true

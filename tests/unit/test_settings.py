@@ -36,7 +36,11 @@ class Outer(Checked):
     count: int | None = None
     """How many."""
     mode: Literal["a", "b"] = "a"
-    """Which."""
+    """Which of
+    the two.
+    - a: this, as
+      opposed to that.
+    - b: that."""
     mapping: dict[str, str] = field(default_factory=dict)
     """What is what."""
     flag: bool = False
@@ -46,6 +50,10 @@ class Outer(Checked):
 
 def test_help_is_the_docstring_under_the_field_on_one_line() -> None:
     assert field_docs(Inner) == {"rate": "A rate, per second, above 0.", "names": "Some names."}
+
+
+def test_the_meaning_of_a_choice_stays_a_line_of_its_own() -> None:
+    assert field_docs(Outer)["mode"] == "Which of the two.\n- a: this, as opposed to that.\n- b: that."
 
 
 def test_walk_opens_groups_and_keeps_the_order() -> None:

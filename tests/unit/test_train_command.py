@@ -138,6 +138,7 @@ def test_an_earlier_configuration_starts_a_new_run(place: Path) -> None:
         ["--resume=true", "--config_path=run/config.json"],
         ["--config_path=run", "--resume"],
         ["--resume=true", "--output_dir=run"],
+        ["--resume", "true", "--output_dir=run"],
     ],
 )
 def test_resume_continues_in_the_folder_it_names(arguments: list[str], place: Path) -> None:
@@ -145,6 +146,13 @@ def test_resume_continues_in_the_folder_it_names(arguments: list[str], place: Pa
     assert config.resume
     assert config.output_dir == "run"
     assert (config.steps, config.batch_size) == (600, 7)
+
+
+@pytest.mark.parametrize("arguments", [["--resume", "runs/gone"], ["--resume=runs/gone"]])
+def test_resume_of_a_run_that_is_not_there(arguments: list[str], place: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no configuration at runs/gone") as refusal:
+        read_command(arguments)
+    assert "the run's folder" in refusal.value.remedy
 
 
 @pytest.mark.parametrize(

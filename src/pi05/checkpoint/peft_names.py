@@ -138,7 +138,7 @@ def resolve_targets(
     if isinstance(target_modules, str) and target_modules.lower() == ALL_LINEAR:
         hit = list(modules.linear)
     else:
-        _require_hits("target_modules", target_modules, modules.names)
+        _require_hits("--peft.target_modules", target_modules, modules.names)
         hit = [name for name in modules.names if matches(name, target_modules)]
     if exclude:
         _require_hits("exclude_modules", exclude, modules.names)
@@ -172,7 +172,7 @@ def resolve_full(model: Pi05, modules_to_save: Sequence[str]) -> dict[str, str]:
     for entry in modules_to_save:
         hit = modules.tensors_in([name for name in modules.names if name.endswith(entry)])
         if not hit:
-            raise _no_hit("modules_to_save", entry, modules.names, False)
+            raise _no_hit("--peft.full_training_modules", entry, modules.names, False)
         found.update((ours, foreign) for foreign, ours in hit.items())
     return found
 

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
@@ -20,6 +20,7 @@ from pi05.model import config as model_config
 from pi05.settings import Checked, from_plain, to_plain
 from pi05.train.peft_config import PeftConfig
 from pi05.train.policy_config import PolicyConfig
+from pi05.train.side_config import EmaConfig, WandbConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
@@ -32,41 +33,6 @@ ALLOW_MEMORY = "memory"
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WandbConfig(Checked):
-    """Weights & Biases, as a second place for what `metrics.jsonl` holds anyway."""
-
-    FLAG_PREFIX: ClassVar[str] = "wandb."
-
-    enable: bool = False
-    """Send metrics to Weights & Biases as well."""
-    project: str = "pi05"
-    """WandB project."""
-    entity: str | None = None
-    """WandB team or user; your default when not given."""
-    mode: Literal["online", "offline", "disabled"] = "online"
-    """Send at once, keep for `wandb sync`, or do nothing."""
-    run_id: str | None = None
-    """WandB run to continue; a resumed run continues its own without it."""
-    notes: str | None = None
-    """Notes stored with the WandB run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmaConfig(Checked):
-    """Exponential moving average of the weights, the copy that is evaluated and saved."""
-
-    FLAG_PREFIX: ClassVar[str] = "ema."
-
-    enable: bool = False
-    """Keep a moving average of the weights in float32; costs one more copy of the trainable parameters."""
-    decay: float = 0.99
-    """Weight of the old average in each step, above 0 and below 1."""
-
-    def _limits(self) -> None:
-        self._require(0 < self.decay < 1, "decay", "a number above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,39 +85,60 @@ class TrainConfig(Checked):
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
-    """On several GPUs (torchrun): ddp, all of the network on each; fsdp, weights, gradients and moments split over all;
-    hsdp, split inside each machine; auto, ddp where a GPU holds it all, else fsdp, over several machines hsdp."""
+    """How several GPUs, started with torchrun, share the network.
+    - auto: ddp while weights, gradients and moments take less than half of a GPU, else fsdp or, over machines, hsdp.
+    - ddp: all of the network on each GPU; the fastest where it fits.
+    - fsdp: weights, gradients and moments split over all GPUs; for what one GPU cannot hold.
+    - hsdp: split inside each machine, copied between machines; for several machines."""
     precision: Literal["mixed", "bf16-sr", "float32"] = "mixed"
-    """mixed: float32 weights, bfloat16 compute; bf16-sr: bfloat16 weights and gradients, half the memory, rounded up or
-    down by chance so that steps smaller than their spacing count on average; float32: everything in float32, better for
-    tiny networks on a CPU. bfloat16 weights without that are refused: 70 % of them do not move in a step at 2.5e-5."""
+    """Precision of weights and arithmetic. Plain bfloat16 weights are refused: 70 % of them do not move in a step at
+    2.5e-5.
+    - mixed: float32 weights, bfloat16 compute; take it wherever it fits.
+    - bf16-sr: bfloat16 weights and gradients, half the memory; updates are rounded up or down by chance, so that small
+      ones count on average; for full fine-tuning on a GPU that mixed does not fit.
+    - float32: everything in float32; for tiny networks on a CPU, and to compare numbers."""
     optimizer_state: Literal["float32", "8bit", "4bit"] = "float32"
-    """Memory of AdamW's moments: float32, 8 bytes per parameter; 8bit, 2 bytes, steps within a few per cent of those;
-    4bit, 1.3 bytes, noisier steps."""
+    """How AdamW's two moments are kept.
+    - float32: 8 bytes per parameter, the reference.
+    - 8bit: 2 bytes, steps within a few per cent of float32's; the first thing to try where memory is short.
+    - 4bit: 1.3 bytes, noisier steps; where 8bit does not fit either."""
     optimizer_offload: bool = False
     """Keep AdamW's moments in the host's memory: less on the GPU and the same result, but each step moves them both
-    ways."""
+    ways; for long steps (many samples), and a host with memory to spare."""
     gradient_release: bool = False
-    """Use and free each gradient during the backward pass: less memory; clipping goes by the norm so far and by that of
-    the step before, and there is one forward pass per step."""
+    """Use and free each gradient during the backward pass, on one GPU: none are kept. Clipping then goes by the norm of
+    the step before and that of this step so far, and there is one forward pass per step."""
     activation_checkpointing: str = "flag"
-    """Activations that are recomputed in the backward pass: none; selective, all but large products and attention;
-    full; or a share of the layers such as 0.5. auto: the least of these that fits the GPU by prediction; on a CPU none.
-    flag: full with `--policy.gradient_checkpointing`, else none."""
+    """Activations that are computed again in the backward pass instead of being kept.
+    - none: the fastest where it fits.
+    - selective: all but large products and attention; half the memory of activations for 8 % more time (on a CPU).
+    - full: every layer; the least memory, for about a third more time.
+    - 0 to 1: this share of the layers, such as 0.5.
+    - auto: the least of these that fits the GPU by prediction; on a CPU none.
+    - flag: full with `--policy.gradient_checkpointing`, else none."""
     activation_offload: bool = False
     """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
     prompt_format: Literal["state", "state32", "none"] | None = None
-    """State in the prompt: as it is, padded to 32 numbers (LeRobot up to 0.4.4), or not at all (openpi on LIBERO); when
-    not given as the base checkpoint has it, else state."""
+    """The robot's state in the prompt; when not given as the base checkpoint has it, else state.
+    - state: as it is.
+    - state32: padded to 32 numbers (LeRobot up to 0.4.4).
+    - none: not at all (openpi on LIBERO)."""
     resize: Literal["auto", "openpi", "lerobot"] = "auto"
-    """How pictures are made smaller: openpi's antialiased way, LeRobot's, or auto, as the base checkpoint has it."""
+    """How pictures are made smaller.
+    - auto: as the base checkpoint has it.
+    - openpi: antialiased, as openpi's client does it.
+    - lerobot: as LeRobot does it."""
     loss: Literal["masked", "lerobot", "openpi"] = "masked"
-    """Mean over real action dimensions and steps; lerobot counts padded steps too, openpi all 32 dimensions as well."""
+    """What the loss is a mean over.
+    - masked: the robot's own action dimensions, and steps that lie inside the episode.
+    - lerobot: its own dimensions, steps past the episode's end too.
+    - openpi: all 32 dimensions and all steps."""
     flow_samples: int = 1
-    """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language."""
+    """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language: more
+    than 1 for a less noisy gradient at 1 to 2 % more arithmetic each."""
     cache_prefix: bool = False
-    """Compute vision and language once per frame and keep their keys and values on disk; needs
-    `--policy.train_expert_only` and `--augment=false`; the size is told first."""
+    """Compute vision and language once per frame and keep their keys and values on disk, about 10 MB per frame at full
+    size; for small data sets and many epochs. Needs `--policy.train_expert_only` and `--augment=false`."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
     asset_id: str | None = None

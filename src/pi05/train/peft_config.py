@@ -48,8 +48,11 @@ class PeftConfig(Checked):
     use_dora: bool = False
     """Train the length of each row of a weight apart from its direction (DoRA); slower, and the base stays float32."""
     quantize: Literal["none", "nf4", "int8"] = "none"
-    """Frozen base in 4 (nf4) or 8 bits (int8), and computed in the precision of the rest: QLoRA. Training and policy
-    see the rounded base; the embedding is held in int8 either way."""
+    """How the frozen base is held; in fewer bits it is QLoRA: training and policy see the rounded base, and the
+    embedding is in int8 either way.
+    - none: as --precision says.
+    - nf4: 4 bits; the least memory.
+    - int8: 8 bits; nearer to the base."""
     lora_dropout: float = 0.0
     """Share of the adapters' inputs that is dropped in training, from 0 to below 1."""
 

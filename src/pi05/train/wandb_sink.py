@@ -21,7 +21,7 @@ from rich.console import Console
 
 from pi05.checkpoint.store import read_json, write_json
 from pi05.errors import ConfigError
-from pi05.train.config import WandbConfig
+from pi05.train.side_config import WandbConfig
 from pi05.train.sinks import Record, RunInfo, finite, say
 
 INIT_TIMEOUT_S = 20

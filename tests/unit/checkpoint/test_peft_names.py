@@ -157,3 +157,10 @@ def test_names_do_not_change_when_adapters_are_on(model):
 def test_layers_to_transform(layers, pattern, passes):
     assert in_layers("model.paligemma.layers.1.mlp.experts.0.up_proj", layers, pattern) is passes
     assert in_layers("model.action_in_proj", layers, pattern) is (layers == ())
+
+
+def test_a_miss_is_told_in_the_words_of_the_flag(model):
+    with pytest.raises(ConfigError, match=r"^--peft\.target_modules names modules"):
+        resolve_targets(model, ["q_porj"])
+    with pytest.raises(ConfigError, match=r"^--peft\.full_training_modules names modules"):
+        resolve_full(model, ["nowhere"])

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig, tiny
-from pi05.settings import walk
+from pi05.settings import describe, walk
 from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train_command import METHOD
 
 counts = st.integers(min_value=1, max_value=10**6)
 rates = st.floats(min_value=1e-12, max_value=1.0)
@@ -216,4 +217,16 @@ def test_the_run_folder() -> None:
 
 def test_every_setting_is_explained_in_a_sentence_or_two() -> None:
     for setting in walk(TrainConfig):
-        assert re.match(r"[A-Z`mp].{8,}[.]$", setting.help), setting.path
+        sentence, *choices = setting.help.split("\n")
+        assert re.match(r"[A-Z`].{8,}[.]$", sentence), setting.path
+        assert all(re.match(r"- [\w -]+: .{8,}[.]$", choice) for choice in choices), setting.path
+
+
+def test_where_choices_are_explained_one_by_one_all_are() -> None:
+    explained = 0
+    for setting in (*walk(TrainConfig), METHOD):
+        names = [line.partition(": ")[0].removeprefix("- ") for line in setting.help.split("\n")[1:]]
+        if names and setting.path != "activation_checkpointing":
+            assert " or ".join(names) == describe(setting.kind), setting.path
+            explained += 1
+    assert explained >= 8

@@ -10,7 +10,7 @@ import pytest
 from pi05.checkpoint.store import read_json
 from pi05.errors import ConfigError, DataError
 from pi05.settings import walk
-from pi05.train.config import DatasetConfig, EmaConfig, PolicyConfig, TrainConfig, WandbConfig
+from pi05.train.config import DatasetConfig, EmaConfig, PolicyConfig, TrainConfig
 from pi05.train.run import (
     FREE,
     FREE_GROUPS,
@@ -22,6 +22,7 @@ from pi05.train.run import (
     schedule_notice,
     start_files,
 )
+from pi05.train.side_config import WandbConfig
 
 STORED = TrainConfig(steps=100)
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pi05.errors import ConfigError
-from pi05.train.config import WandbConfig
+from pi05.train.side_config import WandbConfig
 from pi05.train.sinks import RunInfo
 from pi05.train.wandb_sink import WandbSink, flatten, within
 
