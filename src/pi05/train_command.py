@@ -6,6 +6,7 @@ Order of precedence: field defaults, then a preset or the configuration of an ea
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -217,6 +218,7 @@ def require_files(config: TrainConfig) -> None:
             found="a file" if Path(config.dataset.root).exists() else "nothing",
             remedy="correct --dataset.root",
         )
+    require_output_folder(config.run_dir)
     if config.resume or config.from_scratch:
         return
     path = config.policy.path
@@ -236,6 +238,18 @@ def require_files(config: TrainConfig) -> None:
             remedy=f"hf download {path} --local-dir pi05_base_model, then --policy.path=pi05_base_model"
             if by_name
             else "correct --policy.path",
+        )
+
+
+def require_output_folder(run_dir: Path) -> None:
+    """Raise ConfigError unless the run's folder, or the one that it will be made in, can be written."""
+    place = next(place for place in (run_dir.absolute(), *run_dir.absolute().parents) if place.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"nothing can be written to --output_dir={run_dir}",
+            wanted="a folder that can be written",
+            found=f"no permission to write in {place}" if place.is_dir() else f"{place} is a file",
+            remedy="choose another --output_dir",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(*arguments: str) -> TrainRequest:
     return read_command(["--dataset.root=data", "--policy.path=base", *arguments])
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_anything_else(place: Path) -> None:
+    (place / "taken").write_text("")
+    for folder in ("taken", "taken/run"):
+        with pytest.raises(ConfigError, match="nothing can be written to --output_dir") as refusal:
+            read(f"--output_dir={folder}")
+        assert refusal.value.found == f"{place / 'taken'} is a file"
+
+
+def test_an_output_folder_without_permission(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place)  # tests may run as root, who may all
+    with pytest.raises(ConfigError, match="nothing can be written") as refusal:
+        read("--output_dir=runs/new")
+    assert refusal.value.found == f"no permission to write in {place}"
 
 
 def test_a_line_of_lerobot_train_works(place: Path) -> None:

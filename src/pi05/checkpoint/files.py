@@ -57,14 +57,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_space(folder: Path, size_bytes: int, what: str) -> None:
-    """Raise TrainingError when the disk of `folder` has no room for `what`."""
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes + min(_HEADROOM, size_bytes):
+    """Raise TrainingError when the disk of `folder` has no room for `what` and a little more."""
+    needed, free = size_bytes + min(_HEADROOM, size_bytes), shutil.disk_usage(folder).free
+    if free < needed:
         raise TrainingError(
             f"no room on the disk for {what}; earlier checkpoints are intact",
-            wanted=f"{size_bytes / 1e6:.1f} MB free under {folder}",
+            wanted=f"{needed / 1e6:.1f} MB free under {folder}",
             found=f"{free / 1e6:.1f} MB",
-            remedy="free disk space, or lower --keep_checkpoints, then continue with --resume",
+            remedy="free disk space, or lower --keep_checkpoints, then continue with --resume; or start again with "
+            "--output_dir on a larger disk",
         )
 
 

@@ -64,11 +64,11 @@ def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
 
 
 def _require_room(out: Path, size_bytes: int) -> None:
-    free = shutil.disk_usage(out.parent).free
-    if free < size_bytes + min(_HEADROOM, size_bytes):
+    needed, free = size_bytes + min(_HEADROOM, size_bytes), shutil.disk_usage(out.parent).free
+    if free < needed:
         raise CheckpointError(
             f"no room on the disk for {out.name}",
-            wanted=f"{size_bytes / 1e6:.1f} MB free under {out.parent}",
+            wanted=f"{needed / 1e6:.1f} MB free under {out.parent}",
             found=f"{free / 1e6:.1f} MB",
             remedy="free disk space, or write to another disk",
         )

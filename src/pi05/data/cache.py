@@ -78,7 +78,6 @@ class FrameCache:
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
         shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
         if not is_whole(path, shape):
-            folder.mkdir(parents=True, exist_ok=True)
             require_room(folder, math.prod(shape))
             _write(path, shape, dataset, camera_keys, wanted, progress, resize)
             for other in folder.glob(f"{name}-*.npy"):
@@ -169,7 +168,7 @@ def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     """Tell whether the file is there and holds what it should; a copied cache may have been cut off."""
     try:
         return np.load(path, mmap_mode="r").shape == shape
-    except (FileNotFoundError, ValueError, EOFError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
         return False
 
 
@@ -202,10 +201,18 @@ def _readable(size_bytes: int) -> str:
 
 
 def require_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> None:
-    """Raise DataError when the disk has no room for `what`."""
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes + 64 * 2**20:
-        raise _no_room(folder, size_bytes, what, instead)
+    """Make the folder. Raise DataError when it cannot be written, or its disk has no room for `what` and some more."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(
+            f"no permission to write {what} into {folder}",
+            wanted="a folder that can be written",
+            remedy="set PI05_CACHE or --dataset.cache_dir to another folder" + (instead and f", or {instead}"),
+        )
+    needed = size_bytes + 64 * 2**20
+    if shutil.disk_usage(folder).free < needed:
+        raise _no_room(folder, needed, what, instead)
 
 
 def _no_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> DataError:
@@ -213,5 +220,6 @@ def _no_room(folder: Path, size_bytes: int, what: str = "the resized frames", in
         f"no room on the disk for {what}",
         wanted=f"{_readable(size_bytes)} free in {folder}",
         found=_readable(shutil.disk_usage(folder).free),
-        remedy="set PI05_CACHE to a folder on a larger disk, or free some space" + (instead and f", or {instead}"),
+        remedy="set PI05_CACHE or --dataset.cache_dir to a folder on a larger disk, or free some space"
+        + (instead and f", or {instead}"),
     )

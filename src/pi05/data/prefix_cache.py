@@ -56,7 +56,6 @@ def write_prefixes(
 
     Raises DataError when the disk has no room for all of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     require_room(path.parent, file_bytes(shape, dtype), "the cached prefixes", "leave --cache_prefix out")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -49,12 +49,15 @@ def announce(
     say(console, optimizer_line(config, state))
     size = checkpoint_bytes(state, network.lora is not None)
     kept = config.keep_checkpoints + 1
-    free = shutil.disk_usage(run.root if run.root.exists() else run.root.absolute().anchor).free
+    places = (run.root.absolute(), *run.root.absolute().parents)
+    free = shutil.disk_usage(next(place for place in places if place.exists())).free
     say(
         console,
         f"run: {run.root}; a checkpoint takes {size / 1e6:,.0f} MB, at most {kept} are kept "
         f"({kept * size / 1e9:.1f} GB; {free / 1e9:.1f} GB free)",
     )
+    if kept * size > free and run.folder is None:
+        say(console, "notice: the disk has no room for all of them; lower --keep_checkpoints, or free some space")
 
 
 def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:

@@ -117,6 +117,14 @@ def test_a_disk_without_room_is_noticed_before_writing(tmp_path: Path) -> None:
         store.require_space(tmp_path, 2 * free, "a checkpoint")
 
 
+def test_the_room_that_is_asked_for_is_more_than_is_found(tmp_path: Path) -> None:
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    with pytest.raises(TrainingError) as refusal:  # fits by itself, and leaves too little over
+        store.require_space(tmp_path, free - 2**20, "a checkpoint")
+    wanted, found = (float(str(text).split(" MB")[0]) for text in (refusal.value.wanted, refusal.value.found))
+    assert wanted > found
+
+
 def test_last_and_best_are_relative_links(tmp_path: Path) -> None:
     first, second = save(tmp_path, 1), save(tmp_path, 2)
     store.point(tmp_path, "best", first)

@@ -141,6 +141,22 @@ def test_a_full_disk_is_told_before_work_starts(
     assert dataset.episodes_read == 0
 
 
+def test_a_cache_folder_that_cannot_be_written(
+    dataset: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may all
+    with pytest.raises(DataError, match="no permission to write the resized frames") as refusal:
+        FrameCache.build(dataset, CAMERAS, SIZE, tmp_path)
+    assert "--dataset.cache_dir" in refusal.value.remedy
+    assert dataset.episodes_read == 0
+
+
+def test_a_cache_folder_that_cannot_be_made(dataset: Counting, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="no permission to write the resized frames"):
+        FrameCache.build(dataset, CAMERAS, SIZE, tmp_path / "file" / "frames")
+
+
 def test_a_quota_that_is_hit_is_an_error_not_a_crash(
     dataset: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
