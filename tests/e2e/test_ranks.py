@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -221,6 +222,25 @@ def test_the_rank_with_other_software_is_named(workshop: Any, tmp_path: Path) ->
     code, told = finish(launch(flags(workshop, tmp_path / "run"), wrapper=wrapper))
     assert code != 0
     assert re.search(r"rank 1 \(\S+\): pyarrow 99.0 instead of \d", told), told
+
+
+def test_a_full_disk_is_told_once_and_leaves_the_checkpoint_before(workshop: Any, tmp_path: Path) -> None:
+    """A limit on the size of a file stands in for the disk: the weights fit below it, the moments do not."""
+    run = tmp_path / "run"
+    words = {"ema__enable": True, "parallel": "fsdp", "eval_steps": 0}
+    run_ranks(flags(workshop, run, **words, steps=2, save_freq=2))
+    size = int(1.2 * (run / "checkpoints/000002/model.safetensors").stat().st_size)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    code, told = finish(launch(["--resume", str(run), "--steps=4"], preexec_fn=limit))
+    assert code != 0
+    assert "the checkpoint 000004 could not be written; earlier checkpoints are intact" in told
+    assert told.count("error: ") == 1, told
+    assert "CheckpointException" not in told, "torch's own"
+    assert [path.name for path in list_checkpoints(run)] == ["000002"]
+    assert not list((run / "checkpoints").glob(".partial*"))
 
 
 @pytest.mark.slow

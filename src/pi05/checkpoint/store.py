@@ -121,13 +121,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         remove_tree(partial)
         if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
             raise
-        raise TrainingError(
-            f"the checkpoint {folder.name} could not be written; earlier checkpoints are intact",
-            wanted=f"{checkpoint.size_bytes() / 1e6:.1f} MB under {folder.parent}",
-            found=str(error),
-            remedy="free disk space, then continue with --resume",
-        ) from error
+        raise unwritable(folder, checkpoint, error) from error
     return folder
+
+
+def unwritable(folder: Path, checkpoint: Checkpoint, error: Exception) -> TrainingError:
+    """Return what the user is told when the disk is full."""
+    return TrainingError(
+        f"the checkpoint {folder.name} could not be written; earlier checkpoints are intact",
+        wanted=f"{checkpoint.size_bytes() / 1e6:.1f} MB under {folder.parent}",
+        found=str(error),
+        remedy="free disk space, then continue with --resume",
+    )
 
 
 def partial_folder(folder: Path) -> Path:

@@ -8,6 +8,7 @@ processes reads either form. Rank 0 gives the folder its name when all of it is 
 
 from __future__ import annotations
 
+import errno
 import logging
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -75,11 +77,29 @@ def write_adapter_files(
 
 
 def write_parts(training: Path, state: TrainState, raw: Mapping[str, Tensor] | None) -> None:
-    """Write moments and raw weights, each process its own; rank 0 has made the folder `training`."""
+    """Write moments and raw weights, each process its own; rank 0 has made the folder `training`.
+
+    Raises OSError, the same one in every process, when the disk of one of them is full.
+    """
     tensors = {OPTIMIZER + name: value for name, value in state.optimizer.tensors().items()}
     tensors |= {RAW + name: value for name, value in (raw or {}).items()}
     state.parallel.ranks.meet()
-    dcp.save(tensors, storage_writer=dcp.FileSystemWriter(training / PARTS), no_dist=not dist.is_initialized())
+    writer = dcp.FileSystemWriter(training / PARTS)
+    try:
+        dcp.save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
+    except CheckpointException as error:  # a BaseException, which nobody expects
+        raise _disk_error({rank: cause for rank, (cause, _) in error.failures.items()}) from error
+
+
+def _disk_error(causes: Mapping[int, BaseException]) -> OSError:
+    """Return why the ranks could not write. What torch's own writer says of a full disk is a RuntimeError."""
+    numbers = [cause.errno for cause in causes.values() if isinstance(cause, OSError) and cause.errno is not None]
+    told = "; ".join(f"rank {rank}: {_first_line(cause)}" for rank, cause in sorted(causes.items()))
+    return OSError(numbers[0] if numbers else errno.EIO, told)
+
+
+def _first_line(cause: BaseException) -> str:
+    return (str(cause) or type(cause).__name__).splitlines()[0]
 
 
 def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: Ranks, lora: LoraPlan | None) -> None:
@@ -119,7 +139,10 @@ def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: R
     else:
         partial = store.partial_folder(folder)
         weights(partial)
-        write_parts(partial / store.TRAINING, state, raw)
+        try:
+            write_parts(partial / store.TRAINING, state, raw)
+        except OSError as error:
+            raise store.unwritable(folder, checkpoint, error) from error
 
 
 def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
