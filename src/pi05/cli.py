@@ -27,6 +27,7 @@ from pi05.plan_command import SETTINGS as PLAN_SETTINGS
 from pi05.plan_command import plan
 from pi05.settings import Setting, from_plain
 from pi05.train.config import TrainConfig
+from pi05.train.interrupt import sigterm_as_interrupt
 from pi05.train_command import EXTRA_FLAGS, read_command, what_was_saved
 
 GOALS_MISSED = 1
@@ -236,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"
     try:
-        return _dispatch(words)
+        with sigterm_as_interrupt():
+            return _dispatch(words)
     except UserError as error:
         print(f"error: {error.render()}", file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ Under torchrun one wish comes twice: from the terminal or from Slurm, and once m
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -69,3 +70,23 @@ def listen(passed_on: bool = False) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that what it has half written is removed and its children end.
+
+    Not under torchrun: there a process that waits for the others in compiled code must end at once.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if "TORCHELASTIC_RUN_ID" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
