@@ -181,6 +181,15 @@ def test_dropout_only_in_training():
     assert torch.equal(module(x), without(x))
 
 
+def test_an_adapter_is_in_the_mode_of_its_map():
+    """A model that samples does so with new adapters too, and after they were merged."""
+    model = nn.ModuleDict({"map": Linear(50, 20)}).eval()
+    add_lora(model, {"map": LoraSpec(rank=4, alpha=4, dropout=0.5)})
+    assert not model["map"].training
+    merge_lora(model)
+    assert not model["map"].training
+
+
 def test_state_goes_out_and_in(model, batch, noise, time):
     """A network of the same base with the state of another computes the same, bit for bit."""
     other = deepcopy(model)

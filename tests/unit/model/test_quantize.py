@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from copy import deepcopy
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from small_network import CONFIG, make_batch, make_model
 from torch import nn
 
+from pi05.model import quantize
 from pi05.model.layers import Linear
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.model.pi05 import Pi05
@@ -62,6 +64,31 @@ def test_nf4_meets_its_sixteen_values() -> None:
     assert held.codes[:8].tolist() == [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]
     assert torch.equal(held.scales, torch.tensor([3.0]))
     assert torch.equal(held.dequantize(torch.float32), weight)
+
+
+def test_nf4_shares_a_normal_distribution_evenly() -> None:
+    """QLoRA's construction: quantiles of the normal distribution, 8 steps below zero and 9 above, over the largest."""
+    quantile, end = NormalDist().inv_cdf, 0.9677083
+    above = [quantile(0.5 + (end - 0.5) * step / 8) for step in range(1, 9)]
+    below = [-quantile(0.5 + (end - 0.5) * step / 7) for step in range(1, 8)]
+    assert sorted([*below, 0.0, *above]) == pytest.approx([value * above[-1] for value in NF4], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_portions_do_not_change_the_result(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = QuantizedWeight(draw(30, 192), kind)
+    monkeypatch.setattr(quantize, "PORTION", 1_000)
+    again = QuantizedWeight(draw(30, 192), kind)
+    assert torch.equal(whole.codes, again.codes)
+    assert torch.equal(whole.scales, again.scales)
+
+
+def test_rows_of_an_embedding_have_their_own_scales() -> None:
+    """Three blocks to a row, of very different sizes."""
+    weight = draw(5, 192) * torch.logspace(-3, 3, 15).view(5, 3, 1).expand(5, 3, 64).reshape(5, 192)
+    held = QuantizedWeight(weight, "int8")
+    chosen = torch.tensor([[4, 0], [2, 2]])
+    assert torch.equal(held.rows(chosen), held.dequantize(torch.float32)[chosen])
 
 
 @pytest.mark.parametrize(("kind", "per_weight"), [("nf4", 0.5 + 4 / BLOCK), ("int8", 1 + 4 / BLOCK)])

@@ -63,6 +63,10 @@ def test_the_defaults_are_those_of_openpi_and_lerobot() -> None:
     assert (config.ema.enable, config.ema.decay) == (False, 0.99)
     assert (config.batch_size, config.dataset.eval_split) == (32, 0.05)
     assert (config.loss, config.stats, config.augment) == ("masked", "recompute", True)
+    assert (policy.gradient_checkpointing, config.recomputed, config.flow_samples) == (False, 0.0, 1)
+    assert (config.precision, config.optimizer_state, config.parallel) == ("mixed", "float32", "auto")
+    savings = (config.gradient_release, config.optimizer_offload, config.activation_offload, config.cache_prefix)
+    assert savings == (False,) * 4
     assert (config.prompt_format, config.resize) == (None, "auto"), "as the base has it"
 
 
@@ -78,6 +82,9 @@ def test_the_defaults_are_those_of_openpi_and_lerobot() -> None:
         ("eval_frames", 0),
         ("threads", 0),
         ("global_batch_size", 0),
+        ("flow_samples", 0),
+        ("optimizer_state", "16bit"),
+        ("parallel", "tensor"),
         ("seed", -1),
         ("num_workers", -1),
         ("eval_steps", -1),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from pi05.train.metrics import Meter, render_duration, render_line
+from pi05.train.ranks import Ranks
 from pi05.train.step import StepResult
 
 
@@ -85,12 +88,31 @@ def test_work_is_shown_per_second_and_as_a_share_of_a_known_peak() -> None:
     assert record["tflops_per_second"] == pytest.approx(2.0)
     assert record["mfu"] == pytest.approx(0.5)
     assert " · 2 TFLOP/s · MFU 50% · " in render_line(record, 9)
+    clock.now += 1.0
+    meter.add(result(3, 1.0), work=3e12)
+    assert meter.record({"w": torch.ones(2, 2)})["tflops_per_second"] == pytest.approx(3.0), "of this interval alone"
     unknown = Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=clock)
     clock.now += 1.0
     unknown.add(result(1, 1.0), work=1e12)
     record = unknown.record({"w": torch.ones(2, 2)})
     assert "mfu" not in record
     assert "MFU" not in render_line(record, 9)
+
+
+def test_waiting_and_memory_are_those_of_the_process_with_the_most() -> None:
+    class Four(Ranks):
+        """Four processes, of which another one waited and needed more."""
+
+        def maxima(self, values: Sequence[float]) -> list[float]:
+            return [max(own, other) for own, other in zip(values, (0.75, 1e6), strict=True)]
+
+    clock = Clock()
+    meter = Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=clock)
+    clock.now += 1.0
+    meter.waited(0.25)
+    meter.add(result(1, 1.0))
+    record = meter.record({"w": torch.ones(2, 2)}, Four(world_size=4))
+    assert (record["data_wait"], record["memory_gb"]) == (0.75, 1e6)
 
 
 @pytest.mark.parametrize(

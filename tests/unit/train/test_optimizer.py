@@ -100,6 +100,15 @@ def test_gradients_below_the_limit_are_untouched() -> None:
     assert all(torch.equal(values[name].grad, gradient) for name, gradient in before.items())
 
 
+def test_clipped_gradients_have_the_norm_of_the_limit() -> None:
+    values = parameters()
+    set_gradients(values, 0, 0.1)
+    before = float(clip_gradients(values.values(), 0.25))
+    assert before > 0.25
+    after = math.sqrt(sum(float(p.grad.double().square().sum()) for p in values.values() if p.grad is not None))
+    assert after == pytest.approx(0.25, rel=1e-6), "no epsilon beside the norm"
+
+
 def test_state_round_trip_continues_bit_for_bit() -> None:
     schedule = Schedule(peak=0.1, warmup_steps=0, decay_steps=10, end=0.1)
 

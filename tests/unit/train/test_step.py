@@ -9,11 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
+from pi05.model.lora import LoraSpec, add_lora
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import apply_from_outside
+from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.network import hold_matrices
 from pi05.train.optimizer import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.parallel import Parallel
 from pi05.train.parameters import freeze, group_of
-from pi05.train.step import LossSettings, TrainState, draw_generator, train_step
+from pi05.train.ranks import Ranks
+from pi05.train.step import LossSettings, TrainState, draw_flow, draw_generator, train_step
 from pi05.types import Batch
 
 CONFIG = ModelConfig(
@@ -112,6 +117,29 @@ def test_draws_follow_from_seed_step_and_pass() -> None:
     assert drawn(1, 7, 2) == drawn(1, 7, 2)
 
 
+def test_every_step_draws_anew() -> None:
+    state = make_state(model := make_model(), freeze(model, "full"))
+    drawn = []
+    for state.step in range(3):
+        ((noise, time),) = draw_flow(state, [make_batch(2)], 1)
+        drawn += [noise.flatten().tolist(), time.tolist()]
+    assert len(set(map(tuple, drawn))) == 6
+
+
+@pytest.mark.parametrize("flow_samples", [1, 2])
+def test_two_gpus_draw_what_one_would(flow_samples: int) -> None:
+    """The first pass of both, then the second: 3 + 3 samples, then 1 + 1."""
+    state = make_state(model := make_model(), freeze(model, "full"))
+    (alone, second) = draw_flow(state, [make_batch(6), make_batch(2)], flow_samples)
+    shares = []
+    for rank in range(2):
+        state.parallel = Parallel(ranks=Ranks(rank=rank, world_size=2))
+        shares.append(draw_flow(state, [make_batch(3), make_batch(1)], flow_samples))
+    for index, whole in enumerate((alone, second)):
+        for part_of_both, wanted in zip(zip(shares[0][index], shares[1][index], strict=True), whole, strict=True):
+            assert torch.equal(torch.cat(part_of_both), wanted)
+
+
 def test_the_same_state_takes_the_same_step() -> None:
     found = []
     for _ in range(2):
@@ -123,6 +151,64 @@ def test_the_same_state_takes_the_same_step() -> None:
         assert state.ema is not None
         found.append({**dict(model.named_parameters()), **{"ema/" + n: t for n, t in state.ema.tensors().items()}})
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_released_gradients_give_the_steps_of_kept_ones() -> None:
+    """Where nothing is clipped; the first step too, whose norm a pass of its own measures."""
+    found = []
+    for release in (False, True):
+        state = make_state(model := make_model(), parameters := freeze(model, "full"))
+        settings, schedule = state.optimizer.settings, state.optimizer.schedule
+        state.optimizer = LowMemoryOptimizer(parameters, settings, schedule, seed=0, release=release)
+        losses = [float(train_step(state, [make_batch(3, seed)], SETTINGS).loss) for seed in range(3)]
+        found.append((losses, [value.detach() for value in model.parameters()]))
+    (losses, values), (released_losses, released_values) = found
+    assert losses == released_losses
+    assert all(torch.equal(left, right) for left, right in zip(values, released_values, strict=True))
+
+
+class Second(Ranks):
+    """The second of two processes, as far as its own draws go; the other one adds nothing."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        return value
+
+
+def test_each_gpu_drops_other_inputs() -> None:
+    found = []
+    for ranks in (Ranks(), Second(rank=1, world_size=2)):
+        model = make_model()
+        add_lora(model, {"expert.layers.0.mlp.up": LoraSpec(rank=2, alpha=2, dropout=0.5)})
+        with torch.no_grad():
+            model.expert.layers[0].mlp.up.lora_b.fill_(1.0)
+        state = make_state(model, freeze(model, "expert"))
+        state.dropout, state.parallel = True, Parallel(ranks=ranks)
+        torch.manual_seed(0)
+        train_step(state, [make_batch(3)], SETTINGS)
+        found.append(torch.rand(4).tolist())  # where the layers' generator has come to
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("kind", ["torch", "8bit", "release", "bf16-sr"])
+def test_the_average_follows_the_weights_of_every_optimizer(kind: str) -> None:
+    model = make_model()
+    if kind == "bf16-sr":
+        hold_matrices(model, "bf16-sr")
+    state = make_state(model, parameters := freeze(model, "full"), ema=True)
+    if kind != "torch":
+        plain = state.optimizer
+        state.optimizer = LowMemoryOptimizer(
+            parameters, plain.settings, plain.schedule, seed=0, state="8bit", release=kind == "release"
+        )
+    expected = {name: value.detach().float().clone() for name, value in parameters.items()}
+    for seed in range(3):
+        train_step(state, [make_batch(3, seed)], SETTINGS)
+        for name, value in parameters.items():
+            expected[name] = 0.9 * expected[name] + 0.1 * value.detach().float()
+    assert state.ema is not None
+    for name, value in state.ema.tensors().items():
+        assert torch.allclose(value, expected[name], rtol=1e-5, atol=1e-6), name
+    assert not torch.equal(state.ema.tensors()["action_out.bias"], parameters["action_out.bias"])
 
 
 @pytest.mark.parametrize(

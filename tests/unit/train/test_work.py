@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from small_network import CONFIG, make_batch
 
 from pi05.train.config import TrainConfig
-from pi05.train.flops import flops_per_sample
+from pi05.train.flops import expert_work, flops_per_sample
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.work import WorkCount, count_work
 
@@ -23,6 +24,25 @@ def test_trimmed_tokens_and_missing_cameras_are_no_work() -> None:
     assert count.of([batch, batch]) == 6 * one
     shorter = replace(batch, tokens=batch.tokens[:, :4], images=batch.images[:, :1])
     assert count.of([shorter]) == 3 * flops_per_sample(CONFIG, cameras=1, prompt_tokens=4, method="full")
+
+
+def test_a_prefix_that_was_computed_before_is_no_work() -> None:
+    count = WorkCount(sizes=CONFIG, method="expert", flow_samples=3)
+    prefix = torch.zeros(2, CONFIG.depth, 2, CONFIG.num_kv_heads, 11, CONFIG.head_dim)
+    ends, layers = expert_work(CONFIG, 11, "expert", 0)
+    once = ends.forward + ends.backward + layers.forward + layers.backward
+    assert count.of([replace(make_batch(2), prefix=prefix)]) == pytest.approx(2 * 3 * once)
+    assert 2 * 3 * once < count.of([make_batch(2)])
+
+
+def test_the_peak_is_that_of_bfloat16_and_of_no_other_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    gpu = torch.device("cuda", 0)
+    assert count_work(TrainConfig(), CONFIG, gpu).peak == 989e12
+    assert count_work(TrainConfig(precision="bf16-sr"), CONFIG, gpu).peak == 989e12
+    assert count_work(TrainConfig(precision="float32"), CONFIG, gpu).peak is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "another maker's")
+    assert count_work(TrainConfig(), CONFIG, gpu).peak is None
 
 
 def test_methods_of_the_configuration() -> None:
