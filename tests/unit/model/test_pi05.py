@@ -131,6 +131,22 @@ def test_several_draws_share_the_prefix(model, batch, noise, time):
     assert torch.allclose(together, (apart[0] + apart[1]) / 2, atol=ROUNDING)
 
 
+def test_a_prefix_that_was_computed_before_gives_the_same_loss(model, batch, noise, time):
+    """Prompts of different lengths, all cameras there."""
+    batch = replace(batch, image_mask=None).trim()
+    cache, _ = model.read_prefix(batch)
+    kept = torch.stack([torch.stack(pair, dim=1) for pair in cache], dim=1).detach()
+    brought = replace(batch, prefix=kept, images=batch.images[:, :0])
+    assert torch.equal(model.loss(brought, noise, time), model.loss(batch, noise, time))
+
+
+def test_no_mask_is_a_mask_of_ones(model, batch, noise, time):
+    """With and without a mask the actions come after the prefix, at the same positions."""
+    whole = replace(batch, image_mask=None, token_mask=torch.ones_like(batch.token_mask))
+    without = replace(whole, token_mask=None)
+    assert torch.allclose(model.loss(whole, noise, time), model.loss(without, noise, time), atol=ROUNDING)
+
+
 class ToyFlow(Pi05):
     """The network with a velocity that is known: v = 2·x, and a diary of the times at which it was asked."""
 

@@ -79,6 +79,21 @@ def test_gradients_stay_the_same_to_the_bit(method: str, degree: Any, offload: b
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
+def test_what_layers_keep_goes_to_host_memory_and_no_more() -> None:
+    """Hooks around all of it see only what is kept outside of the layers; the innermost hooks get the rest."""
+    counts = []
+    for offload in (False, True):
+        model, seen = make_model(), []
+        apply_from_outside(model, compile_layers=False, recompute_activations=0.0, offload_activations=offload)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda kept, seen=seen: seen.append(kept.shape) or kept, lambda kept: kept
+        ):
+            model.loss(make_batch(3))
+        counts.append(len(seen))
+    assert counts[1] < 0.3 * counts[0]
+    assert counts[1] > 0
+
+
 def test_each_degree_keeps_less_than_the_one_before() -> None:
     def kept(degree: Any) -> int:
         model = make_model()

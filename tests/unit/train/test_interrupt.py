@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from pi05 import cli
-from pi05.train.interrupt import listen, sigterm_as_interrupt
+from pi05.train.interrupt import PASSED_ON_SECONDS, StopRequest, listen, sigterm_as_interrupt
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
@@ -23,6 +23,27 @@ def test_a_signal_is_a_wish(number: signal.Signals, name: str) -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_torchrun_repeats_is_one_wish() -> None:
+    with listen(passed_on=True) as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert stop.name == "SIGTERM"
+        stop.time -= PASSED_ON_SECONDS + 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_wish_of_another_process_counts_here_too() -> None:
+    request = StopRequest()
+    assert not request.agreed(lambda flag: flag)
+    assert request.agreed(lambda flag: True)
+    assert request.name == "SIGTERM"
+    request.signal = signal.SIGINT
+    assert request.agreed(lambda flag: flag)
+    assert request.name == "Ctrl-C"
 
 
 def test_other_threads_leave_signals_alone() -> None:

@@ -100,6 +100,33 @@ def test_another_seed_rounds_differently() -> None:
     assert 0.001 < float((found[0] != found[1]).float().mean()) < 0.5
 
 
+def test_parameters_of_one_shape_round_differently() -> None:
+    values = {name: nn.Parameter(torch.full((64, 64), 1.2).bfloat16()) for name in ("a", "b")}
+    optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=0)
+    for value in values.values():
+        value.grad = torch.ones(64, 64).bfloat16()
+    optimizer.apply(5)
+    assert not torch.equal(values["a"], values["b"])
+
+
+def test_weight_and_moments_are_rounded_independently() -> None:
+    """All values alike but the largest of each block, so that each rounding is up or down with one probability."""
+    count = 2**16
+    weight = nn.Parameter(torch.full((count,), 1.2).bfloat16())
+    optimizer = LowMemoryOptimizer({"w": weight}, AdamSettings(clip_norm=1e9), SCHEDULE, seed=3, state="8bit")
+    weight.grad = torch.ones(count).bfloat16()
+    weight.grad[::256] = 1.7
+    optimizer.apply(5)
+    state = optimizer._states["w"]
+    alike = torch.arange(count) % 256 != 0
+    ups = [
+        values[alike].double() for values in (weight.detach(), *(m.read(0, count) for m in (state.first, state.second)))
+    ]
+    assert [len(values.unique()) for values in ups] == [2, 2, 2]
+    correlations = torch.corrcoef(torch.stack(ups)) - torch.eye(3)
+    assert correlations.abs().max() < 5 / count**0.5
+
+
 def test_bfloat16_weights_move_by_what_they_should_on_average() -> None:
     """Steps a hundredth of the weights' spacing: to the nearest, none would move."""
     count, steps, rate = 2**16, 50, 1e-5

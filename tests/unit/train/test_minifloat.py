@@ -39,6 +39,17 @@ def test_values_of_the_format_are_kept(form: Minifloat) -> None:
     assert len(positive.unique()) == 2 ** (form.bits - form.signed)
 
 
+@every_format
+def test_the_largest_of_a_block_is_not_carried_past_the_largest_code(form: Minifloat) -> None:
+    """Its quotient may be one rounding too large; noise of all ones then carries."""
+    largest = torch.rand(5_000, generator=torch.Generator().manual_seed(0)) + 0.5
+    values = torch.full((5_000, form.block), 1e-3)
+    values[:, 0] = largest
+    flat = values.reshape(-1)
+    found = form.decode(form.encode(flat, torch.full((len(flat),), 0xFFFF, dtype=torch.int32)), len(flat))
+    assert torch.allclose(found.view_as(values)[:, 0], largest, rtol=1e-6)
+
+
 def neighbours(form: Minifloat, values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two representable values around each of `values`."""
     table = form._table(torch.device("cpu"))[: form._magnitudes].double()

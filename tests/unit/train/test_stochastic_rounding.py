@@ -53,6 +53,8 @@ def test_bfloat16_values_and_what_is_not_finite_stay() -> None:
     rounded = round_to_bfloat16(values, random_bits(index(len(values)), (7, 8)))
     assert torch.equal(rounded.float(), values)
     assert round_to_bfloat16(torch.full((1_000,), float("nan")), random_bits(index(1_000), (7, 8))).isnan().all()
+    widest = torch.tensor([0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)  # NaN whose bits would carry
+    assert round_to_bfloat16(widest, torch.full((2,), 0xFFFF, dtype=torch.int32)).isnan().all()
 
 
 def test_bits_follow_from_the_index_and_the_key_alone() -> None:
