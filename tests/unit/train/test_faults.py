@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from pi05.errors import TrainingError
-from pi05.train.faults import BatchOrigin, require_finite
+from pi05.train.faults import BatchOrigin, require_finite, require_finite_on_all
+from pi05.train.ranks import Ranks
 from pi05.train.step import StepResult
 
 ORIGIN = BatchOrigin(frames=[40, 7, 12], episodes=[3, 0, 1])
@@ -43,6 +45,24 @@ def test_a_bad_sample_is_named(value: float) -> None:
     assert "1 of 3 samples: frame 7 (episode 0)" in str(failure.value.found)
     assert "action dimension: 2 (gripper), 4" in str(failure.value.found)
     assert "--dataset.exclude_episodes '[0]'" in failure.value.remedy
+
+
+class Two(Ranks):
+    """The second of two processes; the first one had a bad sample."""
+
+    def gather(self, value: Any) -> list[Any]:
+        dimensions = value[1]
+        bad = torch.tensor([math.nan, 1.0, 1.0])
+        return [(bad, dimensions + torch.tensor([0, 0, math.nan, 0, 0]), [90, 91, 92], [8, 8, 9]), value]
+
+
+def test_a_bad_sample_of_another_process_is_named_here_too() -> None:
+    bad = dataclasses.replace(FINE, loss=torch.tensor(math.nan))
+    with pytest.raises(TrainingError) as failure:
+        require_finite_on_all(bad, ORIGIN, NAMES, Two(rank=1, world_size=2))
+    assert "1 of 6 samples: frame 90 (episode 8)" in str(failure.value.found)
+    assert "action dimension: 2 (gripper)" in str(failure.value.found)
+    require_finite_on_all(FINE, ORIGIN, NAMES, Two(rank=1, world_size=2))
 
 
 def test_when_all_are_bad_the_weights_are_suspected() -> None:

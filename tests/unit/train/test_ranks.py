@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from pi05.errors import ConfigError, TrainingError
+import pi05
+from pi05.errors import ConfigError, DataError, TrainingError
 from pi05.train.config import TrainConfig
 from pi05.train.parallel import choose
-from pi05.train.rank_check import check_processes, describe_process, differences
+from pi05.train.rank_check import (
+    agree_on_settings,
+    check_processes,
+    describe_process,
+    differences,
+    hash_source,
+    require_same_data,
+)
 from pi05.train.ranks import OtherRankFailed, Ranks, await_keys, note_failure
 
 SOON = timedelta(seconds=0.3)
@@ -53,6 +64,80 @@ def test_a_process_is_described_by_its_code_too() -> None:
     found = describe_process()
     assert found["torch"] == torch.__version__
     assert len(found["pi05's source"]) == 16
+
+
+def test_the_code_of_one_version_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pi05, "__file__", str(tmp_path / "__init__.py"))
+    found = []
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "__init__.py").write_text(text)
+        found.append(hash_source.__wrapped__())
+    (tmp_path / "__init__.py").rename(tmp_path / "other.py")
+    found.append(hash_source.__wrapped__())
+    assert len(set(found)) == 3
+
+
+class Both(Ranks):
+    """The first of two processes; the other one gathers what it is told to."""
+
+    other: Any = None
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self.other(value)]
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+
+def both(other: Any) -> Both:
+    ranks = Both(rank=0, world_size=2, local_world_size=2)
+    ranks.other = other
+    return ranks
+
+
+def test_other_flags_on_another_machine_are_refused_by_name() -> None:
+    config = TrainConfig(output_dir="mine", seed=1)
+    ranks = both(lambda value: {**value, "seed": 2} if isinstance(value, dict) else value)
+    with pytest.raises(ConfigError, match="different settings") as refusal:
+        agree_on_settings(ranks, config)
+    assert "seed 2 instead of 1" in str(refusal.value.found)
+    assert agree_on_settings(both(lambda value: value), config) == config
+
+
+def test_other_data_on_another_machine_are_refused_by_name() -> None:
+    ranks = both(lambda value: {**value, "frames": 5} if isinstance(value, dict) else value)
+    with pytest.raises(DataError, match="not the same on every machine") as refusal:
+        require_same_data(ranks, {"frames": 6, "statistics": "abc"})
+    assert "frames 5 instead of 6" in str(refusal.value.found)
+    require_same_data(both(lambda value: value), {"frames": 6})
+
+
+PAIR = """
+import sys, torch, torch.distributed as dist
+from pi05.train.ranks import Ranks
+rank = int(sys.argv[1])
+store = dist.FileStore(sys.argv[2], 2)
+dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+ranks = Ranks(rank=rank, world_size=2, local_rank=rank, local_world_size=2, store=store)
+found = [
+    ranks.sum(torch.tensor(rank + 1.0)).item(), ranks.any(rank == 1), ranks.any(False),
+    ranks.maxima([rank, -rank, 5.0]), ranks.gather(f"r{rank}"), ranks.from_first(rank),
+    ranks.in_turns(lambda: store.add("later", 1)),
+]
+print(found)
+dist.destroy_process_group()
+"""
+
+
+def test_what_two_processes_tell_each_other(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", PAIR]
+    started = [
+        subprocess.Popen([*words, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=120)[0].strip() for process in started]
+    same = "[3.0, True, False, [1.0, 0.0, 5.0], ['r0', 'r1'], 0, "
+    assert told == [f"{same}1]", f"{same}2]"], "rank 0 takes its turn before rank 1"
 
 
 def test_waiting_ends_when_another_process_has_failed() -> None:
