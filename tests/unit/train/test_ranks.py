@@ -25,7 +25,7 @@ from pi05.train.rank_check import (
     hash_source,
     require_same_data,
 )
-from pi05.train.ranks import OtherRankFailed, Ranks, await_keys, note_failure
+from pi05.train.ranks import OtherRankFailed, Ranks, await_keys, note_failure, prove_connected
 
 SOON = timedelta(seconds=0.3)
 
@@ -175,6 +175,44 @@ def test_auto_is_ddp_on_several_and_nothing_on_one() -> None:
     assert choose(TrainConfig(), TWO, 10, 10) == "ddp"
     assert choose(TrainConfig(optimizer_state="8bit"), TWO, 10, 10) == "ddp"
     assert choose(TrainConfig(), Ranks(), 10, 10) == "none"
+
+
+@pytest.mark.parametrize(("gibibytes", "machines", "kind"), [(10, 1, "ddp"), (4, 1, "fsdp"), (4, 2, "hsdp")])
+def test_auto_on_gpus_goes_by_their_memory(
+    gibibytes: int, machines: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of a billion trained parameters take 4 GB with gradients and moments."""
+
+    class Properties:
+        total_memory = gibibytes * 2**30
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
+    gpus = Ranks(rank=0, world_size=4, local_world_size=4 // machines, device=torch.device("cuda", 0))
+    assert choose(TrainConfig(), gpus, 250_000_000, 250_000_000) == kind
+    assert choose(TrainConfig(precision="bf16-sr"), gpus, 250_000_000, 250_000_000) == "ddp", "it cannot be split"
+    assert choose(TrainConfig(), gpus, 250_000_000, 1_000_000) == "ddp", "what is frozen needs less"
+
+
+class Deaf(Ranks):
+    """A process whose sums lack those of the others."""
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+
+class Cut(Ranks):
+    """A process that reaches nobody."""
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("connection refused\nby somebody")
+
+
+def test_a_connection_that_does_not_work_is_told() -> None:
+    with pytest.raises(TrainingError, match="a sum over all ranks is wrong"):
+        prove_connected(Deaf(rank=1, world_size=2))
+    with pytest.raises(TrainingError, match=r"rank 1 \(\S+\) cannot reach the others by gloo") as failure:
+        prove_connected(Cut(rank=1, world_size=2))
+    assert failure.value.found == "connection refused"
 
 
 def test_unequal_machines_cannot_split_inside_each() -> None:

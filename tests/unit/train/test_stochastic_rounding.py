@@ -59,6 +59,9 @@ def test_bfloat16_values_and_what_is_not_finite_stay() -> None:
 
 def test_bits_follow_from_the_index_and_the_key_alone() -> None:
     key = rounding_key(1, 2, "a")
+    for other in ((key[0], key[1] ^ 1), (key[0] ^ 1, key[1])):
+        same = random_bits(index(1_000), key) == random_bits(index(1_000), other)
+        assert same.float().mean() < 0.01, "both halves of the key count"
     before = torch.get_rng_state()
     whole = random_bits(index(1_000), key)
     assert torch.equal(whole[300:400], random_bits(index(100, start=300), key))
