@@ -23,7 +23,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.policy_folder import policy_folder, read_processor
 from pi05.checkpoint.policy_source import PolicyOptions
 from pi05.checkpoint.store import read_checkpoint_config
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.data.processor import STATE, Processor
 from pi05.errors import CheckpointError, DataError
 from pi05.model.config import ModelConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_policies import make_policy, save_policy
 
-from pi05.checkpoint.store import point
+from pi05.checkpoint.run_folder import point
 from pi05.cli import main
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig, EvalPolicyConfig

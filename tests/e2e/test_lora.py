@@ -18,7 +18,7 @@ from lerobot_tree import load_with_peft
 from safetensors.torch import load_file, save_file
 
 from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.store import list_checkpoints
+from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.cli import main
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.pi05 import Pi05

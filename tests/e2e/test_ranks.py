@@ -17,7 +17,7 @@ from typing import Any
 import fakes
 import pytest
 
-from pi05.checkpoint.store import list_checkpoints
+from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.train.loop import train
 from pi05.train_command import read_command
 

@@ -12,7 +12,7 @@ from typing import Any
 import fakes
 import pytest
 
-from pi05.checkpoint.store import list_checkpoints
+from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.cli import main
 from pi05.errors import ConfigError, DataError
 from pi05.train.loop import train

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pi05.checkpoint.store import list_checkpoints, load_checkpoint
+from pi05.checkpoint.run_folder import list_checkpoints
+from pi05.checkpoint.store import load_checkpoint
 from pi05.cli import main
 from pi05.data.stats import DimStats
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.data.resize import interpolate_with_pad
 from pi05.policy import Policy
 

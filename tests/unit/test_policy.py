@@ -11,7 +11,7 @@ import pytest
 import torch
 from fake_policies import make_policy, save_policy
 
-from pi05.checkpoint.store import point
+from pi05.checkpoint.run_folder import point
 from pi05.data.stats import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.policy import Policy

@@ -19,8 +19,9 @@ from pi05.checkpoint.files import read_json
 from pi05.checkpoint.lerobot import lerobot_sizes
 from pi05.checkpoint.orbax import holds_params, is_orbax
 from pi05.checkpoint.revision import read_revision
+from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar
-from pi05.checkpoint.store import read_checkpoint_config, resolve_checkpoint
+from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 

@@ -1,18 +1,17 @@
-"""Where runs and checkpoints lie on disk, and how they are written so that a crash costs nothing that was complete.
+"""Checkpoint folders, and how they are written so that a crash costs nothing that was complete.
 
-    RUN/config.json  metrics.jsonl  receipt.json  step0/  report.html
-    RUN/checkpoints/000100/   config.json  model.safetensors  tokenizer.*  training_state/
-    RUN/checkpoints/last, best   relative symlinks
-    RUN/base/     of a LoRA run: the frozen weights; its checkpoints hold adapter_* instead of model.safetensors
+    FOLDER/   config.json  model.safetensors  tokenizer.*  training_state/
+
+An adapter's folder holds `adapter_*` instead of `model.safetensors`; where a run keeps its checkpoints is told in
+`run_folder.py`.
 
 Every file is written under a temporary name, fsynced and renamed; a checkpoint folder gets its final name only when all
 of it is on disk, and loses that name before it is deleted. So a folder with a step as its name is complete, whenever
-the process was killed. This module knows no network and no tensor names; `names.py` and its neighbours do.
+the process was killed. This module knows no network and no tensor names of others; `lerobot.py` and its neighbours do.
 """
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,19 +37,12 @@ from pi05.errors import CheckpointError, TrainingError
 __all__ = [
     "Checkpoint",
     "TrainingFiles",
-    "checkpoint_folder",
     "is_adapter",
-    "keep_last",
-    "list_checkpoints",
     "load_checkpoint",
-    "point",
-    "pointed",
     "read_checkpoint_config",
     "read_json",
     "read_training_state",
-    "remove_leftovers",
     "require_space",
-    "resolve_checkpoint",
     "save_checkpoint",
     "write_atomic",
     "write_json",
@@ -61,8 +53,8 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training_state"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OPTIMIZER, RAW_WEIGHTS, STATE = "optimizer.safetensors", "raw.safetensors", "state.json"
-LAST, BEST = "last", "best"
-_PARTIAL, _DELETED = ".partial-", ".deleted-"
+PARTIAL = ".partial-"
+"""Begins the name of a checkpoint folder that is being written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +129,7 @@ def unwritable(folder: Path, checkpoint: Checkpoint, error: Exception) -> Traini
 
 def partial_folder(folder: Path) -> Path:
     """Return where a checkpoint folder lies while it is being written."""
-    return folder.parent / f"{_PARTIAL}{folder.name}"
+    return folder.parent / f"{PARTIAL}{folder.name}"
 
 
 def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
@@ -239,76 +231,3 @@ def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is damaged", found=str(error), remedy="use another checkpoint of the run, or copy it again"
         ) from error
-
-
-def resolve_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, `checkpoints/last` of a run, or the newest of a run."""
-    if (path / WEIGHTS).is_file() or is_adapter(path):
-        return path.resolve()
-    checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
-    last = checkpoints / LAST
-    if (last / WEIGHTS).is_file() or is_adapter(last):
-        return last.resolve()
-    complete = list_checkpoints(checkpoints.parent)
-    if complete:
-        return complete[-1].resolve()
-    raise CheckpointError(
-        "no checkpoint found",
-        wanted=f"{WEIGHTS} and {CONFIG} in the folder, or a run folder with checkpoints/",
-        found=f"{path} {'has neither' if path.is_dir() else 'is not a folder'}",
-        remedy="give the path of a checkpoint or of a run that has saved one",
-    )
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """Return the complete checkpoint folders of a run, oldest first."""
-    folder = run / "checkpoints"
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir() and not path.is_symlink()]
-    return sorted(found, key=lambda path: int(path.name))
-
-
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Return where a run keeps the checkpoint of `step`."""
-    return run / "checkpoints" / f"{step:06d}"
-
-
-def point(run: Path, name: str, target: Path) -> None:
-    """Make the symlink `checkpoints/NAME` point at `target`, atomically."""
-    link = run / "checkpoints" / name
-    temporary = link.parent / f".{name}.{os.getpid()}.tmp"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.name)
-    temporary.replace(link)
-    sync_folder(link.parent)
-
-
-def pointed(run: Path, name: str) -> Path | None:
-    """Return the checkpoint folder that `checkpoints/NAME` points at, if it does."""
-    link = run / "checkpoints" / name
-    return link.parent / os.readlink(link) if link.is_symlink() and link.exists() else None
-
-
-def keep_last(run: Path, count: int) -> list[Path]:
-    """Delete all but the newest `count` checkpoints and the best one; return what was deleted."""
-    best = pointed(run, BEST)
-    doomed = [path for path in list_checkpoints(run)[:-count] if best is None or path.name != best.name]
-    for path in doomed:
-        grave = path.parent / f"{_DELETED}{path.name}"
-        remove_tree(grave)
-        path.rename(grave)
-        remove_tree(grave)
-    return doomed
-
-
-def remove_leftovers(run: Path) -> None:
-    """Delete what a killed process left: half-written and half-deleted checkpoints, temporary files."""
-    for folder in (run, run / "checkpoints"):
-        if not folder.is_dir():
-            continue
-        for path in folder.iterdir():
-            if path.name.startswith((_PARTIAL, _DELETED)):
-                remove_tree(path)
-            elif path.name.startswith(".") and path.name.endswith(".tmp"):
-                path.unlink(missing_ok=True)

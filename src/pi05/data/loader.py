@@ -5,12 +5,13 @@ from seed and epoch) and the augmentation (from seed and sample number). So the 
 resumed run continues exactly, and the number of workers changes nothing but speed.
 
 What can be prepared is prepared once: prompts are tokenised for all frames at the start, which also proves that none
-is too long; states and actions are arrays. Leaves out decoding (`cache.py`) and the transforms (`processor.py`).
+is too long; states and actions are arrays. Leaves out decoding (`cache.py`), the transforms (`processor.py`), padding
+(`collate.py`) and which episodes are held out (`split.py`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,16 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
 
 from pi05.data.augment import augment, draw_at
 from pi05.data.cache import FrameSource
+from pi05.data.collate import pad_prompts
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
-from pi05.data.resize import to_signed
 from pi05.errors import DataError
-from pi05.types import Batch, Observation
+from pi05.types import Batch
 
 _PROMPTS_AT_ONCE = 4096
 
@@ -42,68 +42,6 @@ class BatchInfo:
     """Global frame numbers."""
     episodes: np.ndarray
     """Episode of each sample."""
-
-
-def split_episodes(
-    dataset: Any, fraction: float, seed: int, episodes: Sequence[int] | None = None
-) -> tuple[list[int], list[int]]:
-    """Return (training, held-out) episodes: `fraction` of each task's, at least one per task with more than four.
-
-    Where that gives fewer than `fraction` of all, tasks with two to four episodes give one each until it is reached.
-    `fraction` 0 holds nothing out. The same seed gives the same split. `episodes` limits the choice.
-    """
-    chosen = range(dataset.num_episodes) if episodes is None else episodes
-    if fraction == 0:
-        return list(chosen), []
-    by_task: dict[str, list[int]] = defaultdict(list)
-    for index in chosen:
-        by_task[dataset.episodes[index].tasks[0]].append(index)
-    rng = np.random.default_rng(seed)
-    held_out: list[int] = []
-    small: list[int] = []
-    for task in sorted(by_task):
-        shuffled = rng.permutation(by_task[task]).tolist()
-        if len(shuffled) > 4:
-            held_out += shuffled[: min(max(1, round(fraction * len(shuffled))), len(shuffled) - 1)]
-        elif len(shuffled) > 1:
-            small.append(shuffled[0])
-    missing = round(fraction * len(chosen)) - len(held_out)
-    held_out += rng.permutation(small).astype(int).tolist()[: max(0, missing)]
-    return sorted(set(chosen) - set(held_out)), sorted(held_out)
-
-
-def collate(
-    observations: Sequence[Observation],
-    actions: Sequence[Float[np.ndarray, "A X"]] | None = None,
-    masks: Sequence[Bool[np.ndarray, " A"]] | None = None,
-    bucket: int = 8,
-) -> Batch:
-    """Stack observations into a batch, already trimmed to the cameras in use and to the longest prompt.
-
-    Where one observation has float images, all get them: bytes among floats would count as values up to 255.
-    """
-    tokens, token_mask = pad_prompts([observation.tokens for observation in observations], bucket)
-    images = [observation.images for observation in observations]
-    if any(pictures.dtype != np.uint8 for pictures in images):
-        images = [to_signed(pictures) for pictures in images]
-    return Batch(
-        images=torch.from_numpy(np.stack(images)),
-        image_mask=torch.from_numpy(np.stack([observation.image_mask for observation in observations])),
-        tokens=tokens,
-        token_mask=token_mask,
-        actions=None if actions is None else torch.from_numpy(np.stack(actions)),
-        action_mask=None if masks is None else torch.from_numpy(np.stack(masks)),
-    ).trim(bucket)
-
-
-def pad_prompts(prompts: Sequence[Any], bucket: int) -> tuple[Tensor, Tensor]:
-    """Return ids and mask of the prompts, padded with 0 to the longest one, rounded up to a multiple of `bucket`."""
-    lengths = np.array([len(prompt) for prompt in prompts])
-    width = max(1, -(-int(lengths.max()) // bucket)) * bucket
-    mask = np.arange(width) < lengths[:, None]
-    tokens = np.zeros((len(prompts), width), np.int64)
-    tokens[mask] = np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts])
-    return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
 class TrainLoader:

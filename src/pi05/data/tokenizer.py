@@ -1,6 +1,6 @@
 """Text to token ids and back, from a Hugging Face `tokenizer.json` or a SentencePiece `tokenizer.model`.
 
-Leaves out how prompts are written (`transforms.py`) and padding (`loader.py`). The file's bytes travel inside every
+Leaves out how prompts are written (`transforms.py`) and padding (`collate.py`). The file's bytes travel inside every
 checkpoint, so nothing is looked up on a hub.
 """
 

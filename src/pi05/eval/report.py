@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.store import resolve_checkpoint, write_atomic, write_json
+from pi05.checkpoint.run_folder import resolve_checkpoint
+from pi05.checkpoint.store import write_atomic, write_json
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film, clip, strip

@@ -18,15 +18,8 @@ import safetensors
 import torch
 from PIL import Image
 
-from pi05.checkpoint.store import (
-    OPTIMIZER,
-    TRAINING,
-    WEIGHTS,
-    is_adapter,
-    list_checkpoints,
-    pointed,
-    read_checkpoint_config,
-)
+from pi05.checkpoint.run_folder import list_checkpoints, pointed
+from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, is_adapter, read_checkpoint_config
 from pi05.errors import CheckpointError, EvaluationError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.data.processor import STATE
 from pi05.data.resize import Resize
 from pi05.exporting.probe import NUM_STEPS, SEED, Answer, Difference, Probe, ask, compare, in_float32

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pi05.checkpoint.files import write_atomic
 from pi05.checkpoint.foreign_stats import half_ranges
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.data.processor import STATE, Processor
 from pi05.data.transforms import STATE_BINS
 from pi05.errors import CheckpointError, DataError

@@ -17,8 +17,9 @@ from typing import Any
 import pi05
 from pi05.checkpoint.files import read_json, remove_tree, write_atomic, write_json
 from pi05.checkpoint.locate import ADAPTER_CONFIG
+from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
-from pi05.checkpoint.store import CONFIG, list_checkpoints, resolve_checkpoint
+from pi05.checkpoint.store import CONFIG
 from pi05.errors import CheckpointError, ConfigError, HubError
 from pi05.export import export
 from pi05.hub.access import check_access, connect

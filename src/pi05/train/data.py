@@ -18,10 +18,11 @@ from rich.console import Console
 from pi05.data.cache import FrameCache, Progress
 from pi05.data.config import DatasetConfig
 from pi05.data.lerobot import Dataset
-from pi05.data.loader import TrainLoader, split_episodes
+from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.robots import CameraSlots, assign_slots
+from pi05.data.split import split_episodes
 from pi05.data.stats import DimStats, Statistics, compute_statistics
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask

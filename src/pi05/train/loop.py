@@ -7,43 +7,37 @@ here. With torchrun every process runs this page; only rank 0 writes files and p
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-import pi05
+from pi05.checkpoint.run_folder import checkpoint_folder
 from pi05.checkpoint.store import require_space
-from pi05.data.prefix_cache import PrefixCache
 from pi05.model.config import ModelConfig
 from pi05.train import run as runs
 from pi05.train.acceleration import apply_from_outside, require_gpu_for_offload
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.config import TrainConfig
-from pi05.train.data import TrainingData, build_data, build_loader
-from pi05.train.faults import BatchOrigin, require_finite_on_all
+from pi05.train.data import build_data
 from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.lora import LoraPlan
 from pi05.train.memory_check import require_memory
-from pi05.train.metrics import Meter, render_duration
+from pi05.train.metrics import Meter
 from pi05.train.network import choose_device, choose_sizes, keep_weights
 from pi05.train.optimizer import Ema
 from pi05.train.placement import place_network
-from pi05.train.preview import write_preview
 from pi05.train.rank_check import agree_on_settings, check_processes, require_same_data, require_shared_folder
 from pi05.train.ranks import Ranks, join, one_fate
+from pi05.train.saved_state import restore
+from pi05.train.session import Session, check, fetch, log, save, validate
 from pi05.train.setup import build_optimizer, build_sinks, build_validator
 from pi05.train.sinks import RunInfo, Sinks, say
-from pi05.train.step import LossSettings, StepResult, TrainState, train_step
-from pi05.train.validate import Validator
-from pi05.train.work import WorkCount, count_work
-from pi05.types import Batch
+from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.work import count_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +49,6 @@ class TrainResult:
     best_error: float | None
     """Smallest held-out action error, in standard deviations; None when nothing was held out."""
     last_checkpoint: Path
-
-
-@dataclass(kw_only=True)
-class Session:
-    """A run in progress: what was built once, and what changes."""
-
-    config: TrainConfig
-    run: runs.OpenRun
-    console: Console
-    device: torch.device
-    sizes: ModelConfig
-    data: TrainingData
-    state: TrainState
-    base: dict[str, str] | None
-    lora: LoraPlan | None
-    frozen_precision: str
-    work: WorkCount
-    prefixes: PrefixCache | None
-    sinks: Sinks
-    meter: Meter
-    validator: Validator | None
-    best: dict[str, float] | None = None
-    last_saved: int = -1
-    unchecked: deque[tuple[StepResult, BatchOrigin]] = field(default_factory=deque)
 
 
 def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
@@ -123,7 +93,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         parallel=placed.parallel,
     )
     if run.folder is not None:
-        runs.restore(run, state)
+        restore(run, state)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -194,7 +164,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         session.sinks.finish(state.step, status)
         if ranks.first:
             close_session(run.root, state.step, status)
-    last = runs.store.checkpoint_folder(run.root, state.step)
+    last = checkpoint_folder(run.root, state.step)
     if stopped:
         say(out, f"stopped by {stop.name} after step {state.step:,}; continue with: pi05 train --resume {run.root}")
         raise Interrupted
@@ -235,101 +205,3 @@ def loop(session: Session, stop: StopRequest) -> bool:
     if session.last_saved != state.step and state.step > 0:
         save(session, improved=False)
     return stopped
-
-
-def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
-    """Yield the forward passes of one step after the other, on the device; the first ones are drawn as pictures."""
-    config, state = session.config, session.state
-    ranks = state.parallel.ranks
-    pin = session.device.type == "cuda"
-    loader = build_loader(config, session.data, ranks.rank, ranks.world_size, pin, session.prefixes)
-    if state.loader:
-        loader.load_state_dict(state.loader)
-    stream = iter(loader)
-    preview = session.run.folder is None and ranks.first
-    while True:
-        pairs = [next(stream) for _ in range(config.gradient_accumulation_steps)]
-        if preview:
-            shown, frames = pairs[0][0], pairs[0][1].frame_indices.tolist()
-            shown = shown if shown.prefix is None else loader.batch(frames)
-            write_preview(session.run.root / runs.PREVIEW, shown, frames, session.data)
-            preview = False
-        state.loader = loader.state_dict()
-        origin = BatchOrigin(
-            frames=[int(frame) for _, info in pairs for frame in info.frame_indices],
-            episodes=[int(episode) for _, info in pairs for episode in info.episodes],
-        )
-        yield [batch.to(session.device, non_blocking=True) for batch, _ in pairs], origin
-
-
-def check(session: Session, result: StepResult, origin: BatchOrigin) -> None:
-    """Stop the run at a loss that is not finite; on a GPU one step late, so that nobody waits for it."""
-    session.unchecked.append((result, origin))
-    settle(session, behind=0 if session.device.type == "cpu" else 1)
-
-
-def settle(session: Session, behind: int = 0) -> None:
-    """Check all but the last `behind` steps that were not checked yet."""
-    while len(session.unchecked) > behind:
-        ranks = session.state.parallel.ranks
-        require_finite_on_all(*session.unchecked.popleft(), session.data.dataset.action_names, ranks)
-
-
-def log(session: Session) -> None:
-    """Send the metrics since the last time."""
-    settle(session)
-    session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
-
-
-def validate(session: Session, validator: Validator) -> bool:
-    """Measure the held-out action error with the weights that are saved; return whether it is the best so far."""
-    settle(session)
-    started = time.perf_counter()
-    state = session.state
-    if state.ema is None:
-        error = validator.measure(state.model, session.device)
-    else:
-        with state.ema.in_place():
-            error = validator.measure(state.model, session.device)
-    improved = state.parallel.ranks.from_first(session.best is None or error.score < session.best["error"])
-    if improved:
-        session.best = {"error": error.score, "step": state.step}
-    session.sinks.log(error.record(state.step, improved))
-    session.meter.paused(time.perf_counter() - started)
-    return improved
-
-
-def save(session: Session, improved: bool) -> None:
-    """Write a checkpoint."""
-    settle(session)
-    started = time.perf_counter()
-    data = session.data
-    folder = runs.save(
-        session.run,
-        session.state,
-        config={
-            "model": session.sizes.to_dict(),
-            "processor": data.processor.to_dict(),
-            "base": session.base,
-            **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
-            "pi05_version": pi05.__version__,
-            "fps": data.dataset.fps,
-            "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
-            "statistics": data.statistics.sha256,
-        },
-        processor=data.processor,
-        extra={
-            "samples": session.meter.samples,
-            "samples_per_step": session.config.samples_per_step(session.state.parallel.ranks.world_size),
-            "best": session.best,
-            "data": data.identity(),
-        },
-        keep=session.config.keep_checkpoints,
-        best=improved,
-        lora=session.lora,
-    )
-    session.last_saved = session.state.step
-    seconds = time.perf_counter() - started
-    text = f"saved {folder} in {render_duration(seconds)}"
-    session.sinks.log({"type": "save", "step": session.state.step, "seconds": seconds, "best": improved, "text": text})
-    session.meter.paused(time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""A run's folder over its life: opened once, saved to, and continued by the same configuration.
+"""A run's folder: opened for a new run, or to be continued by the same configuration.
 
 What may change on resume is listed in `FREE`; anything else would make another run of it and is refused by name. The
 learning-rate schedule is that of the first start, so that more steps do not bend it in silence.
@@ -7,27 +7,16 @@ learning-rate schedule is that of the first start, so that more steps do not ben
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Tensor
-
-import pi05
-from pi05.checkpoint import store
-from pi05.data.processor import Processor
+from pi05.checkpoint import run_folder, store
 from pi05.data.provenance import describe_dataset
-from pi05.errors import CheckpointError, ConfigError, DataError
-from pi05.model.pi05 import Pi05
+from pi05.errors import ConfigError, DataError
 from pi05.settings import walk
-from pi05.train import distributed_checkpoint
 from pi05.train.config import TrainConfig
-from pi05.train.lora import LoraPlan, read_trained, write_trained
 from pi05.train.optimizer import Schedule
-from pi05.train.step import TrainState
 
 CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
 
@@ -72,7 +61,7 @@ def open_run(config: TrainConfig) -> OpenRun:
     root = config.run_dir
     stored_config = root / CONFIG
     if not config.resume:
-        if stored_config.exists() or store.list_checkpoints(root):
+        if stored_config.exists() or run_folder.list_checkpoints(root):
             raise ConfigError(
                 f"{root} holds a run already",
                 wanted="a folder without one",
@@ -89,8 +78,8 @@ def open_run(config: TrainConfig) -> OpenRun:
         )
     stored = TrainConfig.from_dict(store.read_json(stored_config))
     changed = compare(stored, config)
-    store.remove_leftovers(root)
-    complete = store.list_checkpoints(root)
+    run_folder.remove_leftovers(root)
+    complete = run_folder.list_checkpoints(root)
     if not complete:
         return OpenRun(root=root, changed=changed)
     folder = complete[-1]
@@ -102,7 +91,7 @@ def open_run(config: TrainConfig) -> OpenRun:
             found=str(config.steps),
             remedy="raise --steps",
         )
-    store.point(root, store.LAST, folder)
+    run_folder.point(root, run_folder.LAST, folder)
     return OpenRun(root=root, folder=folder, saved=saved, stored=store.read_checkpoint_config(folder), changed=changed)
 
 
@@ -157,102 +146,6 @@ def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | 
         if config.dataset.root is not None:
             facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
             store.write_json(run.root / DATASET, facts)
-
-
-def save(
-    run: OpenRun,
-    state: TrainState,
-    *,
-    config: Mapping[str, Any],
-    processor: Processor,
-    extra: Mapping[str, Any],
-    keep: int,
-    best: bool,
-    lora: LoraPlan | None = None,
-) -> Path:
-    """Save a checkpoint, point `last` (and `best`) at it, and delete those that are no longer kept.
-
-    With LoRA it holds what was trained and no base weights; those lie in the run (`checkpoint/kept_base.py`).
-    """
-    held = state.model.named_parameters() if lora is None else state.optimizer.parameters.items()
-    parameters = {name: value.detach() for name, value in held}
-    average = {} if state.ema is None else state.ema.tensors()
-    tokenizer = processor.tokenizer
-    checkpoint = store.Checkpoint(
-        config={**config, "step": state.step},
-        weights={**parameters, **average},
-        adapter=None
-        if lora is None
-        else partial(write_trained, model=cast(Pi05, state.model), plan=lora, base=config["base"]),
-        tokenizer_name=tokenizer.file_name,
-        tokenizer_bytes=tokenizer.file_bytes(),
-        training=store.TrainingFiles(
-            state=describe_state(state, extra),
-            optimizer=state.optimizer.tensors(),
-            raw_weights={name: parameters[name] for name in average} if average else None,
-        ),
-    )
-    folder, ranks = store.checkpoint_folder(run.root, state.step), state.parallel.ranks
-    if state.parallel.sharded:
-        distributed_checkpoint.save(folder, checkpoint, state, ranks, lora)
-    elif ranks.first:
-        with nullcontext() if state.ema is None else state.ema.in_place():
-            store.save_checkpoint(folder, checkpoint)
-    if ranks.first:
-        store.point(run.root, store.LAST, folder)
-        if best:
-            store.point(run.root, store.BEST, folder)
-        store.keep_last(run.root, keep)
-    ranks.meet()
-    return folder
-
-
-def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a training state that is plain data."""
-    return {
-        "step": state.step,
-        "seed": state.seed,
-        "rng": "noise, flow times, data order and augmentation follow from seed and position",
-        "loader": dict(state.loader),
-        "schedule": state.optimizer.schedule.to_dict(),
-        "ema": state.ema is not None,
-        "world_size": state.parallel.ranks.world_size,
-        "versions": {"pi05": pi05.__version__, "torch": torch.__version__},
-        **extra,
-    }
-
-
-def restore(run: OpenRun, state: TrainState) -> None:
-    """Put weights, average, optimizer and positions of the checkpoint into a training state."""
-    if run.folder is None:
-        raise ValueError("there is no checkpoint to restore")
-    if state.parallel.sharded or distributed_checkpoint.has_parts(run.folder):
-        adapter = store.is_adapter(run.folder)
-        names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
-        distributed_checkpoint.restore(run.folder, state, names, adapter)
-        state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
-        return
-    checkpoint = store.load_checkpoint(run.folder, training=True)
-    if checkpoint.training is None:
-        raise ValueError("the checkpoint was read without its training state")
-    adapter = store.is_adapter(run.folder)
-    saved = read_trained(run.folder, cast(Pi05, state.model)) if adapter else checkpoint.weights
-    weights = {**saved, **(checkpoint.training.raw_weights or {})}
-    names = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
-    if set(names) != set(weights):
-        raise CheckpointError(
-            "the checkpoint does not hold the network's parameters",
-            wanted=f"{len(names)} parameters",
-            found=f"{len(weights)}; differing: {', '.join(sorted(set(names) ^ set(weights))[:5])}",
-            remedy="use another checkpoint of the run",
-        )
-    with torch.no_grad():
-        for name, parameter in names.items():
-            parameter.copy_(weights[name])
-    if state.ema is not None:
-        state.ema.load_tensors(saved)
-    state.optimizer.load_tensors(checkpoint.training.optimizer)
-    state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
 
 
 def require_same_data(run: OpenRun, identity: Mapping[str, Any]) -> None:

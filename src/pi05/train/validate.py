@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import nn
 
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.train.data import TrainingData
 from pi05.train.ranks import Ranks
 from pi05.train.sinks import say

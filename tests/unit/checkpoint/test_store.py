@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pi05.checkpoint import store
+from pi05.checkpoint import run_folder, store
 from pi05.checkpoint.store import Checkpoint, TrainingFiles
 from pi05.errors import CheckpointError, TrainingError
 
@@ -31,7 +31,7 @@ def make(value: float = 1.0, size: int = 1_000) -> Checkpoint:
 
 
 def save(run: Path, step: int, value: float = 1.0) -> Path:
-    return store.save_checkpoint(store.checkpoint_folder(run, step), make(value))
+    return store.save_checkpoint(run_folder.checkpoint_folder(run, step), make(value))
 
 
 @contextmanager
@@ -70,12 +70,12 @@ def test_an_adapter_takes_the_place_of_the_weights(tmp_path: Path) -> None:
         (folder / "adapter_model.safetensors").write_bytes(b"adapter")
 
     checkpoint = Checkpoint(config={"step": 3}, weights=make().weights, adapter=write, training=make().training)
-    folder = store.save_checkpoint(store.checkpoint_folder(tmp_path, 3), checkpoint)
-    store.point(tmp_path, "last", folder)
+    folder = store.save_checkpoint(run_folder.checkpoint_folder(tmp_path, 3), checkpoint)
+    run_folder.point(tmp_path, "last", folder)
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.json", "adapter_config.json", "adapter_model.safetensors", "training_state"}
     assert store.is_adapter(folder)
-    assert store.resolve_checkpoint(tmp_path) == store.resolve_checkpoint(folder) == folder.resolve()
+    assert run_folder.resolve_checkpoint(tmp_path) == run_folder.resolve_checkpoint(folder) == folder.resolve()
     found = store.load_checkpoint(folder, training=True)
     assert (found.weights, found.config["step"]) == ({}, 3)
     assert found.training is not None
@@ -88,7 +88,7 @@ def test_an_adapter_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
 
     checkpoint = Checkpoint(config={}, weights={}, adapter=write)
     with largest_file(3_000), pytest.raises(TrainingError, match="earlier checkpoints are intact"):
-        store.save_checkpoint(store.checkpoint_folder(tmp_path, 1), checkpoint)
+        store.save_checkpoint(run_folder.checkpoint_folder(tmp_path, 1), checkpoint)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
@@ -125,48 +125,6 @@ def test_the_room_that_is_asked_for_is_more_than_is_found(tmp_path: Path) -> Non
     assert wanted > found
 
 
-def test_last_and_best_are_relative_links(tmp_path: Path) -> None:
-    first, second = save(tmp_path, 1), save(tmp_path, 2)
-    store.point(tmp_path, "best", first)
-    store.point(tmp_path, "last", first)
-    store.point(tmp_path, "last", second)
-    assert os.readlink(tmp_path / "checkpoints" / "last") == "000002"
-    assert store.pointed(tmp_path, "best") == first
-    assert store.resolve_checkpoint(tmp_path) == second
-    moved = tmp_path.rename(tmp_path.with_name("moved"))
-    assert store.resolve_checkpoint(moved) == moved / "checkpoints" / "000002"
-
-
-def test_keep_last_spares_the_best(tmp_path: Path) -> None:
-    for step in range(1, 6):
-        save(tmp_path, step)
-    store.point(tmp_path, "best", store.checkpoint_folder(tmp_path, 2))
-    deleted = store.keep_last(tmp_path, 2)
-    assert [path.name for path in deleted] == ["000001", "000003"]
-    assert [path.name for path in store.list_checkpoints(tmp_path)] == ["000002", "000004", "000005"]
-
-
-def test_leftovers_of_a_killed_process_are_no_checkpoints(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    checkpoints = tmp_path / "checkpoints"
-    (checkpoints / ".partial-000002").mkdir()
-    (checkpoints / ".partial-000002" / "model.safetensors").write_bytes(b"half")
-    (checkpoints / ".deleted-000000").mkdir()
-    (checkpoints / ".last.77.tmp").symlink_to("000001")
-    (tmp_path / ".config.json.77.tmp").write_text("{")
-    assert [path.name for path in store.list_checkpoints(tmp_path)] == ["000001"]
-    assert store.resolve_checkpoint(tmp_path).name == "000001"
-    store.remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.parent != checkpoints / "000001") == [
-        "000001",
-        "checkpoints",
-        "optimizer.safetensors",
-        "raw.safetensors",
-        "state.json",
-    ]
-    save(tmp_path, 2)
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "training_state/optimizer.safetensors"])
 def test_damage_is_named(tmp_path: Path, name: str) -> None:
     folder = save(tmp_path, 1)
@@ -187,8 +145,6 @@ def test_foreign_and_newer_folders_are_refused(tmp_path: Path) -> None:
     store.write_json(folder / "config.json", {"format": "pi05", "format_version": 2, "pi05_version": "9"})
     with pytest.raises(CheckpointError, match="newer pi05"):
         store.load_checkpoint(folder)
-    with pytest.raises(CheckpointError, match="no checkpoint found"):
-        store.resolve_checkpoint(tmp_path / "nowhere")
 
 
 def test_write_atomic_keeps_the_old_content_when_it_fails(tmp_path: Path) -> None:

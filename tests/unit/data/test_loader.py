@@ -5,25 +5,22 @@ from __future__ import annotations
 import dataclasses
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from fakes import CAMERAS, TASKS, FakeDataset, prompt_words, read_frame_number, write_dataset, write_word_tokenizer
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pi05.data.augment import augment, draw_at
 from pi05.data.cache import FrameCache
 from pi05.data.lerobot import Dataset
-from pi05.data.loader import BatchInfo, TrainLoader, collate, pad_prompts, split_episodes
+from pi05.data.loader import BatchInfo, TrainLoader
 from pi05.data.processor import Processor
 from pi05.data.robots import assign_slots
 from pi05.data.stats import compute_statistics
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import DataError
-from pi05.types import Batch, Observation
+from pi05.types import Batch
 
 SIZE, HORIZON = 48, 4
 EPISODES = [0, 2, 3]
@@ -228,92 +225,6 @@ def test_pictures_of_other_cameras_are_refused(dataset: Dataset, processor: Proc
     swapped = FrameCache.build(dataset, CAMERAS[::-1], SIZE, tmp_path)
     with pytest.raises(ValueError, match="processor wants"):
         TrainLoader(dataset, processor, swapped, EPISODES, 4, seed=0)
-
-
-# --- batches of observations ------------------------------------------------------------------------------------------
-
-
-def observation(tokens: list[int], mask: list[bool]) -> Observation:
-    rng = np.random.default_rng(len(tokens))
-    images = rng.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
-    return Observation(images, np.array(mask), np.array(tokens, np.int64))
-
-
-def test_collate_trims_to_what_is_used() -> None:
-    first, second = observation([5, 6, 7], [True, False, False]), observation([*range(1, 11)], [True, True, False])
-    batch = collate([first, second], bucket=4)
-    assert batch.trimmed
-    assert batch.images.shape == (2, 2, 8, 8, 3)
-    assert batch.image_mask.tolist() == [[True, False], [True, True]]
-    assert batch.tokens.tolist() == [[5, 6, 7] + [0] * 9, [*range(1, 11), 0, 0]]
-    assert batch.token_mask.sum(1).tolist() == [3, 10]
-    assert batch.actions is None
-
-
-def test_collate_leaves_out_masks_that_say_nothing() -> None:
-    same = observation([1, 2, 3, 4], [True, True, False])
-    actions, valid = np.zeros((5, 8), np.float32), np.array([True] * 3 + [False] * 2)
-    batch = collate([same, same], [actions, actions], [valid, valid], bucket=4)
-    assert batch.image_mask is None
-    assert batch.token_mask is None
-    assert batch.actions.shape == (2, 5, 8)
-    assert batch.action_mask.tolist() == [valid.tolist()] * 2
-
-
-@given(st.lists(st.lists(st.integers(1, 9), max_size=20), min_size=1, max_size=6), st.integers(1, 9))
-def test_padding_can_be_undone(prompts: list[list[int]], bucket: int) -> None:
-    tokens, mask = pad_prompts(prompts, bucket)
-    assert [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)] == prompts
-    assert tokens.shape[1] % bucket == 0
-    assert tokens.shape[1] < max(len(prompt) for prompt in prompts) + bucket or tokens.shape[1] == bucket
-    assert not tokens[~mask].any()
-
-
-# --- held-out episodes ------------------------------------------------------------------------------------------------
-
-
-def tasks_of(*counts: int) -> SimpleNamespace:
-    """Return a data set with these numbers of episodes per task, interleaved."""
-    names = [f"task {task}" for turn in range(max(counts)) for task, count in enumerate(counts) if turn < count]
-    return SimpleNamespace(num_episodes=len(names), episodes=[SimpleNamespace(tasks=(name,)) for name in names])
-
-
-def held_per_task(dataset: SimpleNamespace, held_out: list[int], tasks: int) -> list[int]:
-    return [sum(dataset.episodes[i].tasks[0] == f"task {task}" for i in held_out) for task in range(tasks)]
-
-
-@pytest.mark.parametrize(
-    ("counts", "fraction", "expected"),
-    [
-        ((100,), 0.05, [5]),
-        ((5, 6, 40), 0.05, [1, 1, 2]),
-        ((1,), 0.05, [0]),
-        ((4,), 0.05, [0]),
-        ((4, 30), 0.05, [0, 2]),
-        ((5, 5), 0.9, [4, 4]),
-        ((100, 3), 0.0, [0, 0]),
-    ],
-)
-def test_held_out_share_of_each_task(counts: tuple[int, ...], fraction: float, expected: list[int]) -> None:
-    dataset = tasks_of(*counts)
-    train, held_out = split_episodes(dataset, fraction, seed=0)
-    assert held_per_task(dataset, held_out, len(counts)) == expected
-    assert sorted(train + held_out) == list(range(dataset.num_episodes))
-
-
-def test_many_small_tasks_share_the_burden() -> None:
-    dataset = tasks_of(*[4] * 20)
-    _, held_out = split_episodes(dataset, 0.05, seed=0)
-    assert sorted(held_per_task(dataset, held_out, 20)) == [0] * 16 + [1] * 4
-
-
-def test_the_split_comes_from_the_seed_and_the_choice() -> None:
-    dataset = tasks_of(60)
-    first, again, other = (split_episodes(dataset, 0.1, seed)[1] for seed in (1, 1, 2))
-    assert first == again != other
-    train, held_out = split_episodes(dataset, 0.1, 1, episodes=[*range(20)])
-    assert sorted(train + held_out) == list(range(20))
-    assert len(held_out) == 2
 
 
 def test_all_tasks_are_known() -> None:

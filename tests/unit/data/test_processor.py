@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pi05.data.loader import collate
+from pi05.data.collate import collate
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_settings
 from pi05.data.robots import CameraSlots
