@@ -131,6 +131,22 @@ def test_several_draws_share_the_prefix(model, batch, noise, time):
     assert torch.allclose(together, (apart[0] + apart[1]) / 2, atol=ROUNDING)
 
 
+def test_gradients_of_several_draws_are_the_mean_of_those_of_separate_passes(model, batch, noise, time):
+    noises, times = torch.stack([noise, -noise, 2 * noise], dim=1), torch.stack([time, 1 - time, time / 2], dim=1)
+
+    def gradients(*losses: Tensor) -> dict[str, Tensor]:
+        model.zero_grad()
+        for loss in losses:
+            loss.mean().div(len(losses)).backward()
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+    together = gradients(model.loss(batch, noises.flatten(0, 1), times.flatten(), flow_samples=3))
+    apart = gradients(*(model.loss(batch, noises[:, k], times[:, k]) for k in range(3)))
+    assert together.keys() == apart.keys()
+    for name, value in together.items():
+        assert (value - apart[name]).abs().max() <= 1e-5 * apart[name].abs().max() + 1e-9, name
+
+
 def test_a_prefix_that_was_computed_before_gives_the_same_loss(model, batch, noise, time):
     """Prompts of different lengths, all cameras there."""
     batch = replace(batch, image_mask=None).trim()
