@@ -13,11 +13,13 @@ import torch
 from rich.console import Console
 
 from pi05.data.prefix_cache import file_bytes, write_prefixes
+from pi05.errors import ConfigError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
-from pi05.train.cached_prefix import fingerprint
+from pi05.train.cached_prefix import cache_prefixes, fingerprint
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
+from pi05.train.parallel import Parallel
 from pi05.train.run import OpenRun
 
 FRAMES = np.arange(20)
@@ -101,6 +103,15 @@ def stand_in(data: TrainingData, **changed: Any) -> TrainingData:
     for name, value in {**values, **changed}.items():
         object.__setattr__(other, name, value)
     return other
+
+
+def test_a_split_network_has_no_cache(data: TrainingData) -> None:
+    config = TrainConfig(cache_prefix=True, augment=False, policy=PolicyConfig(train_expert_only=True))
+    with pytest.raises(ConfigError, match="split over GPUs") as refusal:
+        cache_prefixes(config, data, network(), Parallel(kind="fsdp"), Console(quiet=True))
+    assert "--parallel=ddp" in refusal.value.remedy
+    unwanted = TrainConfig(from_scratch=True)
+    assert cache_prefixes(unwanted, data, network(), Parallel(kind="fsdp"), Console(quiet=True)) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,7 +13,7 @@ from torch import nn
 
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import tiny
-from pi05.model.lora import lora_modules
+from pi05.model.lora import LoraSpec, lora_modules
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import apply_from_outside
 from pi05.train.config import PolicyConfig, TrainConfig
@@ -100,6 +100,14 @@ def test_by_default_attention_and_mlp_of_both_experts_and_the_projections() -> N
     assert sorted(plan.full) == sorted(
         f"{name}.{part}" for name in ("action_in", "action_out", "time_in", "time_out") for part in ("weight", "bias")
     )
+
+
+def test_every_flag_of_an_adapter_reaches_it() -> None:
+    given = {"r": 4, "lora_alpha": 6.0, "use_rslora": True, "use_dora": True, "lora_dropout": 0.25}
+    specs = set(plan_lora(configure(**given), network()).specs.values())
+    assert specs == {LoraSpec(rank=4, alpha=6.0, rslora=True, dora=True, dropout=0.25)}
+    plain = set(plan_lora(configure(r=4), network()).specs.values())
+    assert plain == {LoraSpec(rank=4, alpha=4.0)}, "alpha is the rank where it is not given"
 
 
 def test_endings_hit_the_vision_tower_too_and_the_table_says_so() -> None:

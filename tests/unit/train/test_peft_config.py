@@ -57,6 +57,8 @@ def test_the_named_sets_are_nested() -> None:
         ({"target_modules": ""}, "--peft.target_modules"),
         ({"init_type": "pissa"}, "--peft.init_type"),
         ({"method_type": "loha"}, "--peft.method_type"),
+        ({"quantize": "nf5"}, "--peft.quantize"),
+        ({"quantize": "int8", "use_dora": True}, "--peft.use_dora"),
     ],
 )
 def test_impossible_values_are_refused_by_name(values: dict[str, object], flag: str) -> None:

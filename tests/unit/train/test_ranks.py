@@ -24,6 +24,7 @@ from pi05.train.rank_check import (
     differences,
     hash_source,
     require_same_data,
+    require_shared_folder,
 )
 from pi05.train.ranks import OtherRankFailed, Ranks, await_keys, note_failure, prove_connected
 
@@ -110,6 +111,14 @@ def test_other_data_on_another_machine_are_refused_by_name() -> None:
         require_same_data(ranks, {"frames": 6, "statistics": "abc"})
     assert "frames 5 instead of 6" in str(refusal.value.found)
     require_same_data(both(lambda value: value), {"frames": 6})
+
+
+def test_a_machine_that_does_not_see_the_runs_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="not every machine sees the run's folder") as failure:
+        require_shared_folder(both(lambda value: ("far", False)), tmp_path / "run")
+    assert failure.value.found == "not seen by rank 1 (far)"
+    require_shared_folder(both(lambda value: value), tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 PAIR = """
