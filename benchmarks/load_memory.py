@@ -136,9 +136,10 @@ def measure(path: Path, dtype: torch.dtype, sizes: dict[str, int], naive: bool) 
     config = ModelConfig(**sizes)
     location = locate(path)
     source = open_source(location)
-    largest = max(source.shapes, key=lambda name: math.prod(source.shapes[name]))
+    shapes = source.shapes
+    largest = max(shapes, key=lambda name: math.prod(shapes[name]))
     width = next(source.parts(largest, [(0,)])).element_size()
-    del source
+    del source, shapes
     our_shapes(config)  # the first network imports modules of torch
     peak = Peak()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Export: the folder on disk is the policy, or there is no folder. On the packaged network and on adapters of it."""
+"""Export: the folder on disk is the policy, or there is no folder. On the packaged network."""
 
 from __future__ import annotations
 
@@ -7,76 +7,25 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from exports import LAYOUTS, everything, silent
+from safetensors.torch import load_file
 
-from pi05.checkpoint import store
 from pi05.checkpoint.load import read_model
-from pi05.checkpoint.peft import write_adapter
-from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
+from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
-from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError, ConfigError
 from pi05.export import export
-from pi05.exporting import checks
-from pi05.exporting.probe import PROBE, ask, compare, make_probe, read_probe
+from pi05.exporting.probe import PROBE
 from pi05.exporting.relocate import relocate
-from pi05.exporting.source import open_source
 from pi05.exporting.verify import verify
-from pi05.model.lora import LoraSpec, add_lora, lora_modules
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
-
-LAYOUTS = ("lerobot", "openpi", "pi05")
-
-
-def silent(line: str) -> None:
-    """Swallow a line."""
-
-
-def everything(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return one exported folder for each layout; tests must not change them."""
-    root = tmp_path_factory.mktemp("exported")
-    return {to: export(TINY_BASE, root / to, to=to, tell=silent).folder for to in LAYOUTS}
-
-
-@pytest.fixture
-def copy(exported: dict[str, Path], tmp_path: Path) -> Path:
-    """Return a LeRobot folder that a test may spoil."""
-    return Path(shutil.copytree(exported["lerobot"], tmp_path / "copy"))
-
-
-@pytest.fixture(scope="module")
-def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkpoint of an adapter on the packaged network, as if trained, and the base beside it."""
-    root = tmp_path_factory.mktemp("lora")
-    base = Path(shutil.copytree(TINY_BASE, root / "base"))
-    model, receipt = read_model(base)
-    names = [f"expert.layers.{layer}.attention.{part}" for layer in range(4) for part in ("query", "value")]
-    add_lora(model, {name: LoraSpec(rank=4, alpha=8) for name in names}, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in lora_modules(model).values():
-            module.lora_b.normal_(std=0.05, generator=generator)
-    folder = root / "checkpoints" / "000012"
-    write_adapter(folder, model, base=str(base), extra={})
-    config = json.loads((base / "config.json").read_text())
-    record = {"path": "../../base", "sha256": receipt.sha256}
-    store.write_json(folder / "config.json", {**config, "adapter": True, "base": record, "step": 12})
-    shutil.copy(base / "tokenizer.json", folder)
-    return folder
-
 
 # --- what is written --------------------------------------------------------------------------------------------------
 
@@ -205,88 +154,6 @@ def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
     assert relocate(folder) == []  # a repository's name is no path
 
 
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("to", LAYOUTS)
-def test_adapters_are_merged_and_the_difference_is_stored(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(lora_run, tmp_path / "out", to=to, tell=silent)
-    assert result.merge is not None
-    assert 0 <= result.merge["normalised_actions"] < 1e-5
-    facts = read_sidecar(result.folder)
-    assert facts is not None
-    assert facts["merge"] == dict(result.merge)
-    assert facts["source"]["step"] == 12
-    assert "adapter_config.json" not in everything(result.folder)
-    probe = make_probe(Policy.load(TINY_BASE).processor)
-    unmerged = open_source(lora_run, merge=False).policy
-    assert lora_modules(unmerged.model)
-    written = Policy.load(result.folder)
-    difference = compare(ask(written, probe), ask(unmerged, probe), unmerged.processor)
-    assert not difference.exceeds(1e-5)
-    base = ask(Policy.load(TINY_BASE), probe)
-    assert compare(ask(written, probe), base, unmerged.processor).normalized > 1e-2  # the adapter does something
-
-
-def test_a_merge_that_changes_the_policy_is_refused(
-    lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A merge that forgets one adapter, as a wrong scaling or a missed module would."""
-    merge = checks.merge_lora
-
-    def forgetful(model: Any) -> None:
-        with torch.no_grad():
-            next(iter(lora_modules(model).values())).lora_b.zero_()
-        merge(model)
-
-    monkeypatch.setattr(checks, "merge_lora", forgetful)
-    with pytest.raises(CheckpointError, match="merging the adapters changes the policy; nothing was written") as caught:
-        export(lora_run, tmp_path / "out", to="pi05", tell=silent)
-    assert "0.0001" in str(caught.value.wanted)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("to", ["lerobot", "pi05"])
-def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(lora_run, tmp_path / "out", to=to, adapter_only=True, tell=silent)
-    names = everything(result.folder)
-    assert {"adapter_config.json", "adapter_model.safetensors", "config.json", SIDECAR, PROBE} <= names
-    assert "model.safetensors" not in names
-    written = (result.folder / "adapter_model.safetensors").read_bytes()
-    assert written == (lora_run / "adapter_model.safetensors").read_bytes()
-    adapter = json.loads((result.folder / "adapter_config.json").read_text())
-    base = lora_run.parent.parent / "base"
-    assert adapter["base_model_name_or_path"] == str(base)
-    facts = read_sidecar(result.folder)
-    assert facts is not None
-    assert (facts["layout"], facts["merge"]) == (f"{to}-adapter", None)
-    assert facts["base"] == {"path": str(base), "sha256": hash_file(base / "model.safetensors")}
-    verification = verify(result.folder, tell=silent)
-    assert verification.source is not None
-    if to == "lerobot":
-        assert json.loads((result.folder / "config.json").read_text())["use_peft"] is True
-        assert "only in its own layout" in " ".join(result.notes)
-
-
-def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(lora_run.parent.parent, tmp_path / "run"))
-    out = export(run / "checkpoints" / "000012", tmp_path / "out", to="lerobot", adapter_only=True, tell=silent).folder
-    weights = run / "base" / "model.safetensors"
-    tensors = load_file(weights)
-    tensors["action_out.bias"] += 1e-3
-    save_file(tensors, weights)
-    with pytest.raises(CheckpointError, match="not the one that the adapter was trained on"):
-        verify(out, tell=silent)
-
-
-def test_the_bases_name_is_the_users(lora_run: Path, tmp_path: Path) -> None:
-    out = export(lora_run, tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent).folder
-    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"
-    (line,) = relocate(out, base_name="/elsewhere/base")
-    assert line == "adapter_config.json: base lab/base → /elsewhere/base"
-    verify(out, tell=silent)  # the base is found where pi05.json says
-
-
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -321,11 +188,11 @@ def test_a_policy_that_lerobot_cannot_be(tmp_path: Path) -> None:
     assert "discrete_state_input=False" in note.read_text()
 
 
-def test_what_is_there_stays(copy: Path) -> None:
-    before = {name: hash_file(copy / name) for name in everything(copy)}
+def test_what_is_there_stays(exported_copy: Path) -> None:
+    before = {name: hash_file(exported_copy / name) for name in everything(exported_copy)}
     with pytest.raises(CheckpointError, match="exists already"):
-        export(TINY_BASE, copy, to="lerobot", tell=silent)
-    assert {name: hash_file(copy / name) for name in everything(copy)} == before
+        export(TINY_BASE, exported_copy, to="lerobot", tell=silent)
+    assert {name: hash_file(exported_copy / name) for name in everything(exported_copy)} == before
 
 
 @pytest.fixture
@@ -354,145 +221,3 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         export(TINY_BASE, tmp_path / "out", to="lerobot", tell=interrupt)
     assert list(tmp_path.iterdir()) == []
-
-
-# --- verify and relocate ----------------------------------------------------------------------------------------------
-
-
-def spoil(folder: Path, forge: bool) -> None:
-    """Change one weight; with `forge` also its recorded hash."""
-    weights = folder / "model.safetensors"
-    tensors = load_file(weights)
-    tensors["model.time_mlp_out.bias"][0] += 0.05
-    save_file(tensors, weights, {"format": "pt"})
-    if forge:
-        facts = read_sidecar(folder)
-        assert facts is not None
-        facts["files"]["model.safetensors"] = {"sha256": hash_file(weights), "bytes": weights.stat().st_size}
-        write_sidecar(folder, facts)
-
-
-def test_an_untouched_folder_is_verified(copy: Path) -> None:
-    lines: list[str] = []
-    (copy / "README.md").write_text("a card that came later")
-    verification = verify(copy, tell=lines.append)
-    assert verification.stored.normalized == 0
-    assert verification.source is not None
-    assert len(lines) == 3
-    assert "limit 0.0001" in lines[1]
-
-
-def test_one_changed_weight_shows_in_the_hash_and_in_the_actions(copy: Path) -> None:
-    spoil(copy, forge=False)
-    with pytest.raises(CheckpointError, match="not as it was exported") as caught:
-        verify(copy, tell=silent)
-    assert caught.value.found == "model.safetensors has another content"
-    spoil(copy, forge=True)
-    with pytest.raises(CheckpointError, match="does not give the actions that are stored") as caught:
-        verify(copy, tell=silent)
-    assert "0.0001" in str(caught.value.wanted)
-    assert "normalised actions by" in str(caught.value.found)
-
-
-def test_other_statistics_show_in_the_actions(copy: Path) -> None:
-    name = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
-    pre = "policy_preprocessor_step_3_normalizer_processor.safetensors"
-    facts = read_sidecar(copy)
-    assert facts is not None
-    for file in (name, pre):
-        tensors = load_file(copy / file)
-        tensors["action.q99"] += 0.01
-        save_file(tensors, copy / file)
-        facts["files"][file] = {"sha256": hash_file(copy / file), "bytes": (copy / file).stat().st_size}
-    write_sidecar(copy, facts)
-    with pytest.raises(CheckpointError, match="does not give the actions that are stored") as caught:
-        verify(copy, tell=silent)
-    assert "normalised actions by 0," in str(caught.value.found)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: (folder / PROBE).write_bytes(b"x"), "has 1 bytes"),
-        (lambda folder: (folder / SIDECAR).unlink(), "nothing to verify against"),
-        (lambda folder: shutil.rmtree(folder), "nothing to verify against"),
-    ],
-)
-def test_a_damaged_folder_is_named(copy: Path, damage: Any, message: str) -> None:
-    damage(copy)
-    with pytest.raises(CheckpointError, match=message):
-        verify(copy, tell=silent)
-
-
-def test_a_damaged_probe_is_an_error(copy: Path) -> None:
-    save_file({"states": torch.zeros(1, 3)}, copy / PROBE)
-    with pytest.raises(CheckpointError, match="stored probe cannot be read"):
-        read_probe(copy, ["go"])
-
-
-def test_another_source_shows(copy: Path, tmp_path: Path) -> None:
-    source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    assert verify(copy, source=source, tell=silent).source is not None
-    tensors = load_file(source / "model.safetensors")
-    tensors["action_out.bias"] += 1e-3
-    save_file(tensors, source / "model.safetensors")
-    with pytest.raises(CheckpointError, match="does not give the actions of"):
-        verify(copy, source=source, tell=silent)
-
-
-@pytest.mark.parametrize("gone", [True, False])
-def test_a_source_that_is_gone_or_went_on_is_told(tmp_path: Path, gone: bool) -> None:
-    source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    out = export(source, tmp_path / "out", to="pi05", tell=silent).folder
-    if gone:
-        shutil.rmtree(source)
-    else:
-        tensors = load_file(source / "model.safetensors")
-        tensors["action_out.bias"] += 1e-3
-        save_file(tensors, source / "model.safetensors")
-    verification = verify(out, tell=silent)
-    assert verification.source is None
-    assert ("not there" if gone else "other weights by now") in verification.notes[0]
-
-
-def test_a_moved_folder_is_relocated_and_stays_verified(copy: Path, tmp_path: Path) -> None:
-    moved = copy.rename(tmp_path / "moved")
-    (line,) = relocate(moved)
-    assert line.endswith(f"→ {moved / 'tokenizer'}")
-    assert relocate(moved) == []
-    verify(moved, tell=silent)
-    assert Tokenizer.load(json.loads((moved / "policy_preprocessor.json").read_text())["steps"][5]["config"][
-        "tokenizer_name"
-    ])  # fmt: skip
-
-
-@pytest.mark.parametrize("path", ["openpi", "nowhere"])
-def test_only_lerobots_folders_have_paths(exported: dict[str, Path], path: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no paths to rewrite"):
-        relocate(exported.get(path, tmp_path / path))
-
-
-# --- the probe --------------------------------------------------------------------------------------------------------
-
-
-def test_the_probe_is_the_same_every_time_and_feels_every_input() -> None:
-    policy = Policy.load(TINY_BASE)
-    probe, again = make_probe(policy.processor), make_probe(policy.processor)
-    assert np.array_equal(probe.pictures, again.pictures)
-    assert torch.equal(probe.noise, again.noise)
-    answer = ask(policy, probe)
-    assert not compare(ask(policy, again), answer, policy.processor).exceeds(0)
-    for camera in range(probe.pictures.shape[1]):
-        pictures = probe.pictures.copy()
-        pictures[:, camera] = 255 - pictures[:, camera]
-        moved = compare(ask(policy, replace(probe, pictures=pictures)), answer, policy.processor)
-        assert moved.normalized > 1e-3, camera
-    assert compare(ask(policy, replace(probe, states=probe.states * 0.9)), answer, policy.processor).tokens > 0
-
-
-def test_nan_is_not_equal_to_anything() -> None:
-    policy = Policy.load(TINY_BASE)
-    answer = ask(policy, make_probe(policy.processor))
-    broken = replace(answer, normalized=np.full_like(answer.normalized, np.nan))
-    assert compare(broken, answer, policy.processor).exceeds(1e9)

@@ -1,18 +1,18 @@
-"""Every tensor is accounted for once, in every layout; what does not fit is an error, and nothing is half-loaded."""
+"""Every tensor is accounted for once, in every layout, and the sizes are found; refusals: `test_load_refusals.py`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from weight_folders import LAYOUTS, lerobot_folder, pi05_folder, same_weights
 
 import pi05
 from pi05.checkpoint.load import load_model, load_weights, read_config, read_model
@@ -20,14 +20,8 @@ from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 
-LAYOUTS = ["pi05", "openpi PyTorch", "LeRobot", "openpi JAX"]
 FREE = {"horizon": 50, "max_prompt_tokens": 200}
 """What a bare file does not tell and no weight depends on: π₀.₅'s own values."""
-
-
-def same_weights(model: Pi05, weights: dict[str, torch.Tensor]) -> bool:
-    parameters = dict(model.named_parameters())
-    return parameters.keys() == weights.keys() and all(torch.equal(parameters[name], weights[name]) for name in weights)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -176,14 +170,6 @@ def test_full_size_is_recognised(layout):
     assert sizes.complete(sizes_from_shapes(kind, found), "here") == ModelConfig()
 
 
-def lerobot_folder(folder: Path, tensors: dict[str, torch.Tensor], **settings: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = {"type": "pi05", "chunk_size": 7, "tokenizer_max_length": 33, **settings}
-    (folder / "config.json").write_text(json.dumps(settings))
-    return folder
-
-
 def test_lerobot_folder_tells_horizon_and_prompt_length(tmp_path, config, lerobot_tensors, weights):
     folder = lerobot_folder(tmp_path / "policy", lerobot_tensors)
     with pytest.raises(CheckpointError, match="how many attention heads") as caught:
@@ -226,14 +212,6 @@ def test_sharded_folder(tmp_path, config, lerobot_tensors, weights):
     assert "b.safetensors" in str(caught.value)
 
 
-def pi05_folder(folder: Path, config: ModelConfig, weights: dict[str, torch.Tensor]) -> Path:
-    folder.mkdir(parents=True)
-    save_file(weights, folder / "model.safetensors")
-    settings = {"format": "pi05", "format_version": 1, "model": config.to_dict()}
-    (folder / "config.json").write_text(json.dumps(settings))
-    return folder
-
-
 @pytest.mark.parametrize("inside", ["", "model.safetensors"])
 def test_own_checkpoint_tells_everything(tmp_path, config, weights, inside):
     folder = pi05_folder(tmp_path / "000010", config, weights)
@@ -264,160 +242,6 @@ def test_horizon_may_be_changed_but_heads_may_not(tmp_path, config, weights):
             load()
         assert "num_heads=4" in str(caught.value)
         assert "num_heads=8" in str(caught.value)
-
-
-# What does not fit
-
-Spoil = Callable[[dict[str, torch.Tensor]], object]
-SPOILED: dict[str, tuple[Spoil, str]] = {
-    "missing": (lambda tensors: tensors.pop(last(tensors)), "1 missing: {last}"),
-    "unexpected": (lambda tensors: tensors.update({"surplus.weight": torch.zeros(2)}), "1 unexpected: surplus.weight"),
-    "misshaped": (lambda tensors: tensors.update({last(tensors): torch.zeros(3, 5)}), "{last} is [3, 5], not ["),
-    "not finite": (lambda tensors: tensors[last(tensors)].fill_(float("nan")), "{last} is not finite"),
-}
-
-
-def last(tensors: dict[str, torch.Tensor]) -> str:
-    """Return the tensor that is read last, so that a load which is not all-or-nothing would show."""
-    return [name for name in tensors if "time" in name and "out" in name][-1]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("fault", SPOILED)
-def test_what_does_not_fit_is_refused_and_nothing_is_loaded(files, config, layout, fault):
-    path = files[layout]
-    if path.suffix == ".npz":
-        with np.load(path) as archive:
-            tensors = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    else:
-        tensors = load_file(path)
-    spoil, message = SPOILED[fault]
-    expected = message.format(last=last(tensors))
-    spoil(tensors)
-    if path.suffix == ".npz":
-        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
-    else:
-        save_file(tensors, path)
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for load in (lambda: load_weights(model, path), lambda: load_model(path, config=config)):
-        with pytest.raises(CheckpointError) as caught:
-            load()
-        assert expected in str(caught.value)
-        assert str(path) in str(caught.value)
-    assert same_weights(model, before)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_truncated_file_is_refused_and_nothing_is_loaded(files, config, layout):
-    path = files[layout]
-    path.write_bytes(path.read_bytes()[:-100])
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
-        load_weights(model, path)
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
-        load_model(path, config=config)
-    assert same_weights(model, before)
-
-
-def test_damage_inside_an_archive_leaves_the_network_alone(files, config):
-    """The last leaf's checksum fails, when all others have been read."""
-    path = files["openpi JAX"]
-    data = bytearray(path.read_bytes())
-    start = data.rindex(b"time_mlp_out/kernel.npy", 0, data.index(b"PK\x01\x02"))
-    data[start + 300] ^= 0xFF
-    path.write_bytes(bytes(data))
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with pytest.raises(CheckpointError, match="damaged"):
-        load_weights(model, path)
-    assert same_weights(model, before)
-
-
-def test_wrong_sizes_name_the_first_tensors(files, config):
-    """A config that is not the file's: many faults, a few named, the rest counted."""
-    with pytest.raises(CheckpointError) as caught:
-        load_model(files["LeRobot"], config=replace(config, expert_width=16))
-    text = str(caught.value)
-    assert "of another shape" in text
-    assert "more" in text
-    assert len(text) < 2000
-
-
-def test_missing_layers_are_named(files, config):
-    with pytest.raises(CheckpointError, match=r"missing: .*layers\.2"):
-        load_model(files["LeRobot"], config=replace(config, depth=3))
-    with pytest.raises(CheckpointError, match=r"unexpected: .*layers\.1"):
-        load_model(files["LeRobot"], config=replace(config, depth=1))
-
-
-def test_a_file_without_its_first_layers_is_incomplete(files, lerobot_tensors):
-    kept = {name: tensor for name, tensor in lerobot_tensors.items() if "mlp.fc1" not in name}
-    save_file(kept, files["LeRobot"])
-    with pytest.raises(CheckpointError, match="the LeRobot checkpoint is incomplete"):
-        load_model(files["LeRobot"])
-
-
-def test_shapes_that_make_no_sense(files, jax_arrays):
-    jax_arrays["PaliGemma/llm/layers/attn/q_einsum/w"] = np.zeros((2, 3), dtype=np.float32)
-    np.savez(files["openpi JAX"], **jax_arrays)
-    with pytest.raises(CheckpointError, match="the shapes in the checkpoint are not"):
-        load_model(files["openpi JAX"])
-
-
-def test_pi0_is_recognised(files, config, openpi_tensors):
-    openpi_tensors["state_proj.weight"] = torch.zeros(3, 3)
-    save_file(openpi_tensors, files["openpi PyTorch"])
-    with pytest.raises(CheckpointError, match="this is a π₀ checkpoint"):
-        load_model(files["openpi PyTorch"], config=config)
-
-
-def test_the_weight_file_of_an_adapter_is_no_network(files, config, lerobot_tensors):
-    lerobot_tensors["model.action_in_proj.lora_A.weight"] = torch.zeros(4, 6)
-    save_file(lerobot_tensors, files["LeRobot"])
-    with pytest.raises(CheckpointError, match="lora_A") as caught:
-        load_model(files["LeRobot"], config=config)
-    assert "adapter_config.json" in str(caught.value)
-
-
-def test_another_network_is_refused(tmp_path):
-    save_file({"encoder.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match="the file holds no"):
-        load_model(tmp_path / "w.safetensors")
-
-
-# Paths
-
-
-def test_nothing_there(tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        load_model(tmp_path / "nowhere")
-
-
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint found"):
-        load_model(tmp_path)
-
-
-def test_pickled_files_are_not_opened(tmp_path):
-    torch.save({"a": torch.zeros(1)}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="kind of weight file"):
-        load_model(tmp_path / "model.pt")
-
-
-def test_lerobot_folder_of_another_policy(tmp_path, lerobot_tensors):
-    folder = lerobot_folder(tmp_path / "policy", lerobot_tensors, type="pi0")
-    with pytest.raises(CheckpointError, match="another policy"):
-        load_model(folder)
-
-
-def test_a_newer_format_is_refused(tmp_path, config, weights):
-    folder = pi05_folder(tmp_path / "000010", config, weights)
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "format_version": 99}))
-    with pytest.raises(CheckpointError, match="newer pi05"):
-        load_model(folder)
 
 
 def test_paths_with_a_tilde(tmp_path, monkeypatch, files, config, weights):

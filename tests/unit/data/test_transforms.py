@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as npst
 from pi05.data.stats import DimStats
 from pi05.data.transforms import (
     NORMALIZATION_MODES,
+    NormalizationMode,
     Normalizer,
     absolute,
     discretize_state,
