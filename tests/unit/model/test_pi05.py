@@ -157,10 +157,15 @@ def test_a_prefix_that_was_computed_before_gives_the_same_loss(model, batch, noi
 
 
 def test_no_mask_is_a_mask_of_ones(model, batch, noise, time):
-    """With and without a mask the actions come after the prefix, at the same positions."""
-    whole = replace(batch, image_mask=None, token_mask=torch.ones_like(batch.token_mask))
-    without = replace(whole, token_mask=None)
-    assert torch.allclose(model.loss(whole, noise, time), model.loss(without, noise, time), atol=ROUNDING)
+    """A sample without padding gives one loss alone, where there is no mask, and beside a shorter one."""
+    longest = torch.tensor([24, 11, 7])[:, None]
+    masked = replace(batch, image_mask=None, token_mask=torch.arange(24)[None] < longest)
+    first = {name: getattr(masked, name)[:1] for name in ("images", "tokens", "actions", "action_mask")}
+    alone = replace(masked, token_mask=None, **first)
+    assert alone.trim().token_mask is None
+    assert masked.trim().token_mask is not None
+    together = model.loss(masked, noise, time)[:1]
+    assert torch.allclose(model.loss(alone, noise[:1], time[:1]), together, atol=ROUNDING)
 
 
 class ToyFlow(Pi05):

@@ -15,6 +15,7 @@ from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import tiny
 from pi05.model.lora import LoraSpec, lora_modules
 from pi05.model.pi05 import Pi05
+from pi05.model.quantize import quantized_weights
 from pi05.train.acceleration import apply_from_outside
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import (
@@ -163,6 +164,15 @@ def test_adaptive_norms_can_be_trained_in_full() -> None:
     norms = {name for name, _ in model.named_parameters() if ".modulation." in name}
     assert norms
     assert {name for name in trainable if not is_adapter_part(name)} == norms
+
+
+def test_what_is_trained_in_full_is_not_quantised() -> None:
+    model, trainable = adapted(configure(full_training_modules=("dense",), quantize="nf4"))
+    norms = {name for name in trainable if not is_adapter_part(name)}
+    assert norms
+    assert all(".modulation." in name for name in norms)
+    assert not any(".modulation." in f"{name}." for name in quantized_weights(model))
+    assert "expert.layers.0.mlp.up" in quantized_weights(model)
 
 
 def test_only_adapters_and_full_modules_are_trainable() -> None:
