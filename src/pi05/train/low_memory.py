@@ -197,17 +197,24 @@ class LowMemoryOptimizer:
         return self._states[name]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that the next step depends on: `exp_avg/NAME`, `exp_avg.scales/NAME`, `step/NAME` and so on."""
+        """Return all that the next step depends on: `exp_avg/NAME`, `exp_avg.scales/NAME`, `step/NAME` and so on.
+
+        Moments in float32 have the shape of their parameter, as PyTorch's own AdamW has them, and either reads both.
+        """
         if self.offload and torch.cuda.is_available():
             torch.cuda.synchronize()  # copies into host memory run behind the program
         found = {}
         for name, state in self._states.items():
             for label, part in _labelled(name, state):
-                found[label] = part
+                found[label] = part.view(self._shape_of(name, label, part))
             found[f"{STEPS}/{name}"] = torch.tensor(float(state.steps))
         if self.release and self._norm.previous is not None:
             found[NORM] = self._norm.previous
         return found
+
+    def _shape_of(self, name: str, label: str, part: Tensor) -> torch.Size:
+        """Return the shape of a part in a checkpoint."""
+        return self.parameters[name].shape if label.partition("/")[0] in MOMENTS else part.shape
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` returned. Raises CheckpointError for names or shapes that do not fit."""
@@ -222,14 +229,15 @@ class LowMemoryOptimizer:
             state.steps = int(left.pop(f"{STEPS}/{name}"))
             for label, part in _labelled(name, state):
                 stored = left.pop(label, None)
-                if stored is None or stored.shape != part.shape or stored.dtype != part.dtype:
+                shapes = (part.shape, self._shape_of(name, label, part))
+                if stored is None or stored.shape not in shapes or stored.dtype != part.dtype:
                     raise CheckpointError(
                         f"the optimizer state of {name} is incomplete, or of another shape or kind",
                         wanted=f"{label}: {part.dtype} {tuple(part.shape)}",
                         found="nothing" if stored is None else f"{stored.dtype} {tuple(stored.shape)}",
                         remedy="use another checkpoint of the run",
                     )
-                part.copy_(stored)
+                part.copy_(stored.view(-1))
         if left:
             raise CheckpointError(
                 "the optimizer state belongs to other parameters",

@@ -39,7 +39,7 @@ def set_gradients(values: dict[str, nn.Parameter], seed: int, scale: float = 1.0
         value.grad = None if name == "unused" else drawn.to(value.dtype)
 
 
-def walk(values: dict[str, nn.Parameter], optimizer: LowMemoryOptimizer, steps: range) -> None:
+def walk(values: dict[str, nn.Parameter], optimizer: Optimizer | LowMemoryOptimizer, steps: range) -> None:
     for number in steps:
         optimizer.begin(number)
         set_gradients(values, number)
@@ -89,6 +89,29 @@ def test_stopped_and_continued_it_takes_the_same_steps(kind: StateKind, dtype: t
     second.load_tensors(load_file(tmp_path / "optimizer.safetensors"))
     walk(halved, second, range(5, 8))
     assert all(torch.equal(whole[name], halved[name]) for name in whole)
+
+
+@pytest.mark.parametrize("first", [Optimizer, LowMemoryOptimizer])
+def test_moments_in_float32_are_read_by_either(first: type, tmp_path: Path) -> None:
+    """`--optimizer_offload` may change on resume, and decides which of the two a run has."""
+
+    def build(kind: type, values: dict[str, nn.Parameter]) -> Optimizer | LowMemoryOptimizer:
+        return kind(values, SETTINGS, SCHEDULE, **({} if kind is Optimizer else {"seed": 0}))  # type: ignore[no-any-return]
+
+    (other,) = {Optimizer, LowMemoryOptimizer} - {first}
+    whole, halved = parameters(), parameters()
+    walk(whole, build(first, whole), range(6))
+    before = build(first, halved)
+    walk(halved, before, range(3))
+    save_file(
+        {name: value.contiguous() for name, value in before.tensors().items()}, tmp_path / "optimizer.safetensors"
+    )
+    after = build(other, halved)
+    after.load_tensors(load_file(tmp_path / "optimizer.safetensors"))
+    walk(halved, after, range(3, 6))
+    assert max(float((whole[name] - halved[name]).detach().abs().max()) for name in whole) < SAME_FORMULA
+    flat = {name: value.flatten() if value.ndim else value for name, value in before.tensors().items()}
+    LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=0).load_tensors(flat)  # as it was written at first
 
 
 def test_another_seed_rounds_differently() -> None:
