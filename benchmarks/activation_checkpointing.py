@@ -14,21 +14,18 @@ import argparse
 import json
 import statistics
 import time
-import weakref
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import torch
 import train_step as shapes
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from train_step_ours import sizes
 
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import Degree, apply_from_outside
+from pi05.train.storage_tracker import LiveStorage
 from pi05.types import Batch
 
 DEGREES: dict[str, Degree] = {"none": 0.0, "0.5": 0.5, "selective": "selective", "full": 1.0}
@@ -91,32 +88,13 @@ def loss(model: Pi05) -> Tensor:
     return model.loss(batch, generator=generator).mean()
 
 
-class Storages(TorchDispatchMode):
-    """Remembers what operations made, to tell what is still alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[tuple[weakref.ref[Any], int]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run the operation and note its results."""
-        found = func(*args, **(kwargs or {}))
-        for value in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(value, Tensor):
-                self.made.append((weakref.ref(value.untyped_storage()), value.untyped_storage().nbytes()))
-        return found
-
-
 def kept_bytes(model: Pi05) -> int:
     """Return the bytes that a forward pass leaves alive for the backward pass."""
-    weights = {id(parameter.untyped_storage()) for parameter in model.parameters()}
-    with Storages() as storages:
+    with LiveStorage("cpu", block=1) as storages:
+        storages.ignore(model.parameters())
         result = loss(model)
-    alive = {id(storage): size for made, size in storages.made if (storage := made()) is not None}
     assert result.requires_grad
-    return sum(size for place, size in alive.items() if place not in weights)
+    return storages.total
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_runs import RUN, SAME_PRODUCT, actions, flags, losses, run
 from lerobot_tree import load_with_peft
 from safetensors.torch import load_file, save_file
 
@@ -21,47 +22,14 @@ from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.cli import main
 from pi05.errors import CheckpointError, ConfigError
-from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
-from pi05.train.loop import train
-from pi05.train_command import read_command
-from pi05.types import Batch
 
-SETTINGS: dict[str, Any] = {
-    "method": "lora",
-    "peft__r": 4,
-    "peft__lora_dropout": 0.1,
-    "steps": 8,
-    "policy__scheduler_decay_steps": 8,
-    "policy__scheduler_warmup_steps": 2,
-    "gradient_accumulation_steps": 2,
-    "ema__enable": True,
-    "save_freq": 4,
-    "eval_steps": 3,
-    "eval_frames": 4,
-    "log_freq": 1,
-}
+SETTINGS: dict[str, Any] = {**RUN, "method": "lora", "peft__lora_dropout": 0.1}
 FILES = {
     *("config.json", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"),
     *("training_state/optimizer.safetensors", "training_state/raw.safetensors", "training_state/state.json"),
 }
-SAME_PRODUCT = 1e-5
-"""Merged and unmerged differ by the order of float32 sums."""
-
-
-def flags(workshop: Any, run: Path, base: Path, **settings: object) -> list[str]:
-    words = workshop.flags(run, policy__path=base, **settings)
-    return [word for word in words if not word.startswith(("--from_scratch", "--policy.tokenizer_path"))]
-
-
-def run(words: list[str]) -> None:
-    train(read_command(words).config, console=False)
-
-
-def losses(run_dir: Path) -> list[float]:
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [record["loss"] for record in records if record["type"] == "train"]
 
 
 def files(folder: Path) -> set[str]:
@@ -71,17 +39,6 @@ def files(folder: Path) -> set[str]:
 def copy_base(target: Path) -> Path:
     shutil.copytree(TINY_BASE, target)
     return target
-
-
-def actions(model: Pi05) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    batch = Batch(
-        images=torch.randint(0, 256, (2, 1, 48, 48, 3), generator=generator, dtype=torch.uint8),
-        image_mask=None,
-        tokens=torch.randint(0, 100, (2, 9), generator=generator),
-        token_mask=None,
-    )
-    return model.eval().sample_actions(batch, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")

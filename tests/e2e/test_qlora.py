@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_runs import RUN, SAME_PRODUCT, actions, flags, losses, run
 from safetensors.torch import load_file
 
 from pi05.checkpoint.load import read_model
@@ -20,57 +21,14 @@ from pi05.exporting.probe import ask, compare, make_probe
 from pi05.exporting.source import open_source
 from pi05.exporting.verify import FLOAT32_LIMIT
 from pi05.model.lora import add_lora, load_lora_state, lora_modules, lora_state
-from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantize_frozen, quantized_weights
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
-from pi05.train.loop import train
 from pi05.train_command import read_command
-from pi05.types import Batch
-
-SETTINGS: dict[str, Any] = {
-    "peft__r": 4,
-    "steps": 8,
-    "policy__scheduler_decay_steps": 8,
-    "policy__scheduler_warmup_steps": 2,
-    "gradient_accumulation_steps": 2,
-    "ema__enable": True,
-    "save_freq": 4,
-    "eval_steps": 3,
-    "eval_frames": 4,
-    "log_freq": 1,
-}
-SAME_PRODUCT = 1e-5
-"""Merged and unmerged differ by the order of float32 sums."""
-
-
-def flags(workshop: Any, run: Path, base: Path, **settings: object) -> list[str]:
-    words = workshop.flags(run, policy__path=base, **settings)
-    return [word for word in words if not word.startswith(("--from_scratch", "--policy.tokenizer_path"))]
-
-
-def run(words: list[str]) -> None:
-    train(read_command(words).config, console=False)
-
-
-def losses(run_dir: Path) -> list[float]:
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [record["loss"] for record in records if record["type"] == "train"]
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def actions(model: Pi05) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    batch = Batch(
-        images=torch.randint(0, 256, (2, 1, 48, 48, 3), generator=generator, dtype=torch.uint8),
-        image_mask=None,
-        tokens=torch.randint(0, 100, (2, 9), generator=generator),
-        token_mask=None,
-    )
-    return model.eval().sample_actions(batch, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +70,7 @@ def test_parameters_in_codes_are_counted_as_what_they_stand_for(learnt: tuple[Pa
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_broken_run_equals_a_whole_one(workshop: Any, tmp_path: Path, kind: str) -> None:
-    settings = {**SETTINGS, "method": "qlora", "peft__quantize": kind}
+    settings = {**RUN, "method": "qlora", "peft__quantize": kind}
     run(flags(workshop, tmp_path / "whole", TINY_BASE, **settings))
     run(flags(workshop, tmp_path / "broken", TINY_BASE, **{**settings, "steps": 4}))
     run(["--resume", str(tmp_path / "broken"), "--steps=8"])

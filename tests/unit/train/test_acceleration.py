@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 from small_network import CONFIG, SETTINGS, make_batch, make_model, make_state
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.errors import ConfigError
 from pi05.model.pi05 import Pi05
@@ -28,31 +26,8 @@ from pi05.train.config import TrainConfig
 from pi05.train.parameters import freeze
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.step import train_step
+from pi05.train.storage_tracker import LiveStorage
 from pi05.types import Batch
-
-
-class Storages(TorchDispatchMode):
-    """Remembers every storage that an operation made, to tell which ones are still alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._made: list[tuple[weakref.ref[Any], int]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run the operation and note its results."""
-        found = func(*args, **(kwargs or {}))
-        for value in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(value, Tensor):
-                storage = value.untyped_storage()
-                self._made.append((weakref.ref(storage), storage.nbytes()))
-        return found
-
-    def bytes(self) -> int:
-        """Return the bytes of what is alive."""
-        alive = {id(storage): size for reference, size in self._made if (storage := reference()) is not None}
-        return sum(alive.values())
 
 
 def step_gradients(method: str = "full", **applied: Any) -> dict[str, Tensor]:
@@ -98,10 +73,10 @@ def test_each_degree_keeps_less_than_the_one_before() -> None:
     def kept(degree: Any) -> int:
         model = make_model()
         apply_from_outside(model, compile_layers=False, recompute_activations=degree)
-        with Storages() as storages:
+        with LiveStorage("cpu", block=1) as storages:
             loss = model.loss(make_batch(8), generator=torch.Generator().manual_seed(0))
         assert loss.requires_grad
-        return storages.bytes()
+        return storages.total
 
     nothing, half, cheap, everything = (kept(degree) for degree in (0.0, 0.5, "selective", 1.0))
     assert everything < cheap < nothing
