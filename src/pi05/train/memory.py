@@ -127,6 +127,7 @@ def parallel_kind(config: TrainConfig, step: StepMemory, gpu: Gpu | None, world_
     if config.parallel != "auto":
         return config.parallel
     saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
+    saves = saves or config.peft.quantize != "none"
     held = sum(step.at_peak.get(name, 0) for name in ("weights", "optimizer", "average")) + 4 * step.trained
     if gpu is None or saves or held <= gpu.memory / 2:
         return "ddp"

@@ -16,8 +16,8 @@ from pi05.model.config import ModelConfig
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.gpus import GIB, Gpu
-from pi05.train.plan import LEAST_FIRST, make_plan, propose, settle_recomputation
-from pi05.train.plan_report import describe_gpu, gib, proposal_text
+from pi05.train.plan import LEAST_FIRST, make_plan, settle_recomputation
+from pi05.train.plan_report import describe_gpu, gib, proposals_text
 from pi05.train.plan_shapes import longest_prompt, shapes_of
 from pi05.train.ranks import Ranks
 
@@ -64,5 +64,5 @@ def check_memory(
         f"the run does not fit the GPU ({gpu.title})",
         wanted=f"{gib(plan.required)} GiB, predicted for a batch of {shapes.batch}: {parts}",
         found=f"{gib(free)} GiB free of {gpu.memory / GIB:.1f}",
-        remedy=f"{proposal_text(propose(plan))}; or --allow={ALLOW_MEMORY} to try all the same",
+        remedy=f"{proposals_text(plan)}; or --allow={ALLOW_MEMORY} to try all the same",
     )

@@ -89,6 +89,13 @@ def refuse(config: TrainConfig, kind: Kind, ranks: Ranks) -> None:
         )
     if kind not in ("fsdp", "hsdp"):
         return
+    if config.peft.quantize != "none":
+        raise ConfigError(
+            f"a base in {config.peft.quantize} cannot be split over GPUs (--parallel={kind})",
+            wanted="--parallel=ddp, or LoRA on a base that is not quantised",
+            found="codes and scales, which FSDP does not divide",
+            remedy=f"use --parallel=ddp, or --method=lora with --parallel={kind}",
+        )
     fewer_bits = config.optimizer_state != "float32"
     if fewer_bits or config.precision == "bf16-sr" or config.optimizer_offload:
         flag = "--precision=bf16-sr" if config.precision == "bf16-sr" else "--optimizer_offload"

@@ -169,6 +169,24 @@ def propose(plan: Plan) -> Proposal | None:
     return None
 
 
+def same_method(plan: Plan) -> Proposal | None:
+    """Return the run as it is with the least recomputation that fits; None where no degree makes it fit."""
+    if plan.config.activation_offload:
+        return None
+    free = None if plan.available == plan.gpu.memory else plan.available
+    asked = replace(plan.config, activation_checkpointing="auto")
+    settled = settle_recomputation(asked, plan.sizes, plan.shapes, plan.gpu, plan.gpus, free)
+    found = make_plan(settled, plan.sizes, plan.shapes, plan.gpu, plan.gpus, free)
+    if not found.fits:
+        return None
+    return Proposal(method=method_name(settled), flags=changed_flags(plan.config, settled), plan=found)
+
+
+def method_name(config: TrainConfig) -> str:
+    """Return what `--method` calls a run; frozen-vision, which it does not know, by that name."""
+    return "qlora" if config.method == "lora" and config.peft.quantize != "none" else config.method
+
+
 def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
     """Yield what may be proposed, the best first: methods, then LoRA in more and smaller forward passes."""
     ways = ("ddp", "fsdp") if plan.gpus > 1 else (plan.config.parallel,)
@@ -202,6 +220,7 @@ def changed_config(plan: Plan, settings: dict[str, Any]) -> TrainConfig | None:
     given = plan.config
     splits = settings.get("parallel") == "fsdp"
     saves = settings["precision"] == "bf16-sr" or settings["optimizer_state"] != "float32"
+    saves = saves or settings.get("peft.quantize", "none") != "none"
     if plan.gpus > 1 and (settings["gradient_release"] or (splits and saves)):
         return None
     if given.from_scratch and settings["policy.use_peft"]:

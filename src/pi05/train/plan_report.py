@@ -14,11 +14,14 @@ from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.flops import known_gpu
 from pi05.train.gpus import GIB, GPUS, Gpu
-from pi05.train.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION
+from pi05.train.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION, GPUS_PER_MACHINE
+from pi05.train.meta_step import Shapes
 from pi05.train.network import choose_sizes
-from pi05.train.plan import Plan, Proposal, make_plan, propose, settle_recomputation
+from pi05.train.parallel import refuse
+from pi05.train.plan import Plan, Proposal, make_plan, method_name, propose, same_method, settle_recomputation
 from pi05.train.plan_shapes import Assumed, plan_shapes
 from pi05.train.plan_speed import UTILISATION
+from pi05.train.ranks import Ranks
 
 MEANINGS = {
     "weights": "all parameters, in the precision that they are held in",
@@ -38,8 +41,10 @@ def report(
     assumed = plan_shapes(config, sizes, world_size=gpus, cameras=cameras, prompt_tokens=prompt_tokens)
     console = Console()
     known = GPUS[gpu] if gpu is not None else present_gpu()
+    if gpus > 1:
+        refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], gpus)
     if known is None:
-        plans = overview(make_plan(config, sizes, assumed.shapes, GPUS["rtx4090"], gpus))
+        plans = overview(config, sizes, assumed.shapes, gpus)
         if as_json:
             print(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
         else:
@@ -50,11 +55,10 @@ def report(
         told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
         assumed = replace(assumed, told=(*assumed.told, told))
     plan = make_plan(settled, sizes, assumed.shapes, known, gpus)
-    proposal = None if plan.fits else propose(plan)
     if as_json:
-        print(json.dumps(plain(plan, proposal, assumed), indent=2))
+        print(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
     else:
-        _print_plan(plan, proposal, assumed, console)
+        _print_plan(plan, assumed, console)
 
 
 def sizes_of(config: TrainConfig) -> ModelConfig:
@@ -80,11 +84,18 @@ def describe_gpu(title: str, memory: int) -> Gpu:
     return Gpu(name=title, title=title, memory_gib=memory / GIB, bf16_tflops=0, bandwidth_gbs=0, source="this machine")
 
 
-def overview(plan: Plan) -> list[Plan]:
-    """Return the same run on every GPU of the table."""
+def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpus: int = 1) -> list[Plan]:
+    """Return the same run on every GPU of the table, each with the recomputation that `auto` means there."""
     return [
-        make_plan(plan.config, plan.sizes, plan.shapes, gpu, plan.gpus, step=plan.memory.step) for gpu in GPUS.values()
+        make_plan(settle_recomputation(config, sizes, shapes, gpu, gpus), sizes, shapes, gpu, gpus)
+        for gpu in GPUS.values()
     ]
+
+
+def refuse_together(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, gpus: int) -> None:
+    """Raise the ConfigError that training on these GPUs would end with, where settings exclude each other."""
+    kind = make_plan(config, sizes, shapes, gpu, gpus).memory.kind
+    refuse(config, kind, Ranks(world_size=gpus, local_world_size=min(gpus, GPUS_PER_MACHINE)))
 
 
 def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "gpu": plan.gpu.name,
         "gpus": plan.gpus,
         "parallel": plan.memory.kind,
-        "method": plan.config.method,
+        "method": method_name(plan.config),
         "batch_per_pass": plan.shapes.batch,
         "cameras": plan.shapes.cameras,
         "prompt_tokens": plan.shapes.prompt_tokens,
@@ -148,14 +159,24 @@ def proposal_text(proposal: Proposal | None) -> str:
     return f"{proposal.method} ({gib(memory.peak)} GiB, {verdict(proposal.plan)}): {flags}"
 
 
-def _print_plan(plan: Plan, proposal: Proposal | None, assumed: Assumed, console: Console) -> None:
+def proposals_text(plan: Plan) -> str:
+    """Say what would fit instead of a plan: the best method, and the method asked for where that can be made to fit."""
+    best, same = propose(plan), same_method(plan)
+    if same is None or best is None or same.flags == best.flags:
+        return proposal_text(best or same)
+    return f"{proposal_text(best)}; or keep {proposal_text(same)}"
+
+
+def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
     shapes, memory = plan.shapes, plan.memory
     times = f"{plan.gpus} × " if plan.gpus > 1 else ""
-    table = Table(title=f"{times}{plan.gpu.title}: {plan.config.method}, batch {shapes.batch}", title_justify="left")
+    title = f"{times}{plan.gpu.title}: {method_name(plan.config)}, batch {shapes.batch}, when memory is fullest"
+    table = Table(title=title, title_justify="left")
     for column in ("part", "GiB", "what"):
         table.add_column(column, justify="right" if column == "GiB" else "left")
     for name, size in memory.parts.items():
-        table.add_row(name, gib(size), MEANINGS[name])
+        if size or name != "average":
+            table.add_row(name, gib(size), MEANINGS[name])
     table.add_section()
     table.add_row("peak of a step", gib(sum(memory.parts.values())), "of PyTorch's allocator")
     if memory.loading >= sum(memory.parts.values()):
@@ -168,23 +189,26 @@ def _print_plan(plan: Plan, proposal: Proposal | None, assumed: Assumed, console
     console.print(f"[bold]{verdict(plan)}[/bold]")
     if plan.speed is not None:
         hours = plan.config.steps / plan.speed.steps_per_hour
+        duration = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
         console.print(
-            f"{plan.speed.steps_per_hour:,.0f} steps per hour, {plan.speed.samples_per_second:.1f} samples per second; "
-            f"{plan.config.steps:,} steps in {hours:.1f} hours (estimated)"
+            f"{plan.speed.steps_per_hour:,.0f} steps per hour, {plan.speed.samples_per_second:,.1f} samples per "
+            f"second; {plan.config.steps:,} steps in {duration} (estimated)"
         )
     if not plan.fits:
-        console.print(f"proposal: {proposal_text(proposal)}", soft_wrap=True)
+        console.print(f"proposal: {proposals_text(plan)}", soft_wrap=True)
     _print_assumptions(plan, assumed, console)
 
 
 def _print_overview(plans: list[Plan], assumed: Assumed, console: Console) -> None:
     first = plans[0]
-    table = Table(title=f"{first.config.method}, batch {first.shapes.batch}, by GPU", title_justify="left")
-    for column in ("--gpu", "GiB", "needed", "", "steps per hour"):
-        table.add_column(column, justify="left" if column in ("--gpu", "") else "right")
+    table = Table(title=f"{method_name(first.config)}, batch {first.shapes.batch}, by GPU", title_justify="left")
+    settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
+    for column in ("--gpu", "GiB", "needed", "", "steps per hour", *["recomputed"] * settled):
+        table.add_column(column, justify="left" if column in ("--gpu", "", "recomputed") else "right")
     for plan in plans:
         speed = "" if plan.speed is None else f"{plan.speed.steps_per_hour:,.0f}"
-        table.add_row(plan.gpu.name, gib(plan.available), gib(plan.required), verdict(plan), speed)
+        degree = [plan.config.activation_checkpointing] * settled
+        table.add_row(plan.gpu.name, gib(plan.available), gib(plan.required), verdict(plan), speed, *degree)
     console.print(table)
     console.print("parts of the memory, and what would fit: add --gpu=NAME")
     _print_assumptions(first, assumed, console)

@@ -16,6 +16,7 @@ from pi05 import cli
 from pi05.data.transforms import format_prompt
 from pi05.errors import ConfigError, TrainingError
 from pi05.model.config import ModelConfig, tiny
+from pi05.train import plan_report
 from pi05.train.config import TrainConfig
 from pi05.train.data import build_data, open_dataset
 from pi05.train.gpus import GIB, GPUS, Gpu
@@ -23,8 +24,17 @@ from pi05.train.inherit import open_tokenizer
 from pi05.train.memory import COLLECTIVES, CUBLAS_WORKSPACE, CUDA_CONTEXT, FRAGMENTATION, MemoryPrediction, predict
 from pi05.train.memory_check import check_memory, require_memory
 from pi05.train.meta_step import Shapes
-from pi05.train.plan import METHODS, Plan, changed_flags, make_plan, propose, settle_recomputation
-from pi05.train.plan_report import describe_gpu, overview, plain, proposal_text, verdict
+from pi05.train.plan import (
+    METHODS,
+    Plan,
+    changed_flags,
+    make_plan,
+    method_name,
+    propose,
+    same_method,
+    settle_recomputation,
+)
+from pi05.train.plan_report import describe_gpu, overview, plain, proposal_text, proposals_text, verdict
 from pi05.train.plan_shapes import plan_shapes
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.ranks import Ranks
@@ -125,11 +135,60 @@ def test_a_run_that_cannot_fit_is_refused_with_the_proposal() -> None:
 
 
 def test_every_gpu_of_the_table_is_planned_from_one_step() -> None:
-    plans = overview(make_plan(CONFIG, SIZES, SHAPES, GPUS["h200"]))
+    plans = overview(CONFIG, SIZES, SHAPES)
     assert [plan.gpu.name for plan in plans] == list(GPUS)
     assert len({id(plan.memory.step) for plan in plans}) == 1
     fastest = max(plans, key=lambda plan: plan.speed.steps_per_hour if plan.speed else 0)
     assert fastest.gpu.name == "b200"
+
+
+def between_full_and_none(config: TrainConfig, shapes: Shapes) -> int:
+    """Return bytes that are enough with full recomputation and too few without."""
+    needed = [
+        predict(replace(config, activation_checkpointing=degree), SIZES, shapes).needed for degree in ("full", "none")
+    ]
+    assert needed[0] < needed[1]
+    return sum(needed) // 2
+
+
+def test_of_auto_each_gpu_gets_its_own_degree(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto, shapes = replace(CONFIG, activation_checkpointing="auto"), replace(SHAPES, batch=64)
+    room = between_full_and_none(auto, shapes)
+    monkeypatch.setattr(plan_report, "GPUS", {"small": gpu_with(room), "large": gpu_with(3 * room)})
+    small, large = overview(auto, SIZES, shapes)
+    assert small.fits
+    assert small.config.activation_checkpointing != "none"
+    assert large.config.activation_checkpointing == "none"
+
+
+def test_the_method_that_was_asked_for_is_kept_where_recomputing_makes_it_fit() -> None:
+    shapes = replace(SHAPES, batch=64)
+    plan = make_plan(CONFIG, SIZES, shapes, gpu_with(between_full_and_none(CONFIG, shapes)))
+    assert not plan.fits
+    same = same_method(plan)
+    assert same is not None
+    assert same.method == "full"
+    (flag,) = same.flags
+    assert flag.startswith("--activation_checkpointing=")
+    assert flag in proposals_text(plan)
+    assert same_method(make_plan(CONFIG, SIZES, shapes, gpu_with(1))) is None
+    quantised = read_settings(["--method=qlora", "--output_dir=run"])[0].config
+    assert method_name(quantised) == "qlora"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--parallel=fsdp", "--precision=bf16-sr"], "--precision=bf16-sr cannot be combined with --parallel=fsdp"),
+        (["--parallel=fsdp", "--method=qlora"], "a base in nf4 cannot be split over GPUs"),
+        (["--gradient_release"], "--gradient_release works on one GPU only"),
+    ],
+)
+def test_what_training_would_refuse_is_not_planned(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", "--preset=tiny", "--gpu=h100", "--gpus=2", *flags]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_in_the_table_has_no_speed() -> None:
