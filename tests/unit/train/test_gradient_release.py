@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pi05.errors import CheckpointError
 from pi05.train.gradient_release import RunningNorm
 from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.optimizer import AdamSettings, Schedule
@@ -129,6 +130,15 @@ def test_resumed_it_clips_by_the_norm_before_the_break() -> None:
     assert not continued.measures_first
     walk(copy, continued, range(3, 6))
     assert same(whole, copy)
+
+
+def test_the_state_of_a_run_that_releases_is_no_other_runs() -> None:
+    chain, optimizer = build(True, 0.1)
+    walk(chain, optimizer, range(1))
+    _, other = build(False, 0.1)
+    with pytest.raises(CheckpointError, match="belongs to other parameters") as refusal:
+        other.load_tensors(optimizer.tensors())
+    assert refusal.value.found == "previous_norm"
 
 
 def live_gradient_bytes(release: bool) -> int:

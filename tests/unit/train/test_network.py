@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import tiny
+from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.network import build_network, choose_device, choose_sizes, compute_dtype
+from pi05.train.network import _adapt, _first_device, build_network, choose_device, choose_sizes, compute_dtype
+from pi05.train.peft_config import PeftConfig
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -73,3 +76,29 @@ def test_devices() -> None:
     with pytest.raises(TrainingError, match="no device cuda:63") as refusal:
         choose_device("cuda:63")
     assert "--policy.device=auto or cpu" in refusal.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("precision", "lora", "quantize", "first"),
+    [
+        ("mixed", False, "none", "cuda"),
+        ("float32", False, "none", "cuda"),
+        ("bf16-sr", False, "none", "cpu"),
+        ("mixed", True, "none", "cpu"),
+        ("float32", True, "none", "cuda"),
+        ("float32", True, "int8", "cpu"),
+    ],
+)
+def test_what_shall_not_reach_the_device_in_float32_is_read_on_the_cpu(
+    precision: Any, lora: bool, quantize: Any, first: str
+) -> None:
+    config = TrainConfig(precision=precision, policy=PolicyConfig(use_peft=lora), peft=PeftConfig(quantize=quantize))
+    assert _first_device(config, torch.device("cuda", 0)).type == first
+
+
+def test_the_frozen_base_is_rounded_before_it_reaches_the_device() -> None:
+    model = Pi05(tiny(), torch.bfloat16)
+    _adapt(model, TrainConfig(policy=PolicyConfig(use_peft=True), peft=PeftConfig(r=2)))
+    layer = model.language.layers[0].mlp.up
+    assert (layer.weight.dtype, layer.lora_a.dtype) == (torch.bfloat16, torch.float32)
+    assert model.language.layers[0].mlp_norm.scale.dtype == torch.float32
