@@ -6,6 +6,7 @@ command must be refused, so that the mark goes when the capability comes.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -289,6 +290,27 @@ def test_presets_are_those_of_the_code() -> None:
     chunks = [run.policy.chunk_size or tiny().horizon for run in runs]  # the small presets take their base's
     executed = [run.policy.steps_to_execute(chunk) for run, chunk in zip(runs, chunks, strict=True)]
     assert table["chunk, executed"] == [f"{a}, {b}" for a, b in zip(chunks, executed, strict=True)]
+
+
+def test_the_table_of_cards_is_the_prediction() -> None:
+    """Every row against the newest result of `benchmarks/memory.py`: the larger of both horizons, and what it fits."""
+    cases = json.loads(max((REPOSITORY / "benchmarks" / "results").glob("memory_*.json")).read_text())["cases"]
+    section = prose(REPOSITORY / "docs" / "training.md").split("### Which flags reach which card")[1].split("\n### ")[0]
+    rows = [cells for cells in table_rows(section) if len(cells) == 6][1:]
+    assert len(rows) >= 13
+    found = {}
+    for _, flags, *peaks, _card in rows:
+        chosen = sorted(flags.strip("`").replace("none", "").split())
+        same = [case for case in cases if sorted(case["flags"]) == chosen]
+        for batch, peak in zip((1, 8, 32), peaks, strict=True):
+            largest = max(case["step_peak"] for case in same if case["batch"] == batch)
+            assert peak == f"{largest / 2**30:.1f}", (flags, batch)
+        found[flags] = peaks[1]
+    readme = [
+        cells[1] for cells in table_rows(prose(ENGLISH)) if len(cells) == 2 and re.fullmatch(r"\d+\.\d", cells[1])
+    ]
+    assert len(readme) == 4
+    assert set(readme) <= set(found.values())
 
 
 def test_the_readme_tells_the_demos_size() -> None:
