@@ -122,16 +122,19 @@ def test_a_machine_that_does_not_see_the_runs_folder_is_named(tmp_path: Path) ->
 
 
 PAIR = """
-import sys, torch, torch.distributed as dist
+import sys, time, torch, torch.distributed as dist
 from pi05.train.ranks import Ranks
 rank = int(sys.argv[1])
 store = dist.FileStore(sys.argv[2], 2)
 dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
 ranks = Ranks(rank=rank, world_size=2, local_rank=rank, local_world_size=2, store=store)
+def slowly_first():
+    time.sleep(0.5 * ranks.first)
+    return store.add("turn", 1)
 found = [
     ranks.sum(torch.tensor(rank + 1.0)).item(), ranks.any(rank == 1), ranks.any(False),
     ranks.maxima([rank, -rank, 5.0]), ranks.gather(f"r{rank}"), ranks.from_first(rank),
-    ranks.in_turns(lambda: store.add("later", 1)),
+    ranks.in_turns(slowly_first),
 ]
 print(found)
 dist.destroy_process_group()
