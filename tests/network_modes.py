@@ -1,16 +1,69 @@
-"""The ways in which a network may compute: as it is, or with recomputed activations."""
+"""The ways in which a network may compute: as it is, with recomputed activations, compiled, and both together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+
 from pi05.model.pi05 import Pi05
-from pi05.train.acceleration import apply_from_outside
-
-MODES = ("as it is", "selective", "recomputed")
-"""Every mode must give the peers' numbers. Compiled layers are compared in `unit/train/test_step.py`."""
+from pi05.train.acceleration import Degree, apply_from_outside
 
 
-def in_mode(model: Pi05, mode: str) -> Pi05:
-    """Apply a mode to a network and return it."""
-    degree = {"selective": "selective", "recomputed": 1.0}.get(mode, 0.0)
-    apply_from_outside(model, compile_layers=False, recompute_activations=degree)
-    return model
+@dataclass(frozen=True)
+class Mode:
+    """What is applied to the layers from outside."""
+
+    recomputed: Degree = 0.0
+    backend: str | None = None
+    """None: not compiled. `aot_eager` traces forward and backward as `inductor` does, and runs them without its C++."""
+
+
+def compiled(mode: Mode, name: str, *marks: Any) -> Any:
+    return pytest.param(mode, id=name, marks=[pytest.mark.filterwarnings("ignore"), *marks])  # torch.compile's own
+
+
+MODES = (
+    pytest.param(Mode(), id="as it is"),
+    pytest.param(Mode("selective"), id="selective"),
+    pytest.param(Mode(1.0), id="recomputed"),
+    compiled(Mode(0.0, "aot_eager"), "traced"),
+    compiled(Mode(0.0, "inductor"), "compiled", pytest.mark.slow),
+    compiled(Mode("selective", "inductor"), "compiled, selective", pytest.mark.slow),
+    compiled(Mode(1.0, "inductor"), "compiled, recomputed", pytest.mark.slow),
+)
+"""Every mode must give the peers' numbers."""
+FEW_MODES = (MODES[0], MODES[1], MODES[3], MODES[5])
+"""One of each kind, where a mode is not the point: Inductor's C++ takes most of a minute per network."""
+
+
+@contextmanager
+def in_mode(model: Pi05, mode: Mode) -> Iterator[Pi05]:
+    """Apply a mode to a network for the duration of a `with` block.
+
+    The tests' checks of shapes rest meanwhile when it is compiled: Dynamo cannot trace them. Fails when the compiler
+    left a layer in pieces.
+    """
+    if mode.backend is None:
+        apply_from_outside(model, compile_layers=False, recompute_activations=mode.recomputed)
+        yield model
+        return
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    apply_from_outside(model, compile_layers=True, recompute_activations=mode.recomputed, backend=mode.backend)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield model
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def compilations() -> int:
+    """Return how many pieces of code were compiled since the mode was applied."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])

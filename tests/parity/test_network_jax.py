@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from network_modes import MODES, in_mode
+from network_modes import MODES, compilations, in_mode
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,8 +45,9 @@ DEAD = ("language.norm", "layers.2.attention.query", "layers.2.attention.out", "
 
 
 @pytest.fixture(scope="module", params=MODES)
-def model(openpi, request) -> Pi05:
-    return in_mode(load_model(openpi.weights, config=openpi.config), request.param)
+def model(openpi, request) -> Iterator[Pi05]:
+    with in_mode(load_model(openpi.weights, config=openpi.config), request.param) as model:
+        yield model
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,16 @@ def test_loss(model, openpi, compare):
     compare("mean loss", losses.mean(), openpi.outputs["loss_mean"], MEAN_TOLERANCE)
 
 
+@pytest.mark.parametrize("draws", [2, 3])
+def test_loss_of_equal_flow_draws(model, openpi, compare, draws):
+    """K draws per sample that are all the recorded one have its loss: openpi knows one draw only."""
+    noise, time = (tensor.repeat_interleave(draws, dim=0) for tensor in (openpi.noise, openpi.time))
+    with torch.no_grad():
+        losses = model.loss(openpi.batch, noise, time, flow_samples=draws)
+    golden = openpi.outputs["sq_err"]
+    compare("loss per element", losses, golden, LOSS_TOLERANCE + LOSS_RELATIVE_TOLERANCE * golden.max())
+
+
 class GivenCondition(Pi05):
     """The network with a recorded time condition in place of its own."""
 
@@ -148,9 +160,11 @@ def test_loss_under_the_recorded_condition(openpi, compare):
     compare("loss per element, same condition", losses, openpi.outputs["sq_err"], SAME_TIME_LOSS_TOLERANCE)
 
 
-def test_every_gradient(model, openpi, compare):
+@pytest.mark.parametrize("draws", [1, 2])
+def test_every_gradient(model, openpi, compare, draws):
     model.zero_grad()
-    model.loss(openpi.batch, openpi.noise, openpi.time).mean().backward()
+    noise, time = (tensor.repeat_interleave(draws, dim=0) for tensor in (openpi.noise, openpi.time))
+    model.loss(openpi.batch, noise, time, flow_samples=draws).mean().backward()
     ours = {name: parameter.grad for name, parameter in model.named_parameters()}
     dead = {name for name in ours if name.startswith("language.") and any(part in name for part in DEAD)}
     dead.add("language.layers.2.mlp_norm.scale")
@@ -192,6 +206,15 @@ def test_actions_one_sample_at_a_time(model, openpi, compare, sample):
     actions = model.sample_actions(batch, openpi.sample_noise[sample : sample + 1])
     golden = openpi.outputs["sample_actions"][sample : sample + 1]
     compare(f"actions of sample {sample}", actions, golden, STAGE_TOLERANCE)
+
+
+def test_what_was_compiled(model, openpi, request):
+    """One piece of code per kind of layer, the last language layer being one; or none where none is asked for."""
+    mode = request.node.callspec.params["model"]
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model.loss(openpi.batch, openpi.noise, openpi.time)
+    assert compilations() == (0 if mode.backend is None else 4)
 
 
 def test_openpi_pytorch_file(model, openpi, compare, tmp_path: Path):

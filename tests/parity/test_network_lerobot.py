@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
-from network_modes import MODES, in_mode
+from network_modes import FEW_MODES, in_mode
 
 from pi05.checkpoint.lerobot import PREFIX, lerobot_layout
 from pi05.checkpoint.load import load_model, read_model
@@ -29,9 +31,10 @@ GRADIENT_NOISE = 1e-8
 """Absolute, at least: the gradient of a key bias is zero but for rounding."""
 
 
-@pytest.fixture(scope="module", params=MODES)
-def model(lerobot, request) -> Pi05:
-    return in_mode(load_model(lerobot.weights, config=lerobot.config), request.param)
+@pytest.fixture(scope="module", params=FEW_MODES)
+def model(lerobot, request) -> Iterator[Pi05]:
+    with in_mode(load_model(lerobot.weights, config=lerobot.config), request.param) as model:
+        yield model
 
 
 def test_receipt(lerobot):
