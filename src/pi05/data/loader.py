@@ -94,11 +94,6 @@ class TrainLoader:
         return len(self.frame_indices)
 
     @property
-    def batches_per_epoch(self) -> float:
-        """Optimizer steps in an epoch, where one batch of each loader is one step."""
-        return self.samples_per_epoch / self._dealt
-
-    @property
     def _dealt(self) -> int:
         """Samples of one batch of every loader."""
         return self.batch_size * self.share[1]

@@ -217,9 +217,8 @@ def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     if not config.policy.use_relative_actions:
         return None
     words = config.policy.relative_exclude_joints
-    if (
-        words == PolicyConfig().relative_exclude_joints
-    ):  # nobody's choice: a robot without a gripper has none to exclude
+    if words == PolicyConfig().relative_exclude_joints:
+        # Nobody's choice: a robot without a gripper has none to exclude.
         words = tuple(word for word in words if any(word in str(name).lower() for name in dataset.action_names))
     return relative_mask([str(name) for name in dataset.action_names], words)
 

@@ -137,11 +137,6 @@ def _no_statistics(path: Path) -> CheckpointError:
 
 def _require(of_base: object, of_run: object, what: str, flag: str) -> None:
     """Raise ConfigError when the base's statistics are those of something else."""
-    if of_base == "QUANTILES":
-        of_base = {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
-    of_run = (
-        {kind: mode for kind, mode in of_run.items() if kind != "VISUAL"} if isinstance(of_run, Mapping) else of_run
-    )
     if of_base != of_run:
         raise ConfigError(
             f"--stats checkpoint: the base's {what} is not the run's, so its statistics do not fit",

@@ -121,7 +121,6 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     session = Session(
         config=config,
         run=run,
-        console=out,
         device=device,
         sizes=sizes,
         data=data,

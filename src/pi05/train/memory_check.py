@@ -35,10 +35,8 @@ def require_memory(
     free, total = torch.cuda.mem_get_info(device)
     gpu = describe_gpu(torch.cuda.get_device_name(device), total)
     processor = data.processor
-    cameras, prompt = (
-        len(processor.slots.keys),
-        longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format),
-    )
+    cameras = len(processor.slots.keys)
+    prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
     if config.activation_checkpointing == "auto":
         shapes = shapes_of(config, ranks.world_size, cameras, prompt)
         own = settle_recomputation(config, sizes, shapes, gpu, ranks.world_size, free).activation_checkpointing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -102,11 +101,6 @@ class Meter:
         started, first_step = self._start
         return (now - started) / max(step - first_step, 1) * (self._total_steps - step)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was added since the last record."""
-        return not self._results
-
 
 def peak_memory_gb(device: torch.device) -> float:
     """Return the most memory used so far: of the GPU, or of this process on a CPU."""
@@ -114,11 +108,6 @@ def peak_memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def stopwatch() -> Clock:
-    """Return the clock of training runs, in seconds."""
-    return time.perf_counter
 
 
 def non_finite(values: Float[Tensor, " N"]) -> list[int]:

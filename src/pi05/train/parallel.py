@@ -5,7 +5,8 @@ GPUs and gathers one layer at a time; HSDP does that inside each machine and ave
 
 The unit of FSDP is a layer: those of the language model and of the expert each on their own. Torch's grouped
 `fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too; here the
-whole language stack runs before the expert, so all its layers would lie on every GPU at once (docs/decisions/).
+whole language stack runs before the expert, so all its layers would lie on every GPU at once
+(docs/decisions/0006-many-gpus.md).
 
 Weights are gathered in their own precision, so that vectors that compute in float32 are not rounded on the way: N GPUs
 give the run of one. Leaves out the processes themselves (`ranks.py`) and the tensors' parts (`shards.py`).
@@ -171,7 +172,7 @@ def spread(model: Pi05, source: Mapping[str, Tensor] | None, ranks: Ranks) -> No
     fill_from_first(dict(model.named_parameters()), source, ranks.device)
 
 
-def replicate(model: Pi05, ranks: Ranks) -> DistributedDataParallel:
+def replicate(model: Pi05) -> DistributedDataParallel:
     """Wrap a network that every process holds; all get rank 0's values.
 
     What nothing reads of the language model (most of its last layer) never gets a gradient: DDP has to look for it

@@ -7,7 +7,7 @@ network whose parameters and inputs need no gradient keeps no graph, so a frozen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor, nn
 
-from pi05.errors import ConfigError
+from pi05.errors import CheckpointError, ConfigError
 from pi05.model.quantize import quantized_weights
 from pi05.train.shards import global_norm
 
@@ -102,3 +102,14 @@ def kernel_norm(parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         if value.ndim > 1 and name not in ("embedding.weight", "vision.position_embedding")
     ]
     return global_norm(kernels)
+
+
+def require_names(wanted: Collection[str], found: Collection[str]) -> None:
+    """Raise CheckpointError when a checkpoint holds other parameters than a network has."""
+    if set(wanted) != set(found):
+        raise CheckpointError(
+            "the checkpoint does not hold the network's parameters",
+            wanted=f"{len(wanted)} parameters",
+            found=f"{len(found)}; differing: {', '.join(sorted(set(wanted) ^ set(found))[:5])}",
+            remedy="use another checkpoint of the run",
+        )

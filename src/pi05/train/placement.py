@@ -48,7 +48,7 @@ class Placed:
         model = self.network.model
         precision = self.precision or ("float32" if self.network.lora is None else hold_frozen_weights(model))
         if self.parallel.kind == "ddp":
-            self.parallel.ddp = replicate(model, self.parallel.ranks)
+            self.parallel.ddp = replicate(model)
         return precision
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 import pi05
 from pi05.checkpoint import run_folder, store
 from pi05.data.processor import Processor
-from pi05.errors import CheckpointError
 from pi05.model.pi05 import Pi05
 from pi05.train import distributed_checkpoint
 from pi05.train.lora import LoraPlan, read_trained, write_trained
+from pi05.train.parameters import require_names
 from pi05.train.run import OpenRun
 from pi05.train.step import TrainState
 
@@ -93,30 +93,21 @@ def restore(run: OpenRun, state: TrainState) -> None:
     """Put weights, average, optimizer and positions of the checkpoint into a training state."""
     if run.folder is None:
         raise ValueError("there is no checkpoint to restore")
+    adapter = store.is_adapter(run.folder)
+    names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
+    state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
     if state.parallel.sharded or distributed_checkpoint.has_parts(run.folder):
-        adapter = store.is_adapter(run.folder)
-        names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
         distributed_checkpoint.restore(run.folder, state, names, adapter)
-        state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
         return
     checkpoint = store.load_checkpoint(run.folder, training=True)
     if checkpoint.training is None:
         raise ValueError("the checkpoint was read without its training state")
-    adapter = store.is_adapter(run.folder)
     saved = read_trained(run.folder, cast(Pi05, state.model)) if adapter else checkpoint.weights
     weights = {**saved, **(checkpoint.training.raw_weights or {})}
-    names = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
-    if set(names) != set(weights):
-        raise CheckpointError(
-            "the checkpoint does not hold the network's parameters",
-            wanted=f"{len(names)} parameters",
-            found=f"{len(weights)}; differing: {', '.join(sorted(set(names) ^ set(weights))[:5])}",
-            remedy="use another checkpoint of the run",
-        )
+    require_names(names, weights)
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(weights[name])
     if state.ema is not None:
         state.ema.load_tensors(saved)
     state.optimizer.load_tensors(checkpoint.training.optimizer)
-    state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from rich.console import Console
 
 import pi05
 from pi05.data.prefix_cache import PrefixCache
@@ -37,7 +36,6 @@ class Session:
 
     config: TrainConfig
     run: runs.OpenRun
-    console: Console
     device: torch.device
     sizes: ModelConfig
     data: TrainingData

@@ -64,7 +64,8 @@ class JsonlSink:
 
     def start(self, run: RunInfo) -> None:
         """Keep the records up to the step that the run continues from; drop later and half-written ones."""
-        kept = [line for line in self._lines() if line_step(line) is not None and line_step(line) <= run.first_step]  # type: ignore[operator]
+        steps = ((line, line_step(line)) for line in self._lines())
+        kept = [line for line, step in steps if step is not None and step <= run.first_step]
         write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
         if run.resumed:
             self.log({"type": "resume", "step": run.first_step})
@@ -90,12 +91,6 @@ class JsonlSink:
 
     def _lines(self) -> list[str]:
         return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a `metrics.jsonl`; a last line that a killed process left half-written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line_step(line) is not None]
 
 
 def line_step(line: str) -> int | None:

@@ -242,4 +242,3 @@ def test_several_loaders_deal_out_the_stream_of_one(parts: Parts, workers: int) 
         images = torch.cat([each.images for each, _ in both])
         assert torch.equal(images, batch.images), "augmentation follows the sample, not the loader"
     assert loaders[0].state_dict() == loaders[1].state_dict()
-    assert loaders[0].batches_per_epoch == 20 / 6
