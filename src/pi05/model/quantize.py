@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor, nn
 
 from pi05.model.layers import Linear
@@ -36,6 +36,8 @@ NF4 = (
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
 """The values of the codes 0 … 15 (QLoRA, appendix E)."""
+BYTE_VALUES: dict[torch.device, Tensor] = {}
+"""What `byte_values` has made. A dictionary, because Dynamo sees through functools.cache and would copy every time."""
 
 
 class QuantizedWeight(nn.Module):
@@ -115,10 +117,16 @@ def _decode(
     if kind == "int8":
         parts = codes.reshape(scales.numel(), -1).float() / 127
     else:
-        values = torch.tensor(NF4, device=codes.device)
-        pairs = torch.stack([values.repeat_interleave(16), values.repeat(16)], dim=1)  # what each byte stands for
-        parts = pairs[codes.int()].view(scales.numel(), -1)
+        parts = byte_values(codes.device)[codes.int()].view(scales.numel(), -1)
     return (parts * scales.reshape(-1, 1)).to(dtype)
+
+
+def byte_values(device: torch.device) -> Float32[Tensor, "256 2"]:
+    """Return the two values that each byte of nf4 codes stands for. Made once: for the copy a GPU is waited for."""
+    if device not in BYTE_VALUES:
+        values = torch.tensor(NF4)
+        BYTE_VALUES[device] = torch.stack([values.repeat_interleave(16), values.repeat(16)], dim=1).to(device)
+    return BYTE_VALUES[device]
 
 
 def quantized_names(model: nn.Module, full: Collection[str] = ()) -> list[str]:

@@ -1,0 +1,167 @@
+"""On a GPU: the numbers of the CPU, no waiting, the predicted memory, few compilations, exact resume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from small_network import CONFIG, SETTINGS, make_batch, make_model, make_state
+from torch import Tensor
+
+from pi05.model.config import tiny
+from pi05.model.flow import reduce_loss
+from pi05.model.pi05 import Pi05
+from pi05.train.acceleration import apply_from_outside
+from pi05.train.config import TrainConfig
+from pi05.train.low_memory import LowMemoryOptimizer, StateKind
+from pi05.train.meta_step import Shapes, measure_step
+from pi05.train.network import hold_matrices
+from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.parameters import freeze
+from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.types import Batch
+
+pytestmark = pytest.mark.gpu
+CUDA = "cuda"
+ROUNDING = 1e-4
+"""Relative: sums of float32 in another order. TF32 is off, PyTorch's default."""
+ROUNDING_BFLOAT16 = 0.03
+"""Relative: bfloat16 has 8 bits, and kernels round at other places."""
+SCHEDULE = Schedule(peak=1e-3, warmup_steps=0, decay_steps=10, end=1e-4)
+
+
+def padded_batch(size: int = 4) -> Batch:
+    """Return a batch with prompts of different lengths, and one camera that is missing."""
+    batch = make_batch(size)
+    images = torch.ones(size, 2, dtype=torch.bool)
+    images[0, 1] = False
+    tokens = torch.arange(8) < (8 - torch.arange(size))[:, None]
+    return replace(batch, image_mask=images, token_mask=tokens, trimmed=False).trim()
+
+
+def gradients(device: str, dtype: torch.dtype, degree: Any) -> tuple[Tensor, Tensor]:
+    """Return the loss and all gradients in one vector, for the same draws of noise and time on every device."""
+    model = make_model().to(device)
+    model.compute_dtype = dtype
+    apply_from_outside(model, compile_layers=False, recompute_activations=degree)
+    batch = padded_batch().to(device)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(4, CONFIG.horizon, CONFIG.action_dim, generator=generator)
+    time = torch.rand(4, generator=generator)
+    losses = model.loss(batch, noise=noise.to(device), time=time.to(device))
+    total, count = reduce_loss(losses, batch.action_mask, 4, "masked")
+    (total / count).backward()
+    found = [value.grad.flatten() for value in model.parameters() if value.grad is not None]
+    return (total / count).detach().cpu(), torch.cat(found).cpu()
+
+
+@pytest.mark.parametrize("degree", [0.0, "selective", 1.0])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, ROUNDING), (torch.bfloat16, ROUNDING_BFLOAT16)], ids=["float32", "bf16"]
+)
+def test_a_gpu_computes_what_a_cpu_does(dtype: torch.dtype, tolerance: float, degree: Any) -> None:
+    expected_loss, expected = gradients("cpu", dtype, degree)
+    loss, found = gradients(CUDA, dtype, degree)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=tolerance)
+    assert float((found - expected).norm() / expected.norm()) < tolerance
+
+
+def make_gpu_state(optimizer: str) -> TrainState:
+    """Return a state on the GPU: PyTorch's AdamW, or ours with moments of this kind and weights in bfloat16."""
+    model = make_model()
+    model.compute_dtype = torch.bfloat16
+    model = hold_matrices(model, "mixed" if optimizer == "adamw" else "bf16-sr").to(CUDA)
+    parameters = freeze(model, "full")
+    state = make_state(model, parameters, ema=True)
+    if optimizer != "adamw":
+        kind: StateKind = "float32" if optimizer == "release" else optimizer  # type: ignore[assignment]
+        state.optimizer = LowMemoryOptimizer(
+            parameters, AdamSettings(), SCHEDULE, seed=0, state=kind, release=optimizer == "release"
+        )
+    return state
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "8bit", "4bit", "release"])
+def test_a_step_does_not_wait_for_the_gpu(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)
+    state = make_gpu_state(optimizer)
+    batch = padded_batch().pin_memory()
+    train_step(state, [batch.to(CUDA, non_blocking=True)], SETTINGS)  # makes moments and tables
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(state, [batch.to(CUDA, non_blocking=True)], replace(SETTINGS, flow_samples=2))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "8bit", "4bit", "release"])
+def test_resume_is_exact(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)
+    batch = padded_batch().to(CUDA)
+    straight = make_gpu_state(optimizer)
+    for _ in range(2):
+        train_step(straight, [batch], SETTINGS)
+    resumed = make_gpu_state(optimizer)
+    resumed.model.load_state_dict({name: value.clone() for name, value in straight.model.state_dict().items()})
+    resumed.optimizer.load_tensors({name: value.clone() for name, value in straight.optimizer.tensors().items()})
+    resumed.step = straight.step
+    for _ in range(2):
+        losses = [train_step(state, [batch], SETTINGS).loss for state in (straight, resumed)]
+        assert torch.equal(*losses)
+    found = [state.model.state_dict() for state in (straight, resumed)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_prompt_lengths_compile_nothing_more() -> None:
+    model = make_model().to(CUDA)
+    apply_from_outside(model, compile_layers=True, recompute_activations=0.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def step(length: int) -> None:
+        tokens = torch.randint(0, 50, (4, length), generator=generator)
+        batch = replace(make_batch(4), tokens=tokens).to(CUDA)
+        model.loss(batch).mean().backward()
+
+    torch._dynamo.utils.counters.clear()
+    for length in (8, 16, 24):
+        step(length)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for length in (32, 40, 12):
+        step(length)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+@pytest.mark.parametrize("degree", ["none", "selective", "full"])
+def test_the_predicted_memory_is_that_of_the_allocator(degree: str) -> None:
+    """On a network whose activations are large beside the allocator's rounding, within the promised tenth."""
+    sizes = replace(tiny(), language_width=512, language_mlp=2048, vocab_size=2048)
+    config = TrainConfig(precision="mixed", activation_checkpointing=degree)
+    shapes = Shapes(batch=64, cameras=2, prompt_tokens=64)
+    predicted = sum(measure_step(config, sizes, shapes).at_peak.values())
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    model = Pi05(sizes, torch.bfloat16)
+    model.initialize(torch.Generator().manual_seed(0))
+    model = model.to(CUDA)
+    parameters = freeze(model, "full")
+    apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
+    state = TrainState(step=0, seed=0, model=model, optimizer=Optimizer(parameters, AdamSettings(), SCHEDULE), ema=None)
+    side = sizes.image_size
+    batch = Batch(
+        images=torch.zeros(64, 2, side, side, 3, dtype=torch.uint8),
+        image_mask=None,
+        tokens=torch.ones(64, 64, dtype=torch.int64),
+        token_mask=torch.arange(64) < torch.full((64, 1), 60),
+        actions=torch.zeros(64, sizes.horizon, sizes.action_dim),
+        action_mask=torch.ones(64, sizes.horizon, dtype=torch.bool),
+        trimmed=True,
+    ).to(CUDA)
+    for _ in range(2):
+        torch.cuda.reset_peak_memory_stats()
+        train_step(state, [batch], LossSettings(robot_action_dim=sizes.action_dim))
+    measured = torch.cuda.max_memory_allocated() - before
+    assert measured == pytest.approx(predicted, rel=0.1)
