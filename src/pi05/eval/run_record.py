@@ -64,6 +64,18 @@ class RunRecord:
     idle_s: float | None
     """Seconds since the last metric was written; None without metrics."""
 
+    @property
+    def method(self) -> str:
+        """What is trained, in a few words; empty where the configuration does not tell."""
+        policy, peft = self.config.get("policy"), self.config.get("peft") or {}
+        if not isinstance(policy, dict):
+            return ""
+        if policy.get("use_peft"):
+            return f"{'LoRA' if peft.get('quantize', 'none') == 'none' else 'QLoRA'}, rank {peft.get('r')}"
+        if policy.get("train_expert_only"):
+            return "action expert only"
+        return "all but the vision tower" if policy.get("freeze_vision_encoder") else "everything trained"
+
     def of(self, kind: str) -> list[Record]:
         """Return the records of one type."""
         return [record for record in self.records if record.get("type") == kind]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,24 @@ def write_run(folder: Path, steps: int = 100, evals: bool = True) -> None:
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "step0" / name)
     prompt = {"sample": 0, "frame": 3, "prompt": "Task: put it <there>;\nAction: ", "images": {"scene": "scene_0.png"}}
     (folder / "step0" / "prompts.json").write_text(json.dumps([prompt]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"policy": {"use_peft": True}, "peft": {"r": 8, "quantize": "none"}}, "LoRA, rank 8"),
+        ({"policy": {"use_peft": True}, "peft": {"r": 16, "quantize": "nf4"}}, "QLoRA, rank 16"),
+        ({"policy": {"train_expert_only": True, "freeze_vision_encoder": True}}, "action expert only"),
+        ({"policy": {"freeze_vision_encoder": True}}, "all but the vision tower"),
+        ({"policy": {}}, "everything trained"),
+        ({}, ""),
+    ],
+)
+def test_the_run_page_tells_the_method(settings: dict[str, Any], told: str, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    run = replace(read_run(tmp_path), config=settings)
+    assert run.method == told
+    assert told in parse(run_page(run)).text
 
 
 def test_the_run_page_shows_curves_inputs_and_origin(tmp_path: Path) -> None:
