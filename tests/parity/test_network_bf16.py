@@ -7,9 +7,12 @@ own two precisions differ by up to 0.08 in tokens and 7e-3 in actions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from network_modes import FEW_MODES, in_mode
 from torch import Tensor
 
 from pi05.checkpoint.load import load_model
@@ -21,9 +24,11 @@ TOKEN_TOLERANCE = 2**-5
 """Relative to the tensor's largest value: 8 units in the last place, collected over the layers."""
 
 
-@pytest.fixture(scope="module")
-def model(openpi_bf16) -> Pi05:
-    return load_model(openpi_bf16.weights, config=openpi_bf16.config, compute_dtype=torch.bfloat16)
+@pytest.fixture(scope="module", params=FEW_MODES)
+def model(openpi_bf16, request) -> Iterator[Pi05]:
+    model = load_model(openpi_bf16.weights, config=openpi_bf16.config, compute_dtype=torch.bfloat16)
+    with in_mode(model, request.param) as model:
+        yield model
 
 
 @pytest.fixture(scope="module")
