@@ -13,18 +13,14 @@ import base64
 import hashlib
 import json
 import re
-import socket
-import struct
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
-Cut = Literal["before", "middle", "after"]
+from faulty_server import FaultyHandler, FaultyServer
+
 TOKEN = "hf_right"
 LFS_NAMES = (".safetensors", ".model", ".bin")
 
@@ -78,42 +74,15 @@ class Repository:
         return hashlib.sha1(repr((branch, len(self.branches[branch]), listing)).encode()).hexdigest()
 
 
-@dataclass
-class Fault:
-    """An answer that replaces, or a cut that ends, the next `times` requests to a route."""
-
-    method: str
-    route: re.Pattern[str]
-    times: int
-    status: int | None
-    cut: Cut | None
-    headers: Mapping[str, str]
-    body: bytes | None
-    hold: threading.Event | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body_bytes: int
-
-
-class Cutoff(Exception):
-    """The connection ends here."""
-
-
 def git_oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-class FakeHub:
+class FakeHub(FaultyServer):
     """The server. Use it as a context manager; `url` is its endpoint."""
 
     def __init__(self, *, part_bytes: int | None = None) -> None:
+        super().__init__(_Routes)
         self.users: dict[str, User] = {TOKEN: User("ada", writes={"ada"})}
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
@@ -123,132 +92,20 @@ class FakeHub:
         """Address of a Xet storage, local://FOLDER; without it the hub has LFS only."""
         self.xet_objects: dict[str, tuple[str, int]] = {}
         """Path → SHA-256 and size of the files that were committed from there."""
-        self.requests: list[Request] = []
-        self.faults: list[Fault] = []
         self.refuse_card: str | None = None
-        self.after: Callable[[Request], None] | None = None
-        self.lock = threading.RLock()
-        hub = self
-
-        class Handler(_Handler):
-            server_hub = hub
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def __enter__(self) -> FakeHub:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def fail(
-        self,
-        method: str,
-        route: str,
-        status: int | None = None,
-        *,
-        times: int = 1,
-        cut: Cut | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        hold: threading.Event | None = None,
-    ) -> None:
-        """Make the next `times` requests whose path contains the pattern `route` fail, or wait for `hold`."""
-        self.faults.append(Fault(method, re.compile(route), times, status, cut, headers or {}, body, hold))
-
-    def asked(self, method: str, route: str) -> list[Request]:
-        """Return the requests to a route, failed ones included."""
-        return [r for r in self.requests if r.method == method and re.search(route, r.path)]
 
     def files(self, repo_id: str, branch: str = "main") -> dict[str, bytes]:
         """Return the files at the head of a branch."""
         return self.repositories[repo_id].head(branch)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One connection."""
+class _Routes(FaultyHandler):
+    """What the hub answers."""
 
-    server_hub: FakeHub
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
+    server_side: FakeHub
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    do_POST = do_PUT = do_HEAD = do_GET
-
-    # --- one request ---
-
-    def _serve(self) -> None:
-        hub = self.server_hub
-        path = self.path
-        length = int(self.headers.get("Content-Length") or 0)
-        with hub.lock:
-            request = Request(self.command, unquote(path), dict(self.headers), length)
-            hub.requests.append(request)
-            fault = next((f for f in hub.faults if f.method == self.command and f.route.search(unquote(path))), None)
-            if fault is not None:
-                fault.times -= 1
-                if fault.times == 0:
-                    hub.faults.remove(fault)
-        try:
-            if fault is not None and fault.cut in ("before", "middle"):
-                self.rfile.read(length // 2 if fault.cut == "middle" else 0)
-                raise Cutoff
-            body = self._body(length)
-            if fault is not None and fault.hold is not None:
-                fault.hold.wait(60)
-            if fault is not None and fault.status is not None:
-                said = {"error": f"{fault.status} on request"}
-                self._answer(fault.status, said if fault.body is None else fault.body, dict(fault.headers))
-                return
-            with hub.lock:
-                status, answer, headers = self._route(unquote(urlsplit(path).path), body)
-            if fault is not None and fault.cut == "after":
-                raise Cutoff
-            self._answer(status, answer, headers)
-        except Cutoff:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-        if hub.after is not None:
-            hub.after(request)
-
-    def _body(self, length: int) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(length)
-        chunks = []
-        while size := int(self.rfile.readline().strip(), 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(chunks)
-
-    def _answer(self, status: int, answer: Any, headers: Mapping[str, str]) -> None:
-        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        kind = "application/octet-stream" if isinstance(answer, bytes) else "application/json"
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    # --- routes ---
-
-    def _route(self, path: str, body: bytes) -> tuple[int, Any, dict[str, str]]:
-        hub = self.server_hub
+    def route(self, path: str, body: bytes) -> tuple[int, Any, dict[str, str]]:
+        hub = self.server_side
         if match := re.fullmatch(r"/storage/(\w+)(?:/(\d+|complete))?", path):
             return self._storage(match[1], match[2], body)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -274,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         return error(404, "Not found")
 
     def _model(self, user: User, repo_id: str, what: str | None, rest: str | None, body: bytes) -> Any:
-        repository = self.server_hub.repositories.get(repo_id)
+        repository = self.server_side.repositories.get(repo_id)
         writes = repo_id.split("/")[0] in user.writes
         if repository is None or (repository.private and not writes):
             return error(404, "Repository not found", "RepoNotFound")
@@ -302,22 +159,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._preupload(repository, rest, json.loads(body))
         if what == "commit":
             return self._commit(repo_id, repository, rest, body)
-        if what == "xet-write-token" and self.server_hub.xet is not None:
+        if what == "xet-write-token" and self.server_side.xet is not None:
             expires = str(int(time.time()) + 3600)
-            told = {"X-Xet-Cas-Url": self.server_hub.xet, "X-Xet-Access-Token": "x", "X-Xet-Token-Expiration": expires}
-            return 200, {"casUrl": self.server_hub.xet, "accessToken": "x", "exp": int(expires)}, told
+            told = {"X-Xet-Cas-Url": self.server_side.xet, "X-Xet-Access-Token": "x", "X-Xet-Token-Expiration": expires}
+            return 200, {"casUrl": self.server_side.xet, "accessToken": "x", "exp": int(expires)}, told
         return error(404, "Not found")
 
     def _create(self, user: User, wish: dict[str, Any]) -> Any:
         owner = wish.get("organization") or user.name
         repo_id = f"{owner}/{wish['name']}"
-        url = f"{self.server_hub.url}/{repo_id}"
+        url = f"{self.server_side.url}/{repo_id}"
         if owner not in user.writes:
             return error(403, f'You don\'t have the rights to create a model under the namespace "{owner}"')
-        if repo_id in self.server_hub.repositories:
+        if repo_id in self.server_side.repositories:
             return 409, {"error": "You already created this model repo", "url": url}, {}
         private = wish.get("visibility") == "private" or bool(wish.get("private"))
-        self.server_hub.repositories[repo_id] = Repository(private=private)
+        self.server_side.repositories[repo_id] = Repository(private=private)
         return 200, {"url": url, "name": repo_id, "id": "2"}, {}
 
     def _tree(self, repository: Repository, rest: str) -> Any:
@@ -329,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         if folder and not any(path.startswith(f"{folder}/") for path in repository.head(branch)):
             return error(404, f"{folder} does not exist", "EntryNotFound")
         entries = []
-        hub_xet = self.server_hub.xet_objects
+        hub_xet = self.server_side.xet_objects
         for path, data in sorted(repository.head(branch).items()):
             if folder and not path.startswith(f"{folder}/"):
                 continue
@@ -356,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {"files": answers}, {}
 
     def _lfs(self, user: User, repo_id: str, what: str, wish: dict[str, Any]) -> Any:
-        hub = self.server_hub
+        hub = self.server_side
         if repo_id not in hub.repositories:
             return error(404, "Repository not found", "RepoNotFound")
         if repo_id.split("/")[0] not in user.writes:
@@ -382,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _storage(self, oid: str, part: str | None, body: bytes) -> Any:
         """Take what a signed address is for. As with S3, a token of the hub's has no business here."""
-        hub = self.server_hub
+        hub = self.server_side
         if part != "complete" and "Authorization" in self.headers:
             return error(400, "only one auth mechanism allowed")
         if part is not None and part != "complete":
@@ -400,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, {}
 
     def _commit(self, repo_id: str, repository: Repository, branch: str, body: bytes) -> Any:
-        hub = self.server_hub
+        hub = self.server_side
         lines = [json.loads(line) for line in body.splitlines()]
         files = dict(repository.head(branch))
         for line in lines:
@@ -428,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, repo_id: str, revision: str, path: str) -> Any:
         """Serve a file, as downloads ask for it; the revision is a branch or the commit at a branch's head."""
-        repository = self.server_hub.repositories.get(repo_id)
+        repository = self.server_side.repositories.get(repo_id)
         if repository is None:
             return error(404, "Repository not found", "RepoNotFound")
         heads = {name: name for name in repository.branches} | {repository.sha(n): n for n in repository.branches}

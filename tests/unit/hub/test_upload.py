@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hub import TOKEN, FakeHub, Repository, Request, User, Waits, content
+from fake_hub import TOKEN, FakeHub, Repository, User, Waits, content
+from faulty_server import Request
 from huggingface_hub import constants
 
 from pi05.errors import HubError
