@@ -1,0 +1,243 @@
+"""CUDA tensors without a GPU: shapes, types and devices are those of a GPU, values there are none.
+
+Inside `fake_cuda` the real code takes its CUDA branches on PyTorch's fake tensors. What would fail on a GPU fails here:
+an operation over tensors of both devices, and whatever would make the program wait for the device, be it a value that
+is read back, a shape that follows from values, or a copy that is not asynchronous. Attention goes to the kernel that
+PyTorch would choose (`aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`), or to an error where that is the one
+that builds a matrix of scores. Leaves out what the kernels compute.
+
+A build of PyTorch for CPUs lacks two things that autograd asks for: the guard that switches devices and streams, and
+the word that CUDA is there. Both are put in place for the duration of the block; `torch/csrc` has a guard that does
+nothing, for the same purpose, but only hands it to builds for CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pi05.model import quantize
+from pi05.train.minifloat import _table_of
+from pi05.types import Batch
+
+aten = torch.ops.aten
+DEVICE = torch.device("cuda", 0)
+_VIRTUAL = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
+_NO, _YES = _VIRTUAL(lambda _: False), _VIRTUAL(lambda _: True)
+_CUDA = 1
+"""Number of the device type in `c10/core/DeviceType.h`."""
+_IS_BUILT, _HAS_CONTEXT = 2, 4
+"""Places in the table of virtual functions of `ATen/detail/AcceleratorHooksInterface.h`, after two destructors."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation that ran: its name, and the types of the floating-point tensors that went in and came out."""
+
+    name: str
+    inputs: tuple[torch.dtype, ...]
+    outputs: tuple[torch.dtype, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+class WouldWait(AssertionError):
+    """The program would wait for the GPU here."""
+
+
+@dataclass
+class FakeCuda:
+    """What a block on fake CUDA tensors has done so far."""
+
+    mode: FakeTensorMode
+    capability: tuple[int, int]
+    operations: list[Operation] = field(default_factory=list)
+    kernels: Counter[str] = field(default_factory=Counter)
+    """Kernels of attention that were chosen: flash or efficient."""
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return a batch of real tensors as fake ones in page-locked memory, copied to the device as the loop does."""
+        faked = {
+            one.name: self.mode.from_tensor(value)
+            for one in fields(batch)
+            if isinstance(value := getattr(batch, one.name), Tensor)
+        }
+        return replace(batch, **faked).pin_memory().to(DEVICE, non_blocking=True)
+
+    def module(self, outline: nn.Module) -> nn.Module:
+        """Give a module on `meta` fake parameters on the device; return it."""
+        for module in outline.modules():
+            for name, value in module._parameters.items():
+                if value is not None:
+                    memory = torch.empty(value.shape, dtype=value.dtype, device=DEVICE)
+                    module._parameters[name] = nn.Parameter(memory, requires_grad=value.requires_grad)
+        return outline
+
+    def watch(self) -> TorchDispatchMode:
+        """Return a context that notes operations, and in which nothing may wait for the device."""
+        return _Watch(self)
+
+
+@contextmanager
+def fake_cuda(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeCuda]:
+    """Run a block on fake tensors, with CUDA pretended; `capability` is that of the GPU (9, 0: H100, H200)."""
+    mode = FakeTensorMode(allow_non_fake_inputs=False)
+    found = FakeCuda(mode, capability)
+    with ExitStack() as stack:
+        if torch.version.cuda is None:
+            stack.enter_context(_pretended_build())
+        for patch in (
+            mock.patch.object(torch, "Generator", _generator_for),
+            mock.patch.object(Tensor, "pin_memory", lambda tensor: tensor),
+            mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", _Attention(found)),
+        ):
+            stack.enter_context(patch)
+        for forget in (_table_of.cache_clear, quantize.BYTE_VALUES.clear):
+            forget()
+            stack.callback(forget)  # fake tensors belong to one block
+        stack.enter_context(torch.autograd.set_multithreading_enabled(False))
+        stack.enter_context(mode)
+        yield found
+
+
+def _generator_for(device: torch.device | str = "cpu") -> torch._C.Generator:
+    """Return a generator for any device: a build for CPUs has none of CUDA's."""
+    return torch._C.Generator("cpu")
+
+
+@contextmanager
+def _pretended_build() -> Iterator[None]:
+    """Let a build for CPUs say that CUDA is built in, and give it the guard that does nothing."""
+    folder = Path(torch.__file__).parent / "lib"
+    guards = (ctypes.c_void_p * 24).in_dll(
+        ctypes.CDLL(str(folder / "libc10.so")), "_ZN3c104impl26device_guard_impl_registryE"
+    )
+    hooks_of = ctypes.CDLL(str(folder / "libtorch_cpu.so"))["_ZN2at6detail12getCUDAHooksEv"]
+    hooks_of.restype = ctypes.c_void_p
+    no, yes = (ctypes.cast(function, ctypes.c_void_p).value for function in (_NO, _YES))
+    # PyTorch puts its idle guard where a guard of CUDA is that counts no devices: this object answers 0 to everything.
+    table = (ctypes.c_void_p * 40)(*[no] * 40)
+    deviceless = (ctypes.c_void_p * 1)(ctypes.addressof(table))
+    hooks = ctypes.c_void_p.from_address(hooks_of())
+    original, length = hooks.value, 64
+    assert original is not None
+    pretending = (ctypes.c_void_p * length)(*(ctypes.c_void_p * length).from_address(original))
+    pretending[_IS_BUILT], pretending[_HAS_CONTEXT] = yes, no
+    guard = guards[_CUDA]
+    try:
+        guards[_CUDA] = ctypes.addressof(deviceless)
+        torch._C._ensureCUDADeviceGuardSet()
+        hooks.value = ctypes.addressof(pretending)
+        yield
+    finally:
+        hooks.value = original
+        guards[_CUDA] = guard
+
+
+class _Watch(TorchDispatchMode):
+    """Notes operations; raises WouldWait at copies between the devices that the program would wait for."""
+
+    def __init__(self, found: FakeCuda) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and look at it."""
+        options = dict(kwargs or {})
+        result = func(*args, **options)
+        if func.namespace == "prim":  # a question about a tensor, not work
+            return result
+        given, made = _tensors(args), _tensors((result,))
+        devices = {_device(tensor) for tensor in (*given, *made) if tensor.dim() or len(made) == 1}
+        crosses = devices == {"cpu", "cuda"}
+        if crosses and func in (aten._to_copy.default, aten.copy_.default):
+            waits = not (options.get("non_blocking") or (func is aten.copy_.default and args[2:3] == (True,)))
+        else:
+            indices = args[1] if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default) else ()
+            waits = any(index is not None and _device(index) == "cpu" for index in indices) and crosses
+        literal = func is aten.lift_fresh.default and _device(made[0]) == "cuda"
+        if waits or literal:
+            raise WouldWait(f"{func} between devices: {[(one.device, one.shape) for one in (*given, *made)]}")
+        self.found.operations.append(
+            Operation(str(func), _types(given), _types(made), tuple(tuple(one.shape) for one in (*given, *made)))
+        )
+        return result
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _tensors(value)
+    return found
+
+
+def _device(tensor: Tensor) -> str:
+    return tensor.fake_device.type if isinstance(tensor, FakeTensor) else tensor.device.type
+
+
+def _types(tensors: Sequence[Tensor]) -> tuple[torch.dtype, ...]:
+    return tuple(tensor.dtype for tensor in tensors if tensor.is_floating_point())
+
+
+class _Attention:
+    """In the place of `scaled_dot_product_attention`: chooses the kernel as PyTorch does, cuDNN's left out."""
+
+    def __init__(self, found: FakeCuda) -> None:
+        self.found = found
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        if query.device.type != "cuda":
+            return torch._C._nn.scaled_dot_product_attention(query, key, value, attn_mask)
+        kernel = choose_kernel(self.found.capability, query, key, value, attn_mask)
+        self.found.kernels[kernel] += 1
+        if kernel == "flash":
+            return aten._scaled_dot_product_flash_attention(query, key, value)[0]
+        bias = None
+        if attn_mask is not None:  # as `convert_boolean_attn_mask` and `preprocess_mask` in transformers/attention.cpp
+            bias = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
+            bias = bias.masked_fill(attn_mask.logical_not(), float("-inf"))
+            length = bias.shape[-1]
+            if length % 16:
+                bias = torch.nn.functional.pad(bias, (0, 16 - length % 16))[..., :length]
+            bias = bias.expand(*query.shape[:3], length)
+        return aten._scaled_dot_product_efficient_attention(query, key, value, bias, torch.is_grad_enabled())[0]
+
+
+def choose_kernel(capability: tuple[int, int], query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> str:
+    """Return the kernel that PyTorch's rules give this attention; AssertionError where it is the one with all scores.
+
+    `can_use_flash_attention` and `can_use_mem_efficient_attention` of sdp_utils.cpp, for dense tensors, no dropout.
+    """
+    tensors = (query, key, value)
+    head_dim = query.shape[-1]
+    dense = all(each.dim() == 4 and each.stride(-1) == 1 and each.shape[2] > 0 for each in tensors)
+    alike = all(each.shape[0] == query.shape[0] and each.shape[1] == query.shape[1] for each in tensors)
+    same = all(each.dtype == query.dtype and each.shape[-1] == head_dim for each in tensors)
+    trains = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+    small_cache = (8, 6) <= capability <= (8, 9) or (12, 0) <= capability <= (12, 1)
+    unsupported = trains and small_cache and 192 < head_dim <= 224
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    fits = dense and alike and same and capability >= (8, 0)
+    if fits and mask is None and half and head_dim <= 256 and not unsupported:
+        return "flash"
+    alignment = 8 if half else 4
+    aligned = head_dim % alignment == 0 and all(each.storage_offset() % alignment == 0 for each in tensors)
+    if fits and aligned and (half or query.dtype == torch.float32):
+        return "efficient"
+    found = [(each.dtype, tuple(each.shape), each.stride(), each.storage_offset()) for each in tensors]
+    raise AssertionError(f"attention would build the matrix of scores: {found}, mask {mask is not None}")

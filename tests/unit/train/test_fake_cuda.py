@@ -1,0 +1,232 @@
+"""Every kind of training step on CUDA tensors that have no values: nothing mixes devices, nothing waits for the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from fake_cuda import DEVICE, FakeCuda, choose_kernel, fake_cuda
+from small_network import CONFIG, make_batch
+
+from pi05.model.config import pi05 as full_size
+from pi05.train.acceleration import apply_from_outside
+from pi05.train.config import EmaConfig, TrainConfig
+from pi05.train.lora import hold_frozen_weights
+from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.network import Network, trainable
+from pi05.train.optimizer import Ema, Schedule
+from pi05.train.peft_config import PeftConfig
+from pi05.train.placement import outline
+from pi05.train.policy_config import PolicyConfig
+from pi05.train.setup import build_optimizer
+from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.types import Batch
+
+EXPECTED = (
+    "FakeTensorDeviceMismatchError",
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "WouldWait",
+)
+SCHEDULE = Schedule(peak=1e-3, warmup_steps=0, decay_steps=10, end=1e-4)
+LORA = {"policy": PolicyConfig(use_peft=True), "precision": "mixed"}
+MODES: dict[str, dict[str, Any]] = {
+    "full": {"precision": "mixed"},
+    "accumulated": {"precision": "mixed", "gradient_accumulation_steps": 2},
+    "float32": {"precision": "float32"},
+    "average": {"precision": "mixed", "ema": EmaConfig(enable=True)},
+    "bf16-sr": {"precision": "bf16-sr"},
+    "bf16-sr average": {"precision": "bf16-sr", "ema": EmaConfig(enable=True)},
+    "8bit": {"precision": "mixed", "optimizer_state": "8bit"},
+    "4bit": {"precision": "bf16-sr", "optimizer_state": "4bit"},
+    "offload": {"precision": "mixed", "optimizer_offload": True},
+    "8bit offload": {"precision": "bf16-sr", "optimizer_state": "8bit", "optimizer_offload": True},
+    "release": {"precision": "bf16-sr", "gradient_release": True},
+    "8bit release offload": {
+        "precision": "bf16-sr",
+        "gradient_release": True,
+        "optimizer_state": "8bit",
+        "optimizer_offload": True,
+    },
+    "selective": {"precision": "mixed", "activation_checkpointing": "selective"},
+    "recomputed": {"precision": "mixed", "activation_checkpointing": "full"},
+    "half recomputed": {"precision": "mixed", "activation_checkpointing": "0.5"},
+    "activations in host memory": {
+        "precision": "mixed",
+        "activation_checkpointing": "full",
+        "activation_offload": True,
+    },
+    "flow samples": {"precision": "mixed", "flow_samples": 3},
+    "expert": {"precision": "mixed", "policy": PolicyConfig(train_expert_only=True)},
+    "frozen vision": {"precision": "mixed", "policy": PolicyConfig(freeze_vision_encoder=True)},
+    "lora": LORA,
+    "dora": LORA | {"peft": PeftConfig(use_dora=True)},
+    "lora dropout recomputed": LORA | {"peft": PeftConfig(lora_dropout=0.1), "activation_checkpointing": "full"},
+    "lora selective": LORA | {"activation_checkpointing": "selective"},
+    "qlora nf4": LORA | {"peft": PeftConfig(quantize="nf4")},
+    "qlora int8": LORA | {"peft": PeftConfig(quantize="int8"), "activation_checkpointing": "full"},
+}
+
+
+def masked_batch(size: int = 3) -> Batch:
+    """Return a batch of real tensors in which samples have different cameras and prompts of different lengths."""
+    batch = make_batch(size)
+    lengths = 1 + torch.arange(size)[:, None] * 7 % 8
+    images = torch.ones(size, 2, dtype=torch.bool)
+    images[0, 1] = False
+    return replace(batch, image_mask=images, token_mask=torch.arange(8)[None] < lengths, trimmed=False).trim()
+
+
+def make_fake_state(cuda: FakeCuda, config: TrainConfig, network: Network) -> TrainState:
+    """Build what a run would hold on the GPU, as `loop.py` does, but without weights."""
+    model = network.model
+    cuda.module(model)
+    parameters = trainable(network, config.method)
+    if network.lora is not None:
+        hold_frozen_weights(model)
+    dropout = config.method == "lora" and config.peft.lora_dropout > 0
+    apply_from_outside(
+        model,
+        compile_layers=False,
+        recompute_activations=config.recomputed,
+        offload_activations=config.activation_offload,
+        dropout=dropout,
+    )
+    return TrainState(
+        step=0,
+        seed=5,
+        model=model,
+        optimizer=build_optimizer(config, parameters, SCHEDULE, DEVICE),
+        ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
+        dropout=dropout,
+    )
+
+
+def take_steps(cuda: FakeCuda, config: TrainConfig, network: Network, batches: list[Batch]) -> TrainState:
+    state = make_fake_state(cuda, config, network)
+    settings = LossSettings(kind=config.loss, robot_action_dim=4, flow_samples=config.flow_samples)
+    # The first step makes tables of codes, once and for all, or only measures: it may wait.
+    starts = isinstance(state.optimizer, LowMemoryOptimizer) or config.peft.quantize == "nf4"
+    for index in range(1 + starts):
+        with nullcontext() if starts and index == 0 else cuda.watch():
+            result = train_step(state, [cuda.batch(batch) for batch in batches], settings)
+        assert {result.loss.device, result.grad_norm.device, result.sample_losses.device} == {DEVICE}
+    return state
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_on_cuda(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)  # so that the small network has packed moments
+    config = TrainConfig(**MODES[mode])
+    batches = [masked_batch(3 - index) for index in range(config.gradient_accumulation_steps)]
+    network = outline(config, CONFIG)
+    with fake_cuda() as cuda:
+        state = take_steps(cuda, config, network, batches)
+        assert state.step > 0
+        assert {parameter.device for parameter in state.model.parameters()} == {DEVICE}
+
+
+def test_what_computes_in_which_precision_at_full_size() -> None:
+    """The towers' products and attention are bfloat16; norms, rotation, the flow, the loss and the update float32.
+
+    What stays float32 by products are the ends: the first map of the pixels, actions and time, 0.1 % of the work.
+    """
+    config, sizes = TrainConfig(precision="mixed"), replace(full_size(), depth=2, vision_depth=2, horizon=10)
+    batch = Batch(
+        images=torch.zeros(2, 2, 224, 224, 3, dtype=torch.uint8),
+        image_mask=None,
+        tokens=torch.zeros(2, 64, dtype=torch.int64),
+        token_mask=torch.arange(64) < torch.tensor([[64], [57]]),
+        actions=torch.zeros(2, 10, 32),
+        action_mask=torch.ones(2, 10, dtype=torch.bool),
+    ).trim()
+    network = outline(config, sizes)
+    with fake_cuda((8, 9)) as cuda:
+        take_steps(cuda, config, network, [batch])
+    assert cuda.kernels == {"flash": 2, "efficient": 3}  # vision; language (not the last) and expert
+    work: dict[torch.dtype, float] = {torch.bfloat16: 0.0, torch.float32: 0.0}
+    for operation in cuda.operations:
+        name = operation.name.removeprefix("aten.").split(".")[0]
+        if name in ("mm", "addmm", "bmm"):
+            (kind,) = set(operation.inputs + operation.outputs)
+            work[kind] += torch.Size(operation.shapes[-1]).numel() * operation.shapes[-2 if name != "mm" else 0][-1]
+        elif name.startswith("_scaled_dot_product"):
+            assert set(operation.inputs[:3]) == {torch.bfloat16}
+        elif name.startswith(("_fused_rms_norm", "native_layer_norm", "_fused_adamw", "_foreach", "sin", "cos", "pow")):
+            assert set(operation.inputs) <= {torch.float32, torch.float64}, name
+    assert 0 < work[torch.float32] < 0.03 * work[torch.bfloat16]
+    assert cuda.operations[-1].outputs == (torch.float32,)
+
+
+@pytest.mark.parametrize("mode", ["full", "qlora int8"])
+def test_actions_are_sampled_on_cuda(mode: str) -> None:
+    config, batch = TrainConfig(**MODES[mode]), masked_batch()
+    network = outline(config, CONFIG)
+    with fake_cuda() as cuda:
+        state = make_fake_state(cuda, config, network)
+        with cuda.watch():
+            actions = state.model.sample_actions(cuda.batch(batch))
+    assert actions.device == DEVICE
+    assert actions.dtype == torch.float32
+
+
+def test_the_fake_gpu_sees_faults() -> None:
+    """The tests above can fail: each of these would fail, or wait, on a GPU."""
+    with fake_cuda() as cuda:
+        one, other, flags = torch.ones(4, device=DEVICE), torch.ones(4), torch.ones(4, device=DEVICE) > 0
+        rows = torch.arange(2)
+        ways: dict[str, Callable[[], object]] = {
+            "both devices": lambda: one + other,
+            "a value": lambda: one.sum().item(),
+            "a decision": lambda: bool(one.sum() > 0),
+            "a shape from values": lambda: one[flags],
+            "a list": lambda: one.tolist(),
+            "a copy to the device": lambda: other.to(DEVICE),
+            "a copy from the device": lambda: one.cpu(),
+            "an index on the CPU": lambda: one[rows],
+            "numbers": lambda: torch.tensor([1.0, 2.0], device=DEVICE),
+        }
+        for name, way in ways.items():
+            with pytest.raises(Exception) as raised, cuda.watch():
+                way()
+            assert type(raised.value).__name__ in EXPECTED, name
+        with cuda.watch():
+            assert other.to(DEVICE, non_blocking=True).device == DEVICE
+    real = torch.ones(3, requires_grad=True)
+    real.sum().backward()  # the block has left nothing behind
+    assert real.grad is not None
+    if torch.version.cuda is None:
+        with pytest.raises((RuntimeError, AssertionError)):
+            torch.ones(1, device=DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("capability", "shape", "masked", "kernel"),
+    [
+        ((9, 0), (2, 1, 4608, 256), True, "efficient"),
+        ((9, 0), (2, 1, 4608, 256), False, "flash"),
+        ((8, 9), (2, 1, 4608, 256), False, "flash"),
+        ((8, 9), (2, 16, 256, 72), False, "flash"),
+        ((12, 0), (2, 16, 256, 72), False, "flash"),
+        ((8, 9), (2, 1, 64, 200), False, "efficient"),
+    ],
+)
+def test_kernels_are_chosen_as_pytorch_does(
+    capability: tuple[int, int], shape: tuple[int, ...], masked: bool, kernel: str
+) -> None:
+    query = torch.empty(shape, dtype=torch.bfloat16, requires_grad=True)
+    mask = torch.ones(2, 1, 1, shape[2], dtype=torch.bool) if masked else None
+    assert choose_kernel(capability, query, query, query, mask) == kernel
+
+
+def test_attention_that_would_build_all_scores_is_an_error() -> None:
+    query = torch.empty(2, 8, 16, 256, dtype=torch.bfloat16)
+    with pytest.raises(AssertionError, match="matrix of scores"):
+        choose_kernel((9, 0), query, query[:, :1], query[:, :1], None)  # heads differ
+    odd = torch.empty(2, 8, 16, 9, dtype=torch.bfloat16)
+    with pytest.raises(AssertionError, match="matrix of scores"):
+        choose_kernel((9, 0), odd, odd, odd, torch.ones(2, 1, 1, 16, dtype=torch.bool))
