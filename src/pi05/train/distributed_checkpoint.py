@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from pi05.errors import CheckpointError
 from pi05.model.lora import add_lora
 from pi05.model.pi05 import Pi05
 from pi05.train.lora import LoraPlan, read_trained, write_trained
+from pi05.train.parameters import require_names
 from pi05.train.ranks import Ranks
 from pi05.train.shards import fill, own_part, whole
 from pi05.train.step import TrainState
@@ -88,14 +90,15 @@ def write_parts(training: Path, state: TrainState, raw: Mapping[str, Tensor] | N
     try:
         dcp.save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
     except CheckpointException as error:  # a BaseException, which nobody expects
-        raise _disk_error({rank: cause for rank, (cause, _) in error.failures.items()}) from error
+        causes = [cause for cause, _ in error.failures.values()]
+        numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno is not None]
+        # What torch's own writer says of a full disk is a RuntimeError.
+        raise OSError(numbers[0] if numbers else errno.EIO, _told(error)) from error
 
 
-def _disk_error(causes: Mapping[int, BaseException]) -> OSError:
-    """Return why the ranks could not write. What torch's own writer says of a full disk is a RuntimeError."""
-    numbers = [cause.errno for cause in causes.values() if isinstance(cause, OSError) and cause.errno is not None]
-    told = "; ".join(f"rank {rank}: {_first_line(cause)}" for rank, cause in sorted(causes.items()))
-    return OSError(numbers[0] if numbers else errno.EIO, told)
+def _told(error: CheckpointException) -> str:
+    """Return what each rank says, in a line."""
+    return "; ".join(f"rank {rank}: {_first_line(cause)}" for rank, (cause, _) in sorted(error.failures.items()))
 
 
 def _first_line(cause: BaseException) -> str:
@@ -151,15 +154,9 @@ def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapte
     The checkpoint may be whole or in parts, and so may the state.
     """
     training = folder / store.TRAINING
-    parts = read_parts(folder, state, names) if has_parts(folder) else {}
+    parts = read_parts(folder, names) if has_parts(folder) else {}
     saved = read_trained(folder, cast(Pi05, state.model)) if adapter else _Rows(folder / store.WEIGHTS, names)
-    if set(names) != set(saved):
-        raise CheckpointError(
-            "the checkpoint does not hold the network's parameters",
-            wanted=f"{len(names)} parameters",
-            found=f"{len(saved)}; differing: {', '.join(sorted(set(names) ^ set(saved))[:5])}",
-            remedy="use another checkpoint of the run",
-        )
+    require_names(names, saved)
     raw: Mapping[str, Tensor] = {name[len(RAW) :]: value for name, value in parts.items() if name.startswith(RAW)}
     if (training / store.RAW_WEIGHTS).is_file():
         raw = _Rows(training / store.RAW_WEIGHTS, names)
@@ -176,11 +173,15 @@ def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapte
     state.optimizer.load_tensors({name: _like(moments[name], name, names) for name in moments})
 
 
-def read_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_parts(folder: Path, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read what lies in parts: split as the parameters are, or whole where they are whole."""
     reader = dcp.FileSystemReader(folder / store.TRAINING / PARTS)
     found: dict[str, Any] = {}
-    for label, kind in reader.read_metadata().state_dict_metadata.items():
+    try:
+        kinds = reader.read_metadata().state_dict_metadata
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(folder, _first_line(error)) from error
+    for label, kind in kinds.items():
         if not isinstance(kind, TensorStorageMetadata):
             raise CheckpointError(f"{folder} holds {label}, which is no tensor", remedy="use another checkpoint")
         parameter = names.get(label.rpartition("/")[2])
@@ -190,8 +191,19 @@ def read_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor]) -> 
             found[label] = torch.empty(kind.size, dtype=kind.properties.dtype)
     with warnings.catch_warnings():  # torch is surprised by one process; here it is a number like any other
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
+        try:
+            dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
+        except CheckpointException as error:
+            raise _damaged(folder, _told(error)) from error
     return found
+
+
+def _damaged(folder: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"the parts in {folder / store.TRAINING / PARTS} are damaged or incomplete",
+        found=found,
+        remedy="use another checkpoint of the run, or copy it again",
+    )
 
 
 class _Rows(Mapping[str, Tensor]):
