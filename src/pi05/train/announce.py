@@ -11,6 +11,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.lora import LoraPlan, lora_table
+from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.network import Network
 from pi05.train.optimizer import Schedule
 from pi05.train.parallel import Parallel, bytes_on_rank
@@ -140,7 +141,17 @@ def optimizer_line(config: TrainConfig, state: TrainState) -> str:
     shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     place = " in host memory" if config.optimizer_offload else ""
     release = "; gradients are used and freed in the backward pass" if config.gradient_release else ""
-    return f"optimizer: AdamW, moments in {config.optimizer_state}, {shown}{place}{release}"
+    return f"optimizer: AdamW, moments in {config.optimizer_state}, {shown}{place}{release}{compiled_part(state)}"
+
+
+def compiled_part(state: TrainState) -> str:
+    """Return whether the update runs as compiled code, where that is a question."""
+    optimizer = state.optimizer
+    if not isinstance(optimizer, LowMemoryOptimizer):
+        return ""
+    if optimizer.why_not_compiled is not None:
+        return f"; the update is not compiled, which makes it slower ({optimizer.why_not_compiled})"
+    return "; the update is compiled" if optimizer.compiled else ""
 
 
 def checkpoint_bytes(state: TrainState, adapter: bool) -> int:

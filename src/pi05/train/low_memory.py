@@ -9,7 +9,6 @@ docs/decisions/. Leaves out which of it a run wants (`setup.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,8 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.errors import CheckpointError
+from pi05.train.adamw_portion import USES, StepInputs, compiled_update
 from pi05.train.gradient_release import RunningNorm
-from pi05.train.minifloat import FORMATS, SMALLEST, Minifloat, Packed
+from pi05.train.minifloat import FORMATS, SMALLEST, Minifloat
+from pi05.train.moments import Moment, ParameterState
 from pi05.train.optimizer import AdamSettings, Schedule
 from pi05.train.shards import global_norm
 from pi05.train.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
@@ -30,57 +31,11 @@ PORTION = {"cpu": 2**18, "cuda": 2**23}
 """Values that are updated at once, a multiple of every block: what fits a cache, what keeps a GPU busy."""
 
 
-class Moment:
-    """One moment of one parameter, in float32 or packed, on the device or in host memory."""
-
-    def __init__(self, parameter: Tensor, kind: Minifloat | None, offload: bool) -> None:
-        self.kind = kind
-        self.device = parameter.device
-        self.count = parameter.numel()
-        home = torch.device("cpu") if offload else parameter.device
-        if kind is None:
-            self.parts: tuple[Tensor, ...] = (torch.zeros(self.count, device=home),)
-        else:
-            self.parts = tuple(kind.zeros(self.count, home))
-        if home != parameter.device:
-            self.parts = tuple(part.pin_memory() for part in self.parts)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of memory."""
-        return sum(part.nbytes for part in self.parts)
-
-    def read(self, start: int, count: int) -> Float[Tensor, " count"]:
-        """Return `count` values from `start` on, in float32 on the parameter's device."""
-        portion = [part.to(self.device, non_blocking=True) for part in self._cut(start, count)]
-        return portion[0] if self.kind is None else self.kind.decode(Packed(*portion), count)
-
-    def write(self, start: int, values: Float[Tensor, " count"], noise: Tensor | None) -> None:
-        """Store values from `start` on."""
-        packed = (values,) if self.kind is None or noise is None else self.kind.encode(values, noise)
-        for part, new in zip(self._cut(start, len(values)), packed, strict=True):
-            part.copy_(new, non_blocking=True)
-
-    def _cut(self, start: int, count: int) -> list[Tensor]:
-        if self.kind is None:
-            return [self.parts[0][start : start + count]]
-        sizes = zip(self.kind.packed_sizes(start), self.kind.packed_sizes(count), strict=True)
-        return [part[first : first + size] for part, (first, size) in zip(self.parts, sizes, strict=True)]
-
-
-@dataclass
-class ParameterState:
-    """What AdamW knows of one parameter."""
-
-    first: Moment
-    second: Moment
-    steps: int = 0
-
-
 class LowMemoryOptimizer:
     """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
 
-    With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step.
+    With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. With
+    `compiled` the arithmetic is that of `adamw_portion.py`, which differs by roundings only.
     """
 
     def __init__(
@@ -93,6 +48,7 @@ class LowMemoryOptimizer:
         state: StateKind = "float32",
         offload: bool = False,
         release: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.parameters = dict(parameters)
         self.settings = settings
@@ -101,9 +57,13 @@ class LowMemoryOptimizer:
         self.kind = state
         self.offload = offload
         self.release = release
+        self.compiled = compiled
+        self.why_not_compiled: str | None = None
+        """What the user is told where the device could have a compiled update but has none."""
         self._states: dict[str, ParameterState] = {}
         self._norm = RunningNorm(settings.clip_norm)
         self._update: int | None = None
+        self._inputs = StepInputs(list(self.parameters), seed) if compiled else None
         if release:
             for name, parameter in self.parameters.items():
                 parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._take(name))
@@ -154,10 +114,52 @@ class LowMemoryOptimizer:
         state.steps += 1
         portion = PORTION.get(parameter.device.type, PORTION["cuda"])
         flat, gradients = parameter.view(-1), gradient.reshape(-1)
-        keys = [rounding_key(self.seed, update, f"{name}/{use}") for use in ("weight and first", "second")]
+        if self._inputs is not None:
+            self._move_compiled(self._inputs, name, flat, gradients, factor, state, update)
+            return
+        keys = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
         for start in range(0, len(flat), portion):
             here = slice(start, start + portion)
             self._move_portion(flat[here], gradients[here].float() * factor, state, start, keys, update)
+
+    def _move_compiled(
+        self,
+        inputs: StepInputs,
+        name: str,
+        flat: Tensor,
+        gradients: Tensor,
+        factor: Tensor,
+        state: ParameterState,
+        update: int,
+    ) -> None:
+        """Take the step by compiled code, what is left after whole blocks by `_move_portion`."""
+        (beta1, beta2), rate = self.settings.betas, self.schedule.rate(update)
+        portion = PORTION.get(flat.device.type, PORTION["cuda"])
+        form = None if state.first.kind is None or state.second.kind is None else (state.first.kind, state.second.kind)
+        block = 1 if form is None else form[0].block
+        whole = len(flat) - len(flat) % block
+        run = compiled_update(form, self.settings.betas, self.settings.eps)
+        tables = () if form is None else tuple(one.table(flat.device) for one in form)
+        numbers = inputs.numbers(
+            (1 - rate * self.settings.weight_decay, -rate / (1 - beta1**state.steps), 1 - beta2**state.steps),
+            flat.device,
+        )
+        for number, start in enumerate(range(0, whole, portion)):
+            here = slice(start, min(start + portion, whole))
+            count = here.stop - start
+            values = [flat[here], gradients[here]]
+            if form is not None:
+                values = [value.view(-1, block) for value in values]
+            values = [value.data for value in values]  # no views: Dynamo would compile for what they are views of
+            first, second = state.first.on_device(start, count), state.second.on_device(start, count)
+            place = inputs.starts(portion, number, flat.device)
+            keys = inputs.keys(name, update, flat.device)
+            run(*values, first, second, tables, place, keys, (*numbers, factor))
+            state.first.put_back(start, count, first)
+            state.second.put_back(start, count, second)
+        if whole < len(flat):
+            pairs = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
+            self._move_portion(flat[whole:], gradients[whole:].float() * factor, state, whole, pairs, update)
 
     def _move_portion(
         self,

@@ -18,6 +18,8 @@ from torch.nn.functional import pad
 
 _MANTISSA = 23
 """Bits of float32's mantissa."""
+_BIAS = 127
+"""What is added to its exponent."""
 
 
 class Packed(NamedTuple):
@@ -89,7 +91,7 @@ class Minifloat:
         Below the smallest normal number, adding it to the value turns float32's mantissa into a linear scale.
         """
         smallest, dropped = self._smallest_normal, _MANTISSA - self.mantissa_bits
-        first = torch.tensor(smallest).view(torch.int32).item()
+        first = (_BIAS + 2 - 2**self.exponent_bits) << _MANTISSA  # the bits of `smallest`
         normal = scaled >= smallest
         raw = torch.where(normal, scaled, scaled + smallest).view(torch.int32) - first
         codes = (raw + ((noise & 0xFFFF) << (dropped - 16))) >> dropped
@@ -98,13 +100,18 @@ class Minifloat:
 
     def decode(self, packed: Packed, count: int) -> Float32[Tensor, " count"]:
         """Return the first `count` values."""
+        return self.decode_with(self.table(packed.codes.device), packed, count)
+
+    def decode_with(self, table: Float32[Tensor, " codes"], packed: Packed, count: int) -> Float32[Tensor, " count"]:
+        """Return the first `count` values by the table of all codes: for compiled code, which has no cache."""
         codes = packed.codes
         if self.bits == 4:
             codes = torch.stack([codes & 0xF, codes >> 4], dim=1).view(-1)
-        values = self._table(codes.device)[codes.int()]
+        values = table[codes.int()]
         return (values.view(-1, self.block) * packed.scales[:, None]).view(-1)[:count]
 
-    def _table(self, device: torch.device) -> Float32[Tensor, " codes"]:
+    def table(self, device: torch.device) -> Float32[Tensor, " codes"]:
+        """Return the value of every code, made once."""
         return _table_of(self, device)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from pi05.errors import ConfigError
 from pi05.train import run as runs
+from pi05.train.compiled_check import of_any_process, why_not_compiled
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.low_memory import LowMemoryOptimizer
@@ -49,7 +50,10 @@ def build_optimizer(
     saves = config.precision == "bf16-sr" or config.optimizer_state != "float32"
     if not (saves or config.optimizer_offload or config.gradient_release):
         return Optimizer(parameters, settings, schedule)
-    return LowMemoryOptimizer(
+    on_gpu = device.type == "cuda"
+    weights = torch.bfloat16 if config.precision == "bf16-sr" else torch.float32
+    reason = of_any_process(why_not_compiled(device, config.optimizer_state, weights)) if on_gpu else None
+    optimizer = LowMemoryOptimizer(
         parameters,
         settings,
         schedule,
@@ -57,7 +61,10 @@ def build_optimizer(
         state=config.optimizer_state,
         offload=config.optimizer_offload,
         release=config.gradient_release,
+        compiled=on_gpu and reason is None,
     )
+    optimizer.why_not_compiled = reason
+    return optimizer
 
 
 def build_sinks(config: TrainConfig, run: runs.OpenRun, console: Console) -> list[Sink]:

@@ -30,7 +30,7 @@ def draw(form: Minifloat, count: int, seed: int = 0) -> Tensor:
 @every_format
 def test_values_of_the_format_are_kept(form: Minifloat) -> None:
     """Every code, decoded and encoded again, with the largest value in each block: no randomness is left."""
-    positive = form._table(torch.device("cpu"))[: form._magnitudes]
+    positive = form.table(torch.device("cpu"))[: form._magnitudes]
     values = torch.cat([positive, -positive]) if form.signed else positive[1:]
     rows = values.view(-1, 1).expand(-1, form.block).clone()
     rows[:, -1] = form.largest
@@ -51,7 +51,7 @@ def test_the_largest_of_a_block_is_kept_whatever_the_noise(form: Minifloat) -> N
 
 def neighbours(form: Minifloat, values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two representable values around each of `values`."""
-    table = form._table(torch.device("cpu"))[: form._magnitudes].double()
+    table = form.table(torch.device("cpu"))[: form._magnitudes].double()
     blocks = values.double().view(-1, form.block)
     unit = blocks.abs().amax(dim=1, keepdim=True) / form.largest
     above = torch.bucketize(blocks.abs() / unit, table).clamp(1, len(table) - 1)

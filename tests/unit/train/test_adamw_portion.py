@@ -1,0 +1,113 @@
+"""The update as compiled code: the same steps as operation by operation but for roundings, few compilations, no waits.
+
+Compiled for this CPU, which training itself does not do (docs/decisions/0004-optimizer-memory.md).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from waits import Waits
+
+from pi05.train import low_memory
+from pi05.train.adamw_portion import update_portion
+from pi05.train.announce import compiled_part
+from pi05.train.compiled_check import of_any_process, why_not_compiled
+from pi05.train.low_memory import LowMemoryOptimizer, StateKind
+from pi05.train.optimizer import AdamSettings, Schedule
+
+SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
+SETTINGS = AdamSettings(weight_decay=0.1)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("unchecked_shapes"),
+    pytest.mark.filterwarnings("ignore"),  # torch.compile's own
+]
+
+
+def parameters(dtype: torch.dtype) -> dict[str, nn.Parameter]:
+    """Return matrices of whole blocks, one with a rest, and a vector whose moments are not packed."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"matrix": (64, 256), "other": (40, 512), "rest": (83, 70), "bias": (30,)}
+    return {
+        name: nn.Parameter(torch.randn(size, generator=generator).to(torch.float32 if len(size) == 1 else dtype))
+        for name, size in sizes.items()
+    }
+
+
+def walk(values: dict[str, nn.Parameter], optimizer: LowMemoryOptimizer, steps: range) -> None:
+    for number in steps:
+        optimizer.begin(number)
+        generator = torch.Generator().manual_seed(number)
+        for value in values.values():
+            value.grad = torch.randn(value.shape, generator=generator).to(value.dtype)
+        optimizer.apply(number)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["float32", "8bit", "4bit"])
+def test_compiled_it_takes_the_same_steps(kind: StateKind, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a rounding of float32; stopped and continued bit for bit; one compilation for every kind."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setitem(low_memory.PORTION, "cpu", 2**13)
+    start, plain, fused, halved = (parameters(dtype) for _ in range(4))
+    walk(plain, LowMemoryOptimizer(plain, SETTINGS, SCHEDULE, seed=1, state=kind), range(4))
+    walk(fused, LowMemoryOptimizer(fused, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True), range(4))
+    for name, value in fused.items():
+        error, movement = ((value - one[name]).detach().abs().float() for one in (plain, start))
+        assert float(error.mean()) < 1e-3 * float(movement.mean())
+        assert float((error > 3e-7).float().mean()) < 1e-3, "but for what was rounded to the other side"
+    first = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True)
+    walk(halved, first, range(2))
+    second = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True)
+    second.load_tensors({name: value.clone() for name, value in first.tensors().items()})
+    walk(halved, second, range(2, 4))
+    assert all(torch.equal(fused[name], halved[name]) for name in fused)
+    kinds = {(value.dtype, kind != "float32" and value.numel() >= low_memory.SMALLEST) for value in fused.values()}
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len(kinds)
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_what_goes_into_compiled_code_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code itself is one graph (above), which cannot read a value back; a count cannot look into it."""
+    monkeypatch.setattr(low_memory, "compiled_update", partial(partial, update_portion))
+    values = parameters(torch.bfloat16)
+    optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=1, state="8bit", compiled=True)
+    walk(values, optimizer, range(1))
+    generator = torch.Generator().manual_seed(9)
+    for value in values.values():
+        value.grad = torch.randn(value.shape, generator=generator).to(value.dtype)
+    with Waits() as waits:
+        optimizer.apply(1)
+    assert waits.found == {"aten.lift_fresh.default": 1}, "the table of keys, made in host memory"
+
+
+def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not compile, or computes something else, is named, and the run goes on operation by operation."""
+    cpu = torch.device("cpu")
+    assert why_not_compiled(cpu, "8bit", torch.bfloat16) is None
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(low_memory, "compiled_update", lambda *_: broken)
+    assert why_not_compiled(cpu, "8bit", torch.bfloat16) == "RuntimeError: no compiler"
+    monkeypatch.setattr(low_memory, "compiled_update", lambda *_: lambda *_: None)
+    assert "other weights" in str(why_not_compiled(cpu, "8bit", torch.bfloat16))
+
+
+def test_the_run_says_whether_its_update_is_compiled() -> None:
+    values = parameters(torch.float32)
+    optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=1)
+    state = SimpleNamespace(optimizer=optimizer)
+    assert compiled_part(state) == ""
+    optimizer.compiled = True
+    assert compiled_part(state) == "; the update is compiled"
+    optimizer.why_not_compiled = of_any_process("no compiler")
+    assert compiled_part(state) == "; the update is not compiled, which makes it slower (no compiler)"
