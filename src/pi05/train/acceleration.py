@@ -74,7 +74,8 @@ def apply_from_outside(
         for layer, chosen in zip(tower, recomputed_layers, strict=True):
             forward: Forward = layer.forward
             if chosen:
-                forward = partial(recomputed, forward, recompute_activations == "selective", dropout)
+                trained = any(parameter.requires_grad for parameter in layer.parameters())
+                forward = partial(recomputed, forward, recompute_activations == "selective", dropout, trained)
             if compile_layers:
                 forward = torch.compile(forward, backend=backend)
             if offload_activations:
@@ -99,12 +100,26 @@ def chosen_layers(count: int, degree: Degree) -> list[bool]:
     return [math.floor((index + 1) * share) > math.floor(index * share) for index in range(count)]
 
 
-def recomputed(forward: Forward, selective: bool, dropout: bool, *arguments: Any, **options: Any) -> Any:
-    """Run `forward`; in training keep its inputs only (or what `keep` says), and run it again in the backward pass."""
-    if not torch.is_grad_enabled():
+def recomputed(forward: Forward, selective: bool, dropout: bool, trained: bool, *arguments: Any, **options: Any) -> Any:
+    """Run `forward`; in training keep its inputs only (or what `keep` says), and run it again in the backward pass.
+
+    A frozen layer behind frozen ones has no backward pass. Torch's compiler refuses to recompute attention in it.
+    """
+    if not torch.is_grad_enabled() or not (trained or any_needs_gradient(arguments)):
         return forward(*arguments, **options)
     kept: dict[str, Any] = {"context_fn": partial(create_selective_checkpoint_contexts, keep)} if selective else {}
     return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=dropout, **kept, **options)
+
+
+def any_needs_gradient(arguments: tuple[Any, ...]) -> bool:
+    """Tell whether a tensor among the arguments, or in a tuple of them, needs a gradient."""
+    for each in arguments:
+        if isinstance(each, tuple):
+            if any_needs_gradient(each):
+                return True
+        elif isinstance(each, Tensor) and each.requires_grad:
+            return True
+    return False
 
 
 def keep(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
