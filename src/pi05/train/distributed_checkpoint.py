@@ -93,7 +93,8 @@ def write_parts(training: Path, state: TrainState, raw: Mapping[str, Tensor] | N
         causes = [cause for cause, _ in error.failures.values()]
         numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno is not None]
         # What torch's own writer says of a full disk is a RuntimeError.
-        raise OSError(numbers[0] if numbers else errno.EIO, _told(error)) from error
+        # Without torch's exception: torchrun prints the chain, a traceback per rank.
+        raise OSError(numbers[0] if numbers else errno.EIO, _told(error)) from None
 
 
 def _told(error: CheckpointException) -> str:
@@ -194,7 +195,7 @@ def read_parts(folder: Path, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
         try:
             dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
         except CheckpointException as error:
-            raise _damaged(folder, _told(error)) from error
+            raise _damaged(folder, _told(error)) from None
     return found
 
 
