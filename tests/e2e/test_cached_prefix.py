@@ -17,7 +17,8 @@ from pi05.train.loop import train
 from pi05.train_command import read_command
 
 TOLERANCE = 2e-6
-"""Relative, on losses: a frame's prefix is computed beside other frames, so products are summed in another order."""
+"""Relative, on losses: a frame's prefix is computed beside other frames, where batches have other sizes and padding, so
+products may be summed in another order. The same batch gives the same bits (unit/train/test_cached_prefix.py)."""
 
 
 def run(workshop: Any, folder: Path, **settings: object) -> list[float]:

@@ -303,7 +303,7 @@ def test_the_table_of_cards_is_the_prediction() -> None:
         chosen = sorted(flags.strip("`").replace("none", "").split())
         same = [case for case in cases if sorted(case["flags"]) == chosen]
         for batch, peak in zip((1, 8, 32), peaks, strict=True):
-            largest = max(case["step_peak"] for case in same if case["batch"] == batch)
+            largest = max(case["peak"] for case in same if case["batch"] == batch)
             assert peak == f"{largest / 2**30:.1f}", (flags, batch)
         found[flags] = peaks[1]
     readme = [

@@ -3,7 +3,12 @@
 Keys and values, not the vision tower's features: at full size the tower is a sixth of the prefix's work, so its
 features would save a sixth, while keys and values save all of it, which is nine tenths and more of an expert-only step.
 They are larger (18 layers of 2 x 256 numbers for each token: 10 MB a frame in bfloat16), so the size is said first, and
-a disk that is too small is an error. The prompt holds the state, so there is one prefix per frame. Leaves out the file.
+a disk that is too small is an error. The prompt holds the state, so there is one prefix per frame.
+
+For the same batch cached and computed prefixes are equal to the bit. In a run they differ by rounding (2e-6 of the loss
+in float32): a frame is read beside other frames than it was computed with, and libraries sum a product in an order that
+depends on its number of rows, which is batch size times padded length. Vision and language stay on the device: they
+compute the cache, and validate. Leaves out the file.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from pi05.data.cache import cache_directory, is_whole
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.errors import ConfigError
+from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
@@ -52,10 +58,11 @@ def cache_prefixes(
             found=f"--parallel={parallel.kind}",
             remedy="add --parallel=ddp: only the expert is trained, so the moments are small",
         )
-    return parallel.ranks.in_turns(lambda: _open(config, data, model, console))
+    size = config.micro_batch_size(parallel.ranks.world_size)
+    return parallel.ranks.in_turns(lambda: _open(config, data, model, size, console))
 
 
-def _open(config: TrainConfig, data: TrainingData, model: Pi05, console: Console) -> PrefixCache:
+def _open(config: TrainConfig, data: TrainingData, model: Pi05, batch_size: int, console: Console) -> PrefixCache:
     loader = build_loader(config, data)
     frames, sizes = loader.frame_indices, model.config
     length = len(data.processor.slots.keys) * sizes.patches_per_image + loader.longest_prompt
@@ -69,7 +76,7 @@ def _open(config: TrainConfig, data: TrainingData, model: Pi05, console: Console
             f"prefix cache: computing {len(frames):,} frames to {path}, {_readable(size)} "
             f"({_readable(size // len(frames))} a frame); it may be deleted when training is done",
         )
-        write_prefixes(path, shape, model.compute_dtype, _compute(config, model, loader, console))
+        write_prefixes(path, shape, model.compute_dtype, _compute(model, loader, batch_size, console))
     else:
         say(console, f"prefix cache: {path}")
     return PrefixCache(path, frames, model.compute_dtype)
@@ -91,16 +98,21 @@ def fingerprint(data: TrainingData, model: Pi05, frames: np.ndarray) -> str:
 
 @torch.no_grad()
 def _compute(
-    config: TrainConfig, model: Pi05, loader: TrainLoader, console: Console
+    model: Pi05, loader: TrainLoader, batch_size: int, console: Console
 ) -> Iterator[Shaped[Tensor, "B layers 2 K L H"]]:
-    told, frames, size = time.monotonic(), loader.frame_indices, config.micro_batch_size()
-    for first in range(0, len(frames), size):
-        batch = loader.batch(frames[first : first + size]).to(next(model.parameters()).device)
+    told, frames = time.monotonic(), loader.frame_indices
+    for first in range(0, len(frames), batch_size):
+        batch = loader.batch(frames[first : first + batch_size]).to(next(model.parameters()).device)
         cache, _ = model.read_prefix(batch)
-        yield torch.stack([torch.stack(pair, dim=1) for pair in cache], dim=1).cpu()
+        yield stack_prefix(cache).cpu()
         if time.monotonic() - told > SECONDS_BETWEEN_LINES:
             told = time.monotonic()
             say(console, f"prefix cache: {first / len(frames):.0%}")
+
+
+def stack_prefix(cache: list[KeyValue]) -> Shaped[Tensor, "B layers 2 K L H"]:
+    """Return keys and values of all layers in one tensor, as the file and a batch hold them."""
+    return torch.stack([torch.stack(pair, dim=1) for pair in cache], dim=1)
 
 
 def _readable(size_bytes: int) -> str:

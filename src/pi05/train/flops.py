@@ -70,11 +70,12 @@ def flops_per_sample(
     flow_samples: int = 1,
     checkpointing: float = 0.0,
     lora_rank: int = 0,
+    cached_prefix: bool = False,
 ) -> float:
     """Return the work of one sample, forward and backward.
 
     `prompt_tokens` are those that are computed, padding of the batch included. `checkpointing` is the share of the
-    layers that is computed twice; 0 gives the useful work.
+    layers that is computed twice; 0 gives the useful work. With `cached_prefix` only the expert is run.
     """
     if method not in METHODS:
         raise ConfigError(
@@ -84,12 +85,14 @@ def flops_per_sample(
             remedy="choose one of these",
         )
     prefix = cameras * sizes.patches_per_image + prompt_tokens
-    ends, layers = vision_work(sizes, method)
-    total, repeated = (ends + layers) * cameras, layers * cameras
-    language = language_work(sizes, prefix, method, lora_rank)
+    total, repeated = Work(), Work()
+    if not cached_prefix:
+        ends, layers = vision_work(sizes, method)
+        language = language_work(sizes, prefix, method, lora_rank)
+        total, repeated = (ends + layers) * cameras + language, layers * cameras + language
     ends, layers = expert_work(sizes, prefix, method, lora_rank)
-    total = total + language + (ends + layers) * flow_samples
-    repeated = repeated + language + layers * flow_samples
+    total = total + (ends + layers) * flow_samples
+    repeated = repeated + layers * flow_samples
     return total.forward + total.backward + checkpointing * (repeated.forward if repeated.backward else 0.0)
 
 

@@ -48,8 +48,6 @@ class MemoryPrediction:
     """What the forward pass left for the backward pass, and the batch."""
     workspace: int
     """What one operation or one layer needs for itself: recomputed activations, temporary results, cuBLAS."""
-    loading: int
-    """All that is allocated while the base is read, before the first step."""
     host: int
     """Bytes in host memory: moments that are kept there."""
     kind: Kind
@@ -64,8 +62,8 @@ class MemoryPrediction:
 
     @property
     def peak(self) -> int:
-        """Peak of the CUDA allocator: of a step, or of loading where that is more."""
-        return max(sum(self.parts.values()), self.loading)
+        """Peak of the CUDA allocator, in a step: the base is read in the precision that it is held in."""
+        return sum(self.parts.values())
 
     @property
     def needed(self) -> int:
@@ -95,16 +93,14 @@ def predict(
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
     kind = parallel_kind(config, step, gpu, world_size)
-    loading = step.loading
     if kind in ("fsdp", "hsdp"):
         over = min(world_size, GPUS_PER_MACHINE) if kind == "hsdp" else world_size
         for name in ("weights", "gradients", "optimizer", "average"):
             parts[name] = -(-parts[name] // over)
         parts["workspace"] += GATHERED * step.largest_unit
-        loading = parts["weights"]
     if kind != "none":
         parts["workspace"] += COLLECTIVES
-    return MemoryPrediction(**parts, loading=loading, host=step.host, kind=kind, step=step)
+    return MemoryPrediction(**parts, host=step.host, kind=kind, step=step)
 
 
 def _what_shapes_depend_on(config: TrainConfig) -> str:

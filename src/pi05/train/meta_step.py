@@ -21,6 +21,7 @@ from pi05.model.config import ModelConfig
 from pi05.model.flow import reduce_loss
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import apply_from_outside, layers_of
+from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
 from pi05.train.lora import hold_frozen_weights
 from pi05.train.low_memory import PORTION, LowMemoryOptimizer, state_bytes
@@ -57,8 +58,6 @@ class StepMemory:
     at_peak: Mapping[str, int]
     host: int
     """Bytes of moments and activations in host memory."""
-    loading: int
-    """Bytes on the device while the base is read: all parameters in the precision that it is read in."""
     largest_unit: int
     """Bytes of the layer (or the embedding) with most parameters, the largest thing that FSDP gathers at once."""
     trained: int
@@ -71,7 +70,7 @@ class StepMemory:
 
 def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
     """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be."""
-    model, parameters, loading = build_on_meta(config, sizes)
+    model, parameters = build_on_meta(config, sizes)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), WEIGHTS)
     moving: set[nn.Parameter] = set()
@@ -99,7 +98,6 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     return StepMemory(
         at_peak=dict(tracker.at_peak),
         host=(held if config.optimizer_offload else 0) + sum(moved),
-        loading=loading,
         largest_unit=max(_unit_bytes(model)),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
@@ -110,7 +108,7 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
 
 def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
     """Return what is held on the device all the time, a little less than it is: weights, moments, average."""
-    model, parameters, _ = build_on_meta(config, sizes)
+    model, parameters = build_on_meta(config, sizes)
     moments = (
         0
         if config.optimizer_offload
@@ -120,13 +118,13 @@ def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
     return round(HAVE_GRADIENTS * (_bytes(model.parameters()) + moments + average))
 
 
-def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter], int]:
-    """Return the network as training holds it, its trainable parameters, and the bytes of it before the first step."""
+def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter]]:
+    """Return the network as training holds it, and its trainable parameters."""
     network = outline(config, sizes)
     parameters = trainable(network, config.method)
     if network.lora is not None:
         hold_frozen_weights(network.model)
-    return network.model, parameters, _bytes(network.model.parameters())
+    return network.model, parameters
 
 
 def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
@@ -233,9 +231,12 @@ def _run(
         _measure_portions_once(optimizer, tracker)
         if optimizer.release:
             optimizer._norm.previous = torch.zeros((), device=META)  # as after the pass that only measures
+    if config.cache_prefix:  # before the first step; a run that is continued has its moments then
+        with tracker.making(WORKSPACE), torch.no_grad():
+            stack_prefix(model.read_prefix(_batch(shapes, sizes))[0])
     for _ in range(min(2, config.gradient_accumulation_steps)):
         with tracker.making(ACTIVATIONS):
-            batch = _batch(shapes, sizes)
+            batch = _batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
             draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
             noise, time = torch.empty(draws, device=META), torch.empty(draws[:1], device=META)
             losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples)
@@ -256,17 +257,21 @@ def _run(
             ema.update()
 
 
-def _batch(shapes: Shapes, sizes: ModelConfig) -> Batch:
+def _batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:
+    """Return a batch; with `cached` it brings keys and values in that precision in the place of pictures."""
     count, side = shapes.batch, sizes.image_size
+    length = shapes.cameras * sizes.patches_per_image + shapes.prompt_tokens
+    prefix = (count, sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
     with META:
         return Batch(
-            images=torch.empty(count, shapes.cameras, side, side, 3, dtype=torch.uint8),
+            images=torch.empty(count, 0 if cached else shapes.cameras, side, side, 3, dtype=torch.uint8),
             image_mask=None,
             tokens=torch.empty(count, shapes.prompt_tokens, dtype=torch.int64),
             token_mask=torch.empty(count, shapes.prompt_tokens, dtype=torch.bool),
             actions=torch.empty(count, sizes.horizon, sizes.action_dim),
             action_mask=torch.empty(count, sizes.horizon, dtype=torch.bool),
             trimmed=True,
+            prefix=None if cached is None else torch.empty(prefix, dtype=cached),
         )
 
 

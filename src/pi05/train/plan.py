@@ -225,6 +225,7 @@ def changed_config(plan: Plan, settings: dict[str, Any]) -> TrainConfig | None:
         return None
     if given.from_scratch and settings["policy.use_peft"]:
         return None
+    settings = {**settings, "cache_prefix": False}  # every method here trains the prefix
     recomputed = {"none": 0.0, "full": 1.0}.get(settings["activation_checkpointing"])
     if given.recomputed == recomputed:
         settings = {**settings, "activation_checkpointing": given.activation_checkpointing}

@@ -111,7 +111,6 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "prompt_tokens": plan.shapes.prompt_tokens,
         "horizon": plan.sizes.horizon,
         "parts": plan.memory.parts,
-        "loading": plan.memory.loading,
         "host": plan.memory.host,
         "peak": plan.memory.peak,
         "required": plan.required,
@@ -130,7 +129,8 @@ def assumptions(plan: Plan) -> list[str]:
     """Return what a plan takes for granted, one sentence each."""
     found = [
         f"{FRAGMENTATION:.0%} of the peak lost in gaps and {gib(CUDA_CONTEXT)} GiB for CUDA itself: assumed",
-        "compiled layers are not predicted: they need as much or less",
+        "memory: of layers without torch.compile; with --policy.compile_model they fuse, and are taken to need as much "
+        "or less",
         "speed: no GPU has been measured with this program yet; "
         f"{UTILISATION:.0%} of the peak arithmetic is assumed (what openpi reaches on an H200), data in time",
     ]
@@ -178,9 +178,7 @@ def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
         if size or name != "average":
             table.add_row(name, gib(size), MEANINGS[name])
     table.add_section()
-    table.add_row("peak of a step", gib(sum(memory.parts.values())), "of PyTorch's allocator")
-    if memory.loading >= sum(memory.parts.values()):
-        table.add_row("peak of loading", gib(memory.loading), "the base while it is read")
+    table.add_row("peak of a step", gib(memory.peak), "of PyTorch's allocator")
     table.add_row("needed", gib(plan.required), "with gaps and CUDA itself")
     table.add_row("available", gib(plan.available), plan.gpu.source)
     console.print(table)

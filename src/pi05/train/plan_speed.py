@@ -56,6 +56,7 @@ def estimate_speed(
         flow_samples=config.flow_samples,
         checkpointing=0.0 if config.recomputed == "selective" else config.recomputed,
         lora_rank=config.peft.r if config.method == "lora" else 0,
+        cached_prefix=config.cache_prefix,
     )
     rate = UTILISATION * gpu.bf16_tflops * 1e12 * (FLOAT32_SHARE if config.precision == "float32" else 1)
     passes = shapes.batch * config.gradient_accumulation_steps * work / rate

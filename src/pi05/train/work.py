@@ -13,7 +13,7 @@ import torch
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
-from pi05.train.flops import METHODS, expert_work, flops_per_sample, known_gpu
+from pi05.train.flops import flops_per_sample, known_gpu
 from pi05.types import Batch
 
 
@@ -30,32 +30,26 @@ class WorkCount:
 
     def of(self, batches: Sequence[Batch]) -> float:
         """Return the work of these forward passes and their backward passes. Looks at shapes only."""
-        return sum(
-            len(batch.tokens)
-            * (self._of_expert(batch.prefix.shape[4]) if batch.prefix is not None else self._of_sample(batch))
-            for batch in batches
-        )
+        return sum(len(batch.tokens) * self._of_sample(batch) for batch in batches)
 
     def _of_sample(self, batch: Batch) -> float:
+        cameras, prompt = batch.images.shape[1], batch.tokens.shape[1]
+        if batch.prefix is not None:
+            cameras = (batch.prefix.shape[4] - prompt) // self.sizes.patches_per_image
         return flops_per_sample(
             self.sizes,
-            cameras=batch.images.shape[1],
-            prompt_tokens=batch.tokens.shape[1],
+            cameras=cameras,
+            prompt_tokens=prompt,
             method=self.method,
             flow_samples=self.flow_samples,
             lora_rank=self.lora_rank,
+            cached_prefix=batch.prefix is not None,
         )
-
-    def _of_expert(self, prefix: int) -> float:
-        """Return the work where the prefix was computed once and for all."""
-        ends, layers = expert_work(self.sizes, prefix, self.method, self.lora_rank)
-        work = (ends + layers) * self.flow_samples
-        return work.forward + work.backward
 
 
 def count_work(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> WorkCount:
     """Return how the work of a run is counted. Adapters count as if on attention and MLP of the towers they are in."""
-    low_rank = config.method not in METHODS or config.method == "lora"
+    low_rank = config.method == "lora"
     gpu = known_gpu(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     method = ("lora-expert" if config.policy.train_expert_only else "lora") if low_rank else config.method
     return WorkCount(

@@ -1,4 +1,4 @@
-"""What the name of a prefix cache follows from, and how large the file is."""
+"""What the name of a prefix cache follows from, how large the file is, and that its prefixes are those of the batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from small_network import make_batch, make_model
 
-from pi05.data.prefix_cache import file_bytes, write_prefixes
+from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.errors import ConfigError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
-from pi05.train.cached_prefix import cache_prefixes, fingerprint
+from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
 from pi05.train.parallel import Parallel
+from pi05.train.parameters import freeze
+from pi05.train.ranks import Ranks
 from pi05.train.run import OpenRun
+from pi05.types import Batch
 
 FRAMES = np.arange(20)
 
@@ -120,3 +124,51 @@ def test_the_announced_size_is_that_of_the_file(tmp_path: Path, dtype: torch.dty
     write_prefixes(tmp_path / "p.npy", shape, dtype, [torch.zeros(shape, dtype=dtype)])
     header = 128
     assert (tmp_path / "p.npy").stat().st_size == file_bytes(shape, dtype) + header
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_same_batch_gives_the_same_bits(tmp_path: Path, dtype: torch.dtype, masked: bool) -> None:
+    model, batch = make_model(), make_batch(5)
+    model.compute_dtype = dtype
+    parameters = freeze(model, "expert")
+    if masked:
+        batch = dataclasses.replace(batch, token_mask=torch.arange(8) < torch.tensor([[8], [3], [5], [8], [1]]))
+    with torch.no_grad():
+        prefix = stack_prefix(model.read_prefix(batch)[0])
+    frames = np.array([4, 9, 2, 7, 3])
+    write_prefixes(tmp_path / "p.npy", tuple(prefix.shape), dtype, [prefix[:2], prefix[2:]])
+    stored = PrefixCache(tmp_path / "p.npy", frames, dtype).read(frames, prefix.shape[4])
+    found = []
+    for given in (batch, dataclasses.replace(batch, images=batch.images[:, :0], prefix=stored)):
+        losses = model.loss(given, generator=torch.Generator().manual_seed(0))
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
+        found.append([losses.detach(), *gradients])
+    assert all(torch.equal(computed, read) for computed, read in zip(*found, strict=True))
+    assert found[0][1].any()
+
+
+class OneOfTwo(Ranks):
+    """The first of two processes, without the other."""
+
+    def in_turns(self, work: Any) -> Any:
+        return work()
+
+
+def test_each_gpu_computes_as_many_frames_at_once_as_it_trains_on(data: TrainingData, tmp_path: Path) -> None:
+    dataset = dataclasses.replace(data.config, cache_dir=str(tmp_path))
+    own = dataclasses.replace(data, config=dataset)
+    model, sizes = network(), []
+    read = model.read_prefix
+
+    def counting(batch: Batch) -> Any:
+        sizes.append(len(batch.tokens))
+        return read(batch)
+
+    model.read_prefix = counting  # type: ignore[method-assign]
+    alone = PolicyConfig(train_expert_only=True)
+    config = TrainConfig(from_scratch=True, policy=alone, augment=False, cache_prefix=True, global_batch_size=12)
+    config = dataclasses.replace(config, dataset=dataset)
+    parallel = Parallel(ranks=OneOfTwo(world_size=2), kind="ddp")
+    assert cache_prefixes(config, own, model, parallel, Console(quiet=True)) is not None
+    assert sizes == [6, 6, 6, 6, 4]

@@ -31,7 +31,6 @@ PARTS = {name: size * 2**20 for name, size in PARTS.items()}
 STEP = StepMemory(
     at_peak=PARTS,
     host=0,
-    loading=1000,
     largest_unit=50 * 2**20,
     trained=200 * 2**20,
     parameters=400 * 2**20,
@@ -65,12 +64,6 @@ def test_several_gpus_divide_what_is_held_and_nothing_else(kind: str) -> None:
     assert memory.activations == PARTS["activations"]
     gathered = 0 if kind == "ddp" else GATHERED * STEP.largest_unit
     assert memory.workspace == PARTS["workspace"] + CUBLAS_WORKSPACE + COLLECTIVES + gathered
-
-
-def test_loading_counts_where_it_takes_more_than_a_step() -> None:
-    heavy = replace(STEP, loading=100 * GIB)
-    assert predicted(step=heavy).peak == 100 * GIB
-    assert predicted("fsdp", 4, heavy).peak < 100 * GIB, "a split network is never whole on one GPU"
 
 
 def speed(step: StepMemory = STEP, gpus: int = 1, parallel: Any = "auto", **settings: Any) -> Speed:
@@ -111,5 +104,13 @@ def test_recomputation_costs_time_by_its_share_and_flow_draws_too() -> None:
     ]
     assert times[0] == times[1] < times[2] < times[3] < 4 / 3 * times[0]
     assert speed(still, flow_samples=2).step_seconds > times[0]
+    alone = PolicyConfig(train_expert_only=True)
+    computed, cached = (
+        speed(still, policy=alone, augment=False, cache_prefix=cached).step_seconds for cached in (False, True)
+    )
+    prefix = flops_per_sample(SIZES, cameras=2, prompt_tokens=16, method="expert") - flops_per_sample(
+        SIZES, cameras=2, prompt_tokens=16, method="expert", cached_prefix=True
+    )
+    assert computed - cached == pytest.approx(SHAPES.batch * prefix / (UTILISATION * H100.bf16_tflops * 1e12))
     lora, expert = (PolicyConfig(use_peft=True, train_expert_only=only) for only in (False, True))
     assert times[0] > speed(still, policy=lora).step_seconds > speed(still, policy=expert).step_seconds

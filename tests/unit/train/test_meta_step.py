@@ -14,6 +14,7 @@ from pi05.model.flow import reduce_loss
 from pi05.model.lora import add_lora
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import apply_from_outside
+from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import freeze_base, plan_lora
 from pi05.train.meta_step import Shapes, StepMemory, held_bytes, measure_step
@@ -24,6 +25,7 @@ from pi05.train.storage_tracker import BLOCK, LiveStorage, fused_kernels
 from pi05.types import Batch
 
 SHAPES = Shapes(batch=4, cameras=2, prompt_tokens=16)
+CACHED = {"train_expert_only": True, "augment": False, "cache_prefix": True}
 FEW_PERCENT = 0.05
 """Attention keeps a little more on a CPU, and the float32 sums of its backward pass are only on a GPU."""
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=0, decay_steps=10, end=1e-4)
@@ -46,16 +48,20 @@ def rounded(tensors: object) -> int:
     return sum(-(-tensor.nbytes // BLOCK) * BLOCK for tensor in tensors)  # type: ignore[attr-defined]
 
 
-def batch(shapes: Shapes, sizes: ModelConfig) -> Batch:
+def batch(shapes: Shapes, sizes: ModelConfig, cached: bool = False) -> Batch:
     side = sizes.image_size
+    length = shapes.cameras * sizes.patches_per_image + shapes.prompt_tokens
     return Batch(
-        images=torch.zeros(shapes.batch, shapes.cameras, side, side, 3, dtype=torch.uint8),
+        images=torch.zeros(shapes.batch, 0 if cached else shapes.cameras, side, side, 3, dtype=torch.uint8),
         image_mask=None,
         tokens=torch.ones(shapes.batch, shapes.prompt_tokens, dtype=torch.int64),
         token_mask=torch.ones(shapes.batch, shapes.prompt_tokens, dtype=torch.bool),
         actions=torch.zeros(shapes.batch, sizes.horizon, sizes.action_dim),
         action_mask=torch.ones(shapes.batch, sizes.horizon, dtype=torch.bool),
         trimmed=True,
+        prefix=torch.zeros(shapes.batch, sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
+        if cached
+        else None,
     )
 
 
@@ -63,6 +69,7 @@ class RealStep:
     """A step on the CPU: its network, and what it leaves."""
 
     def __init__(self, config: TrainConfig) -> None:
+        self.cached = config.cache_prefix
         self.model = Pi05(tiny())
         if config.method == "lora":
             plan = plan_lora(config, self.model)
@@ -74,7 +81,7 @@ class RealStep:
         self.optimizer = Optimizer(self.parameters, AdamSettings(), SCHEDULE)
 
     def forward(self) -> Tensor:
-        inputs = batch(SHAPES, tiny())
+        inputs = batch(SHAPES, tiny(), self.cached)
         losses = self.model.loss(inputs, generator=torch.Generator().manual_seed(0))
         total, count = reduce_loss(losses, inputs.action_mask, tiny().action_dim, "masked")
         return total / count
@@ -100,7 +107,9 @@ class RealStep:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"train_expert_only": True}, {"use_peft": True}], ids=["full", "expert", "lora"]
+    "changes",
+    [{}, {"train_expert_only": True}, CACHED, {"use_peft": True}],
+    ids=["full", "expert", "cached", "lora"],
 )
 def test_weights_gradients_and_moments_are_those_of_a_real_step(changes: dict[str, bool]) -> None:
     config = settings(activation_checkpointing="full", **changes)
@@ -114,24 +123,44 @@ def test_weights_gradients_and_moments_are_those_of_a_real_step(changes: dict[st
     assert 0 < predicted.at_peak["gradients"] <= gradients
 
 
-@pytest.mark.parametrize("changes", [{}, {"train_expert_only": True}], ids=["full", "expert"])
+@pytest.mark.parametrize("changes", [{}, {"train_expert_only": True}, CACHED], ids=["full", "expert", "cached"])
 def test_what_the_forward_pass_keeps_is_what_it_keeps_on_a_cpu(changes: dict[str, bool]) -> None:
     config = settings(**changes)
     real = RealStep(config).saved()
     with torch.device("meta"):
         model = Pi05(tiny())
-        inputs = batch(SHAPES, tiny())
+        inputs = batch(SHAPES, tiny(), config.cache_prefix)
         noise, time = torch.empty(4, tiny().horizon, tiny().action_dim), torch.empty(4)
     freeze(model, config.method)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), "weights")
     given = [inputs.images, inputs.tokens, inputs.token_mask, inputs.actions, inputs.action_mask, noise, time]
+    given.append(inputs.prefix)
     tracker.adopt([each for each in given if each is not None], "batch")
     with tracker, fused_kernels(norm=False):
         loss = reduce_loss(model.loss(inputs, noise=noise, time=time), None, tiny().action_dim, "masked")[0]
     kept = tracker.live["activations"]
     assert kept == pytest.approx(real, rel=FEW_PERCENT)
     assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("size", [4, 32])
+def test_the_peak_with_a_cached_prefix_is_that_of_computing_it_or_of_a_step(size: int) -> None:
+    shapes = replace(SHAPES, batch=size)
+    predicted = measure(settings(**CACHED), shapes).at_peak
+    without = measure(settings(train_expert_only=True), shapes).at_peak
+    model, tracker = Pi05(tiny()), LiveStorage(device="cpu")
+    parameters = freeze(model, "expert")
+    tracker.adopt(model.parameters(), "weights")
+    with tracker:
+        moments = [torch.empty_like(value) for value in parameters.values() for _ in range(2)]
+        with torch.no_grad():
+            stack_prefix(model.read_prefix(batch(shapes, tiny()))[0])
+        given = batch(shapes, tiny(), cached=True)
+        reduce_loss(model.loss(given), given.action_mask, tiny().action_dim, "masked")[0].backward()
+    del moments
+    assert sum(predicted.values()) == pytest.approx(tracker.peak, rel=FEW_PERCENT)
+    assert sum(predicted.values()) < 1.02 * sum(without.values())
 
 
 def test_live_storage_counts_real_memory_as_it_comes_and_goes() -> None:

@@ -28,8 +28,8 @@ def test_trimmed_tokens_and_missing_cameras_are_no_work() -> None:
 
 def test_a_prefix_that_was_computed_before_is_no_work() -> None:
     count = WorkCount(sizes=CONFIG, method="expert", flow_samples=3)
-    prefix = torch.zeros(2, CONFIG.depth, 2, CONFIG.num_kv_heads, 11, CONFIG.head_dim)
-    ends, layers = expert_work(CONFIG, 11, "expert", 0)
+    prefix = torch.zeros(2, CONFIG.depth, 2, CONFIG.num_kv_heads, 16, CONFIG.head_dim)
+    ends, layers = expert_work(CONFIG, 16, "expert", 0)
     once = ends.forward + ends.backward + layers.forward + layers.backward
     assert count.of([replace(make_batch(2), prefix=prefix)]) == pytest.approx(2 * 3 * once)
     assert 2 * 3 * once < count.of([make_batch(2)])
