@@ -191,6 +191,14 @@ def test_what_training_would_refuse_is_not_planned(
     assert told in capsys.readouterr().err
 
 
+def test_what_is_proposed_computes_the_prefix_that_it_trains() -> None:
+    alone = PolicyConfig(path="base", train_expert_only=True)
+    cached = replace(CONFIG, policy=alone, augment=False, cache_prefix=True)
+    plan = make_plan(cached, SIZES, SHAPES, GPUS["rtx4090"])
+    proposed = [changed_config(plan, method.settings) for method in METHODS]
+    assert all(each is not None and not each.cache_prefix for each in proposed)
+
+
 def test_a_gpu_that_is_not_in_the_table_has_no_speed() -> None:
     gpu = describe_gpu("Unheard Of 9000", 8 * GIB)
     assert gpu.memory == 8 * GIB
