@@ -27,6 +27,7 @@ from pi05.train.meta_step import Shapes
 from pi05.train.plan import (
     METHODS,
     Plan,
+    changed_config,
     changed_flags,
     make_plan,
     method_name,
