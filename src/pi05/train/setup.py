@@ -52,7 +52,9 @@ def build_optimizer(
         return Optimizer(parameters, settings, schedule)
     on_gpu = device.type == "cuda"
     weights = torch.bfloat16 if config.precision == "bf16-sr" else torch.float32
-    reason = of_any_process(why_not_compiled(device, config.optimizer_state, weights)) if on_gpu else None
+    reason = None
+    if on_gpu:
+        reason = of_any_process(why_not_compiled(device, config.optimizer_state, weights, config.gradient_release))
     optimizer = LowMemoryOptimizer(
         parameters,
         settings,

@@ -5,8 +5,10 @@ Compiled for this CPU, which training itself does not do (docs/decisions/0004-op
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from torch import nn
 from waits import Waits
 
 from pi05.train import low_memory
-from pi05.train.adamw_portion import update_portion
+from pi05.train.adamw_portion import Forms, update_portion
 from pi05.train.announce import compiled_part
-from pi05.train.compiled_check import of_any_process, why_not_compiled
+from pi05.train.compiled_check import BLOCKS, SHORT, of_any_process, why_not_compiled
 from pi05.train.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.optimizer import AdamSettings, Schedule
 
@@ -24,7 +26,6 @@ SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
 SETTINGS = AdamSettings(weight_decay=0.1)
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.usefixtures("unchecked_shapes"),
     pytest.mark.filterwarnings("ignore"),  # torch.compile's own
 ]
@@ -49,6 +50,7 @@ def walk(values: dict[str, nn.Parameter], optimizer: LowMemoryOptimizer, steps: 
         optimizer.apply(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["float32", "8bit", "4bit"])
 def test_compiled_it_takes_the_same_steps(kind: StateKind, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,18 +90,39 @@ def test_what_goes_into_compiled_code_waits_for_nothing(monkeypatch: pytest.Monk
     assert waits.found == {"aten.lift_fresh.default": 1}, "the table of keys, made in host memory"
 
 
-def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not compile, or computes something else, is named, and the run goes on operation by operation."""
+@pytest.mark.parametrize("release", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["float32", "8bit", "4bit"])
+def test_what_is_compiled_is_the_same_update(
+    kind: StateKind, dtype: torch.dtype, release: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function that would be compiled, run as it is, passes the check of a run's start; a wrong one does not."""
     cpu = torch.device("cpu")
-    assert why_not_compiled(cpu, "8bit", torch.bfloat16) is None
+    monkeypatch.setattr(low_memory, "compiled_update", partial(partial, update_portion))
+    assert why_not_compiled(cpu, kind, dtype, release) is None
+
+    def wrong_for(count: int) -> Callable[..., None]:
+        """Return an update that leaves a vector of `count` values as it is."""
+
+        def update(form: Forms, betas: tuple[float, float], eps: float, weight: torch.Tensor, *rest: Any) -> None:
+            if weight.numel() != count:
+                update_portion(form, betas, eps, weight, *rest)
+
+        return update
+
+    for count, name in ((SHORT, "vector"), (BLOCKS, "")):
+        monkeypatch.setattr(low_memory, "compiled_update", partial(partial, wrong_for(count)))
+        assert f"other weights ({name}" in str(why_not_compiled(cpu, kind, dtype, release))
+
+
+def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not compile is named, and the run goes on operation by operation."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler\nat all")
 
     monkeypatch.setattr(low_memory, "compiled_update", lambda *_: broken)
-    assert why_not_compiled(cpu, "8bit", torch.bfloat16) == "RuntimeError: no compiler"
-    monkeypatch.setattr(low_memory, "compiled_update", lambda *_: lambda *_: None)
-    assert "other weights" in str(why_not_compiled(cpu, "8bit", torch.bfloat16))
+    assert why_not_compiled(torch.device("cpu"), "8bit", torch.bfloat16) == "RuntimeError: no compiler"
 
 
 def test_the_run_says_whether_its_update_is_compiled() -> None:
