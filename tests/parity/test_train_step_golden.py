@@ -46,6 +46,8 @@ FEWER_BITS_LOSS = 1e-3
 """Relative, below float32 (measured: 3e-4)."""
 FEWER_BITS_NORM = 2e-3
 """Relative, below float32 (measured: 5e-4)."""
+FUSED_NORM = 6e-3
+"""The same where Inductor keeps in float32 what it fuses (measured: 2.9e-3; told to round like eager code 1.2e-3)."""
 FEWER_BITS_SHARE = 1.5e-2
 """How far all weights together went in openpi's direction, as a share of its way: rounding by chance is unbiased
 (measured: mixed 0.999, with 4bit 0.992, bf16-sr 1.000)."""
@@ -241,7 +243,8 @@ def test_with_fewer_bits(golden: dict[str, np.ndarray], way: Way) -> None:
     found = replayed(golden, way)
     for step, result in enumerate(found.results):
         assert float(result.loss) == pytest.approx(float(golden[f"loss_{step}"]), rel=FEWER_BITS_LOSS)
-        assert float(result.grad_norm) == pytest.approx(float(golden[f"grad_norm_{step}"]), rel=FEWER_BITS_NORM)
+        norm = FUSED_NORM if way.mode.backend == "inductor" else FEWER_BITS_NORM
+        assert float(result.grad_norm) == pytest.approx(float(golden[f"grad_norm_{step}"]), rel=norm)
     layout = jax_layout(tiny_config())
     first = {name: torch.from_numpy(value) for name, value in load("params.npz").items()}
     start = "params_after_2/"
