@@ -42,8 +42,12 @@ class Combination:
 
 LORA = LoraSpec(rank=2, alpha=2)
 COMBINATIONS = {
+    "selective, flow draws": Combination(recomputed="selective", flow_samples=3),
     "expert": Combination(method="expert"),
     "bf16-sr, release": Combination(precision="bf16-sr", optimizer={"release": True, "state": "8bit"}),
+    "lora, selective": Combination(lora=LORA, recomputed="selective"),
+    "dora, mixed": Combination(lora=replace(LORA, dora=True), precision="mixed"),
+    "qlora, nf4, mixed": Combination(lora=LORA, quantize="nf4", precision="mixed"),
     "qlora, int8, recomputed": Combination(lora=LORA, quantize="int8", recomputed=1.0),
 }
 
