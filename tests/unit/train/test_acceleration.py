@@ -197,3 +197,27 @@ def test_prompts_of_any_length_share_a_few_compilations(degree: Any) -> None:
     assert compiled_by(varied([12, 90]), flow_samples=3) == 0
     assert not counters["graph_break"]
     assert max(torch._dynamo.config.recompile_limit, 64) == torch._dynamo.config.recompile_limit
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_gradients_do_not_depend_on_the_lengths_compiled_before(dtype: torch.dtype) -> None:
+    """A resumed run meets another length first; its code for a length is then that of the length alone, or general."""
+
+    def gradients_after(*lengths: int) -> dict[str, Tensor]:
+        torch._dynamo.reset()
+        model = make_model()
+        model.compute_dtype = dtype
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        apply_from_outside(model, compile_layers=True, recompute_activations=0.0)
+        for length in lengths:
+            model.load_state_dict(weights)
+            torch.manual_seed(length)
+            train_step(make_state(model, freeze(model, "full")), [varied([9, 20, length])], SETTINGS)
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+    resumed = gradients_after(30)
+    for name, value in gradients_after(9, 16, 30).items():
+        assert torch.equal(resumed[name], value), name
