@@ -1,12 +1,12 @@
-"""The documentation says what is so: links, files, tests and flags exist, quoted commands parse, tables match the code.
+"""The documentation says what is so: links, files, tests and flags exist, quoted commands parse.
 
-A quoted command that this version cannot do is marked with a comment line "not yet in this version" before it; such a
-command must be refused, so that the mark goes when the capability comes.
+Its tables and numbers: `test_docs_numbers.py`. A quoted command that this version cannot do is marked with a comment
+line "not yet in this version" before it; such a command must be refused, so that the mark goes when the capability
+comes.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections import Counter
@@ -14,26 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 
 from pi05 import cli, presets
 from pi05.data.config import DatasetConfig
-from pi05.demo import DemoPlan
 from pi05.errors import ConfigError, UserError
 from pi05.flags import overlay, parse_flags
-from pi05.model.config import pi05, tiny
-from pi05.model.pi05 import Pi05
 from pi05.plan_command import PLAN_FLAGS
 from pi05.settings import from_plain, walk
 from pi05.train.config import TrainConfig
-from pi05.train.parameters import count_groups
 from pi05.train_command import read_command, read_settings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ENGLISH, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
-PAGES = [ENGLISH, CHINESE, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 NOT_YET = "not yet in this version"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
@@ -41,15 +33,7 @@ OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/
 """How paths begin that a run or a data set has, and this repository has not."""
 
 
-def name_of(page: Path) -> str:
-    return str(page.relative_to(REPOSITORY))
-
-
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
-
-
-def prose(page: Path) -> str:
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 def slug(heading: str) -> str:
@@ -123,7 +107,11 @@ def quoted_commands(page: Path) -> Iterator[tuple[str, bool]]:
 
 
 COMMANDS = [(name_of(page), line, marked) for page in PAGES for line, marked in quoted_commands(page)]
-OURS = [entry for entry in COMMANDS if entry[1].startswith("pi05 ")]
+OURS = [
+    (page, re.sub(r"^torchrun .* -m pi05 ", "pi05 ", line), marked)
+    for page, line, marked in COMMANDS
+    if line.startswith(("pi05 ", "torchrun "))
+]
 WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1}
 """How many words besides flags a command takes; none unless it is here."""
 
@@ -234,105 +222,3 @@ def test_the_place_of_the_demos_numbers_is_marked() -> None:
 def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:
     section = prose(ENGLISH).split("## Not there yet")[1].split("\n## ")[0]
     assert set(re.findall(r"`pi05 (\w+)`", section)) == set(cli.LATER)
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def rows(page: Path) -> Iterator[list[str]]:
-    return table_rows(prose(page))
-
-
-def table_rows(text: str) -> Iterator[list[str]]:
-    for line in text.splitlines():
-        if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line):
-            yield [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_defaults_are_those_of_the_code() -> None:
-    defaults = {setting.path: setting.default for setting in walk(TrainConfig)}
-    checked = 0
-    section = prose(REPOSITORY / "docs" / "training.md").split("## Defaults")[1].split("\n## ")[0]
-    for cells in table_rows(section):
-        flag = re.fullmatch(r"`--([\w.]+)`", cells[0])
-        if flag is None or defaults[flag[1]] is None:
-            continue
-        value = defaults[flag[1]]
-        shown = list(value) if isinstance(value, tuple) else value
-        assert cells[1] == (str(shown).lower() if isinstance(shown, bool) else str(shown)), flag[1]
-        checked += 1
-    assert checked >= 15
-
-
-def test_presets_are_those_of_the_code() -> None:
-    table = {cells[0]: cells[1:] for cells in rows(REPOSITORY / "docs" / "training.md") if len(cells) == 5}
-    runs = [presets.tiny(), presets.demo(), presets.sim(), presets.real()]
-    batches = [
-        f"{run.samples_per_step()} in total, in {run.gradient_accumulation_steps} passes"
-        if run.global_batch_size
-        else str(run.batch_size)
-        for run in runs
-    ]
-    columns = {
-        "": [f"`{run.preset}`" for run in runs],
-        "batch": batches,
-        "steps": [f"{run.steps:,}" for run in runs],
-        "flow draws": [str(run.flow_samples) for run in runs],
-        "EMA": [str(run.ema.decay) if run.ema.enable else "off" for run in runs],
-        "prompt": [run.prompt_format or "state" for run in runs],  # the small presets take their base's
-        "precision": [run.precision for run in runs],
-        "activations recomputed": ["yes" if run.policy.gradient_checkpointing else "no" for run in runs],
-    }
-    assert {name: table[name] for name in columns} == columns
-    assert [cell.partition(":")[0] for cell in table["augmentation"]] == [("off", "on")[run.augment] for run in runs]
-    rates = [float(cell.partition(",")[0]) for cell in table["learning rate"]]
-    assert rates == [run.policy.optimizer_lr for run in runs]
-    chunks = [run.policy.chunk_size or tiny().horizon for run in runs]  # the small presets take their base's
-    executed = [run.policy.steps_to_execute(chunk) for run, chunk in zip(runs, chunks, strict=True)]
-    assert table["chunk, executed"] == [f"{a}, {b}" for a, b in zip(chunks, executed, strict=True)]
-
-
-def test_the_table_of_cards_is_the_prediction() -> None:
-    """Every row against the newest result of `benchmarks/memory.py`: the larger of both horizons, and what it fits."""
-    cases = json.loads(max((REPOSITORY / "benchmarks" / "results").glob("memory_*.json")).read_text())["cases"]
-    section = prose(REPOSITORY / "docs" / "training.md").split("### Which flags reach which card")[1].split("\n### ")[0]
-    rows = [cells for cells in table_rows(section) if len(cells) == 6][1:]
-    assert len(rows) >= 13
-    found = {}
-    for _, flags, *peaks, _card in rows:
-        chosen = sorted(flags.strip("`").replace("none", "").split())
-        same = [case for case in cases if sorted(case["flags"]) == chosen]
-        for batch, peak in zip((1, 8, 32), peaks, strict=True):
-            largest = max(case["peak"] for case in same if case["batch"] == batch)
-            assert peak == f"{largest / 2**30:.1f}", (flags, batch)
-        found[flags] = peaks[1]
-    readme = [
-        cells[1] for cells in table_rows(prose(ENGLISH)) if len(cells) == 2 and re.fullmatch(r"\d+\.\d", cells[1])
-    ]
-    assert len(readme) == 4
-    assert set(readme) <= set(found.values())
-
-
-def test_the_readme_tells_the_demos_size() -> None:
-    plan, text = DemoPlan(), prose(ENGLISH)
-    assert f"collects {plan.demonstrations:,} scripted demonstrations" in text
-    assert f"on {plan.episodes} unseen layouts" in text
-
-
-def test_parameter_counts_are_those_of_the_network() -> None:
-    with torch.device("meta"):
-        full, small = Pi05(pi05()), Pi05(tiny())
-    counted = {group: count.trainable for group, count in count_groups(full).items()}
-    counted["all"] = sum(counted.values())
-    page = REPOSITORY / "docs" / "model.md"
-    table = {cells[0]: cells[2] for cells in rows(page) if len(cells) == 3 and re.fullmatch(r"[\d,]{5,}", cells[2])}
-    assert table == {group: f"{count:,}" for group, count in counted.items()}
-    text = prose(page)
-    assert f"{sum(parameter.numel() for parameter in small.parameters()):,} parameters" in text
-    modulation = sum(value.numel() for name, value in full.named_parameters() if ".modulation." in name)
-    assert f"{modulation:,} of them modulation" in text
-
-
-def test_details_are_numbered_in_order() -> None:
-    numbers = [cells[0] for cells in rows(REPOSITORY / "docs" / "details.md") if cells[0].isdigit()]
-    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
