@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,21 +121,20 @@ class LiveStorage(TorchDispatchMode):
         return key
 
     def _freed(self, key: int) -> Callable[[Any], None]:
-        known, me = self._known, weakref.ref(self)
-
-        def free(_: Any) -> None:
-            tracker = me()
-            _, purpose, size = known.pop(key)
-            if tracker is not None:
-                tracker._add(purpose, -size)
-
-        return free
+        return partial(_forget, weakref.ref(self), self._known, key)
 
     def _add(self, purpose: str, size: int) -> None:
         self.live[purpose] += size
         self.total += size
         if self.total > self.peak:
             self.peak, self.at_peak = self.total, Counter(self.live)
+
+
+def _forget(me: weakref.ref[LiveStorage], known: dict[int, Any], key: int, _: Any) -> None:
+    _, purpose, size = known.pop(key)
+    tracker = me()
+    if tracker is not None:
+        tracker._add(purpose, -size)
 
 
 @contextmanager
