@@ -188,13 +188,18 @@ def overlay(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def help_text(cls: type, extra: Sequence[Setting] = (), width: int = 100) -> str:
-    """Return one entry for each flag: name, what it takes, what it does, its default. `extra` comes first."""
-    groups: dict[str, list[Setting]] = {}
-    for setting in (*extra, *walk(cls)):
+    """Return one entry for each flag: name, what it takes, what it does, its default. `extra` comes first.
+
+    Flags without a dot stand under the headings of `cls.HEADINGS`, where it has them; then come the dotted groups.
+    """
+    headings: Mapping[str, str] = getattr(cls, "HEADINGS", {})
+    heading_of = {name: heading for heading, names in headings.items() for name in names.split()}
+    groups: dict[str, list[Setting]] = {heading: [] for heading in ("", *headings)}
+    for setting in sorted((*extra, *walk(cls)), key=lambda setting: setting.path.rpartition(".")[0]):
         group, _, leaf = setting.path.rpartition(".")
-        groups.setdefault(group if leaf else "", []).append(setting)
+        groups.setdefault(group or heading_of.get(leaf, ""), []).append(setting)
     blocks = []
-    for group in sorted(groups):
+    for group in filter(groups.__getitem__, groups):
         lines = [f"{group or 'general'}:"]
         for setting in groups[group]:
             lines += _wrapped(f"--{setting.path}  ({_takes(setting)})", width, "  ", "      ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import pi05
 from pi05 import cli
 from pi05.errors import DataError
 from pi05.settings import walk
+from pi05.train.config import TrainConfig
 
 
 def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +63,15 @@ def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert cli.main(["train", "--help"]) == 0
     body = capsys.readouterr().out.partition("general:")[2]
     assert max(map(len, body.splitlines())) <= 60
+
+
+def test_flags_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    blocks = capsys.readouterr().out.partition("general:")[2].split("\n\n")
+    found = {block.partition(":\n")[0]: re.findall(r"^  --(\w+)  \(", block, re.M) for block in blocks[1:]}
+    assert list(found)[: len(TrainConfig.HEADINGS)] == list(TrainConfig.HEADINGS)
+    for heading, names in TrainConfig.HEADINGS.items():
+        assert sorted(found[heading]) == sorted(names.split())
 
 
 def test_the_plans_own_flags_come_first(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
@@ -39,6 +39,17 @@ LONGEST_DECAY = 30_000
 class TrainConfig(Checked):
     """One training run."""
 
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "steps, batch, GPUs": "steps batch_size global_batch_size gradient_accumulation_steps parallel "
+        "num_workers threads",
+        "precision and memory": "precision optimizer_state optimizer_offload gradient_release "
+        "activation_checkpointing activation_offload cache_prefix",
+        "objective": "loss flow_samples",
+        "what the network sees": "rename_map drop_cameras augment prompt_format resize stats asset_id",
+        "records, checkpoints, held-out error": "log_freq save_freq keep_checkpoints eval_steps eval_frames",
+    }
+    """Where flags stand in `--help`; those that are not named here come first."""
+
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     peft: PeftConfig = field(default_factory=PeftConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -52,7 +63,7 @@ class TrainConfig(Checked):
     output_dir: str | None = None
     """Folder of the run; runs/NAME-DATE-TIME when not given."""
     resume: bool = False
-    """Continue the run in `--output_dir`, or in the folder of `--config_path`, from its last checkpoint."""
+    """Continue a run from its last checkpoint: `--resume RUN`, or the one in `--output_dir` or `--config_path`."""
     seed: int = 42
     """Seed of data order, noise and augmentation, 0 or more."""
     steps: int = 30_000

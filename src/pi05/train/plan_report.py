@@ -170,7 +170,10 @@ def proposals_text(plan: Plan) -> str:
 def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
     shapes, memory = plan.shapes, plan.memory
     times = f"{plan.gpus} × " if plan.gpus > 1 else ""
-    title = f"{times}{plan.gpu.title}: {method_name(plan.config)}, batch {shapes.batch}, when memory is fullest"
+    passes = plan.config.gradient_accumulation_steps
+    batch = f"{passes} passes of {shapes.batch}" if passes > 1 else f"batch {shapes.batch}"
+    split = f"{memory.kind}, " if plan.gpus > 1 else ""
+    title = f"{times}{plan.gpu.title}: {method_name(plan.config)}, {split}{batch}, at the peak"
     table = Table(title=title, title_justify="left")
     for column in ("part", "GiB", "what"):
         table.add_column(column, justify="right" if column == "GiB" else "left")

@@ -27,7 +27,7 @@ class PolicyConfig(Checked):
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
     compile_model: bool = False
-    """Compile the network with torch.compile: slower to start, faster afterwards on a GPU."""
+    """Compile each layer with torch.compile: slower to start; on a GPU faster by prediction, which is not measured."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     freeze_vision_encoder: bool = False

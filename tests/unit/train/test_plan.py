@@ -232,6 +232,8 @@ def test_the_command_prints_a_plan_and_a_proposal(capsys: pytest.CaptureFixture[
     found = json.loads(capsys.readouterr().out)
     assert found["fits"] is True
     assert found["peak"] == sum(found["parts"].values())
+    assert cli.main([*flags, "--gpus=2", "--gradient_accumulation_steps=4", "--global_batch_size=16"]) == 0
+    assert "ddp, 4 passes of 2, at the peak" in capsys.readouterr().out
     assert cli.main(["plan", "--preset=tiny"]) == 0
     assert "b200" in capsys.readouterr().out
 
@@ -310,7 +312,7 @@ def test_training_asks_the_device_unless_it_is_a_cpu_or_allowed(
     flags = ["--preset=tiny", f"--dataset.root={root}", "--batch_size=2", f"--output_dir={tmp_path / 'run'}"]
     config = read_settings(flags)[0].config
     data = build_data(config, tiny(), Console(quiet=True), OpenRun(root=tmp_path / "run"))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", FakeDevice(free=10_000_000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", FakeDevice(free=1_000))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
     told: list[str] = []
     with pytest.raises(TrainingError, match="does not fit the GPU"):
