@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pi05
+from pi05.machine import machine_info
 from pi05.model.config import pi05 as full_size
 from pi05.model.flow import reduce_loss
 from pi05.train.acceleration import apply_from_outside
@@ -137,7 +138,7 @@ def predict_step(gpu: Gpu, batch: int, horizon: int, degree: str, masked: bool) 
     """Count one step and return its parts with their seconds."""
     config = TrainConfig(precision="mixed", activation_checkpointing=degree)
     sizes = replace(full_size(), horizon=horizon)
-    model, parameters, _ = build_on_meta(config, sizes)
+    model, parameters = build_on_meta(config, sizes)
     apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
     with torch.device("meta"):
         inputs = Batch(
@@ -204,6 +205,7 @@ def main() -> None:
             "launch_seconds": LAUNCH,
         },
         "date": date.today().isoformat(),
+        "machine": machine_info(),
         "versions": {"pi05": pi05.__version__, "torch": torch.__version__},
         "cases": cases,
     }
