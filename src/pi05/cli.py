@@ -163,7 +163,7 @@ class Command:
 
 COMMANDS = {
     "train": Command(
-        "Fine-tune: full, LoRA, frozen vision, or expert only; exact resume.",
+        "Fine-tune: full, LoRA, QLoRA, frozen vision, or expert only; exact resume.",
         "pi05 train --dataset.root=FOLDER --policy.path=BASE [--preset=tiny|demo|sim|real] [flags]",
         train,
         TrainConfig,

@@ -123,7 +123,7 @@ class TrainConfig(Checked):
     """Activations that are computed again in the backward pass instead of being kept.
     - none: the fastest where it fits.
     - selective: all but large products and attention; half the memory of activations for 8 % more time (on a CPU).
-    - full: every layer; the least memory, for about a third more time.
+    - full: every layer; the least memory, for about a third more time (on a CPU).
     - 0 to 1: this share of the layers, such as 0.5.
     - auto: the least of these that fits the GPU by prediction; on a CPU none.
     - flag: full with `--policy.gradient_checkpointing`, else none."""

@@ -29,7 +29,7 @@ class PolicyConfig(Checked):
     compile_model: bool = False
     """Compile each layer with torch.compile: slower to start; on a GPU faster by prediction, which is not measured."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: LeRobot's name for `--activation_checkpointing=full`."""
     freeze_vision_encoder: bool = False
     """Leave the vision tower as it is and train the rest; with LoRA no adapter goes into it."""
     train_expert_only: bool = False
