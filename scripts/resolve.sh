@@ -1,5 +1,5 @@
-# Shared by the three entry points beside it, which source it: find the program, the local folders, and refuse what this
-# version cannot do yet. Bash; sets PI05 and HERE.
+# Shared by the three entry points beside it, which source it: find the program and the local folders. Bash; sets
+# PI05 and HERE.
 
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -7,13 +7,6 @@ HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 stop() {
   printf 'error: %s\n  to do:  %s\n' "$1" "$2" >&2
   exit 2
-}
-
-# later NAME REMEDY: refuse a setting whose capability this version does not have.
-later() {
-  if [[ -n "${!1:-}" && "${!1}" != "false" ]]; then
-    stop "$1=${!1} cannot be used: it is not in this version yet" "$2"
-  fi
 }
 
 # folder_of GIVEN LOCAL: print the folder to use: GIVEN where it is one, else LOCAL beside the scripts or in the working

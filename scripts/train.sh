@@ -1,7 +1,6 @@
 # Shared by train_pi05_sim.sh and train_pi05_real.sh, which set the variables and source it: from those variables to one
 # call of `pi05 train`.
 
-later HUB_REPO "leave it empty; afterwards: hf upload NAME RUN/checkpoints/best"
 case "$METHOD" in
   full) ;;
   frozen-vision) FLAGS+=(--policy.freeze_vision_encoder=true) ;;
@@ -59,6 +58,11 @@ if [[ "$WANDB" == true ]]; then
   add wandb.project "$WANDB_PROJECT"
   add wandb.entity "$WANDB_ENTITY"
   add wandb.mode "$WANDB_MODE"
+fi
+
+if [[ -n "$HUB_REPO" ]]; then
+  add policy.push_to_hub true
+  add policy.repo_id "$HUB_REPO"
 fi
 
 exec "$PI05" train "${FLAGS[@]}" "$@"

@@ -40,7 +40,7 @@ WANDB="${WANDB:-false}"                          # true to send metrics to Weigh
 WANDB_PROJECT="${WANDB_PROJECT:-pi05}"
 WANDB_ENTITY="${WANDB_ENTITY:-}"
 WANDB_MODE="${WANDB_MODE:-online}"               # online, offline or disabled
-HUB_REPO="${HUB_REPO:-}"                         # not in this version yet
+HUB_REPO="${HUB_REPO:-}"                         # OWNER/NAME to publish the policy there when training is done
 
 source "$(dirname "${BASH_SOURCE[0]}")/resolve.sh"
 source "$HERE/train.sh"

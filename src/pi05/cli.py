@@ -163,15 +163,15 @@ class Command:
 
 COMMANDS = {
     "train": Command(
-        "Fine-tune: full, LoRA, QLoRA, frozen vision, or expert only; exact resume.",
-        "pi05 train --dataset.root=FOLDER --policy.path=BASE [--preset=tiny|demo|sim|real] [flags]",
+        "Fine-tune: full, frozen vision, expert, LoRA or QLoRA; exact resume.",
+        "pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
         train,
         TrainConfig,
         EXTRA_FLAGS,
     ),
     "plan": Command(
-        "Will this run fit this GPU, how fast, how long? Which method would. Needs no GPU.",
-        "pi05 plan [--gpu=rtx4090|rtx5090|a100-80|h100|...] [--gpus=N] [training flags] [--json]",
+        "Does a run fit a GPU, how fast, how long; what would fit. Needs none.",
+        "pi05 plan [--gpu=rtx4090|h100|...] [--gpus=N] [training flags] [--json]",
         plan,
         TrainConfig,
         PLAN_SETTINGS,
@@ -183,7 +183,7 @@ COMMANDS = {
         EvalConfig,
     ),
     "export": Command(
-        "Write LeRobot or openpi layout, or one folder of ours, with proof of equality.",
+        "Write LeRobot's, openpi's or our layout, with proof of equality.",
         "pi05 export --to=lerobot|openpi|pi05 RUN OUT [flags]\n"
         "       pi05 export --verify OUT [--source=RUN]\n"
         "       pi05 export --relocate OUT",
@@ -191,31 +191,31 @@ COMMANDS = {
         ExportConfig,
     ),
     "inspect": Command(
-        "What a checkpoint is: layout, sizes, cameras, units, rate, base, hashes.",
+        "What a checkpoint is: layout, sizes, cameras, units, rate, hashes.",
         "pi05 inspect PATH [--json]",
         inspect,
         InspectConfig,
     ),
     "push": Command(
-        "Publish a policy on the hub or a mirror: LeRobot's layout, with a card in English and Chinese.",
+        "Publish a policy on the hub or a mirror: LeRobot's layout and a card.",
         "pi05 push RUN --repo_id=OWNER/NAME [flags]",
         push,
         PushConfig,
     ),
     "collect": Command(
-        "Scripted demonstrations in a simulator, written as a LeRobot v3.0 data set.",
+        "Scripted demonstrations in a simulator, as a LeRobot v3.0 data set.",
         "pi05 collect --env=tabletop --episodes=100 --output=FOLDER [flags]",
         collect,
         CollectConfig,
     ),
     "demo": Command(
-        "Collect, fine-tune, evaluate, report: on an embedded simulator, on a CPU, in minutes.",
+        "Collect, fine-tune, evaluate, report: in a simulator, on a CPU.",
         "pi05 demo [flags]",
         demo,
         DemoConfig,
     ),
     "report": Command(
-        "One HTML file about a run: curves, held-out error, what the model saw.",
+        "One HTML file about a run: curves, held-out error, what was seen.",
         "pi05 report RUN",
         report,
         ReportConfig,

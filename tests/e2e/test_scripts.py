@@ -93,6 +93,7 @@ def test_every_setting_reaches_the_command_line(script: str, preset: str, script
         "WANDB_PROJECT": "project",
         "WANDB_ENTITY": "team",
         "WANDB_MODE": "offline",
+        "HUB_REPO": "me/policy",
     }
     # printf writes one argument per line, so that values with spaces stay whole
     (tmp_path / "say").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -118,6 +119,8 @@ def test_every_setting_reaches_the_command_line(script: str, preset: str, script
         "--wandb.project=project",
         "--wandb.entity=team",
         "--wandb.mode=offline",
+        "--policy.push_to_hub=true",
+        "--policy.repo_id=me/policy",
     }
 
 
@@ -154,7 +157,6 @@ def test_liberos_cameras_are_mapped(scripts: Path, tmp_path: Path) -> None:
         ({"DATASET": ".", "BASE_MODEL": "."}, "there is no tokenizer", "hf download google/paligemma-3b-pt-224"),
         ({"LORA_RANK": "16"}, "LORA_RANK and LORA_ALPHA belong to METHOD=lora or qlora", "METHOD=lora"),
         ({"METHOD": "half"}, "METHOD=half is not known", "full"),
-        ({"HUB_REPO": "me/policy"}, "HUB_REPO=me/policy cannot be used", "hf upload"),
     ],
 )
 def test_what_is_missing_or_not_possible_is_named(

@@ -63,6 +63,10 @@ def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert cli.main(["train", "--help"]) == 0
     body = capsys.readouterr().out.partition("general:")[2]
     assert max(map(len, body.splitlines())) <= 60
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], *([name, "--help"] for name in cli.COMMANDS)):
+        assert cli.main(words) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, words
 
 
 def test_flags_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
