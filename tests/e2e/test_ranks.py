@@ -107,6 +107,12 @@ def process_of_rank(rank: int, parent: int) -> int:
     raise AssertionError(f"rank {rank} never started")
 
 
+def child_of(parent: int) -> int:
+    """Return the process id of the one child of a process."""
+    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return int(child)
+
+
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
     limit = time.monotonic() + SECONDS
     while time.monotonic() < limit and process.poll() is None:
@@ -301,7 +307,8 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(workshop: Any, tmp_pat
 def test_the_slurm_file_survives_preemption(workshop: Any, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "srun").write_text('#!/bin/bash\nshift\nexec "$@"\n')
+    (programs / "srun").write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
+    (programs / "squeue").write_text("#!/bin/bash\necho 1-00:00:00\n")
     (programs / "scontrol").write_text(
         f'#!/bin/bash\n[ "$1" = show ] && echo localhost || echo "$@" >> {tmp_path}/requeued\n'
     )
@@ -334,12 +341,9 @@ def test_the_slurm_file_survives_preemption(workshop: Any, tmp_path: Path) -> No
 
     job = submit()
     wait_for_step(run, 3, job)
-    torchrun = next(
-        int(folder.name)
-        for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(job.pid)
-    )
-    os.kill(torchrun, signal.SIGTERM)
+    machine = child_of(job.pid)
+    for each in (child_of(machine), machine):  # Slurm tells every process of the step
+        os.kill(each, signal.SIGTERM)
     code, told = finish(job)
     assert code == 0, told
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
