@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fakes import write_dataset
 from rich.console import Console
 
 from pi05 import cli
-from pi05.data.transforms import format_prompt
 from pi05.errors import ConfigError, TrainingError
 from pi05.model.config import ModelConfig, tiny
 from pi05.train import plan_report
 from pi05.train.config import TrainConfig
-from pi05.train.data import build_data, open_dataset
+from pi05.train.data import build_data
 from pi05.train.gpus import GIB, GPUS, Gpu
-from pi05.train.inherit import open_tokenizer
 from pi05.train.memory import COLLECTIVES, CUBLAS_WORKSPACE, CUDA_CONTEXT, FRAGMENTATION, MemoryPrediction, predict
 from pi05.train.memory_check import check_memory, require_memory
 from pi05.train.meta_step import Shapes
@@ -36,7 +32,6 @@ from pi05.train.plan import (
     settle_recomputation,
 )
 from pi05.train.plan_report import describe_gpu, overview, plain, proposal_text, proposals_text, verdict
-from pi05.train.plan_shapes import plan_shapes
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.ranks import Ranks
 from pi05.train.run import OpenRun
@@ -183,6 +178,7 @@ def test_the_method_that_was_asked_for_is_kept_where_recomputing_makes_it_fit() 
         (["--parallel=fsdp", "--precision=bf16-sr"], "--precision=bf16-sr cannot be combined with --parallel=fsdp"),
         (["--parallel=fsdp", "--method=qlora"], "a base in nf4 cannot be split over GPUs"),
         (["--gradient_release"], "--gradient_release works on one GPU only"),
+        (["--parallel=fsdp", "--method=expert", "--augment=false", "--cache_prefix"], "--cache_prefix cannot be"),
     ],
 )
 def test_what_training_would_refuse_is_not_planned(
@@ -219,49 +215,6 @@ def test_offloaded_moments_cost_time() -> None:
     assert (away.memory.optimizer, plan.memory.host) == (0, 0)
     assert away.memory.host > 0
     assert away.speed.step_seconds > plan.speed.step_seconds
-
-
-def test_the_command_prints_a_plan_and_a_proposal(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["plan", "--preset=tiny", "--gpu=rtx4090"]
-    assert cli.main(flags) == 0
-    text = capsys.readouterr().out
-    assert "weights" in text
-    assert "fits" in text
-    assert "assumed" in text
-    assert cli.main([*flags, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["fits"] is True
-    assert found["peak"] == sum(found["parts"].values())
-    assert cli.main([*flags, "--gpus=2", "--gradient_accumulation_steps=4", "--global_batch_size=16"]) == 0
-    assert "ddp, 4 passes of 2, at the peak" in capsys.readouterr().out
-    assert cli.main(["plan", "--preset=tiny"]) == 0
-    assert "b200" in capsys.readouterr().out
-
-
-def test_the_command_takes_training_flags_and_needs_no_files(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["plan", "--preset=tiny", "--gpu=h100", "--json", "--batch_size=4", "--cameras=3", "--prompt_tokens=9"]
-    assert cli.main([*flags, "--method=lora", "--gpus=2", "--parallel=ddp"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["method"], found["batch_per_pass"], found["cameras"], found["prompt_tokens"]) == ("lora", 4, 3, 16)
-    assert (found["gpus"], found["parallel"]) == (2, "ddp")
-    assert cli.main(["plan", "--gpus=0"]) == 2
-    assert cli.main(["plan", "--gpu=rtx1"]) == 2
-
-
-def test_shapes_come_from_the_data_set(tmp_path: Path) -> None:
-    root = str(write_dataset(tmp_path / "set").root)
-    config, _ = read_settings(["--preset=tiny", f"--dataset.root={root}", "--allow=[memory]", "--batch_size=3"])
-    assumed = plan_shapes(config.config, tiny(), world_size=1, cameras=None, prompt_tokens=None)
-    dataset = open_dataset(config.config)
-    assert assumed.shapes.batch == 3
-    assert assumed.shapes.cameras == len(dataset.camera_keys)
-    tokenizer = open_tokenizer(config.config, tiny())
-    longest = 0
-    for frame in range(dataset.num_frames):
-        state = np.clip(dataset.states()[frame], -0.9, 0.9)
-        longest = max(longest, len(tokenizer.encode(format_prompt(dataset.task(frame), state, "state"))))
-    assert longest <= assumed.shapes.prompt_tokens
-    assert any("data set" in line for line in assumed.told)
 
 
 def test_recomputation_is_the_least_that_fits() -> None:
