@@ -231,8 +231,10 @@ def test_meta_device(config, model, dora):
 
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    ("dora", "recompute"),
+    [(True, True), *(pytest.param(dora, False, marks=pytest.mark.slow) for dora in (False, True))],
+)
 def test_compiled_and_recomputed_layers(model, batch, noise, time, dora, recompute):
     """Layers are wrapped after the adapters are on; losses and gradients stay."""
     with_adapters(model, dora=dora)

@@ -108,7 +108,11 @@ def trained(made: Combination, backend: str | None) -> Run:
     return run
 
 
-@pytest.fixture(params=list(COMBINATIONS))
+SLOW = ("lora, selective", "dora, mixed", "qlora, int8, recomputed")
+"""What the others show in other combinations."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMBINATIONS])
 def made(request: pytest.FixtureRequest) -> Combination:
     return COMBINATIONS[request.param]
 
