@@ -28,6 +28,7 @@ def command_on(rank: int, tmp_path: Path) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
+        cwd=tmp_path,
         env={
             "PATH": f"{programs}:{os.environ['PATH']}",
             "RUN_NAME": "libero",
