@@ -23,6 +23,7 @@ import train_step as shapes
 from torch import Tensor
 from train_step_ours import sizes
 
+from pi05.machine import machine_info
 from pi05.model.pi05 import Pi05
 from pi05.train.acceleration import Degree, apply_from_outside
 from pi05.train.storage_tracker import LiveStorage
@@ -52,7 +53,7 @@ def main() -> int:
         print(f"{name:10} {kept[name] / 1e6:8.1f} MB {median[name]:6.2f} s  {median[name] / median['none']:.2f} x time")
     result = {
         "date": date.today().isoformat(),
-        "machine": shapes.machine(),
+        "machine": machine_info(),
         "torch": torch.__version__,
         "threads": arguments.threads,
         "kept_bytes": kept,

@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from train_step import machine
+
+from pi05.machine import machine_info
 
 SHAPES = {  # tokens, inputs, outputs of each product
     "language query, key, value": (4 * 576, 512, (512, 64, 64)),
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result = {"date": date.today().isoformat(), "machine": machine(), "threads": arguments.threads, "seconds": {}}
+    result = {"date": date.today().isoformat(), "machine": machine_info(), "threads": arguments.threads, "seconds": {}}
     for name, shape in SHAPES.items():
         result["seconds"][name] = found = measure(*shape, rounds=arguments.rounds)
         print(f"{name:28}" + "".join(f"{way} {1000 * found[way]:8.2f} ms   " for way in WAYS), flush=True)

@@ -23,6 +23,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def actions(folder: Path, observations: Path, out: Path) -> None:
         result[f"{i}/state"] = batch["observation.state"][0].numpy()
         result[f"{i}/normalised"] = chunk[0].numpy()
         result[f"{i}/actions"] = after(chunk)[0].numpy()
-    np.savez(out, all_keys="All keys loaded successfully!" in printed.getvalue(), **result)
+    np.savez(out, all_keys="All keys loaded successfully!" in printed.getvalue(), **result)  # type: ignore[arg-type]
 
 
 def load(folder: Path, config: PreTrainedConfig) -> Any:
@@ -198,7 +199,7 @@ def run_lerobot(command: str, arguments: list[str]) -> None:
     {"train": lerobot_train, "eval": lerobot_eval, "rollout": lerobot_rollout}[command].main()
 
 
-COMMANDS = {"base": base, "actions": actions, "tokens": tokens, "describe": describe}
+COMMANDS: dict[str, Callable[..., None]] = {"base": base, "actions": actions, "tokens": tokens, "describe": describe}
 
 if __name__ == "__main__":
     main()

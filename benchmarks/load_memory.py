@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +232,7 @@ def write_lerobot(folder: Path, config: Any) -> None:
     shapes[PREFIX + LANGUAGE_HEAD] = shapes.pop(PREFIX + EMBEDDING)
     shapes[PREFIX + EXPERT_HEAD] = (config.vocab_size, config.expert_width)
     tensors = {
-        name: LazyTensor(shape, torch.bfloat16, lambda shape=shape: draw(shape, torch.bfloat16))
-        for name, shape in shapes.items()
+        name: LazyTensor(shape, torch.bfloat16, partial(draw, shape, torch.bfloat16)) for name, shape in shapes.items()
     }
     write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     (folder / "config.json").write_text(json.dumps({"type": "pi05"}))

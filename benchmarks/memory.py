@@ -111,16 +111,19 @@ def main() -> int:
     """Predict, measure where asked and possible, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="run on the CUDA GPU of this machine too")
-    parser.add_argument("--methods", default=None, help="methods, separated by semicolons; all when not given")
-    parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
-    parser.add_argument("--horizons", default=",".join(map(str, HORIZONS)))
+    parser.add_argument("--methods", type=methods_of, default=list(METHODS), help="separated by semicolons; else all")
+    parser.add_argument("--batches", type=sizes_of, default=list(BATCHES), help="separated by commas")
+    parser.add_argument("--horizons", type=sizes_of, default=list(HORIZONS), help="separated by commas")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"memory_{date.today().isoformat()}.json")
     arguments = parser.parse_args()
     if arguments.measure and not torch.cuda.is_available():
         parser.error("--measure needs a CUDA GPU, and PyTorch sees none")
-    methods = list(METHODS) if arguments.methods is None else arguments.methods.split(";")
-    batches, horizons = ([int(each) for each in text.split(",")] for text in (arguments.batches, arguments.horizons))
-    cases = [Case(method=m, batch=b, horizon=h) for m in methods for h in horizons for b in batches]
+    cases = [
+        Case(method=method, batch=batch, horizon=horizon)
+        for method in arguments.methods
+        for horizon in arguments.horizons
+        for batch in arguments.batches
+    ]
     records = []
     for case in cases:
         prediction = predict(case.config, case.sizes, case.shapes)
@@ -145,6 +148,22 @@ def main() -> int:
     arguments.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"wrote {arguments.out}" if arguments.measure else f"{NOT_MEASURED} Wrote {arguments.out}.")
     return 0
+
+
+def methods_of(text: str) -> list[str]:
+    """Return the methods of a flag."""
+    names = text.split(";")
+    if unknown := [name for name in names if name not in METHODS]:
+        raise argparse.ArgumentTypeError(f"no method {unknown[0]!r}; there are: {'; '.join(METHODS)}")
+    return names
+
+
+def sizes_of(text: str) -> list[int]:
+    """Return the positive whole numbers of a flag."""
+    sizes = [int(each) for each in text.split(",")]
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not all positive")
+    return sizes
 
 
 def record(case: Case, prediction: MemoryPrediction, measured: bool) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def read_with_lerobot(root: Path, out: Path) -> None:
     arrays = {key: torch.stack([item[key] for item in items]).numpy() for key in items[0] if key != "task"}
     for camera in CAMERAS:  # LeRobot gives float [3, height, width] in 0..1, out of 8 bits
         arrays[camera] = np.round(arrays[camera] * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    np.savez(out / "frames.npz", **arrays)
+    np.savez(out / "frames.npz", **arrays)  # type: ignore[arg-type]
     (out / "tasks.json").write_text(json.dumps([item["task"] for item in items]))
     told = {key: np.asarray(data.meta.stats["action"][key]).tolist() for key in ("q01", "q99", "mean", "std")}
     about = {"episodes": data.num_episodes, "frames": data.num_frames, "fps": data.fps, "stats": told}

@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="trainings per mode")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error("--seeds is 2 or more: the tables tell how far trainings differ")
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")  # the libraries' own
     result: dict[str, Any] = {

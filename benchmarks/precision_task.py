@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pi05 import load_model
 from pi05.train.config import TINY_BASE
-from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.network import hold_matrices
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import freeze
@@ -27,6 +27,7 @@ from pi05.types import Batch
 RATE = 2.5e-5
 WIDTH, INPUTS, OUTPUTS, STEPS = 128, 64, 32, 400
 SIZES = {"inner": (WIDTH, INPUTS), "middle": (WIDTH, WIDTH), "outer": (OUTPUTS, WIDTH)}
+STATES: dict[str, StateKind] = {"float32": "float32", "8bit": "8bit", "4bit": "4bit"}
 FLOW_STEPS, FLOW_SAMPLES, FLOW_BATCH = 200, 64, 16
 
 
@@ -56,7 +57,7 @@ def build(mode: str, parameters: Mapping[str, nn.Parameter], schedule: Schedule,
         return Optimizer(parameters, settings, schedule)
     if mode == "plain bfloat16":
         return PlainBfloat16(parameters, settings, schedule)
-    state = mode.partition(", ")[2] or "float32"
+    state = STATES[mode.partition(", ")[2] or "float32"]
     return LowMemoryOptimizer(parameters, settings, schedule, seed=seed, state=state)
 
 

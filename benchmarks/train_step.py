@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -57,19 +56,24 @@ def main() -> int:
     parser.add_argument("--serve", choices=("ours", "lerobot"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    cases = arguments.cases.split(",")
+    if not set(cases) <= set(CASES):
+        parser.error(f"--cases={arguments.cases}: there are {', '.join(CASES)}")
     if arguments.serve:
         return serve(arguments)
+    from pi05.machine import machine_info  # LeRobot's side, served above, has no pi05
+
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder))
         result: dict[str, Any] = {
             "date": date.today().isoformat(),
-            "machine": machine(),
+            "machine": machine_info(),
             "threads": arguments.threads,
             "compile": arguments.compile,
             "shapes": {**SHAPES, "batch": BATCH, "prompt": [REAL_TOKENS, TOKENS], "horizon": HORIZON},
             "cases": {},
         }
-        for case in arguments.cases.split(","):
+        for case in cases:
             result["cases"][case] = compare(case, Path(folder), arguments, result)
             print(row(case, result["cases"][case]), flush=True)
     path = HERE / "results" / f"train_step_{result['date']}.json"
@@ -190,19 +194,6 @@ def row(case: str, report: dict[str, Any]) -> str:
         f"{case:14} LeRobot {best['lerobot']:6.2f} s   pi05 {best['ours']:6.2f} s   {report['ratio_of_best']:.2f} × "
         f"(median of pairs {report['ratio_median_of_pairs']:.2f} ×)   losses differ by {differ:.1e}"
     )
-
-
-def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
 
 if __name__ == "__main__":
