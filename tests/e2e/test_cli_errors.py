@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,12 @@ def test_the_whole_program_ends_without_a_traceback(start: Any) -> None:
     assert process.returncode == 2
     assert output.startswith("error: no data set was given")
     assert "Traceback" not in output
+
+
+def test_a_missing_tracker_leaves_no_run_behind(
+    workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    flags = workshop.flags(tmp_path / "run", wandb__enable=True)
+    assert "needs the package wandb" in complaint(["train", *flags], capsys)
+    assert not (tmp_path / "run").exists()

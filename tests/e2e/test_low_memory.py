@@ -102,6 +102,10 @@ def test_another_mode_on_resume_is_refused(whole: Path, mode: dict[str, Any]) ->
         run(["--resume", str(whole), f"--optimizer_state={other}", "--steps=21"])
 
 
-def test_moments_in_host_memory_need_a_gpu(workshop: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "flags", [["--optimizer_offload"], ["--activation_offload", "--activation_checkpointing=full"]]
+)
+def test_what_waits_in_host_memory_needs_a_gpu(workshop: Any, tmp_path: Path, flags: list[str]) -> None:
     with pytest.raises(ConfigError, match="nothing to do on the CPU"):
-        run(workshop.flags(tmp_path / "run", policy__device="cpu", optimizer_offload=True))
+        run([*workshop.flags(tmp_path / "run", policy__device="cpu"), *flags])
+    assert not (tmp_path / "run").exists()

@@ -29,12 +29,11 @@ import pi05
 from pi05.data.cache import cache_directory, is_whole
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
-from pi05.errors import ConfigError
 from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
-from pi05.train.parallel import Parallel
+from pi05.train.ranks import Ranks
 from pi05.train.sinks import say
 
 PREFIX = ("vision.", "embedding.", "language.")
@@ -43,23 +42,16 @@ SECONDS_BETWEEN_LINES = 10
 
 
 def cache_prefixes(
-    config: TrainConfig, data: TrainingData, model: Pi05, parallel: Parallel, console: Console
+    config: TrainConfig, data: TrainingData, model: Pi05, ranks: Ranks, console: Console
 ) -> PrefixCache | None:
     """Return the prefixes of all training frames, computed first where they are not on the disk; None if not wanted.
 
-    Raises ConfigError where the network is split over GPUs, DataError when the disk is too small.
+    Raises DataError when the disk is too small.
     """
     if not config.cache_prefix:
         return None
-    if parallel.sharded:
-        raise ConfigError(
-            "--cache_prefix cannot be combined with a network that is split over GPUs",
-            wanted="--parallel=ddp, or one GPU",
-            found=f"--parallel={parallel.kind}",
-            remedy="add --parallel=ddp: only the expert is trained, so the moments are small",
-        )
-    size = config.micro_batch_size(parallel.ranks.world_size)
-    return parallel.ranks.in_turns(lambda: _open(config, data, model, size, console))
+    size = config.micro_batch_size(ranks.world_size)
+    return ranks.in_turns(lambda: _open(config, data, model, size, console))
 
 
 def _open(config: TrainConfig, data: TrainingData, model: Pi05, batch_size: int, console: Console) -> PrefixCache:

@@ -71,6 +71,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     runs.require_same_batch(run, config, ranks.world_size)
     # 2. The machine.
     device = ranks.device
+    require_gpu_for_offload(config.activation_offload, device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
@@ -98,6 +99,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
     base = runs.base_of(run)
+    sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
     if ranks.first:
         run.root.mkdir(parents=True, exist_ok=True)
         require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
@@ -107,7 +109,6 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     placed.whole = None
     ranks.meet()
     # 8. What is applied from outside.
-    require_gpu_for_offload(config.activation_offload, device)
     apply_from_outside(
         model,
         compile_layers=config.policy.compile_model,
@@ -116,7 +117,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         dropout=state.dropout,
     )
     precision = placed.start()
-    prefixes = cache_prefixes(config, data, model, placed.parallel, out)
+    prefixes = cache_prefixes(config, data, model, ranks, out)
     work = count_work(config, sizes, device)
     session = Session(
         config=config,
@@ -130,7 +131,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         frozen_precision=precision,
         work=work,
         prefixes=prefixes,
-        sinks=Sinks(build_sinks(config, run, out) if ranks.first else []),
+        sinks=sinks,
         meter=Meter(
             total_steps=config.steps,
             train_frames=len(data.frames_of(data.train_episodes)),

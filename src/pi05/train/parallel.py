@@ -97,6 +97,13 @@ def refuse(config: TrainConfig, kind: Kind, ranks: Ranks) -> None:
             found="codes and scales, which FSDP does not divide",
             remedy=f"use --parallel=ddp, or --method=lora with --parallel={kind}",
         )
+    if config.cache_prefix:
+        raise ConfigError(
+            "--cache_prefix cannot be combined with a network that is split over GPUs",
+            wanted="--parallel=ddp, or one GPU",
+            found=f"--parallel={kind}",
+            remedy="add --parallel=ddp: only the expert is trained, so the moments are small",
+        )
     fewer_bits = config.optimizer_state != "float32"
     if fewer_bits or config.precision == "bf16-sr" or config.optimizer_offload:
         flag = "--precision=bf16-sr" if config.precision == "bf16-sr" else "--optimizer_offload"

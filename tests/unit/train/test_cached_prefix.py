@@ -20,7 +20,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
-from pi05.train.parallel import Parallel
+from pi05.train.parallel import refuse
 from pi05.train.parameters import freeze
 from pi05.train.ranks import Ranks
 from pi05.train.run import OpenRun
@@ -112,10 +112,10 @@ def stand_in(data: TrainingData, **changed: Any) -> TrainingData:
 def test_a_split_network_has_no_cache(data: TrainingData) -> None:
     config = TrainConfig(cache_prefix=True, augment=False, policy=PolicyConfig(train_expert_only=True))
     with pytest.raises(ConfigError, match="split over GPUs") as refusal:
-        cache_prefixes(config, data, network(), Parallel(kind="fsdp"), Console(quiet=True))
+        refuse(config, "fsdp", Ranks(world_size=2))
     assert "--parallel=ddp" in refusal.value.remedy
-    unwanted = TrainConfig(from_scratch=True)
-    assert cache_prefixes(unwanted, data, network(), Parallel(kind="fsdp"), Console(quiet=True)) is None
+    refuse(config, "ddp", Ranks(world_size=2))
+    assert cache_prefixes(TrainConfig(from_scratch=True), data, network(), Ranks(), Console(quiet=True)) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -169,6 +169,5 @@ def test_each_gpu_computes_as_many_frames_at_once_as_it_trains_on(data: Training
     alone = PolicyConfig(train_expert_only=True)
     config = TrainConfig(from_scratch=True, policy=alone, augment=False, cache_prefix=True, global_batch_size=12)
     config = dataclasses.replace(config, dataset=dataset)
-    parallel = Parallel(ranks=OneOfTwo(world_size=2), kind="ddp")
-    assert cache_prefixes(config, own, model, parallel, Console(quiet=True)) is not None
+    assert cache_prefixes(config, own, model, OneOfTwo(world_size=2), Console(quiet=True)) is not None
     assert sizes == [6, 6, 6, 6, 4]
