@@ -243,7 +243,7 @@ def require_files(config: TrainConfig) -> None:
 
 def require_output_folder(run_dir: Path) -> None:
     """Raise ConfigError unless the run's folder, or the one that it will be made in, can be written."""
-    place = next(place for place in (run_dir.absolute(), *run_dir.absolute().parents) if place.exists())
+    place = next(place for place in (run_dir.absolute(), *run_dir.absolute().parents) if os.path.exists(place))
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(
             f"nothing can be written to --output_dir={run_dir}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -49,6 +50,22 @@ def test_an_output_folder_without_permission(place: Path, monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="nothing can be written") as refusal:
         read("--output_dir=runs/new")
     assert refusal.value.found == f"no permission to write in {place}"
+
+
+def test_an_output_folder_in_one_that_may_not_be_looked_into(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "closed").mkdir()
+    stat = os.stat
+
+    def closed(path: Any, **options: Any) -> os.stat_result:
+        if "closed/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", closed)  # tests may run as root, who may all
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place / "closed")
+    with pytest.raises(ConfigError, match="nothing can be written") as refusal:
+        read("--output_dir=closed/runs/new")
+    assert refusal.value.found == f"no permission to write in {place / 'closed'}"
 
 
 def test_a_line_of_lerobot_train_works(place: Path) -> None:

@@ -151,7 +151,7 @@ def _write(
             temporary.unlink()
 
 
-def reserve_file(path: Path) -> None:
+def reserve_file(path: Path, what: str = "the resized frames", instead: str = "") -> None:
     """Take the disk space now: writing to a mapped file on a full disk would kill the process, not raise."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
@@ -159,7 +159,7 @@ def reserve_file(path: Path) -> None:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise _no_room(path.parent, path.stat().st_size) from error
+                    raise _no_room(path.parent, path.stat().st_size, what, instead) from error
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve
                     raise
 

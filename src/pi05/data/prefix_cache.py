@@ -56,11 +56,12 @@ def write_prefixes(
 
     Raises DataError when the disk has no room for all of it.
     """
-    require_room(path.parent, file_bytes(shape, dtype), "the cached prefixes", "leave --cache_prefix out")
+    named = "the cached prefixes", "leave --cache_prefix out"
+    require_room(path.parent, file_bytes(shape, dtype), *named)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=STORED[dtype], shape=shape)
-        reserve_file(temporary)
+        reserve_file(temporary, *named)
         done = 0
         for part in parts:
             values = part.contiguous().view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from rich.console import Console
 from small_network import make_batch, make_model
 
 from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, DataError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
@@ -124,6 +126,17 @@ def test_the_announced_size_is_that_of_the_file(tmp_path: Path, dtype: torch.dty
     write_prefixes(tmp_path / "p.npy", shape, dtype, [torch.zeros(shape, dtype=dtype)])
     header = 128
     assert (tmp_path / "p.npy").stat().st_size == file_bytes(shape, dtype) + header
+
+
+def test_a_quota_that_is_hit_is_told_of_the_prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_space(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse_space)
+    with pytest.raises(DataError, match="no room on the disk for the cached prefixes") as refusal:
+        write_prefixes(tmp_path / "p.npy", (5, 2, 2, 1, 40, 16), torch.float32, [])
+    assert "leave --cache_prefix out" in refusal.value.remedy
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

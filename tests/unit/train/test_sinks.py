@@ -40,7 +40,8 @@ def test_every_line_is_on_disk_at_once(tmp_path: Path) -> None:
 
 def test_resume_drops_what_lies_behind_the_checkpoint_and_half_a_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"type": "train", "step": 4}\n{"type": "save", "step": 5}\n{"type": "train", "step": 6}\n{"ty')
+    lines = '{"type": "train", "step": 4}\n{"type": "save", "step": 5}\n{"type": "train", "step": 6}\n{"text": "π'
+    path.write_bytes(lines.encode()[:-1])  # the disk was full in the middle of a character
     sink = JsonlSink(path)
     sink.start(info(tmp_path, first_step=5))
     sink.log({"type": "train", "step": 6})
