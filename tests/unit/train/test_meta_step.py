@@ -224,6 +224,18 @@ def test_smaller_moments_and_released_gradients() -> None:
     assert released.at_peak.get("gradients", 0) < 0.5 * waiting.at_peak["gradients"]
 
 
+def test_what_the_update_moves_and_the_largest_layer() -> None:
+    """AdamW reads a weight, its gradient and two moments, and writes all but the gradient: 7 times 4 bytes."""
+    model = Pi05(tiny())
+    values = sum(value.numel() for name, value in model.named_parameters() if not is_unread(name))
+    here, away = measure(settings()), measure(settings(optimizer_offload=True))
+    assert here.moved == pytest.approx(28 * values, rel=FEW_PERCENT)
+    assert away.moved == pytest.approx(12 * values, rel=FEW_PERCENT)
+    layers = (*model.vision.blocks, *model.language.layers, *model.expert.layers, model.embedding)
+    assert here.largest_unit == max(sum(value.nbytes for value in layer.parameters()) for layer in layers)
+    assert here.largest_unit > model.expert.layers[0].mlp.up.weight.nbytes
+
+
 def moving_parameters() -> int:
     return sum(not is_unread(name) for name, _ in Pi05(tiny()).named_parameters())
 
