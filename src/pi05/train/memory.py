@@ -57,8 +57,7 @@ class MemoryPrediction:
     @property
     def parts(self) -> dict[str, int]:
         """The parts of a step by name."""
-        names = ("weights", "gradients", "optimizer", "average", "activations", "workspace")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _PARTS}
 
     @property
     def peak(self) -> int:
