@@ -41,10 +41,14 @@ _SMALL = {"activation_checkpointing": "full", "gradient_release": True, "gradien
 _LORA = {**_PLAIN, "policy.use_peft": True, "policy.train_expert_only": False, "peft.quantize": "none"}
 _QLORA = {**_LORA, "peft.quantize": "nf4"}
 
-METHODS = (
+FULL = (
     Method(name="full", settings={**_FULL, **_PLAIN, "activation_checkpointing": "none"}),
     Method(name="full, cheap work recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "selective"}),
     Method(name="full, activations recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "full"}),
+    Method(
+        name="full, 8-bit moments, activations recomputed",
+        settings={**_FULL, **_PLAIN, "activation_checkpointing": "full", "optimizer_state": "8bit"},
+    ),
     Method(
         name="full, 8-bit moments, gradient release",
         settings={**_FULL, **_PLAIN, **_SMALL, "optimizer_state": "8bit"},
@@ -67,11 +71,14 @@ METHODS = (
         name="full, bfloat16 weights, 4-bit moments, gradient release",
         settings={**_FULL, **_PLAIN, **_SMALL, "precision": "bf16-sr", "optimizer_state": "4bit"},
     ),
+)
+LORA = (
     Method(name="LoRA", settings={**_LORA, "activation_checkpointing": "none"}),
     Method(name="LoRA, activations recomputed", settings={**_LORA, "activation_checkpointing": "full"}),
     Method(name="QLoRA, cheap work recomputed", settings={**_QLORA, "activation_checkpointing": "selective"}),
     Method(name="QLoRA, activations recomputed", settings={**_QLORA, "activation_checkpointing": "full"}),
 )
+METHODS = FULL + LORA
 """From the best to the lightest. Training of the expert alone is not among them: in full it needs more than LoRA, and
 its adapters need more than QLoRA's and learn less (docs/training.md)."""
 
@@ -188,9 +195,12 @@ def method_name(config: TrainConfig) -> str:
 
 
 def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
-    """Yield what may be proposed, the best first: methods, then LoRA in more and smaller forward passes."""
+    """Yield what may be proposed, the best first: methods, then LoRA in more and smaller forward passes.
+
+    A moving average is given up before full fine-tuning is.
+    """
     ways = ("ddp", "fsdp") if plan.gpus > 1 else (plan.config.parallel,)
-    for method in METHODS:
+    for method in (*FULL, *(map(without_average, FULL) if plan.config.ema.enable else ()), *LORA):
         for parallel in ways:
             changed = changed_config(plan, {**method.settings, "parallel": parallel})
             if changed is not None:
@@ -205,6 +215,11 @@ def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
             changed = changed_config(plan, {**method.settings, **batch})
             if changed is not None:
                 yield f"{method.name}, smaller forward passes", changed, _shapes(changed, plan)
+
+
+def without_average(method: Method) -> Method:
+    """Return the method without a moving average of the weights."""
+    return Method(name=f"{method.name}, no moving average", settings={**method.settings, "ema.enable": False})
 
 
 def _shapes(config: TrainConfig, plan: Plan) -> Shapes:

@@ -21,6 +21,7 @@ from pi05.train.memory import COLLECTIVES, CUBLAS_WORKSPACE, CUDA_CONTEXT, FRAGM
 from pi05.train.memory_check import check_memory, require_memory
 from pi05.train.meta_step import Shapes
 from pi05.train.plan import (
+    FULL,
     METHODS,
     Plan,
     changed_config,
@@ -35,6 +36,7 @@ from pi05.train.plan_report import describe_gpu, overview, plain, proposal_text,
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.ranks import Ranks
 from pi05.train.run import OpenRun
+from pi05.train.side_config import EmaConfig
 from pi05.train_command import read_settings
 
 SIZES = replace(tiny(), language_width=256, language_mlp=1024, depth=2, vision_depth=1)
@@ -92,6 +94,20 @@ def test_the_flags_of_a_proposal_make_its_configuration() -> None:
         again = read_settings([*arguments, *proposal.flags])[0].config
         rate = {"optimizer_lr": config.policy.optimizer_lr, "scheduler_decay_lr": config.policy.scheduler_decay_lr}
         assert replace(again, policy=replace(again.policy, **rate)) == proposal.plan.config  # type: ignore[arg-type]
+
+
+def test_a_moving_average_is_given_up_before_full_fine_tuning() -> None:
+    averaged = replace(CONFIG, ema=EmaConfig(enable=True))
+    full = [changed_config(plan_with_free(0, averaged), method.settings) for method in FULL]
+    needed = min(predicted(config).needed_beside_cuda for config in full if config is not None)
+    kept, given_up = (propose(plan_with_free(free, averaged)) for free in (needed, needed - 1))
+    assert kept is not None
+    assert given_up is not None
+    assert not any(flag.startswith("--ema") for flag in kept.flags)
+    assert "--ema.enable=false" in given_up.flags
+    assert "--method=lora" not in given_up.flags
+    assert given_up.method.endswith("no moving average")
+    assert all(proposal.plan.config.ema.enable is not (proposal is given_up) for proposal in (kept, given_up))
 
 
 def test_one_gpu_is_not_told_to_split_and_several_are() -> None:
