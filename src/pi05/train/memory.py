@@ -49,7 +49,7 @@ class MemoryPrediction:
     workspace: int
     """What one operation or one layer needs for itself: recomputed activations, temporary results, cuBLAS."""
     host: int
-    """Bytes in host memory: moments that are kept there."""
+    """Bytes in host memory: moments and activations that wait there."""
     kind: Kind
     """How the network lies on several GPUs."""
     step: StepMemory

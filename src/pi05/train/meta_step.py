@@ -58,6 +58,8 @@ class StepMemory:
     at_peak: Mapping[str, int]
     host: int
     """Bytes of moments and activations in host memory."""
+    to_host: int
+    """Bytes that go there in a step; as many come back."""
     largest_unit: int
     """Bytes of the layer (or the embedding) with most parameters, the largest thing that FSDP gathers at once."""
     trained: int
@@ -93,16 +95,18 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     standing = [name for name, value in parameters.items() if value not in moving]
     unmade = sum(_bytes(moments.pop(name)) for name in standing)
     held = sum(map(_bytes, moments.values()))
+    moments_away = held if config.optimizer_offload else 0
+    activations_away = sum(moved) // _passes(config)
     if not config.optimizer_offload:
         tracker.at_peak[OPTIMIZER] -= unmade
     return StepMemory(
         at_peak=dict(tracker.at_peak),
-        host=(held if config.optimizer_offload else 0) + sum(moved),
+        host=moments_away + activations_away,
+        to_host=moments_away + activations_away * config.gradient_accumulation_steps,
         largest_unit=max(_unit_bytes(model)),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
-        moved=3 * _bytes([value for value in parameters.values() if value in moving])
-        + (0 if config.optimizer_offload else 2 * held),
+        moved=3 * _bytes([value for value in parameters.values() if value in moving]) + 2 * (held - moments_away),
     )
 
 
@@ -224,7 +228,7 @@ def _run(
     shapes: Shapes,
     sizes: ModelConfig,
 ) -> None:
-    """Take the step. With accumulation a second pass is as large as it gets: gradients are there from the first."""
+    """Take the step."""
     tracker.forget_peak()
     optimizer.begin(0)
     if isinstance(optimizer, LowMemoryOptimizer):
@@ -234,7 +238,7 @@ def _run(
     if config.cache_prefix:  # before the first step; a run that is continued has its moments then
         with tracker.making(WORKSPACE), torch.no_grad():
             stack_prefix(model.read_prefix(_batch(shapes, sizes))[0])
-    for _ in range(min(2, config.gradient_accumulation_steps)):
+    for _ in range(_passes(config)):
         with tracker.making(ACTIVATIONS):
             batch = _batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
             draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
@@ -255,6 +259,11 @@ def _run(
             clip_gradients(optimizer.parameters.values(), config.policy.optimizer_grad_clip_norm)
         if ema is not None:
             ema.update()
+
+
+def _passes(config: TrainConfig) -> int:
+    """Return the passes that are run: a second one finds gradients of the first, and no later one is larger."""
+    return min(2, config.gradient_accumulation_steps)
 
 
 def _batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:

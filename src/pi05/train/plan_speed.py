@@ -62,4 +62,5 @@ def estimate_speed(
     passes = shapes.batch * config.gradient_accumulation_steps * work / rate
     divided = gpus if memory.kind in ("fsdp", "hsdp") else 1
     update = memory.step.moved / divided / (gpu.bandwidth_gbs * 1e9)
-    return Speed(step_seconds=passes + update + memory.host / HOST_LINK, samples_per_step=config.samples_per_step(gpus))
+    to_host = memory.step.to_host / HOST_LINK
+    return Speed(step_seconds=passes + update + to_host, samples_per_step=config.samples_per_step(gpus))

@@ -31,6 +31,7 @@ PARTS = {name: size * 2**20 for name, size in PARTS.items()}
 STEP = StepMemory(
     at_peak=PARTS,
     host=0,
+    to_host=0,
     largest_unit=50 * 2**20,
     trained=200 * 2**20,
     parameters=400 * 2**20,
@@ -85,7 +86,7 @@ def test_time_is_arithmetic_over_the_peak_and_traffic_over_the_bandwidth() -> No
     still = replace(STEP, moved=0)
     assert speed(still, batch_size=8, gradient_accumulation_steps=3).step_seconds == pytest.approx(3 * arithmetic)
     assert speed(still, batch_size=8, precision="float32").step_seconds == pytest.approx(arithmetic / FLOAT32_SHARE)
-    away = replace(STEP, host=5 * 10**9)
+    away = replace(STEP, to_host=5 * 10**9)
     assert speed(away, batch_size=8).step_seconds == pytest.approx(arithmetic + update + 5e9 / HOST_LINK)
 
 

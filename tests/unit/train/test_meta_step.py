@@ -202,6 +202,11 @@ def test_recomputation_and_host_memory_take_activations_away() -> None:
     assert len(set(peaks)) == 4
     assert away.host > 0
     assert full.host == 0
+    twice = measure(
+        settings(activation_checkpointing="full", activation_offload=True, gradient_accumulation_steps=2), big
+    )
+    assert twice.host == away.host, "those of a pass are back before the next"
+    assert (away.to_host, twice.to_host) == (away.host, 2 * away.host)
 
 
 def test_lora_has_no_gradients_and_moments_for_the_base() -> None:
@@ -218,6 +223,7 @@ def test_smaller_moments_and_released_gradients() -> None:
     away = measure(settings(optimizer_offload=True))
     assert away.at_peak.get("optimizer", 0) == 0
     assert away.host == full.at_peak["optimizer"] - BLOCK * moving_parameters()  # without the counters of steps
+    assert away.to_host == away.host
     assert sum(away.at_peak.values()) < sum(full.at_peak.values()) - 0.5 * away.host
     released = measure(settings(gradient_release=True, activation_checkpointing="full"))
     waiting = measure(settings(optimizer_offload=False, activation_checkpointing="full"))
