@@ -26,8 +26,9 @@ from pi05.train.config import TrainConfig
 from pi05.train.lora import hold_frozen_weights
 from pi05.train.low_memory import PORTION, LowMemoryOptimizer, state_bytes
 from pi05.train.network import trainable
-from pi05.train.optimizer import Ema, Optimizer, Schedule, clip_gradients
+from pi05.train.optimizer import Ema, Optimizer, clip_gradients
 from pi05.train.placement import outline
+from pi05.train.run import build_schedule
 from pi05.train.setup import adam_settings, build_optimizer
 from pi05.train.storage_tracker import BLOCK, LiveStorage, fused_kernels
 from pi05.types import Batch
@@ -164,12 +165,7 @@ def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **opti
 
 def _optimizer(config: TrainConfig, parameters: dict[str, nn.Parameter]) -> Optimizer | LowMemoryOptimizer:
     """Return the run's optimizer. Moments of host memory are on `meta` too, and not counted later."""
-    schedule = Schedule(
-        peak=config.policy.optimizer_lr,
-        warmup_steps=config.warmup_steps,
-        decay_steps=config.decay_steps,
-        end=config.decay_lr,
-    )
+    schedule = build_schedule(config, {})
     if not config.optimizer_offload:
         return build_optimizer(config, parameters, schedule, META)
     return LowMemoryOptimizer(
@@ -285,5 +281,4 @@ def _batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None
 
 
 def _unit_bytes(model: Pi05) -> list[int]:
-    units: list[nn.Module] = [*model.vision.blocks, *model.language.layers, *model.expert.layers, model.embedding]
-    return [sum(value.nbytes for value in unit.parameters()) for unit in units]
+    return [sum(value.nbytes for value in unit.parameters()) for unit in (*layers_of(model), model.embedding)]

@@ -16,7 +16,7 @@ from pi05.settings import to_plain
 from pi05.train.config import TrainConfig
 from pi05.train.gpus import Gpu
 from pi05.train.memory import MemoryPrediction, predict
-from pi05.train.meta_step import Shapes, StepMemory, held_bytes
+from pi05.train.meta_step import Shapes, held_bytes
 from pi05.train.plan_speed import Speed, estimate_speed
 
 
@@ -130,13 +130,9 @@ def make_plan(
     gpu: Gpu,
     gpus: int = 1,
     free: int | None = None,
-    step: StepMemory | None = None,
 ) -> Plan:
-    """Plan a run. `free` is what a present GPU has left, CUDA's own memory already taken; else the GPU is empty.
-
-    `step` is the measured step where it is known already.
-    """
-    memory = predict(config, sizes, shapes, gpu=gpu, world_size=gpus, step=step)
+    """Plan a run. `free` is what a present GPU has left, CUDA's own memory already taken; else the GPU is empty."""
+    memory = predict(config, sizes, shapes, gpu=gpu, world_size=gpus)
     return Plan(
         config=config,
         sizes=sizes,
