@@ -23,15 +23,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from local_slurm import HOST, SECOND, LocalSlurm
+from local_slurm import LocalSlurm
 from rich.console import Console
 from rich.table import Table
 from slurm_job import MANY, STEPS, TOLERANCE, Bench, Failed, losses, require
 
 from pi05.machine import machine_info
 
-DEAD_SECONDS = 60.0
-"""How long a job may live after one of its processes was killed."""
+DEAD_SECONDS, ORPHAN_SECONDS = 60.0, 120.0
+"""How long a job may live after a training process was killed, and after its torchrun was, whose orphan Slurm ends: it
+warns, waits, and kills."""
 
 
 def plain(bench: Bench) -> str:
@@ -115,18 +116,18 @@ def cancelled(bench: Bench) -> str:
     return "saved, not put back"
 
 
-def killed(bench: Bench, name: str, node: str, mark: str, below: bool) -> str:
-    """Kill a process of one node: the training of its rank, or the torchrun above it."""
+def killed(bench: Bench, name: str, rank: int, above: bool, limit: float) -> str:
+    """Kill the training process of a rank, or the torchrun above it; which node has which rank, torchrun decides."""
     bench.submit(name, steps=MANY)
     bench.to_step(name, 3)
-    found = bench.slurm.processes(f"SLURM_JOB_ID={bench.job}", f"SLURMD_NODENAME={node}", mark)
-    trainings = [each for each in found if b"RANK=" in Path(f"/proc/{each}/environ").read_bytes()]
-    victims = trainings[:1] if below else [int(Path(f"/proc/{trainings[0]}/stat").read_text().split()[3])]
-    os.kill(victims[0], signal.SIGKILL)
+    victim = bench.slurm.processes(f"SLURM_JOB_ID={bench.job}", f"RANK={rank}")[0]
+    if above:
+        victim = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(victim, signal.SIGKILL)
     began = time.monotonic()
     bench.end("FAILED")
     seconds = time.monotonic() - began
-    require(seconds < DEAD_SECONDS, f"ended only after {seconds:.0f} s")
+    require(seconds < limit, f"ended only after {seconds:.0f} s")
     told = bench.slurm.output(bench.job)
     require("back into the queue" not in told and ("error: " in told or "Killed" in told), f"no error: {told[-2000:]}")
     return f"FAILED after {seconds:.0f} s"
@@ -134,12 +135,12 @@ def killed(bench: Bench, name: str, node: str, mark: str, below: bool) -> str:
 
 def training_killed(bench: Bench) -> str:
     """kill -9 of rank 0's training."""
-    return killed(bench, "training_killed", HOST, "RANK=0", below=True)
+    return killed(bench, "training_killed", rank=0, above=False, limit=DEAD_SECONDS)
 
 
 def torchrun_killed(bench: Bench) -> str:
-    """kill -9 of the second node's torchrun."""
-    return killed(bench, "torchrun_killed", SECOND, "RANK=1", below=False)
+    """kill -9 of the torchrun of the node that has rank 1."""
+    return killed(bench, "torchrun_killed", rank=1, above=True, limit=ORPHAN_SECONDS)
 
 
 def early(bench: Bench, name: str, *words: str) -> str:
