@@ -199,16 +199,19 @@ def _make_moments(optimizer: Optimizer | LowMemoryOptimizer) -> dict[str, list[T
     }
 
 
-def _measure_portions_once(optimizer: LowMemoryOptimizer, tracker: LiveStorage) -> None:
-    """Let the optimizer work on one portion of each kind only; the rest of them take the same memory."""
+def _measure_portions_once(optimizer: LowMemoryOptimizer, tracker: LiveStorage, read_back: int) -> None:
+    """Let the optimizer work on one portion of each kind only; the rest of them take the same memory.
+
+    `read_back` is what a portion's moments take on the device when they come from host memory, in bytes.
+    """
     move, known = optimizer._move_portion, dict[Any, int]()
 
     def stand_in(weight: Tensor, gradient: Tensor, state: Any, *rest: Any) -> None:
         kind = (len(weight), weight.dtype, gradient.dtype, state.first.kind)
         if kind in known:
-            with tracker.extra(known[kind]):
+            with tracker.extra(read_back + known[kind]):
                 return
-        with tracker.growth() as growth:
+        with tracker.extra(read_back), tracker.growth() as growth:
             move(weight, gradient, state, *rest)
         known[kind] = growth()
 
@@ -228,7 +231,9 @@ def _run(
     tracker.forget_peak()
     optimizer.begin(0)
     if isinstance(optimizer, LowMemoryOptimizer):
-        _measure_portions_once(optimizer, tracker)
+        largest = max(value.numel() for value in optimizer.parameters.values())
+        read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+        _measure_portions_once(optimizer, tracker, read_back)
         if optimizer.release:
             optimizer._norm.previous = torch.zeros((), device=META)  # as after the pass that only measures
     if config.cache_prefix:  # before the first step; a run that is continued has its moments then
@@ -247,10 +252,7 @@ def _run(
         del losses, loss, total, batch, noise, time
     with tracker.making(WORKSPACE), torch.no_grad():
         if isinstance(optimizer, LowMemoryOptimizer):
-            largest = max(value.numel() for value in optimizer.parameters.values())
-            read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
-            with tracker.extra(read_back):
-                optimizer.apply(0)
+            optimizer.apply(0)
         else:
             clip_gradients(optimizer.parameters.values(), config.policy.optimizer_grad_clip_norm)
         if ema is not None:

@@ -205,7 +205,7 @@ def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
     passes = plan.config.gradient_accumulation_steps
     for method in METHODS[-2:]:
         for smaller in (size // 2**halving for halving in range(1, 10) if size % 2**halving == 0):
-            batch: dict[str, Any] = {"gradient_accumulation_steps": passes * size // smaller}
+            batch: dict[str, Any] = {"gradient_accumulation_steps": passes * size // smaller, "parallel": ways[0]}
             if plan.config.global_batch_size is None:
                 batch["batch_size"] = smaller
             changed = changed_config(plan, {**method.settings, **batch})

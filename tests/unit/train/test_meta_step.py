@@ -17,7 +17,7 @@ from pi05.train.acceleration import apply_from_outside
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import freeze_base, plan_lora
-from pi05.train.meta_step import Shapes, StepMemory, held_bytes, measure_step
+from pi05.train.meta_step import HAVE_GRADIENTS, Shapes, StepMemory, build_on_meta, held_bytes, measure_step
 from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.policy_config import PolicyConfig
@@ -214,6 +214,32 @@ def test_lora_has_no_gradients_and_moments_for_the_base() -> None:
     assert lora.at_peak["optimizer"] < 0.35 * full.at_peak["optimizer"]
     assert lora.trained < 0.35 * full.trained
     assert lora.at_peak.get("gradients", 0) <= 4 * lora.trained + BLOCK * 500
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_moments_from_host_memory_pass_through_the_device(release: bool) -> None:
+    """With release they do so in the backward pass, where most is alive."""
+    one = replace(SHAPES, batch=1)
+    here, away = (
+        measure(
+            settings(
+                optimizer_state="8bit",
+                gradient_release=release,
+                activation_checkpointing="full",
+                optimizer_offload=offload,
+            ),
+            one,
+        )
+        for offload in (False, True)
+    )
+    largest = max(value.numel() for value in build_on_meta(settings(), tiny())[0].parameters())
+    assert away.at_peak["workspace"] - here.at_peak["workspace"] == pytest.approx(8 * largest, rel=0.01)
+
+
+def test_what_is_held_counts_the_average() -> None:
+    without, averaged = (held_bytes(settings(ema=EmaConfig(enable=enable)), tiny()) for enable in (False, True))
+    trained = measure(settings()).trained
+    assert averaged - without == pytest.approx(HAVE_GRADIENTS * 4 * trained, rel=1e-6)
 
 
 def test_smaller_moments_and_released_gradients() -> None:
