@@ -17,9 +17,7 @@ from pi05.train_command import read_command
 
 TOLERANCE = 1e-5
 """Relative; the same sums in another order."""
-SETTINGS: dict[str, Any] = {
-    "global_batch_size": 4,
-    "batch_size": None,
+STEPS: dict[str, Any] = {
     "steps": 4,
     "policy__scheduler_decay_steps": 4,
     "policy__scheduler_warmup_steps": 1,
@@ -28,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "eval_frames": 5,
     "log_freq": 1,
 }
+SETTINGS: dict[str, Any] = {"global_batch_size": 4, "batch_size": None, **STEPS}
 SECONDS = 240
 
 

@@ -6,7 +6,6 @@ its steps, so that sampling is compiled too.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launched import STEPS, records
 
 from pi05.train.loop import train
 from pi05.train_command import read_command
 
 pytestmark = pytest.mark.slow
-SETTINGS: dict[str, Any] = {
-    "steps": 4,
-    "policy__scheduler_decay_steps": 4,
-    "policy__scheduler_warmup_steps": 1,
-    "save_freq": 2,
-    "eval_steps": 2,
-    "eval_frames": 5,
-    "log_freq": 1,
-}
 LORA = {"from_scratch": False, "peft__r": 4}
 COMBINATIONS: dict[str, dict[str, Any]] = {
     "bf16-sr, 8bit, release": {"precision": "bf16-sr", "optimizer_state": "8bit", "gradient_release": True},
@@ -41,7 +32,7 @@ SECONDS = 1_200
 
 
 def flags(workshop: Any, run: Path, **settings: object) -> list[str]:
-    words = workshop.flags(run, **{**SETTINGS, **settings})
+    words = workshop.flags(run, **{**STEPS, **settings})
     own = ("--from_scratch=false", "--policy.tokenizer_path") if settings.get("from_scratch") is False else ()
     return [word for word in words if not word.endswith("=None") and not word.startswith(own)]
 
@@ -61,15 +52,10 @@ def command(words: list[str], processes: int = 1) -> None:
     assert "recompile_limit" not in done.stdout
 
 
-def records(run: Path) -> dict[tuple[str, int], dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {(line["type"], line["step"]): line for line in lines if line["type"] in ("train", "eval")}
-
-
 def assert_same_run(found: Path, wanted: Path, tolerance: float, of_actions: float) -> None:
     left, right = records(found), records(wanted)
     assert left.keys() == right.keys()
-    assert len(left) == SETTINGS["steps"] * 3 // 2
+    assert len(left) == STEPS["steps"] * 3 // 2
     for step, record in right.items():
         for name in ("loss", "grad_norm", "action_error"):
             if name in record:
