@@ -25,8 +25,8 @@ from train_step_ours import sizes
 
 from pi05.machine import machine_info
 from pi05.model.pi05 import Pi05
-from pi05.train.acceleration import Degree, apply_from_outside
-from pi05.train.storage_tracker import LiveStorage
+from pi05.train.activations import Degree, apply_from_outside
+from pi05.train.plan.live_memory import LiveStorage
 from pi05.types import Batch
 
 DEGREES: dict[str, Degree] = {"none": 0.0, "0.5": 0.5, "selective": "selective", "full": 1.0}

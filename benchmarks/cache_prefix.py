@@ -37,9 +37,9 @@ from pi05.model.config import ModelConfig
 from pi05.model.config import pi05 as full_size
 from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import stack_prefix
-from pi05.train.flops import expert_work, flops_per_sample
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import freeze
+from pi05.train.plan.flops import expert_work, flops_per_sample
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
 

@@ -5,7 +5,7 @@
 Two processes (gloo, CPU, one thread each) train a network with the layers of π₀.₅ at a sixteenth of its widths, so that
 units have the proportions of full size, in float32. Three ways take turns, step by step, with the same weights:
 
-    single       each layer is a unit; the whole language model runs, then the expert (`train/parallel.py`)
+    single       each layer is a unit; the whole language model runs, then the expert (`train/parallel/split.py`)
     pairs        `fully_shard([language layer, expert layer])`, the same order
     interleaved  pairs, and after each language layer runs the expert layer that reads its keys and values
 
@@ -46,9 +46,9 @@ from pi05.model import flow
 from pi05.model.config import ModelConfig
 from pi05.model.gemma import rotation
 from pi05.model.pi05 import Pi05
-from pi05.train.parallel import METHODS_OF_ROOT, shard, spread
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.split import METHODS_OF_ROOT, shard, spread
 from pi05.train.parameters import freeze
-from pi05.train.ranks import Ranks
 from pi05.types import Batch
 
 FULL = ModelConfig()

@@ -13,7 +13,7 @@ from interop_sizes import ACTION_DIM, SIZES, STATE_DIM
 
 from pi05 import Policy
 from pi05.data.collate import collate
-from pi05.data.lerobot import Dataset
+from pi05.data.lerobot.reader import Dataset
 from pi05.model.pi05 import Pi05
 from pi05.types import Batch
 

@@ -13,7 +13,7 @@ from interop_sizes import TOKENIZER
 from safetensors.torch import load_file
 
 import pi05
-from pi05.checkpoint.write_tokenizer import write_tokenizer
+from pi05.checkpoint.tokenizer_folder import write_tokenizer
 from pi05.data.tokenizer import Tokenizer
 
 DEAD = {f"model.paligemma_with_expert.{tower}.lm_head.weight" for tower in ("paligemma", "gemma_expert")}

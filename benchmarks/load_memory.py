@@ -223,8 +223,8 @@ def draw(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 def write_lerobot(folder: Path, config: Any) -> None:
     """Write a LeRobot folder in bfloat16 with the tied head in the place of the embedding, as the published base."""
-    from pi05.checkpoint.lerobot import PREFIX, lerobot_layout
-    from pi05.checkpoint.openpi import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD
+    from pi05.checkpoint.lerobot.names import PREFIX, lerobot_layout
+    from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD
     from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 
     layout = lerobot_layout(config.depth, config.vision_depth)
@@ -252,7 +252,7 @@ def write_jax(folder: Path, config: Any, chunks: Callable[[tuple[int, ...]], tup
     """Write the float32 leaves of openpi's JAX model into an OCDBT database of zarr arrays."""
     import tensorstore
 
-    from pi05.checkpoint.jax import jax_layout
+    from pi05.checkpoint.openpi.jax_names import jax_layout
 
     item = folder / "params"
     item.mkdir()

@@ -24,22 +24,22 @@ from rich.console import Console
 from rich.table import Table
 
 import pi05
+from pi05.commands.train import read_training_settings
 from pi05.machine import machine_info
 from pi05.model.config import ModelConfig
 from pi05.model.config import pi05 as full_size
 from pi05.model.pi05 import Pi05
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
-from pi05.train.gpus import GIB, GPUS
 from pi05.train.lora import add_adapters, hold_frozen_weights, plan_lora
-from pi05.train.memory import MemoryPrediction, predict
-from pi05.train.meta_step import Shapes
 from pi05.train.network import Network, compute_dtype, hold_matrices, trainable
-from pi05.train.optimizer import Ema, Schedule
-from pi05.train.setup import build_optimizer
+from pi05.train.optim.adamw import Ema, Schedule
+from pi05.train.optim.build import build_optimizer
+from pi05.train.plan.gpus import GIB, GPUS
+from pi05.train.plan.memory import MemoryPrediction, predict
+from pi05.train.plan.step_on_shapes import Shapes
 from pi05.train.step import LossSettings, TrainState, train_step
-from pi05.train_command import read_settings
 from pi05.types import Batch
 
 HERE = Path(__file__).parent
@@ -94,7 +94,7 @@ class Case:
     def config(self) -> TrainConfig:
         """The configuration of the run."""
         flags = [f"--batch_size={self.batch}", "--output_dir=none", *METHODS[self.method]]
-        return read_settings(flags)[0].config
+        return read_training_settings(flags)[0].config
 
     @property
     def sizes(self) -> ModelConfig:

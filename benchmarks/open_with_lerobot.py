@@ -73,7 +73,7 @@ def environment(folder: Path, python: str, requirement: str = REQUIREMENT, modul
 
 def write(root: Path, height: int, width: int) -> None:
     """Write a set with pi05: moving blocks on a gradient, file limits so low that several files are made."""
-    from pi05.data.lerobot_writer import DatasetWriter
+    from pi05.data.lerobot.writer import DatasetWriter
 
     features: dict[str, dict[str, Any]] = {
         camera: {"dtype": "video", "shape": [height, width, 3]} for camera in CAMERAS
@@ -129,7 +129,7 @@ def read_with_lerobot(root: Path, out: Path) -> None:
 
 def compare(root: Path, out: Path) -> dict[str, Any]:
     """Compare LeRobot's read-out with pi05's and return the differences."""
-    from pi05.data.lerobot import Dataset
+    from pi05.data.lerobot.reader import Dataset
 
     data = Dataset(root)
     theirs, tasks = np.load(out / "frames.npz"), json.loads((out / "tasks.json").read_text())

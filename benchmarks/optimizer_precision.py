@@ -31,8 +31,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pi05.machine import machine_info
-from pi05.train.low_memory import LowMemoryOptimizer
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer
 
 MODES = ("float32", "float32, 8bit", "float32, 4bit", "bf16-sr", "bf16-sr, 8bit", "bf16-sr, 4bit", "plain bfloat16")
 RATES = (2.5e-5, 1e-5, 2.5e-6)

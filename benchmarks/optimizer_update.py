@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.machine import machine_info
-from pi05.train.low_memory import PORTION, LowMemoryOptimizer, StateKind, state_bytes
-from pi05.train.optimizer import AdamSettings, Schedule
+from pi05.train.optim.adamw import AdamSettings, Schedule
+from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, StateKind, state_bytes
 
 KINDS: tuple[StateKind, ...] = ("float32", "8bit", "4bit")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

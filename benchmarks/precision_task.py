@@ -3,7 +3,7 @@
 `regress`: a network of three layers starts near its target, as in fine-tuning: weights N(0, 0.02), the target 0.002
 away, 400 steps from 2.5e-5 to 2.5e-6 on noisy labels. `fine_tune`: the packaged base model learns random actions of
 random prompts by flow matching, with the trainer's own step. Used by `optimizer_precision.py` and by
-`tests/unit/train/test_precision.py`.
+`tests/unit/train/optim/test_precision.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from pi05 import load_model
 from pi05.train.config import TINY_BASE
-from pi05.train.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.network import hold_matrices
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch

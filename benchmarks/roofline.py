@@ -28,11 +28,11 @@ import pi05
 from pi05.machine import machine_info
 from pi05.model.config import pi05 as full_size
 from pi05.model.flow import reduce_loss
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
-from pi05.train.gpus import GPUS, Gpu
-from pi05.train.meta_step import build_on_meta
-from pi05.train.storage_tracker import fused_kernels
+from pi05.train.plan.gpus import GPUS, Gpu
+from pi05.train.plan.live_memory import fused_kernels
+from pi05.train.plan.step_on_shapes import build_on_meta
 from pi05.types import Batch
 
 HERE = Path(__file__).parent

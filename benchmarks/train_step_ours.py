@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pi05.checkpoint.load import load_model
 from pi05.model.config import ModelConfig
-from pi05.train.acceleration import apply_from_outside
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.activations import apply_from_outside
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch

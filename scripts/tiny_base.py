@@ -29,9 +29,9 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 import pi05
 from pi05.checkpoint.store import Checkpoint, save_checkpoint, write_atomic
+from pi05.data.cameras import assign_slots
 from pi05.data.processor import Processor
-from pi05.data.robots import assign_slots
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.eval.config import EvalConfig
 from pi05.eval.result import wilson_interval

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from pi05.commands.train import read_command
 from pi05.model.pi05 import Pi05
 from pi05.train.loop import train
-from pi05.train_command import read_command
 from pi05.types import Batch
 
 RUN: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import CAMERAS, FakeDataset
 
-from pi05.data.lerobot import Dataset
+from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 
 

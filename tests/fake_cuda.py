@@ -28,7 +28,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.model import quantize
-from pi05.train.minifloat import _table_of
+from pi05.train.optim.minifloat import _table_of
 from pi05.types import Batch
 
 aten = torch.ops.aten

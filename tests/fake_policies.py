@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from pi05.checkpoint.store import Checkpoint, save_checkpoint
+from pi05.data.cameras import assign_slots
 from pi05.data.processor import Processor
-from pi05.data.robots import assign_slots
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05

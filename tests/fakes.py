@@ -1,6 +1,6 @@
 """Small made-up data sets in LeRobot's folder layouts, for everybody's tests.
 
-They are written by hand from the formats' description, not through `pi05.data.lerobot_writer`, so that the reader is
+They are written by hand from the formats' description, not through `pi05.data.lerobot.writer`, so that the reader is
 not tested against the project's own idea of the format. Every frame carries its camera and global frame number as
 black and white squares (`read_frame_number`), so that a test can tell exactly which frame it was given.
 """

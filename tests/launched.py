@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from pi05.commands.train import read_command
 from pi05.train.loop import train
-from pi05.train_command import read_command
 
 TOLERANCE = 1e-5
 """Relative; the same sums in another order."""

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi05.checkpoint.lerobot_processor import read_lerobot
-from pi05.checkpoint.policy_source import PolicyOptions, ProcessorSource
+from pi05.checkpoint.lerobot.read import read_lerobot
+from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource
 from pi05.model.config import ModelConfig
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "lerobot_checkpoints" / "full"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pi05.checkpoint.peft_names import HEADS, lerobot_modules
+from pi05.checkpoint.peft.names import HEADS, lerobot_modules
 from pi05.model.pi05 import Pi05
 
 

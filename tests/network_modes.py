@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pi05.model.pi05 import Pi05
-from pi05.train.acceleration import Degree, apply_from_outside
+from pi05.train.activations import Degree, apply_from_outside
 
 
 @dataclass(frozen=True)

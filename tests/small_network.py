@@ -7,7 +7,7 @@ from torch import nn
 
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
-from pi05.train.optimizer import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule
 from pi05.train.step import LossSettings, TrainState
 from pi05.types import Batch
 

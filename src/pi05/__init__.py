@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pi05.checkpoint.load import load_model
-    from pi05.data.lerobot import Dataset
+    from pi05.data.lerobot.reader import Dataset
     from pi05.policy import Policy
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "Policy", "__version__", "load_model"]
 
-_HOMES = {"load_model": "pi05.checkpoint.load", "Policy": "pi05.policy", "Dataset": "pi05.data.lerobot"}
+_HOMES = {"load_model": "pi05.checkpoint.load", "Policy": "pi05.policy", "Dataset": "pi05.data.lerobot.reader"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor
 from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.policy_folder import policy_folder, read_processor
-from pi05.checkpoint.policy_source import PolicyOptions
+from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import STATE, Processor

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from launched import STEPS, records
 
+from pi05.commands.train import read_command
 from pi05.train.loop import train
-from pi05.train_command import read_command
 
 pytestmark = pytest.mark.slow
 LORA = {"from_scratch": False, "peft__r": 4}

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from pi05 import Policy
 from pi05.checkpoint.run_folder import list_checkpoints
+from pi05.commands.train import read_command
 from pi05.errors import ConfigError
 from pi05.train.loop import train
-from pi05.train_command import read_command
 
 SETTINGS: dict[str, Any] = {
     "steps": 20,

@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 
 from pi05.checkpoint.load import read_model
 from pi05.cli import main
+from pi05.commands.train import read_command
 from pi05.errors import CheckpointError, ConfigError
-from pi05.export import export
-from pi05.exporting.probe import ask, compare, make_probe
-from pi05.exporting.source import open_source
-from pi05.exporting.verify import FLOAT32_LIMIT
+from pi05.export.export import export
+from pi05.export.probe import ask, compare, make_probe
+from pi05.export.source import open_source
+from pi05.export.verify import FLOAT32_LIMIT
 from pi05.model.lora import add_lora, load_lora_state, lora_modules, lora_state
 from pi05.model.quantize import quantize_frozen, quantized_weights
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
-from pi05.train_command import read_command
 
 
 def files(folder: Path) -> dict[str, bytes]:

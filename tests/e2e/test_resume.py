@@ -14,9 +14,9 @@ import pytest
 
 from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.cli import main
+from pi05.commands.train import read_command
 from pi05.errors import ConfigError, DataError
 from pi05.train.loop import train
-from pi05.train_command import read_command
 
 SETTINGS: dict[str, Any] = {
     "steps": 20,

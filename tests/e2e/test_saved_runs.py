@@ -1,6 +1,7 @@
 """Runs that version 0.1 saved go on: the losses that its own code recorded after the checkpoint come out again.
 
-`tests/golden/saved_runs` holds four of them (`README.md` there), stopped at step 4 of 8; their `metrics.jsonl` has all 8.
+`tests/golden/saved_runs` holds four of them (`README.md` there), stopped at step 4 of 8; their `metrics.jsonl` has all
+8.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file
 from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.checkpoint.store import load_checkpoint
 from pi05.cli import main
-from pi05.data.stats import DimStats
+from pi05.commands.train import read_command
+from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError
 from pi05.train.loop import TrainResult, train
 from pi05.train.parameters import group_of
-from pi05.train_command import read_command
 
 
 def run(flags: list[str]) -> TrainResult:

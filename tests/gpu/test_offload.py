@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pi05.train.low_memory import LowMemoryOptimizer, StateKind
-from pi05.train.optimizer import AdamSettings, Schedule
+from pi05.train.optim.adamw import AdamSettings, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 
 pytestmark = pytest.mark.gpu
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=0, decay_steps=10, end=1e-4)

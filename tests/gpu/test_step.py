@@ -13,13 +13,13 @@ from torch import Tensor
 from pi05.model.config import tiny
 from pi05.model.flow import reduce_loss
 from pi05.model.pi05 import Pi05
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
-from pi05.train.low_memory import LowMemoryOptimizer, StateKind
-from pi05.train.meta_step import Shapes, measure_step
 from pi05.train.network import hold_matrices
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.parameters import freeze
+from pi05.train.plan.step_on_shapes import Shapes, measure_step
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
 
@@ -85,7 +85,7 @@ def make_gpu_state(optimizer: str) -> TrainState:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "8bit", "4bit", "release"])
 def test_a_step_does_not_wait_for_the_gpu(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)
+    monkeypatch.setattr("pi05.train.optim.low_memory.SMALLEST", 64)
     state = make_gpu_state(optimizer)
     batch = padded_batch().pin_memory()
     train_step(state, [batch.to(CUDA, non_blocking=True)], SETTINGS)  # makes moments and tables
@@ -98,7 +98,7 @@ def test_a_step_does_not_wait_for_the_gpu(optimizer: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("optimizer", ["adamw", "8bit", "4bit", "release"])
 def test_resume_is_exact(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)
+    monkeypatch.setattr("pi05.train.optim.low_memory.SMALLEST", 64)
     batch = padded_batch().to(CUDA)
     straight = make_gpu_state(optimizer)
     for _ in range(2):

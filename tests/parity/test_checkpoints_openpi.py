@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.lib.npyio import NpzFile
 
-from pi05.checkpoint.jax import jax_layout
-from pi05.checkpoint.jax_lora import SCALING
 from pi05.checkpoint.load import load_model, load_weights, read_config, read_model
 from pi05.checkpoint.locate import locate
+from pi05.checkpoint.openpi.jax_lora import SCALING
+from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.checkpoint.weights import open_source
 from pi05.model.pi05 import Pi05
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pi05.data.lerobot import Dataset
+from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 
 HORIZON = 10

@@ -18,8 +18,8 @@ import torch
 from fakes import write_byte_tokenizer
 from safetensors.torch import load_file
 
-from pi05.checkpoint.policy_source import PolicyOptions
-from pi05.export import export
+from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.export.export import export
 from pi05.policy import Policy
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"

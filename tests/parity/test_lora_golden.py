@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pi05.checkpoint.load import load_model, read_model
-from pi05.checkpoint.peft import Adapter, apply_adapter, read_adapter
+from pi05.checkpoint.peft.adapter import Adapter, apply_adapter, read_adapter
 from pi05.data.resize import interpolate_with_pad
 from pi05.model.lora import lora_modules, merge_lora
 from pi05.model.pi05 import Pi05

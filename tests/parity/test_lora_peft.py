@@ -13,8 +13,8 @@ from lerobot_tree import load_with_peft, with_peft
 from safetensors import safe_open
 from torch import Tensor
 
-from pi05.checkpoint.peft import apply_adapter, read_adapter, resolve_full, resolve_targets, write_adapter
-from pi05.checkpoint.peft_names import lerobot_modules
+from pi05.checkpoint.peft.adapter import apply_adapter, read_adapter, resolve_full, resolve_targets, write_adapter
+from pi05.checkpoint.peft.names import lerobot_modules
 from pi05.model.config import ModelConfig
 from pi05.model.lora import LoraSpec, add_lora, lora_modules, merge_lora
 from pi05.model.pi05 import Pi05

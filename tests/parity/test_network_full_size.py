@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi05.checkpoint.jax import jax_layout
-from pi05.checkpoint.lerobot import lerobot_layout
-from pi05.checkpoint.openpi import openpi_layout
+from pi05.checkpoint.lerobot.names import lerobot_layout
+from pi05.checkpoint.openpi.jax_names import jax_layout
+from pi05.checkpoint.openpi.names import openpi_layout
 from pi05.model.config import pi05
 from pi05.model.pi05 import Pi05
 

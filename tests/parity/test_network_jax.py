@@ -15,9 +15,9 @@ from network_modes import MODES, compilations, in_mode
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi05.checkpoint.jax import jax_layout
 from pi05.checkpoint.load import load_model, load_weights
-from pi05.checkpoint.openpi import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
+from pi05.checkpoint.openpi.jax_names import jax_layout
+from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 

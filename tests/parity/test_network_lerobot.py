@@ -9,9 +9,9 @@ import pytest
 import torch
 from network_modes import FEW_MODES, in_mode
 
-from pi05.checkpoint.lerobot import PREFIX, lerobot_layout
+from pi05.checkpoint.lerobot.names import PREFIX, lerobot_layout
 from pi05.checkpoint.load import load_model, read_model
-from pi05.checkpoint.openpi import EMBEDDING
+from pi05.checkpoint.openpi.names import EMBEDDING
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from network_modes import FEW_MODES, in_mode
 
-from pi05.checkpoint.jax import jax_layout
-from pi05.checkpoint.lerobot import lerobot_layout
+from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.load import load_model
+from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
 from pi05.train.network import hold_matrices

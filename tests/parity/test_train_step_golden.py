@@ -20,12 +20,12 @@ import torch
 from network_modes import Mode, in_mode
 from torch import Tensor
 
-from pi05.checkpoint.jax import jax_layout
+from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
-from pi05.train.low_memory import LowMemoryOptimizer
 from pi05.train.network import compute_dtype, hold_matrices
-from pi05.train.optimizer import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parameters import freeze, kernel_norm
 from pi05.train.step import LossSettings, StepResult, TrainState, backward, train_step
 from pi05.types import Batch

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pi05.data.prompt import discretize_state, format_prompt
 from pi05.data.resize import resize_with_pad
-from pi05.data.stats import DimStats
-from pi05.data.transforms import Normalizer, discretize_state, format_prompt
+from pi05.data.statistics import DimStats
+from pi05.data.transforms import Normalizer
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "processing"
 EXACT = 1e-15

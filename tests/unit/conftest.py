@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from exports import LAYOUTS, silent
 
-from pi05.export import export
+from pi05.export.export import export
 from pi05.train.config import TINY_BASE
 
 

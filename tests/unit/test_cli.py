@@ -16,7 +16,7 @@ import pytest
 import pi05
 from pi05 import cli
 from pi05.errors import DataError
-from pi05.settings import walk
+from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 
 
@@ -180,7 +180,7 @@ def test_an_interrupted_run_says_what_was_saved(
 
 
 def test_the_public_names_resolve_when_used() -> None:
-    from pi05.data.lerobot import Dataset
+    from pi05.data.lerobot.reader import Dataset
     from pi05.policy import Policy
 
     assert pi05.Dataset is Dataset

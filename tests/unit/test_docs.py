@@ -17,13 +17,13 @@ import pytest
 from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 
 from pi05 import cli, presets
+from pi05.commands.plan import PLAN_FLAGS
+from pi05.commands.train import read_command, read_training_settings
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError, UserError
-from pi05.flags import overlay, parse_flags
-from pi05.plan_command import PLAN_FLAGS
-from pi05.settings import from_plain, walk
+from pi05.settings.flags import overlay, parse_flags
+from pi05.settings.schema import from_plain, walk
 from pi05.train.config import TrainConfig
-from pi05.train_command import read_command, read_settings
 
 NOT_YET = "not yet in this version"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -125,7 +125,7 @@ def parse(words: list[str]) -> None:
         read_command(arguments)
         return
     if name == "plan":
-        read_settings(arguments, PLAN_FLAGS)
+        read_training_settings(arguments, PLAN_FLAGS)
         return
     settings = cli.COMMANDS[name].settings
     flags = parse_flags(settings, arguments)

@@ -15,17 +15,17 @@ from pi05 import presets
 from pi05.demo import DemoPlan
 from pi05.model.config import pi05, tiny
 from pi05.model.pi05 import Pi05
-from pi05.settings import walk
+from pi05.settings.schema import walk
 from pi05.train.config import PeftConfig, PolicyConfig, TrainConfig
 from pi05.train.lora import plan_lora
-from pi05.train.memory import CUDA_CONTEXT, FRAGMENTATION
 from pi05.train.parameters import count_groups
+from pi05.train.plan.memory import CUDA_CONTEXT, FRAGMENTATION
 
 OPTIMIZER, SPEED = (
     REPOSITORY / "docs" / "decisions" / f"{name}.md" for name in ("0004-optimizer-memory", "0005-speed")
 )
 CARDS = (8, 12, 16, 24, 32, 40, 80, 141)
-"""Sizes of GPUs in GB, as they are sold; up to 0.9 GiB of them cannot be used (`train/gpus.py`)."""
+"""Sizes of GPUs in GB, as they are sold; up to 0.9 GiB of them cannot be used (`train/plan/gpus.py`)."""
 
 
 def newest(name: str) -> Any:
@@ -275,7 +275,7 @@ def test_the_prefix_cache_is_as_measured() -> None:
 
 @pytest.mark.slow
 def test_what_eight_gpus_would_need_is_what_pi05_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
-    from pi05.train.plan_report import report
+    from pi05.train.plan.report import report
 
     lines = [cells for cells in table_rows(section(TRAINING, "## Many GPUs")) if len(cells) == 6 and "×" in cells[0]]
     assert len(lines) == 5

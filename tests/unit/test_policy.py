@@ -12,7 +12,7 @@ import torch
 from fake_policies import make_policy, save_policy
 
 from pi05.checkpoint.run_folder import point
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.policy import Policy
 

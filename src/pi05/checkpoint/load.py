@@ -2,8 +2,8 @@
 
 Every tensor of the file is loaded, tied, merged, or ignored by name with a reason; every parameter of the network gets
 a value. All of that is checked, and every tensor read once, before the network is touched. Peers print a line and go on
-with random weights when a load fails; here it is an error. The work is in `weights.py` (full weights) and `adapted.py`
-(an adapter on its base).
+with random weights when a load fails; here it is an error. The work is in `weights.py` (full weights) and
+`peft/load.py` (an adapter on its base).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from pi05.checkpoint.adapted import adapted_sizes, read_adapted
 from pi05.checkpoint.locate import Weights, locate
+from pi05.checkpoint.peft.load import adapted_sizes, read_adapted
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.weights import decide_sizes, fill_full, open_source, read_full
 from pi05.model.config import ModelConfig

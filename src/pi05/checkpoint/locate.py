@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.lerobot import lerobot_sizes
-from pi05.checkpoint.orbax import holds_params, is_orbax
+from pi05.checkpoint.lerobot.names import lerobot_sizes
+from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
 from pi05.checkpoint.revision import read_revision
 from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar
@@ -40,7 +40,7 @@ class Location:
     path: Path
     """The file or folder after following run folders and links."""
     files: list[Path]
-    """The files that hold the weights; of an adapter: its own, its base is elsewhere (`adapter_base.py`)."""
+    """The files that hold the weights; of an adapter: its own, its base is elsewhere (`peft/locate_base.py`)."""
     kind: Kind = "file"
     """Whose folder it is; "file" when a weight file was named itself."""
     config: ModelConfig | None = None

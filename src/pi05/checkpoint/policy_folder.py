@@ -1,7 +1,7 @@
 """Any folder as a policy: finds the transforms that belong to the weights, whoever wrote them.
 
-pi05's own checkpoints hold a processor; LeRobot's folders hold two processor files (`lerobot_processor.py`); openpi's
-hold statistics only (`openpi_assets.py`). A file of weights alone is no policy.
+pi05's own checkpoints hold a processor; LeRobot's folders hold two processor files (`lerobot/read.py`); openpi's
+hold statistics only (`openpi/read.py`). A file of weights alone is no policy.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pi05.checkpoint.lerobot_processor import read_lerobot
+from pi05.checkpoint.lerobot.read import read_lerobot
 from pi05.checkpoint.locate import Location
-from pi05.checkpoint.openpi_assets import read_openpi
-from pi05.checkpoint.policy_source import PolicyOptions, ProcessorSource, rename_cameras
+from pi05.checkpoint.openpi.read import read_openpi
+from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.processor import Processor
 from pi05.data.tokenizer import Tokenizer

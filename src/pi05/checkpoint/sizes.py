@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from pi05.checkpoint import jax
-from pi05.checkpoint.layout import Layout
+from pi05.checkpoint.openpi import jax_names
+from pi05.checkpoint.tensor_map import Layout
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig, pi05
 
@@ -84,19 +84,19 @@ def sizes_of_jax(shapes: Mapping[str, Shape]) -> dict[str, int]:
             raise missing_tensor("openpi JAX", leaf)
         return shapes[leaf]
 
-    blocks = jax.IMAGE + "Transformer/encoderblock/"
-    layers = jax.LANGUAGE + "layers/"
-    patch = shape(jax.IMAGE + "embedding/kernel")
+    blocks = jax_names.IMAGE + "Transformer/encoderblock/"
+    layers = jax_names.LANGUAGE + "layers/"
+    patch = shape(jax_names.IMAGE + "embedding/kernel")
     depth, heads, width, head_dim = shape(layers + "attn/q_einsum/w")
     vision_depth, vision_width, vision_heads, _ = shape(blocks + "MultiHeadDotProductAttention_0/query/kernel")
     return {
-        "image_size": patch[0] * math.isqrt(shape(jax.IMAGE + "pos_embedding")[1]),
+        "image_size": patch[0] * math.isqrt(shape(jax_names.IMAGE + "pos_embedding")[1]),
         "patch_size": patch[0],
         "vision_width": vision_width,
         "vision_depth": vision_depth,
         "vision_mlp": shape(blocks + "MlpBlock_0/Dense_0/kernel")[2],
         "vision_heads": vision_heads,
-        "vocab_size": shape(jax.LANGUAGE + "embedder/input_embedding")[0],
+        "vocab_size": shape(jax_names.LANGUAGE + "embedder/input_embedding")[0],
         "language_width": width,
         "language_mlp": shape(layers + "mlp/gating_einsum")[3],
         "expert_width": shape("action_in_proj/kernel")[1],

@@ -7,7 +7,8 @@ An adapter's folder holds `adapter_*` instead of `model.safetensors`; where a ru
 
 Every file is written under a temporary name, fsynced and renamed; a checkpoint folder gets its final name only when all
 of it is on disk, and loses that name before it is deleted. So a folder with a step as its name is complete, whenever
-the process was killed. This module knows no network and no tensor names of others; `lerobot.py` and its neighbours do.
+the process was killed. This module knows no network and no tensor names of others; `lerobot/names.py` and its
+neighbours do.
 """
 
 from __future__ import annotations

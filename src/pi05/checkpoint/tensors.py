@@ -2,7 +2,7 @@
 
 Opening reads names and shapes only; a safetensors file is memory-mapped. A file that is cut short or damaged is an
 error, at opening where the format tells, otherwise at the tensor. Knows nothing of what the names mean; orbax folders
-are read next door (`orbax.py`).
+are read next door (`openpi/orbax.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pi05.checkpoint.jax import tidy_name
+from pi05.checkpoint.openpi.jax_names import tidy_name
 from pi05.errors import CheckpointError
 
 FAULTS_SHOWN = 4

@@ -11,16 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pi05.checkpoint.jax_lora import with_lora_merged
-from pi05.checkpoint.layout import Layout
-from pi05.checkpoint.lerobot import HEADS as LEROBOT_HEADS
-from pi05.checkpoint.lerobot import lerobot_layout
+from pi05.checkpoint.accounting import make_plan, tell_names
+from pi05.checkpoint.lerobot.names import HEADS as LEROBOT_HEADS
+from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.locate import Location
-from pi05.checkpoint.openpi import openpi_layout
-from pi05.checkpoint.orbax import OrbaxFiles
-from pi05.checkpoint.plan import make_plan, tell_names
+from pi05.checkpoint.openpi.jax_lora import with_lora_merged
+from pi05.checkpoint.openpi.names import openpi_layout
+from pi05.checkpoint.openpi.orbax import OrbaxFiles
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sizes import complete, count_layers, head_sizes, sizes_of_jax, sizes_of_named
+from pi05.checkpoint.tensor_map import Layout
 from pi05.checkpoint.tensors import Shapes, TensorFiles, TensorSource
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pi05.settings import Checked
+from pi05.settings.schema import Checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ Everything is a pure function of the sample's number since the start of training
 from seed and epoch) and the augmentation (from seed and sample number). So the position is all there is to save, a
 resumed run continues exactly, and the number of workers changes nothing but speed.
 
-What can be prepared is prepared once: prompts are tokenised for all frames at the start, which also proves that none
-is too long; states and actions are arrays. Leaves out decoding (`cache.py`), the transforms (`processor.py`), padding
-(`collate.py`) and which episodes are held out (`split.py`).
+What can be prepared is prepared once: prompts are tokenised for all frames at the start, which also proves that none is
+too long; states and actions are arrays. Leaves out decoding (`frame_cache.py`), the transforms (`processor.py`),
+padding (`collate.py`) and which episodes are held out (`split.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float
 
 from pi05.data.augment import augment, draw_at
-from pi05.data.cache import FrameSource
 from pi05.data.collate import pad_prompts
+from pi05.data.frame_cache import FrameSource
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.errors import DataError

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from pi05.data.cache import require_room, reserve_file
+from pi05.data.frame_cache import require_room, reserve_file
 
 STORED: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.int16)}
 """Precision → what stands for it in the file."""

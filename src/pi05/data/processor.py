@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from pi05.data.cameras import CameraSlots
+from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.requirements import (
     require_choice,
     require_image,
@@ -27,19 +29,9 @@ from pi05.data.requirements import (
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
-from pi05.data.robots import CameraSlots
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
-from pi05.data.transforms import (
-    FORMULAS,
-    Formula,
-    NormalizationMode,
-    Normalizer,
-    PromptFormat,
-    absolute,
-    format_prompt,
-    relative,
-)
+from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative
 from pi05.errors import DataError
 from pi05.types import Observation
 

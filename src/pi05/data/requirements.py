@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pi05.data.robots import IMAGE_PREFIX, CameraSlots
-from pi05.data.transforms import NORMALIZATION_MODES, PROMPT_FORMATS
+from pi05.data.cameras import IMAGE_PREFIX, CameraSlots
+from pi05.data.prompt import PROMPT_FORMATS
+from pi05.data.transforms import NORMALIZATION_MODES
 from pi05.errors import DataError
 
 TASK = "task"

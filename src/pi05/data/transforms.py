@@ -1,9 +1,9 @@
-"""Numeric and textual transforms between a robot and the network, each with its inverse where it has one.
+"""Numeric transforms between a robot and the network, each with its inverse where it has one.
 
-Holds normalisation, relative actions and the prompt with the discretised state. Leaves out pictures (`resize.py`), and
-which transforms a checkpoint uses in which order (`processor.py`).
+Holds normalisation and relative actions. Leaves out pictures (`resize.py`), the prompt (`prompt.py`), and which
+transforms a checkpoint uses in which order (`processor.py`).
 
-Behaviour comes from openpi (`transforms.py`, `models/tokenizer.py`) and LeRobot's π₀.₅ processors
+Behaviour comes from openpi (`transforms.py`) and LeRobot's π₀.₅ processors
 (`normalize_processor.py`); what is checked against their recorded output is in tests/parity.
 """
 
@@ -13,27 +13,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.errors import DataError
 
 OPENPI_EPS = 1e-6
 """What openpi adds to the range, or to the standard deviation, before it divides."""
 LEROBOT_EPS = 1e-8
 """What LeRobot adds to the standard deviation before it divides, and puts in the place of a range of zero."""
-STATE_BINS = 256
-LEGACY_STATE_DIM = 32
-"""Numbers in the prompt of LeRobot ≤ 0.4.4, which padded the state with zeros before writing it."""
 
 NormalizationMode = Literal["QUANTILES", "MEAN_STD", "IDENTITY"]
-PromptFormat = Literal["state", "state32", "none"]
 NORMALIZATION_MODES: tuple[NormalizationMode, ...] = ("QUANTILES", "MEAN_STD", "IDENTITY")
-PROMPT_FORMATS: tuple[PromptFormat, ...] = ("state", "state32", "none")
 Formula = Literal["openpi", "lerobot"]
 FORMULAS: tuple[Formula, ...] = ("openpi", "lerobot")
-
-_BIN_EDGES = np.linspace(-1, 1, STATE_BINS + 1)[:-1]
 
 
 class Normalizer:
@@ -119,34 +112,3 @@ def _offset(state: np.ndarray, mask: np.ndarray) -> np.ndarray:
     offset = np.zeros((*state.shape[:-1], 1, len(mask)), state.dtype)
     offset[..., 0, mask] = state[..., : len(mask)][..., mask[: state.shape[-1]]]
     return offset
-
-
-def discretize_state(state: Float[np.ndarray, "*batch S"]) -> Int64[np.ndarray, "*batch S"]:
-    """Return the bin of each normalised value: 0 to 255 over [-1, 1), 255 above, -1 below. Nothing is clipped."""
-    return np.digitize(state, _BIN_EDGES).astype(np.int64) - 1
-
-
-def clean_task(task: str) -> str:
-    """Strip the text and turn underscores and line breaks into spaces. Case stays."""
-    return task.strip().replace("_", " ").replace("\n", " ")
-
-
-def format_prompt(task: str, state: Float[np.ndarray, " S"] | None, prompt_format: PromptFormat) -> str:
-    """Write the prompt for a task and a normalised, unpadded state.
-
-    `state`: the state's bins follow the task. `state32`: the same, the state padded with zeros to 32 numbers. `none`:
-    the task alone (openpi's LIBERO recipe); the line break that ends it is tokenised separately, see `Processor`.
-    """
-    cleaned = clean_task(task)
-    if prompt_format == "none":
-        return cleaned
-    if state is None:
-        raise DataError(
-            f"the prompt format {prompt_format!r} writes the robot's state, and there is none",
-            wanted="observation.state",
-            remedy="provide the state, or train with --prompt_format none",
-        )
-    if prompt_format == "state32":
-        state = np.pad(state, (0, max(0, LEGACY_STATE_DIM - len(state))))
-    bins = " ".join(map(str, discretize_state(state).tolist()))
-    return f"Task: {cleaned}, State: {bins};\nAction: "

@@ -1,1 +1,1 @@
-"""Measuring a policy: rollouts in a simulator, and the pages that show what came out."""
+"""Measuring a policy: rollouts in a simulator, what came of them, and their report."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pi05.settings import Checked, to_plain
+from pi05.settings.schema import Checked, to_plain
 
 FIRST_EVALUATION_SEED = 1_000_000_000
 """Layouts are evaluated from this seed on, far above those that demonstrations are collected from."""

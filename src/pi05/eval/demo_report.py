@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.eval.page import duration, facts, render
 from pi05.eval.rate_charts import rate_scale, share_bar
 from pi05.eval.report import film_cards
 from pi05.eval.result import EvalResult, Rate
-from pi05.eval.run_record import read_run
-from pi05.eval.run_report import action_error_chart, loss_chart
+from pi05.pages.page import duration, facts, render
+from pi05.pages.run import action_error_chart, loss_chart
+from pi05.train.records.read import read_run
 
 FILMS = 3
 PAGES = {

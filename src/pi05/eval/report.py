@@ -1,7 +1,7 @@
-"""The folder and the page of an evaluation; the page of a training run comes from `run_report.py`.
+"""The folder and the page of an evaluation; the page of a training run comes from `pages/run.py`.
 
-Each page is one HTML file without network. Leaves out the drawing (`charts.py`, `film.py`) and all judgement: pages
-show what was measured.
+Each page is one HTML file without network. Leaves out the drawing (`pages/charts.py`, `film.py`) and all judgement:
+pages show what was measured.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.store import write_atomic, write_json
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
-from pi05.eval.film import Film, clip, strip
-from pi05.eval.page import duration, facts, render
+from pi05.eval.film import Film
 from pi05.eval.rate_charts import rate_bars, rate_scale
 from pi05.eval.result import EvalResult
-from pi05.eval.run_report import write_run_report
+from pi05.pages.page import duration, facts, render
+from pi05.pages.pictures import clip, strip
+from pi05.pages.run import write_run_report
 
 __all__ = ["evaluation_page", "film_cards", "output_folder", "write_evaluation", "write_run_report"]
 

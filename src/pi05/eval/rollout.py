@@ -23,7 +23,6 @@ from torch import Tensor
 from pi05.errors import EvaluationError
 from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.config import EvalConfig
-from pi05.eval.environments import Environment, environment_maker, other_instructions
 from pi05.eval.episode import EpisodeResult, Outcome
 from pi05.eval.film import FRAME_SIZE_PX, FRAMES_PER_FILM, Film, Gallery
 from pi05.eval.progress import EpisodeProgress
@@ -31,6 +30,7 @@ from pi05.eval.report import output_folder, write_evaluation
 from pi05.eval.result import EvalResult
 from pi05.machine import machine_info
 from pi05.policy import Policy
+from pi05.sim.protocol import Environment, environment_maker, other_instructions
 
 SWAP_ATTEMPTS = 20
 SWAP_SEED_STRIDE = 10**12

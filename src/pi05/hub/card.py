@@ -14,7 +14,7 @@ import jinja2
 import yaml
 
 from pi05.hub.facts import Facts, hub_name
-from pi05.train.metrics import render_duration
+from pi05.train.records.metrics import render_duration
 
 HERE = Path(__file__).parent
 TAGS = ("robotics", "lerobot", "pi05", "vla")

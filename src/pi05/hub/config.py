@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pi05.settings import Checked
+from pi05.settings.schema import Checked
 
 LONGEST_NAME = 96
 

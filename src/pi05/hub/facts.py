@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_json, read_training_state
-from pi05.data.provenance import describe_dataset, read_license
-from pi05.eval.run_record import RunRecord, read_run
+from pi05.data.lerobot.provenance import describe_dataset, read_license
 from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.train.config import TINY_BASE, TrainConfig
-from pi05.train.history import read_history
-from pi05.train.run import DATASET
+from pi05.train.records.history import read_history
+from pi05.train.records.read import RunRecord, read_run
+from pi05.train.resume import DATASET
 
 Facts = dict[str, Any]
 CACHED = re.compile(r"models--([\w.-]+)--([\w.-]+)/snapshots/([0-9a-f]{40})")

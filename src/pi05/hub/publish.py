@@ -21,16 +21,16 @@ from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.checkpoint.store import CONFIG
 from pi05.errors import CheckpointError, ConfigError, HubError
-from pi05.export import export
+from pi05.export.export import export
 from pi05.hub.access import check_access, connect
 from pi05.hub.card import Publication, render_card
 from pi05.hub.config import PushConfig
 from pi05.hub.facts import Facts, gather
 from pi05.hub.faults import Patience, Say
 from pi05.hub.upload import Sent, Target, upload
-from pi05.settings import to_plain, walk
+from pi05.settings.schema import to_plain, walk
 from pi05.train.config import TrainConfig
-from pi05.train.history import now
+from pi05.train.records.history import now
 
 FOLDER, FILES, STATE, CARD = "hub", "files", "state.json", "README.md"
 

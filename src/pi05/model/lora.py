@@ -3,8 +3,8 @@
     y = x·Wᵀ + bias  +  scaling · (x·Aᵀ)·Bᵀ          W frozen, A [rank, in] and B [out, rank] trained
 
 Behaviour follows Hugging Face PEFT (`tuners/lora/layer.py`, `dora.py`): adapters are float32 on a base of any
-precision; the input is cast to float32 for the low-rank product, and the sum is cast back to the base's output.
-Leaves out which modules get adapters and what files hold them (`checkpoint/peft.py`), and what is trained (`train/`).
+precision; the input is cast to float32 for the low-rank product, and the sum is cast back to the base's output. Leaves
+out which modules get adapters and what files hold them (`checkpoint/peft/adapter.py`), and what is trained (`train/`).
 """
 
 from __future__ import annotations

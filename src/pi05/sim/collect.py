@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi05.data.lerobot_writer import DatasetWriter
+from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import ConfigError, DataError, EvaluationError
 from pi05.sim.experts import TabletopExpert
 from pi05.sim.tabletop import ACTION_NAMES, STATE_NAMES, Tabletop

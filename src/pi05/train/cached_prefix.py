@@ -26,15 +26,15 @@ from rich.console import Console
 from torch import Tensor
 
 import pi05
-from pi05.data.cache import cache_directory, is_whole
+from pi05.data.frame_cache import cache_directory, is_whole
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
-from pi05.train.ranks import Ranks
-from pi05.train.sinks import say
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.records.sinks import say
 
 PREFIX = ("vision.", "embedding.", "language.")
 """Parameters that the prefix follows from."""

@@ -2,8 +2,8 @@
 
 The dotted path of a field is its flag, and names are LeRobot's where LeRobot has the setting. Defaults are those of
 openpi (`training/config.py`) and LeRobot (`configuration_pi05.py`); what is derived from other settings is a property,
-so that it cannot go stale. A value that training does not honour does not exist here: `foreign_flags.py` refuses such
-flags by name.
+so that it cannot go stale. A value that training does not honour does not exist here: `settings/lerobot_flags.py`
+refuses such flags by name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Literal
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
 from pi05.model import config as model_config
-from pi05.settings import Checked, from_plain, to_plain
-from pi05.train.peft_config import PeftConfig
+from pi05.settings.schema import Checked, from_plain, to_plain
+from pi05.train.lora_config import PeftConfig
+from pi05.train.optim.config import EmaConfig
 from pi05.train.policy_config import PolicyConfig
-from pi05.train.side_config import EmaConfig, WandbConfig
+from pi05.train.records.config import WandbConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
@@ -209,7 +210,7 @@ class TrainConfig(Checked):
     def recomputed(self) -> float | Literal["selective"]:
         """How much of the layers is recomputed in the backward pass: a share of them, or all but what is expensive.
 
-        Of `auto` it is 0 until a GPU's memory has settled it (`memory_check.py`).
+        Of `auto` it is 0 until a GPU's memory has settled it (`plan/require_memory.py`).
         """
         return "selective" if self.activation_checkpointing == "selective" else self._recomputed_share() or 0.0
 

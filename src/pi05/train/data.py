@@ -15,23 +15,23 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
-from pi05.data.cache import FrameCache, Progress
+from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
-from pi05.data.lerobot import Dataset
+from pi05.data.frame_cache import FrameCache, Progress
+from pi05.data.lerobot.reader import Dataset
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
-from pi05.data.robots import CameraSlots, assign_slots
 from pi05.data.split import split_episodes
-from pi05.data.stats import DimStats, Statistics, compute_statistics
+from pi05.data.statistics import DimStats, Statistics, compute_statistics
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
 from pi05.train.config import ALLOW_MEMORY, PolicyConfig, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
-from pi05.train.run import OpenRun
-from pi05.train.sinks import say
+from pi05.train.records.sinks import say
+from pi05.train.resume import OpenRun
 from pi05.types import Observation
 
 SECONDS_BETWEEN_LINES = 10

@@ -9,8 +9,8 @@ from itertools import chain
 import torch
 
 from pi05.errors import TrainingError
-from pi05.train.metrics import non_finite
-from pi05.train.ranks import Ranks
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.records.metrics import non_finite
 from pi05.train.step import StepResult
 
 SHOWN = 8

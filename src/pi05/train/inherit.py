@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.lerobot_processor import base_prompt_format, stored_tokenizer_name
+from pi05.checkpoint.lerobot.read import base_prompt_format, stored_tokenizer_name
 from pi05.checkpoint.locate import Location, locate
-from pi05.checkpoint.openpi_assets import read_statistics
+from pi05.checkpoint.openpi.read import read_statistics
 from pi05.checkpoint.policy_folder import policy_folder, read_processor
-from pi05.checkpoint.policy_source import PolicyOptions, as_prompt_format, find_tokenizer
+from pi05.checkpoint.policy_options import PolicyOptions, as_prompt_format, find_tokenizer
 from pi05.checkpoint.store import read_checkpoint_config
+from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE, Resize
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
-from pi05.data.transforms import Formula, PromptFormat
+from pi05.data.transforms import Formula
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig
 from pi05.train.config import TINY_BASE, TrainConfig

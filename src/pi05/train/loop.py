@@ -17,27 +17,29 @@ from rich.console import Console
 from pi05.checkpoint.run_folder import checkpoint_folder
 from pi05.checkpoint.store import require_space
 from pi05.model.config import ModelConfig
-from pi05.train import run as runs
-from pi05.train.acceleration import apply_from_outside, require_gpu_for_offload
+from pi05.train import resume
+from pi05.train.activations import apply_from_outside, require_gpu_for_offload
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
+from pi05.train.checkpoint import restore
 from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
-from pi05.train.history import close_session, open_session
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.memory_check import require_memory
-from pi05.train.metrics import Meter
 from pi05.train.network import choose_device, choose_sizes, keep_weights
-from pi05.train.optimizer import Ema
-from pi05.train.placement import place_network
-from pi05.train.rank_check import agree_on_settings, check_processes, require_same_data, require_shared_folder
-from pi05.train.ranks import Ranks, join, one_fate
-from pi05.train.saved_state import restore
+from pi05.train.optim.adamw import Ema
+from pi05.train.optim.build import build_optimizer
+from pi05.train.parallel.placement import place_network
+from pi05.train.parallel.rank_check import agree_on_settings, check_processes, require_same_data, require_shared_folder
+from pi05.train.parallel.ranks import Ranks, join, one_fate
+from pi05.train.plan.require_memory import require_memory
+from pi05.train.plan.work import count_work
+from pi05.train.records.destinations import build_sinks
+from pi05.train.records.history import close_session, open_session
+from pi05.train.records.metrics import Meter
+from pi05.train.records.sinks import RunInfo, Sinks, say
 from pi05.train.session import Session, check, fetch, log, save, validate
-from pi05.train.setup import build_optimizer, build_sinks, build_validator
-from pi05.train.sinks import RunInfo, Sinks, say
 from pi05.train.step import LossSettings, TrainState, train_step
-from pi05.train.work import count_work
+from pi05.train.validate import build_validator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,9 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
 def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     """Train as one of the processes of a run."""
     # 1. The run's folder, and the checkpoint to continue from.
-    run = ranks.in_turns(lambda: runs.open_run(config))
+    run = ranks.in_turns(lambda: resume.open_run(config))
     require_shared_folder(ranks, run.root)
-    runs.require_same_batch(run, config, ranks.world_size)
+    resume.require_same_batch(run, config, ranks.world_size)
     # 2. The machine.
     device = ranks.device
     require_gpu_for_offload(config.activation_offload, device)
@@ -78,7 +80,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data(ranks, data.identity())
-    runs.require_same_data(run, data.identity())
+    resume.require_same_data(run, data.identity())
     settled = require_memory(config, sizes, data, ranks, partial(say, out))
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
     placed = place_network(config, sizes, run, ranks)
@@ -88,7 +90,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         step=0,
         seed=config.seed,
         model=model,
-        optimizer=build_optimizer(config, parameters, runs.build_schedule(config, run.saved), device),
+        optimizer=build_optimizer(config, parameters, resume.build_schedule(config, run.saved), device),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
         dropout=config.method == "lora" and config.peft.lora_dropout > 0,
         parallel=placed.parallel,
@@ -98,12 +100,12 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
-    base = runs.base_of(run)
+    base = resume.base_of(run)
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
     if ranks.first:
         run.root.mkdir(parents=True, exist_ok=True)
         require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
-        runs.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
+        resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if run.folder is None and placed.whole is not None:
             base = keep_weights(placed.whole, config, run.root, partial(say, out))
     placed.whole = None

@@ -1,7 +1,7 @@
 """LoRA in a run: which maps get an adapter or are trained in full, how the frozen rest is held, what the user is told.
 
-The adapters themselves are `model/lora.py`, LeRobot's names and PEFT's files `checkpoint/peft.py`. Numbers that PEFT
-leaves to the user have openpi's defaults (`models/gemma.py`: attention and MLP of both experts, alpha = rank; the
+The adapters themselves are `model/lora.py`, LeRobot's names and PEFT's files `checkpoint/peft/adapter.py`. Numbers that
+PEFT leaves to the user have openpi's defaults (`models/gemma.py`: attention and MLP of both experts, alpha = rank; the
 projections trained in full); openpi's rank for the language model, 16, is used for both.
 """
 
@@ -17,8 +17,8 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from pi05.checkpoint.peft import read_adapter, resolve_targets, write_adapter
-from pi05.checkpoint.peft_names import resolve_full
+from pi05.checkpoint.peft.adapter import read_adapter, resolve_targets, write_adapter
+from pi05.checkpoint.peft.names import resolve_full
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.layers import Linear
 from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, Start, add_lora, lora_modules

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import pi05
-from pi05.checkpoint.kept_base import keep_base, keep_merged
 from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import locate
+from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import ModelConfig
@@ -31,8 +31,8 @@ from pi05.train.lora import (
     hold_frozen_weights,
     plan_lora,
 )
+from pi05.train.parallel.ranks import launched, local_rank
 from pi05.train.parameters import freeze
-from pi05.train.ranks import launched, local_rank
 
 
 @dataclass(frozen=True, kw_only=True)

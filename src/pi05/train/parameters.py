@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.quantize import quantized_weights
-from pi05.train.shards import global_norm
+from pi05.train.parallel.shards import global_norm
 
 Method = Literal["full", "frozen-vision", "expert"]
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pi05.settings import Checked
+from pi05.settings.schema import Checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,18 +15,17 @@ import torch
 import pi05
 from pi05.data.prefix_cache import PrefixCache
 from pi05.model.config import ModelConfig
-from pi05.train import run as runs
-from pi05.train import saved_state
+from pi05.train import checkpoint, resume
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
 from pi05.train.faults import BatchOrigin, require_finite_on_all
 from pi05.train.lora import LoraPlan
-from pi05.train.metrics import Meter, render_duration
+from pi05.train.plan.work import WorkCount
 from pi05.train.preview import write_preview
-from pi05.train.sinks import Sinks
+from pi05.train.records.metrics import Meter, render_duration
+from pi05.train.records.sinks import Sinks
 from pi05.train.step import StepResult, TrainState
 from pi05.train.validate import Validator
-from pi05.train.work import WorkCount
 from pi05.types import Batch
 
 
@@ -35,7 +34,7 @@ class Session:
     """A run in progress: what was built once, and what changes."""
 
     config: TrainConfig
-    run: runs.OpenRun
+    run: resume.OpenRun
     device: torch.device
     sizes: ModelConfig
     data: TrainingData
@@ -68,7 +67,7 @@ def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
         if preview:
             shown, frames = pairs[0][0], pairs[0][1].frame_indices.tolist()
             shown = shown if shown.prefix is None else loader.batch(frames)
-            write_preview(session.run.root / runs.PREVIEW, shown, frames, session.data)
+            write_preview(session.run.root / resume.PREVIEW, shown, frames, session.data)
             preview = False
         state.loader = loader.state_dict()
         origin = BatchOrigin(
@@ -120,7 +119,7 @@ def save(session: Session, improved: bool) -> None:
     settle(session)
     started = time.perf_counter()
     data = session.data
-    folder = saved_state.save(
+    folder = checkpoint.save(
         session.run,
         session.state,
         config={

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.model.flow import LossKind, reduce_loss, sample_time
-from pi05.train.low_memory import LowMemoryOptimizer
-from pi05.train.optimizer import Ema, Optimizer
-from pi05.train.parallel import Parallel
+from pi05.train.optim.adamw import Ema, Optimizer
+from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.parallel.split import Parallel
 from pi05.types import Batch
 
 

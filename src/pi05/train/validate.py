@@ -26,9 +26,10 @@ from rich.console import Console
 from torch import nn
 
 from pi05.data.collate import collate
+from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
-from pi05.train.ranks import Ranks
-from pi05.train.sinks import say
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.records.sinks import say
 
 NUM_STEPS = 10
 """Euler steps, as in use."""
@@ -191,3 +192,11 @@ def episode_list(episodes: Sequence[int], most: int = 12) -> str:
     shown = ", ".join(str(episode) for episode in episodes[:most])
     more = f" and {len(episodes) - most} more" if len(episodes) > most else ""
     return f"episode{'s' * (len(episodes) != 1)} {shown}{more}"
+
+
+def build_validator(config: TrainConfig, data: TrainingData, ranks: Ranks) -> Validator | None:
+    """Return what measures the held-out error, if anything is held out and it is wanted."""
+    if config.eval_steps == 0 or not data.held_out:
+        return None
+    size = config.micro_batch_size(ranks.world_size)
+    return Validator(data, max_frames=config.eval_frames, batch_size=size, ranks=ranks)

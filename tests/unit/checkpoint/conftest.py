@@ -13,13 +13,13 @@ from fakes import write_tokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi05.checkpoint.jax import jax_layout
-from pi05.checkpoint.layout import Layout
-from pi05.checkpoint.lerobot import lerobot_layout
-from pi05.checkpoint.openpi import openpi_layout
+from pi05.checkpoint.lerobot.names import lerobot_layout
+from pi05.checkpoint.openpi.jax_names import jax_layout
+from pi05.checkpoint.openpi.names import openpi_layout
+from pi05.checkpoint.tensor_map import Layout
+from pi05.data.cameras import CameraSlots
 from pi05.data.processor import Processor
-from pi05.data.robots import CameraSlots
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05

@@ -159,8 +159,8 @@ def test_pytorch_files_do_not_tell_their_heads(files, layout):
 def test_full_size_is_recognised(layout):
     """Files of π₀.₅'s own widths need no config; shapes are enough, so no weights are written here."""
     from pi05.checkpoint import sizes
-    from pi05.checkpoint.lerobot import lerobot_layout
-    from pi05.checkpoint.openpi import openpi_layout
+    from pi05.checkpoint.lerobot.names import lerobot_layout
+    from pi05.checkpoint.openpi.names import openpi_layout
     from pi05.checkpoint.weights import sizes_from_shapes
 
     with torch.device("meta"):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pi05.checkpoint.jax import jax_layout
-from pi05.checkpoint.layout import Layout
-from pi05.checkpoint.lerobot import lerobot_layout
-from pi05.checkpoint.openpi import openpi_layout
+from pi05.checkpoint.lerobot.names import lerobot_layout
+from pi05.checkpoint.openpi.jax_names import jax_layout
+from pi05.checkpoint.openpi.names import openpi_layout
+from pi05.checkpoint.tensor_map import Layout
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 

@@ -6,7 +6,7 @@ import pytest
 
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
-from pi05.settings import from_plain, to_plain
+from pi05.settings.schema import from_plain, to_plain
 
 
 def test_round_trip() -> None:

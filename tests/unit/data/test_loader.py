@@ -12,12 +12,12 @@ import torch
 from fakes import CAMERAS, TASKS, FakeDataset, prompt_words, read_frame_number, write_dataset, write_word_tokenizer
 
 from pi05.data.augment import augment, draw_at
-from pi05.data.cache import FrameCache
-from pi05.data.lerobot import Dataset
+from pi05.data.cameras import assign_slots
+from pi05.data.frame_cache import FrameCache
+from pi05.data.lerobot.reader import Dataset
 from pi05.data.loader import BatchInfo, TrainLoader
 from pi05.data.processor import Processor
-from pi05.data.robots import assign_slots
-from pi05.data.stats import compute_statistics
+from pi05.data.statistics import compute_statistics
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import DataError
 from pi05.types import Batch

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from pi05.data.cameras import CameraSlots
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_settings
-from pi05.data.robots import CameraSlots
-from pi05.data.stats import DimStats
+from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import DataError
 

@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pi05.data.stats import DimStats
-from pi05.data.transforms import (
-    NORMALIZATION_MODES,
-    NormalizationMode,
-    Normalizer,
-    absolute,
-    discretize_state,
-    format_prompt,
-    relative,
-    relative_mask,
-)
+from pi05.data.prompt import discretize_state, format_prompt
+from pi05.data.statistics import DimStats
+from pi05.data.transforms import NORMALIZATION_MODES, NormalizationMode, Normalizer, absolute, relative, relative_mask
 from pi05.errors import DataError
 
 numbers = st.floats(-1e3, 1e3)

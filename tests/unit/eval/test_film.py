@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from pi05.eval.episode import EpisodeResult
-from pi05.eval.film import Film, Gallery, clip, still, strip
+from pi05.eval.film import Film, Gallery
+from pi05.pages.pictures import clip, still, strip
 
 
 def film(index: int, outcome: str = "success", frames: int = 3) -> Film:

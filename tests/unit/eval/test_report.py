@@ -14,13 +14,13 @@ from PIL import Image
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Gallery
-from pi05.eval.page import duration, facts
 from pi05.eval.report import evaluation_page, output_folder
 from pi05.eval.result import EvalResult
 from pi05.eval.rollout import run_episodes
-from pi05.eval.run_record import read_run
-from pi05.eval.run_report import run_page, write_run_report
 from pi05.machine import machine_info
+from pi05.pages.page import duration, facts
+from pi05.pages.run import run_page, write_run_report
+from pi05.train.records.read import read_run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

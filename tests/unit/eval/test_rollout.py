@@ -7,9 +7,9 @@ import pytest
 
 from pi05.errors import ConfigError, EvaluationError
 from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig, EvalPolicyConfig
-from pi05.eval.environments import other_instructions
 from pi05.eval.film import Gallery
 from pi05.eval.rollout import run_episodes
+from pi05.sim.protocol import other_instructions
 from pi05.sim.tabletop import Tabletop
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from pi05.cli import main
 from pi05.errors import CheckpointError, ConfigError, HubError
-from pi05.flags import overlay, parse_flags
 from pi05.hub.config import PushConfig
 from pi05.hub.faults import asked_wait
 from pi05.hub.publish import command_line, find_run, publish_after_training, shorten, wish_of, with_wish_of_run
 from pi05.hub.upload import OURS
-from pi05.settings import from_plain
+from pi05.settings.flags import overlay, parse_flags
+from pi05.settings.schema import from_plain
 from pi05.train.config import PolicyConfig, TrainConfig
 
 

@@ -19,7 +19,7 @@ from pi05.model.layers import Linear
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import BLOCK, KINDS, NF4, Kind, QuantizedWeight, quantize_frozen, quantized_names, round_frozen
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 
 WIDEST_GAP = max(b - a for a, b in itertools.pairwise(NF4)) / 2
 """Largest error of nf4 over the largest magnitude of the block: half of the widest gap between two values, 0.152."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi05.data.lerobot import Dataset
+from pi05.data.lerobot.reader import Dataset
 from pi05.errors import ConfigError, DataError
 from pi05.sim.collect import collect
 from pi05.sim.experts import TabletopExpert

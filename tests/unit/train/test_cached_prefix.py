@@ -22,10 +22,10 @@ from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
-from pi05.train.parallel import refuse
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.split import refuse
 from pi05.train.parameters import freeze
-from pi05.train.ranks import Ranks
-from pi05.train.run import OpenRun
+from pi05.train.resume import OpenRun
 from pi05.types import Batch
 
 FRAMES = np.arange(20)

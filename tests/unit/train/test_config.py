@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pi05.commands.train import METHOD
 from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig, tiny
-from pi05.settings import describe, walk
+from pi05.settings.schema import describe, walk
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train_command import METHOD
 
 counts = st.integers(min_value=1, max_value=10**6)
 rates = st.floats(min_value=1e-12, max_value=1.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import write_dataset
 
-from pi05.data.lerobot import Dataset
+from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.data import choose_relative

@@ -13,16 +13,16 @@ from fake_cuda import DEVICE, FakeCuda, choose_kernel, fake_cuda
 from small_network import CONFIG, make_batch
 
 from pi05.model.config import pi05 as full_size
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import hold_frozen_weights
-from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.lora_config import PeftConfig
 from pi05.train.network import Network, trainable
-from pi05.train.optimizer import Ema, Schedule
-from pi05.train.peft_config import PeftConfig
-from pi05.train.placement import outline
+from pi05.train.optim.adamw import Ema, Schedule
+from pi05.train.optim.build import build_optimizer
+from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.parallel.placement import outline
 from pi05.train.policy_config import PolicyConfig
-from pi05.train.setup import build_optimizer
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
 
@@ -120,7 +120,7 @@ def take_steps(cuda: FakeCuda, config: TrainConfig, network: Network, batches: l
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_on_cuda(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pi05.train.low_memory.SMALLEST", 64)  # so that the small network has packed moments
+    monkeypatch.setattr("pi05.train.optim.low_memory.SMALLEST", 64)  # so that the small network has packed moments
     config = TrainConfig(**MODES[mode])
     batches = [masked_batch(3 - index) for index in range(config.gradient_accumulation_steps)]
     network = outline(config, CONFIG)

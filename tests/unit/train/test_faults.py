@@ -11,7 +11,7 @@ import torch
 
 from pi05.errors import TrainingError
 from pi05.train.faults import BatchOrigin, require_finite, require_finite_on_all
-from pi05.train.ranks import Ranks
+from pi05.train.parallel.ranks import Ranks
 from pi05.train.step import StepResult
 
 ORIGIN = BatchOrigin(frames=[40, 7, 12], episodes=[3, 0, 1])

@@ -16,7 +16,7 @@ from pi05.model.config import tiny
 from pi05.model.lora import LoraSpec, lora_modules
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantized_weights
-from pi05.train.acceleration import apply_from_outside
+from pi05.train.activations import apply_from_outside
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import (
     add_adapters,
@@ -29,9 +29,9 @@ from pi05.train.lora import (
     read_trained,
     write_trained,
 )
-from pi05.train.optimizer import AdamSettings, Optimizer, Schedule
+from pi05.train.lora_config import PeftConfig
+from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
 from pi05.train.parameters import count_groups
-from pi05.train.peft_config import PeftConfig
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
 

@@ -12,8 +12,8 @@ from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.lora_config import PeftConfig
 from pi05.train.network import _adapt, _first_device, build_network, choose_device, choose_sizes, compute_dtype
-from pi05.train.peft_config import PeftConfig
 from pi05.types import Batch
 
 CPU = torch.device("cpu")

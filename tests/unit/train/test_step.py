@@ -10,12 +10,12 @@ from small_network import ROBOT_DIM, SETTINGS, make_batch, make_model, make_stat
 from torch import Tensor, nn
 
 from pi05.model.lora import LoraSpec, add_lora
-from pi05.train.acceleration import apply_from_outside
-from pi05.train.low_memory import LowMemoryOptimizer
+from pi05.train.activations import apply_from_outside
 from pi05.train.network import hold_matrices
-from pi05.train.parallel import Parallel
+from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.split import Parallel
 from pi05.train.parameters import freeze, group_of
-from pi05.train.ranks import Ranks
 from pi05.train.step import LossSettings, draw_flow, draw_generator, train_step
 from pi05.types import Batch
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pi05.model.config import tiny
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
-from pi05.train.run import OpenRun
+from pi05.train.resume import OpenRun
 from pi05.train.validate import ActionError, Validator, action_moments, choose_frames, episode_list, root_mean_square
 from pi05.types import Batch
 

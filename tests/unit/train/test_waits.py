@@ -10,9 +10,9 @@ from small_network import CONFIG, SETTINGS, make_batch, make_model, make_state
 from waits import Waits
 
 from pi05.model.flow import reduce_loss
-from pi05.train.acceleration import apply_from_outside
-from pi05.train.low_memory import LowMemoryOptimizer
-from pi05.train.optimizer import AdamSettings, Schedule
+from pi05.train.activations import apply_from_outside
+from pi05.train.optim.adamw import AdamSettings, Schedule
+from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, train_step
 from pi05.types import Batch

@@ -1,0 +1,1 @@
+"""openpi's checkpoint folders, PyTorch and JAX: names of tensors, statistics, orbax; read and written."""

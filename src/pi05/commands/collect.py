@@ -1,0 +1,59 @@
+"""`pi05 collect`: scripted demonstrations in a simulator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pi05.commands.command import Command, read_settings
+from pi05.errors import ConfigError
+from pi05.settings.schema import Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig(Checked):
+    """Settings of `pi05 collect`."""
+
+    env: Literal["tabletop"] = "tabletop"
+    """The simulator."""
+    family: Literal["base", "demo"] = "demo"
+    """Family of layouts and instructions: base (what pi05-tiny was pre-trained on) or demo (what it has not seen)."""
+    episodes: int = 100
+    """Successful demonstrations to record, 1 or more."""
+    output: str | None = None
+    """Folder for the data set; it must not exist yet."""
+    seed: int = 0
+    """Seed of the layouts, 0 or more."""
+
+    def _limits(self) -> None:
+        self._at_least(1, "episodes")
+        self._at_least(0, "seed")
+
+
+def collect(arguments: Sequence[str]) -> int:
+    """Run `pi05 collect`."""
+    config = read_settings(CollectConfig, arguments)
+    if config.output is None:
+        raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
+    from pi05.sim.collect import collect as run
+
+    folder = run(config.env, config.family, config.episodes, Path(config.output), config.seed, progress=_count)
+    print(f"wrote {config.episodes} demonstrations to {folder}")
+    return 0
+
+
+def _count(done: int, total: int) -> None:
+    """Show how far a command is, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+COMMAND = Command(
+    summary="Scripted demonstrations in a simulator, as a LeRobot v3.0 data set.",
+    usage="pi05 collect --env=tabletop --episodes=100 --output=FOLDER [flags]",
+    run=collect,
+    settings=CollectConfig,
+)

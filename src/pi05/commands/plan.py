@@ -1,0 +1,63 @@
+"""`pi05 plan`: training flags and a GPU in, memory, speed and a proposal out. No torch when it is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from pi05.commands.command import Command
+from pi05.commands.train import EXTRA_FLAGS, read_training_settings
+from pi05.errors import ConfigError
+from pi05.settings.schema import Setting
+from pi05.train.config import TrainConfig
+from pi05.train.plan.gpus import GPUS
+
+PLAN_FLAGS = (
+    Setting(
+        "gpu",
+        Literal[tuple(GPUS)] | None,
+        None,
+        "GPU to plan for; when not given the one in this machine, and without one a line for each that is known.",
+    ),
+    Setting("gpus", int, 1, "Number of GPUs, 1 or more; --parallel says how they share the network."),
+    Setting("cameras", int | None, None, "Cameras that the policy sees; when not given those of --dataset.root, or 2."),
+    Setting(
+        "prompt_tokens",
+        int | None,
+        None,
+        "Tokens of the longest prompt; when not given those of --dataset.root with the base's tokenizer, or 60.",
+    ),
+    Setting("json", bool, False, "Print JSON instead of tables."),
+)
+SETTINGS = (*PLAN_FLAGS, *EXTRA_FLAGS)
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """Run `pi05 plan`."""
+    request, asked = read_training_settings(arguments, PLAN_FLAGS)
+    for name in ("gpus", "cameras", "prompt_tokens"):
+        if asked[name] is not None and asked[name] < 1:
+            raise ConfigError(f"--{name} cannot be {asked[name]}", wanted="1 or more", remedy=f"correct --{name}")
+    for notice in request.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    from pi05.train.plan.report import report
+
+    report(
+        request.config,
+        gpu=asked["gpu"],
+        gpus=asked["gpus"],
+        cameras=asked["cameras"],
+        prompt_tokens=asked["prompt_tokens"],
+        as_json=asked["json"],
+    )
+    return 0
+
+
+COMMAND = Command(
+    summary="Does a run fit a GPU, how fast, how long; what would fit. Needs none.",
+    usage="pi05 plan [--gpu=rtx4090|h100|...] [--gpus=N] [training flags] [--json]",
+    run=plan,
+    settings=TrainConfig,
+    extra=SETTINGS,
+)

@@ -1,0 +1,301 @@
+"""`pi05 train`: from its words to a `TrainConfig` that can run, and the run. No torch when it is imported.
+
+Order of precedence: field defaults, then a preset or the configuration of an earlier run, then the flags.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pi05 import presets
+from pi05.commands.command import Command
+from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
+from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
+from pi05.settings.schema import Setting
+from pi05.train.config import TrainConfig
+
+CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
+METHOD = Setting(
+    "method",
+    Literal["full", "lora", "qlora", "expert"] | None,
+    None,
+    "What to train, in one word; docs/training.md tells which when, and `pi05 plan` which fits.\n"
+    "- full: everything; the most that can be learnt, and the most memory.\n"
+    "- lora: low-rank adapters on a frozen base (--policy.use_peft); small GPUs, small checkpoints.\n"
+    "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.\n"
+    "- expert: the action expert only (--policy.train_expert_only); the fastest, learns no new sights or words.",
+)
+EXTRA_FLAGS = (METHOD, CONFIG_PATH)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, when the run is saved."""
+LORA_RATE = 10
+"""Learning rate of LoRA over that of full fine-tuning (LeRobot's guide)."""
+_MEANINGS: dict[str, dict[str, bool]] = {
+    "full": {"policy.use_peft": False, "policy.train_expert_only": False},
+    "lora": {"policy.use_peft": True},
+    "qlora": {"policy.use_peft": True},
+    "expert": {"policy.use_peft": False, "policy.train_expert_only": True},
+}
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run `pi05 train`."""
+    request = read_command(arguments)
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    for notice in request.notices * speaks:
+        print(f"note: {notice}", file=sys.stderr)
+    if request.config.policy.push_to_hub and speaks:
+        from pi05.hub.publish import check_before_training
+
+        check_before_training(request.config)
+    try:
+        from pi05.train.loop import train as run
+
+        run(request.config)
+    except KeyboardInterrupt:
+        if speaks:
+            print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
+        return INTERRUPTED
+    if request.config.policy.push_to_hub and speaks:
+        from pi05.hub.publish import publish_after_training
+
+        publish_after_training(request.config)
+    return 0
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A configuration that can run, and what the user should read before it does."""
+
+    config: TrainConfig
+    notices: tuple[str, ...]
+
+
+def read_command(arguments: Sequence[str]) -> TrainRequest:
+    """Build the configuration of a command line and check that its files are there. Raises a UserError."""
+    request, _ = read_training_settings(arguments)
+    require_files(request.config)
+    return request
+
+
+def read_training_settings(
+    arguments: Sequence[str], further: Sequence[Setting] = ()
+) -> tuple[TrainRequest, dict[str, Any]]:
+    """Build the configuration of a command line, whatever files there are; return the values of `further` flags too."""
+    flags = parse_flags(
+        TrainConfig,
+        _resume_shorthand(arguments),
+        foreign=translate_training_flag,
+        refuse_value=refuse_value,
+        extra={setting.path: setting.kind for setting in (*EXTRA_FLAGS, *further)},
+    )
+    if flags.words:
+        raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
+    values = {setting.path: flags.values.pop(setting.path, setting.default) for setting in further}
+    config = _build(flags)
+    return TrainRequest(config, tuple(flags.notices)), values
+
+
+def _resume_shorthand(arguments: Sequence[str]) -> list[str]:
+    """Write `--resume RUN` as the two flags that it stands for."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        rest = words[i + 1 :]
+        if name == "--resume" and not equals and rest and not rest[0].startswith("-"):
+            value = rest.pop(0)
+        if name == "--resume" and value and (Path(value).is_dir() or value.lower() not in BOOLEANS):
+            return [*words[:i], "--resume=true", f"--config_path={value}", *rest]
+    return words
+
+
+def _build(flags: Flags) -> TrainConfig:
+    values = dict(flags.values)
+    file = values.pop("config_path", None)
+    resume = bool(values.get("resume", False))
+    if file is None and resume:
+        file = values.get("output_dir")
+        if file is None:
+            raise ConfigError("--resume does not say which run", remedy="use --resume RUN, the run's folder")
+    if file is not None and values.get("preset") is not None:
+        remedy = "drop --preset: the file holds every setting"
+        raise ConfigError("--preset cannot be combined with an earlier run's configuration", remedy=remedy)
+    if file is not None:
+        base = _read_config(run_config_file(file), values, keep_folder=resume)
+    elif values.get("preset") is not None:
+        base = presets.get(values["preset"]).to_dict()
+    else:
+        base = TrainConfig().to_dict()
+    if values.get("policy.path") == presets.TINY_BASE.name and not Path(presets.TINY_BASE.name).exists():
+        values["policy.path"] = str(presets.TINY_BASE)
+    _settle_batch(base, values)
+    _settle_method(base, values, flags.notices)
+    if values.get("from_scratch") and "policy.path" not in values:
+        values["policy.path"] = None
+    config = TrainConfig.from_dict(overlay(base, values))
+    if config.output_dir is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        config = replace(config, output_dir=str(Path("runs") / f"{config.name}-{stamp}"))
+    return config
+
+
+def _settle_batch(base: dict[str, Any], values: dict[str, Any]) -> None:
+    """Let a batch size from the command line replace the other kind of batch size in the preset or file."""
+    given = [name for name in ("batch_size", "global_batch_size") if values.get(name) is not None]
+    if len(given) == 2:
+        remedy = "use --batch_size (per GPU) or --global_batch_size (in total)"
+        raise ConfigError("--batch_size and --global_batch_size were both given", remedy=remedy)
+    if given == ["batch_size"]:
+        base["global_batch_size"] = None
+
+
+def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[str]) -> None:
+    """Turn `--method` and the flags of LoRA into settings. Raises ConfigError where they contradict each other."""
+    method = values.pop("method", None)
+    for name, value in _MEANINGS.get(method, {}).items():
+        if values.setdefault(name, value) != value:
+            raise _contradiction(f"--method={method}", f"--{name}={str(values[name]).lower()}")
+    if method in ("lora", "qlora"):
+        values.setdefault("policy.train_expert_only", False)
+    if method == "lora":
+        values.setdefault("peft.quantize", "none")
+    if method == "qlora" and values.setdefault("peft.quantize", "nf4") == "none":
+        raise _contradiction("--method=qlora", "--peft.quantize=none")
+    asked = [name for name in values if name.startswith("peft.")]
+    if asked and values.get("policy.use_peft") is False:
+        off = "--policy.use_peft=false" if method is None else f"--method={method}"
+        raise _contradiction(f"--{asked[0]}", off)
+    was = base["policy"]["use_peft"]
+    if asked and not was and "policy.use_peft" not in values:
+        values["policy.use_peft"] = True
+        notices.append(f"--{asked[0]} asks for LoRA: low-rank adapters are trained on a frozen base")
+    now = values.get("policy.use_peft", was)
+    if now != was and not values.get("resume"):
+        _fit_rate(base, values, notices, LORA_RATE if now else 1 / LORA_RATE)
+
+
+def _contradiction(one: str, other: str) -> ConfigError:
+    return ConfigError(
+        f"{one} and {other} contradict each other", wanted="one method of training", remedy="remove one of the two"
+    )
+
+
+def _fit_rate(base: dict[str, Any], values: dict[str, Any], notices: list[str], factor: float) -> None:
+    """Change the learning rate of the preset or file where LoRA is switched on, or off, and no rate is given."""
+    fitted = {}
+    for name in ("optimizer_lr", "scheduler_decay_lr"):
+        if base["policy"][name] is not None and f"policy.{name}" not in values and "policy.optimizer_lr" not in values:
+            fitted[f"policy.{name}"] = float(f"{factor * base['policy'][name]:.6g}")
+    if fitted:
+        told = ", ".join(f"--{name}={value:g}" for name, value in fitted.items())
+        notices.append(f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning: {told}")
+    values |= fitted
+
+
+def run_config_file(given: str) -> Path:
+    """Find the config.json of the run that a path names: the file, the run's folder, or one of its checkpoints."""
+    path = Path(given)
+    folder = path if path.is_dir() else path.parent
+    if folder.parent.name == "checkpoints":
+        return folder.parent.parent / "config.json"
+    return path / "config.json" if path.is_dir() else path
+
+
+def _read_config(file: Path, values: dict[str, Any], keep_folder: bool) -> dict[str, Any]:
+    remedy = "give the run's folder, or its config.json"
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration at {file}", remedy=remedy) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read as a configuration", found=str(error), remedy=remedy) from None
+    if isinstance(plain, dict) and "use_policy_training_preset" in plain:
+        raise ConfigError(
+            f"{file} was written by LeRobot, whose runs cannot be continued here",
+            remedy="start a run from its weights: --policy.path=.../pretrained_model, and give the settings as flags",
+        )
+    config = TrainConfig.from_dict(plain).to_dict()
+    config["resume"] = False
+    config["output_dir"] = str(file.parent) if keep_folder else None
+    return config
+
+
+def require_files(config: TrainConfig) -> None:
+    """Raise a UserError unless the data set and the base checkpoint are there; whether they are sound is seen later."""
+    if config.dataset.root is None:
+        name = config.dataset.repo_id
+        found = None if name is None else f"--dataset.repo_id={name}; downloading by name is not in this version yet"
+        raise DataError(
+            "no data set was given",
+            wanted="--dataset.root=FOLDER, a LeRobot data set",
+            found=found,
+            remedy=f"hf download {name or 'REPO'} --repo-type dataset --local-dir local_dataset, "
+            "then --dataset.root=local_dataset"
+            if name
+            else "add --dataset.root=FOLDER; without a data set, pi05 collect makes one and pi05 demo shows the chain",
+        )
+    if not Path(config.dataset.root).is_dir():
+        raise DataError(
+            f"there is no data set at {config.dataset.root}",
+            wanted="a folder that holds meta/info.json",
+            found="a file" if Path(config.dataset.root).exists() else "nothing",
+            remedy="correct --dataset.root",
+        )
+    require_output_folder(config.run_dir)
+    if config.resume or config.from_scratch:
+        return
+    path = config.policy.path
+    if path is None:
+        raise CheckpointError(
+            "no base checkpoint was given, and nothing trains from random weights unless asked to",
+            wanted="--policy.path=FOLDER",
+            remedy="hf download lerobot/pi05_base --local-dir pi05_base_model, then --policy.path=pi05_base_model; "
+            "on a CPU: --preset=tiny, which brings its own; or --from_scratch",
+        )
+    if not Path(path).exists():
+        by_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+        raise CheckpointError(
+            f"there is no base checkpoint at {path}",
+            wanted="a local folder or file",
+            found="nothing, and downloading by name is not in this version yet" if by_name else "nothing",
+            remedy=f"hf download {path} --local-dir pi05_base_model, then --policy.path=pi05_base_model"
+            if by_name
+            else "correct --policy.path",
+        )
+
+
+def require_output_folder(run_dir: Path) -> None:
+    """Raise ConfigError unless the run's folder, or the one that it will be made in, can be written."""
+    place = next(place for place in (run_dir.absolute(), *run_dir.absolute().parents) if os.path.exists(place))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"nothing can be written to --output_dir={run_dir}",
+            wanted="a folder that can be written",
+            found=f"no permission to write in {place}" if place.is_dir() else f"{place} is a file",
+            remedy="choose another --output_dir",
+        )
+
+
+def what_was_saved(run_dir: Path) -> str:
+    """Return the lines to print when a run is interrupted: what there is, and how to continue."""
+    last = run_dir / "checkpoints" / "last"
+    if not last.exists():
+        return f"No checkpoint was saved in {run_dir}."
+    return f"Saved so far: {last.resolve()}\nContinue with: pi05 train --resume {run_dir}"
+
+
+COMMAND = Command(
+    summary="Fine-tune: full, frozen vision, expert, LoRA or QLoRA; exact resume.",
+    usage="pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
+    run=train,
+    settings=TrainConfig,
+    extra=EXTRA_FLAGS,
+)

@@ -1,0 +1,91 @@
+"""Episodes in video files: which frames of a file are an episode's, checked before the first of them is used.
+
+Frames are matched by number. In v3.0 several episodes share a file, and the metadata's start time gives the first
+frame; in v2.x a file is one episode. Every problem names camera, episode and file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN
+from pi05.data.lerobot.index_columns import clock_fault
+from pi05.data.lerobot.layout import EpisodeFiles
+from pi05.data.lerobot.video import VideoCache, VideoFault
+from pi05.errors import DataError
+
+
+class Clips:
+    """The videos of a data set, by camera and episode."""
+
+    def __init__(self, fps: float, *, late: Container[int] = (), check_clocks: bool = True) -> None:
+        """`late` are the episodes whose own clock does not start at 0."""
+        self._fps, self._late, self._check_clocks = fps, late, check_clocks
+        self._videos = VideoCache()
+        self._first_frames: dict[tuple[str, int], int] = {}
+
+    def frame(self, camera: str, files: EpisodeFiles, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode frame `number` of an episode."""
+        with _naming(camera, files):
+            return self._videos.frame(files.clips[camera].path, self._first_frame(camera, files) + number)
+
+    def frames(self, camera: str, files: EpisodeFiles) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Decode an episode from its first frame to its last."""
+        with _naming(camera, files):
+            first = self._first_frame(camera, files)
+            yield from self._videos.frames(files.clips[camera].path, first, first + files.length)
+
+    def _first_frame(self, camera: str, files: EpisodeFiles) -> int:
+        """Return the number, in its file, of an episode's first frame."""
+        key = (camera, files.index)
+        if key not in self._first_frames:
+            self._first_frames[key] = self._find_first_frame(camera, files)
+        return self._first_frames[key]
+
+    def _find_first_frame(self, camera: str, files: EpisodeFiles) -> int:
+        clip = files.clips[camera]
+        index = self._videos.index(clip.path)
+        times, first = index.seconds, 0
+        if clip.start_seconds is not None:
+            first = index.nearest(clip.start_seconds)
+            if abs(times[first] - clip.start_seconds) > 0.25 / self._fps:
+                raise VideoFault(
+                    "the video has no frame where the episode should begin",
+                    wanted=f"a frame at {clip.start_seconds:.4f} s",
+                    found=f"the nearest at {times[first]:.4f} s, of {len(index)} frames",
+                )
+        length = len(index) - first
+        # A clock that starts late says that frames are missing at the start; only an equal count tells that none are.
+        surplus = clip.start_seconds is None and files.index in self._late and length != files.length
+        if length < files.length or surplus:
+            raise VideoFault(
+                "the video and the data file have different numbers of frames",
+                wanted=f"{files.length} frames from frame {first} on",
+                found=f"{length} frames",
+            )
+        fault = clock_fault(times[first : first + files.length], self._fps)
+        if fault is not None and self._check_clocks:
+            raise VideoFault(
+                "the video's clock disagrees with the frame rate of meta/info.json (--allow='[timestamps]' goes on)",
+                wanted=fault[1],
+                found=f"{fault[2]}, at frame {fault[0]}",
+            )
+        return first
+
+
+@contextmanager
+def _naming(camera: str, files: EpisodeFiles) -> Iterator[None]:
+    """Turn a VideoFault into a DataError that names camera, episode and file."""
+    try:
+        yield
+    except VideoFault as fault:
+        raise DataError(
+            f"{fault.problem} (camera {camera}, episode {files.index}): {files.clips[camera].path}",
+            wanted=fault.wanted,
+            found=fault.found,
+            remedy=f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, remove that episode or record it anew",
+        ) from fault

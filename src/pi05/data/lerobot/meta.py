@@ -1,0 +1,221 @@
+"""Read `meta/` of a LeRobot data set: versions v2.0, v2.1 (a file per episode) and v3.0 (episodes share files).
+
+```
+v2.x  meta/info.json  tasks.jsonl  episodes.jsonl          v3.0  meta/info.json  tasks.parquet
+      data/chunk-000/episode_000003.parquet                      meta/episodes/chunk-000/file-000.parquet
+      videos/chunk-000/CAMERA/episode_000003.mp4                 data/chunk-000/file-000.parquet
+                                                                 videos/CAMERA/chunk-000/file-000.mp4
+```
+
+Source: LeRobot's data set format, as its versions 0.3 (v2.x) and 0.6 (v3.0) write it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json, read_json_lines, read_parquet, unreadable
+from pi05.data.lerobot.layout import (
+    Clip,
+    EpisodeFiles,
+    Layout,
+    check_clips,
+    check_presence,
+    check_totals,
+    ghost_camera,
+    is_camera,
+    is_video,
+)
+from pi05.errors import DataError
+
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+
+
+def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> Layout:
+    """Find and check the parts of the data set at `root`. Raises DataError."""
+    if not root.is_dir():
+        raise DataError(
+            f"there is no data set at {root}",
+            wanted="a folder with meta/info.json in it",
+            found="a file" if root.exists() else "no such folder",
+            remedy="give the folder that holds meta/, data/ and videos/ (--dataset.root)",
+        )
+    info_path = root / "meta" / "info.json"
+    info = read_json(info_path, "data set description (meta/info.json)")
+    version = str(info.get("codebase_version"))
+    if version not in VERSIONS:
+        raise DataError(
+            f"the data set has an unknown format version: {info_path}",
+            wanted="codebase_version " + ", ".join(VERSIONS),
+            found=f"codebase_version {info.get('codebase_version')!r}",
+            remedy="convert it with LeRobot's own converters to v2.1 or v3.0",
+        )
+    fps = info.get("fps")
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
+        raise unreadable(info_path, "data set description", f"fps is {fps!r}; a positive number is needed")
+    layout = Layout(
+        root=root,
+        version=version,
+        fps=float(fps),
+        robot_type=info.get("robot_type"),
+        features=_features(info, info_path, drop_cameras),
+        tasks={},
+        episodes=[],
+        meta_files=[info_path],
+    )
+    if version == "v3.0":
+        _read_v3(layout, info)
+    else:
+        _read_v2(layout, info)
+    check_totals(layout, info, info_path)
+    check_presence(layout)
+    check_clips(layout)
+    return layout
+
+
+def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
+    features = info.get("features")
+    if not isinstance(features, dict) or not all(isinstance(f, dict) and "dtype" in f for f in features.values()):
+        raise unreadable(path, "data set description", "no list of features with their dtype")
+    cameras = [name for name, feature in features.items() if is_camera(feature)]
+    unknown = sorted(set(drop_cameras) - set(cameras))
+    if unknown:
+        raise DataError(
+            f"a camera that should be dropped is not in the data set: {path}",
+            wanted=f"one of {', '.join(cameras) or '(no cameras)'}",
+            found=", ".join(unknown),
+            remedy="correct --drop_cameras",
+        )
+    for name in cameras:
+        details = features[name].get("info") or features[name].get("video_info") or {}
+        depth = any(details.get(key) for key in ("is_depth_map", "video.is_depth_map"))
+        if depth and name not in drop_cameras:
+            raise DataError(
+                f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
+                wanted="colour cameras",
+                found='"is_depth_map": true',
+                remedy=f"leave it out with --drop_cameras='[{name}]'",
+            )
+    return {name: feature for name, feature in features.items() if name not in drop_cameras}
+
+
+def fill(template: object, root: Path, info_path: Path, **values: object) -> Path:
+    """Fill a path template of info.json and return the path below `root`."""
+    try:
+        return root / str(template).format(**values)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise unreadable(info_path, "data set description", f"path template {template!r}: {error!r}") from error
+
+
+def _read_v2(layout: Layout, info: dict[str, Any]) -> None:
+    meta, info_path = layout.root / "meta", layout.meta_files[0]
+    tasks, episodes = meta / "tasks.jsonl", meta / "episodes.jsonl"
+    layout.meta_files += [tasks, episodes]
+    for row in read_json_lines(tasks, "task list", ("task_index", "task")):
+        layout.tasks[int(row["task_index"])] = str(row["task"])
+    rows = read_json_lines(episodes, "episode list", ("episode_index", "length"))
+    rows.sort(key=lambda row: int(row["episode_index"]))
+    videos = [name for name, feature in layout.features.items() if is_video(feature)]
+    moved: set[str] = set()
+    start = 0
+    for row in rows:
+        index, length = int(row["episode_index"]), int(row["length"])
+        values = {"episode_chunk": index // int(info.get("chunks_size") or 1000), "episode_index": index}
+        table = _locate(fill(info.get("data_path"), layout.root, info_path, **values), moved)
+        clips = {}
+        for name in videos:
+            clips[name] = Clip(
+                _locate(fill(info.get("video_path"), layout.root, info_path, video_key=name, **values), moved), None
+            )
+        listed = tuple(str(task) for task in row.get("tasks") or ())
+        layout.episodes.append(EpisodeFiles(index, start, length, listed, table, 0, clips))
+        start += length
+    if moved:
+        layout.notes.append(
+            f"{info_path}: its path templates do not match the files' chunk folders; found by episode number: "
+            + ", ".join(sorted(moved))
+        )
+
+
+def _locate(path: Path, moved: set[str]) -> Path:
+    """Return `path`, or the one file of the same episode in another chunk folder when the template is wrong."""
+    if path.exists():
+        return path
+    chunk = next((parent for parent in path.parents if parent.name.startswith("chunk-")), None)
+    if chunk is None:
+        return path
+    others = sorted(chunk.parent.glob(f"chunk-*/{path.relative_to(chunk)}"))
+    if len(others) != 1:
+        return path
+    moved.add(chunk.parent.name)
+    return others[0]
+
+
+def _read_v3(layout: Layout, info: dict[str, Any]) -> None:
+    tasks = layout.root / "meta" / "tasks.parquet"
+    table = read_parquet(tasks, "task list")
+    layout.meta_files.append(tasks)
+    names = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+    names += [name for name in table.column_names if pa.types.is_large_string(table.schema.field(name).type)]
+    if "task_index" not in table.column_names or not names:
+        raise unreadable(tasks, "task list", f"columns {table.column_names}; task_index and task are needed")
+    name = "task" if "task" in names else names[0]
+    layout.tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+
+    rows = _episode_rows_v3(layout)
+    info_path, rows_before = layout.meta_files[0], dict[Path, int]()
+    for row in rows:
+        index = int(row["episode_index"])
+        length, start = int(row["length"]), int(row["dataset_from_index"])
+        values = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+        path = fill(info.get("data_path"), layout.root, info_path, **values)
+        clips = {}
+        for camera in (name for name, feature in layout.features.items() if is_video(feature)):
+            values = {key: row[f"videos/{camera}/{key}"] for key in ("chunk_index", "file_index")}
+            clip = fill(info.get("video_path"), layout.root, info_path, video_key=camera, **values)
+            clips[camera] = Clip(clip, float(row[f"videos/{camera}/from_timestamp"]))
+        listed = tuple(str(task) for task in row.get("tasks") or ())
+        layout.episodes.append(EpisodeFiles(index, start, length, listed, path, rows_before.get(path, 0), clips))
+        rows_before[path] = rows_before.get(path, 0) + length
+
+
+def _episode_rows_v3(layout: Layout) -> list[dict[str, Any]]:
+    folder = layout.root / "meta" / "episodes"
+    files = sorted(folder.glob("chunk-*/file-*.parquet"))
+    if not files:
+        raise DataError(
+            f"the list of episodes is not there: {folder}",
+            wanted="chunk-000/file-000.parquet and so on",
+            found="no such file",
+            remedy=DOWNLOAD_AGAIN,
+        )
+    wanted = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
+    for name, feature in layout.features.items():
+        if is_video(feature):
+            wanted += [f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")]
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        table = read_parquet(path, "episode list")
+        columns = [name for name in table.column_names if not name.startswith("stats/")]
+        _require_columns(path, wanted, columns)
+        rows += table.select(columns).to_pylist()
+        for row in rows[len(rows) - table.num_rows :]:
+            empty = [name for name in wanted if row[name] is None]
+            if empty:
+                raise unreadable(path, "episode list", f"no value for {', '.join(empty)}", row["episode_index"])
+    layout.meta_files += files
+    return sorted(rows, key=lambda row: int(row["episode_index"]))
+
+
+def _require_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
+    missing = [name for name in wanted if name not in columns]
+    ghosts = sorted({name.split("/")[1] for name in missing if name.startswith("videos/")})
+    if ghosts:
+        raise ghost_camera(ghosts[0], f"no columns videos/{ghosts[0]}/… in {path}", path)
+    if missing:
+        raise unreadable(path, "episode list", f"no column {', '.join(missing)}")

@@ -1,0 +1,301 @@
+"""A policy written for LeRobot, for openpi, or as one folder of ours; with proof that it is the same policy.
+
+    source ─► adapters merged ─► weights rounded ─► files in a staged folder ─► loaded from disk ─► renamed to OUT
+                 │ difference, limit  │ difference, limit                          │ difference, limit
+
+Differences are those of the answers to a stored question (`probe.py`). Whatever fails on the way, nothing is
+left at OUT. Layouts are in `checkpoint/write_*.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi05.checkpoint.lerobot import write as write_lerobot
+from pi05.checkpoint.lerobot import write_steps
+from pi05.checkpoint.openpi import write as write_openpi
+from pi05.checkpoint.peft.locate_base import recorded_quantization
+from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.safetensors_writer import file_bytes
+from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
+from pi05.checkpoint.staging import require_absent, staged_folder
+from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
+from pi05.errors import CheckpointError, ConfigError
+from pi05.export.checks import merge_adapters, resize_effect, round_weights
+from pi05.export.folders import Layout, Plan, stored_dtypes, weight_tensors, write_files
+from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
+from pi05.export.source import Source, open_source
+from pi05.export.verify import FLOAT32_LIMIT, Verification, describe, file_facts, limit_for, require, verify
+from pi05.model.config import ModelConfig
+
+Tell = Callable[[str], None]
+NAMES = {"lerobot": "LeRobot", "openpi": "openpi's client"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_SMALL_FILES = 2**27
+"""Room for everything beside the weights: tokenizer files of up to 35 MB each, statistics, the probe, an adapter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What was written."""
+
+    folder: Path
+    layout: str
+    """lerobot, openpi, pi05, lerobot-adapter or pi05-adapter."""
+    bytes: int
+    verification: Verification
+    merge: Mapping[str, Any] | None
+    """What merging adapters changed; None where there was nothing to merge."""
+    notes: list[str] = field(default_factory=list)
+    """What the other program will do otherwise than the policy was trained for."""
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: Layout,
+    adapter_only: bool = False,
+    dtype: str = "float32",
+    tokenizer_name: str | None = None,
+    asset_id: str | None = None,
+    base: str | Path | None = None,
+    base_name: str | None = None,
+    device: str = "cpu",
+    options: PolicyOptions | None = None,
+    sizes: ModelConfig | None = None,
+    tell: Tell = print,
+) -> ExportResult:
+    """Write the policy at `source` to the new folder `out`, and prove it by loading it again.
+
+    `tokenizer_name`: what LeRobot is to look the tokenizer up by, a repository; its files then lie at the folder's
+    root, too. Default: the absolute path of OUT/tokenizer. `base`: where an adapter's base is; `base_name`: what the
+    written adapter calls it. `options` and `sizes`: what the source does not tell. Raises CheckpointError for a policy
+    that the layout cannot hold, for differences above their limits, and for a full disk; ConfigError for options that
+    contradict each other.
+    """
+    out = Path(out).absolute()
+    require_absent(out)
+    _check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
+    opened = open_source(source, device=device, base=base, merge=False, options=options, sizes=sizes)
+    tell(opened.receipt.render())
+    plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
+    probe = make_probe(opened.policy.processor)
+    answer, facts = _measure(opened, plan, probe, tell)
+    notes = [*opened.notes, *_differences(opened, plan, probe)]
+    for note in notes:
+        tell(f"note: {note}")
+    layout, size = plan.layout, _size(opened, plan)
+    with staged_folder(out, size) as folder:
+        known = write_files(folder, opened, plan)
+        write_probe(folder, probe, answer)
+        values = _sidecar(opened, plan, probe, {**facts, "notes": notes})
+        files = {name: known.get(name) or file_facts(path) for name, path in _files(folder)}
+        write_sidecar(folder, {**values, "files": files})
+        below = adapter_base(opened) if adapter_only else None
+        del opened  # at full size there is room for one network at a time
+        verification = verify(folder, device=device, base=below, look_for_source=False, tell=tell)
+    written = sum(path.stat().st_size for _, path in _files(out))
+    tell(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB)")
+    return ExportResult(
+        folder=out, layout=layout, bytes=written, verification=verification, merge=facts["merge"], notes=notes
+    )
+
+
+def _check_request(
+    to: str,
+    adapter_only: bool,
+    dtype: str,
+    tokenizer_name: str | None,
+    asset_id: str | None,
+    base_name: str | None,
+) -> None:
+    """Raise ConfigError for options that contradict each other."""
+    if dtype not in DTYPES:
+        raise ConfigError("the precision is unknown", wanted=" or ".join(DTYPES), found=dtype, remedy="correct --dtype")
+    wrong = {
+        "--adapter_only": adapter_only and to == "openpi" and "openpi's PyTorch code has no adapters",
+        "--dtype": adapter_only and dtype != "float32" and "an adapter is copied as it is",
+        "--tokenizer_name": tokenizer_name is not None and to != "lerobot" and "only LeRobot names its tokenizer",
+        "--asset_id": asset_id is not None and to != "openpi" and "it names openpi's statistics",
+        "--base_name": base_name is not None and not adapter_only and "it is for --adapter_only",
+    }
+    for flag, reason in wrong.items():
+        if reason:
+            raise ConfigError(f"{flag} does not go with this export: {reason}", remedy=f"leave {flag} out")
+    if asset_id is not None:
+        write_openpi.require_asset_id(asset_id)
+
+
+def _plan(
+    opened: Source,
+    out: Path,
+    to: Layout,
+    adapter_only: bool,
+    dtype: str,
+    tokenizer_name: str | None,
+    asset_id: str | None,
+    base_name: str | None,
+) -> Plan:
+    """Decide what is written. Raises CheckpointError for a policy that the layout cannot hold."""
+    processor = opened.policy.processor
+    if to == "lerobot":
+        write_lerobot.require_expressible(processor)
+    if to == "openpi":
+        write_openpi.require_expressible(processor)
+    if adapter_only and not opened.has_adapter:
+        raise ConfigError(
+            "there is no adapter to export",
+            wanted="an adapter folder, or a run that was trained with --method lora",
+            found=f"full weights in {opened.folder}",
+            remedy="leave --adapter_only out",
+        )
+    if adapter_only and to == "lerobot":
+        _require_plain_base(opened)
+    if adapter_only and base_name is None:
+        base_name = str(adapter_base(opened))
+    return Plan(
+        to=to,
+        dtype=DTYPES[dtype],
+        tokenizer_name=tokenizer_name or str(out / write_steps.TOKENIZER_FOLDER),
+        tokenizer_at_root=tokenizer_name is not None,
+        asset_id=asset_id or opened.asset_id,
+        adapter_only=adapter_only,
+        base_name=base_name,
+    )
+
+
+def _require_plain_base(opened: Source) -> None:
+    """Raise CheckpointError for an adapter that LeRobot would put onto other weights than it was trained on."""
+    kind = None if opened.location.adapter is None else recorded_quantization(opened.location.adapter)
+    if kind is not None:
+        raise CheckpointError(
+            "the adapter was trained on a quantised base, and LeRobot would put it onto the original one",
+            wanted="an adapter of a run with --method lora",
+            found=f"a base in {kind}: {opened.folder}",
+            remedy="leave --adapter_only out, and it is merged with the weights that it was trained on; or --to pi05",
+        )
+
+
+def adapter_base(opened: Source) -> Path:
+    """Return the absolute path of the base that an adapter was loaded on."""
+    if opened.receipt.base is None:
+        raise ValueError(f"{opened.folder} is no adapter")
+    return Path(opened.receipt.base.source).resolve()
+
+
+def _measure(opened: Source, plan: Plan, probe: Probe, tell: Tell) -> tuple[Answer, dict[str, Any]]:
+    """Merge and round the policy's weights as they will be stored; return its answer then, and what that changed.
+
+    Raises CheckpointError when either changes the actions by more than its limit.
+    """
+    policy = opened.policy
+    answer = ask(policy, probe)
+    facts: dict[str, Any] = {"merge": None, "rounding": None}
+    if opened.has_adapter:
+        answer, moved = merge_adapters(policy, probe, answer)
+        tell(describe("merged, unmerged", moved, FLOAT32_LIMIT))
+        require(
+            moved,
+            FLOAT32_LIMIT,
+            "merging the adapters changes the policy; nothing was written",
+            "the adapters are too large for float32 weights: export them with --adapter_only",
+        )
+        if not plan.adapter_only:
+            facts["merge"] = {"arithmetic": "float32", "limit": FLOAT32_LIMIT, **moved.to_dict()}
+    if plan.dtype != torch.float32:
+        limit = limit_for(_dtype_name(plan))
+        answer, moved = round_weights(policy, stored_dtypes(policy.model, plan), probe, answer)
+        tell(describe(f"{_dtype_name(plan)}, float32", moved, limit))
+        require(
+            moved,
+            limit,
+            f"rounding the weights to {_dtype_name(plan)} changes the policy; nothing was written",
+            "export with --dtype float32",
+        )
+        facts["rounding"] = {"dtype": _dtype_name(plan), "limit": limit, **moved.to_dict()}
+    return answer, facts
+
+
+def _differences(opened: Source, plan: Plan, probe: Probe) -> list[str]:
+    """Return what the other program does otherwise, with the effect of its resize in numbers."""
+    policy = opened.policy
+    processor, sizes = policy.processor, policy.model.config
+    if plan.to == "pi05":
+        return []
+    if plan.to == "lerobot":
+        notes, other = write_lerobot.differences(processor, sizes, policy.n_action_steps), LEROBOT_RESIZE
+    else:
+        notes, other = write_openpi.differences(processor, sizes), OPENPI_RESIZE
+    if plan.adapter_only and opened.receipt.base is not None and opened.receipt.base.layout != "LeRobot":
+        notes.append(
+            f"LeRobot reads the base {plan.base_name} only in its own layout: "
+            "pi05 export --to lerobot BASE FOLDER, then --base_name=FOLDER"
+        )
+    if processor.resize != other:
+        effect = resize_effect(policy, probe, opened.cameras, other)
+        if effect is not None:
+            notes.append(
+                f"{NAMES[plan.to]} resizes pictures in its own way ({other}), this policy was trained with "
+                f"{processor.resize}: on drawn pictures of {effect[1]} pixels normalised actions move by up to "
+                f"{effect[0]:.2g}"
+            )
+    return notes
+
+
+def _sidecar(opened: Source, plan: Plan, probe: Probe, facts: Mapping[str, Any]) -> dict[str, Any]:
+    policy, processor = opened.policy, opened.policy.processor
+    mask = processor.relative_mask
+    return {
+        "layout": plan.layout,
+        "dtype": _dtype_name(plan),
+        "model": policy.model.config.to_dict(),
+        "fps": processor.fps,
+        "n_action_steps": policy.n_action_steps,
+        "prompt_format": processor.prompt_format,
+        "slots": processor.slots.to_dict(),
+        "cameras": {key: list(size) for key, size in opened.cameras.items()},
+        "relative_mask": None if mask is None else list(mask),
+        "action_names": list(processor.action_names),
+        "state_names": list(processor.state_names),
+        "asset_id": plan.asset_id,
+        "tokenizer": {"sha256": processor.tokenizer.sha256},
+        "source": {
+            "path": str(opened.folder.resolve()),
+            "step": opened.step,
+            "sha256": opened.receipt.sha256,
+            "layout": opened.receipt.layout,
+            "revision": opened.receipt.revision,
+        },
+        "base": _base(opened, plan),
+        "probe": {"file": PROBE, "seed": SEED, "num_steps": NUM_STEPS, "tasks": list(probe.tasks)},
+        **facts,
+    }
+
+
+def _base(opened: Source, plan: Plan) -> dict[str, Any] | None:
+    """Return the base as pi05.json records it: of an adapter the one that it needs, else the one it was made from."""
+    if not plan.adapter_only or opened.receipt.base is None:
+        return None if opened.base is None else dict(opened.base)
+    return {"path": str(adapter_base(opened)), "sha256": opened.receipt.base.sha256}
+
+
+def _dtype_name(plan: Plan) -> str:
+    return str(plan.dtype).removeprefix("torch.")
+
+
+def _size(opened: Source, plan: Plan) -> int:
+    """Return about how many bytes will be written."""
+    weights = 0 if plan.adapter_only else file_bytes(weight_tensors(opened.policy.model, plan))
+    return weights + min(_SMALL_FILES, max(weights, opened.receipt.bytes))
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Return all files below `folder` but pi05.json, by their relative names."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), path) for path in paths if path.name != SIDECAR]

@@ -1,0 +1,148 @@
+"""What is exported: a policy from any readable folder, with what is known of where it came from.
+
+Leaves out writing (`export.py`) and proving (`verify.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi05.checkpoint.files import read_json
+from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.locate import CONFIG, Location, locate
+from pi05.checkpoint.openpi.read import find_assets
+from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.sidecar import read_sidecar
+from pi05.data.lerobot.provenance import camera_sizes
+from pi05.model.config import ModelConfig
+from pi05.policy import Policy
+
+DATASET = "dataset.json"
+"""What a run notes of its data set (`train/resume.py`)."""
+DEFAULT_ASSET_ID = "pi05"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A policy in memory, in float32, and its origin."""
+
+    policy: Policy
+    receipt: Receipt
+    location: Location
+    folder: Path
+    """The folder whose files describe the policy."""
+    step: int | None
+    """Training step, where the folder tells."""
+    base: Mapping[str, Any] | None
+    """Path and hash of the weights that training started from, where the folder tells."""
+    cameras: Mapping[str, tuple[int, int]]
+    """Height and width of the cameras whose size is known."""
+    asset_id: str
+    """Name for openpi's statistics: the data set's."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Say whether the source is an adapter on a base."""
+        return self.location.adapter is not None
+
+
+def open_source(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    base: str | Path | None = None,
+    merge: bool = True,
+    options: PolicyOptions | None = None,
+    sizes: ModelConfig | None = None,
+) -> Source:
+    """Load the policy at `path` with float32 weights; an adapter stays unmerged with `merge=False`.
+
+    `sizes` where the folder does not tell its head counts. Raises CheckpointError when it is no complete policy.
+    """
+    location = locate(path)
+    sizes = sizes or read_config(path, base=base)
+    folder = policy_folder(location)
+    read = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
+    processor = read.processor
+    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
+    model, receipt = read_model(path, device, torch.float32, sizes, torch.float32, base=base, merge=merge)
+    run = _run_of(folder)
+    data = _read_plain(run / DATASET) if run is not None else {}
+    policy = Policy(model.eval(), processor, n_action_steps=read.n_action_steps, provenance={"path": str(path)})
+    return Source(
+        policy=policy,
+        receipt=receipt,
+        location=location,
+        folder=folder,
+        step=_step(folder),
+        base=_base(folder, receipt),
+        cameras=_camera_sizes(folder, run, data),
+        asset_id=_asset_id(folder, data),
+        notes=list(read.notes),
+    )
+
+
+def _run_of(folder: Path) -> Path | None:
+    """Return the run that a checkpoint belongs to."""
+    parent = folder.resolve().parent
+    return parent.parent if parent.name == "checkpoints" else None
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    """Read a file of notes, which may be missing or damaged: they decide nothing."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _step(folder: Path) -> int | None:
+    told = _read_plain(folder / CONFIG).get("step")
+    if isinstance(told, int):
+        return told
+    sidecar = read_sidecar(folder)
+    if sidecar is not None and isinstance(sidecar.get("source"), dict):
+        return sidecar["source"].get("step")
+    named = folder.resolve().parent.name if folder.name == "pretrained_model" else folder.resolve().name
+    return int(named) if named.isdigit() else None
+
+
+def _base(folder: Path, receipt: Receipt) -> dict[str, Any] | None:
+    if receipt.base is not None:
+        return {"path": receipt.base.source, "sha256": receipt.base.sha256}
+    told = (read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}).get("base")
+    if isinstance(told, dict):
+        return told
+    sidecar = read_sidecar(folder)
+    return None if sidecar is None else sidecar.get("base")
+
+
+def _camera_sizes(folder: Path, run: Path | None, data: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
+    sizes = (read_sidecar(folder) or {}).get("cameras") or data.get("camera_sizes")
+    if not sizes and run is not None:
+        root = (_read_plain(run / CONFIG).get("dataset") or {}).get("root")
+        sizes = camera_sizes(_read_plain(Path(str(root)) / "meta" / "info.json").get("features"))
+    if not sizes:
+        sizes = camera_sizes(_read_plain(folder / CONFIG).get("input_features"))
+    return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
+
+
+def _asset_id(folder: Path, data: Mapping[str, Any]) -> str:
+    sidecar = read_sidecar(folder) or {}
+    if isinstance(sidecar.get("asset_id"), str):
+        return str(sidecar["asset_id"])
+    kept = list(find_assets(folder)) if not data else []
+    if len(kept) == 1:
+        return kept[0]
+    return str(data.get("name") or data.get("folder") or DEFAULT_ASSET_ID)

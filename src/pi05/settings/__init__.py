@@ -1,0 +1,1 @@
+"""Typed plain data, the flags that set it, and LeRobot's flags in its spelling. Torch-free."""

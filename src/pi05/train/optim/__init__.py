@@ -1,0 +1,1 @@
+"""How parameters move: AdamW, its low-memory forms, rounding, clipping."""

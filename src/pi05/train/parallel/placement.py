@@ -1,0 +1,99 @@
+"""The network of a run on its processes: whole on each, or split from the start so that none ever holds all of it.
+
+A split network is laid out on the `meta` device, split, and given memory for the own part only. Values come from rank
+0, which builds the network in host memory as one process would (so the same base, the same draws), and hands it out
+tensor by tensor; on resume each process reads its rows from the checkpoint. Leaves out what splitting means
+(`split.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+from pi05.train import resume
+from pi05.train.config import TrainConfig
+from pi05.train.lora import add_adapters, hold_frozen_weights, plan_lora
+from pi05.train.network import (
+    Network,
+    build_network,
+    compute_dtype,
+    hold_matrices,
+    rebuild_network,
+    trainable,
+)
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.split import Parallel, choose, replicate, shard, spread
+
+
+@dataclass(kw_only=True)
+class Placed:
+    """A network on this run's processes."""
+
+    network: Network
+    parameters: dict[str, nn.Parameter]
+    """What is trained, by name."""
+    parallel: Parallel
+    whole: Network | None
+    """The network with all values in one place, on rank 0 only; drop it when the run has kept what it needs of it."""
+    precision: str | None = None
+    """Precision of frozen weights, where these are held in it already."""
+
+    def start(self) -> str:
+        """Make ready for the first step; return the precision of frozen weights."""
+        model = self.network.model
+        precision = self.precision or ("float32" if self.network.lora is None else hold_frozen_weights(model))
+        if self.parallel.kind == "ddp":
+            self.parallel.ddp = replicate(model)
+        return precision
+
+
+def place_network(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, ranks: Ranks) -> Placed:
+    """Build the network, with the base's weights or empty for those of the checkpoint, where it is to be trained."""
+    kind = choose(config, ranks, *count_parameters(config, sizes)) if ranks.several else choose(config, ranks, 0, 0)
+    parallel = Parallel(ranks=ranks, kind=kind)
+    if not parallel.sharded:
+        network = _build(config, sizes, run, ranks.device)
+        parameters = trainable(network, config.method)
+        return Placed(network=network, parameters=parameters, parallel=parallel, whole=network if ranks.first else None)
+    network = outline(config, sizes)
+    trainable(network, config.method)
+    model = network.model
+    precision = "float32" if network.lora is None else hold_frozen_weights(model)
+    shard(model, kind, ranks)
+    whole = None
+    if run.folder is None or network.lora is not None:
+        whole = _build(config, sizes, run, torch.device("cpu")) if ranks.first else None
+        spread(model, None if whole is None else dict(whole.model.named_parameters()), ranks)
+        receipt = None if whole is None else whole.receipt
+        network = Network(model=model, receipt=receipt, lora=network.lora)
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return Placed(network=network, parameters=parameters, parallel=parallel, whole=whole, precision=precision)
+
+
+def _build(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, device: torch.device) -> Network:
+    if run.folder is None:
+        return build_network(config, sizes, device)
+    return rebuild_network(config, sizes, device, run.folder, resume.base_of(run))
+
+
+def outline(config: TrainConfig, sizes: ModelConfig) -> Network:
+    """Return the network without memory, adapters included."""
+    with torch.device("meta"):
+        model = hold_matrices(Pi05(sizes, compute_dtype(config.precision)), config.precision)
+    lora = None
+    if config.method == "lora":
+        lora = plan_lora(config, model)
+        add_adapters(model, lora, config)
+    return Network(model=model, receipt=None, lora=lora)
+
+
+def count_parameters(config: TrainConfig, sizes: ModelConfig) -> tuple[int, int]:
+    """Return the parameters of the network, and how many of them are trained."""
+    network = outline(config, sizes)
+    trained = trainable(network, config.method)
+    return sum(value.numel() for value in network.model.parameters()), sum(v.numel() for v in trained.values())

@@ -1,0 +1,199 @@
+"""One network on several GPUs, from outside: each holds all of it (DDP), or a part of it (FSDP2, HSDP).
+
+DDP averages gradients while the backward pass runs. FSDP splits every parameter, its gradient and its moments over all
+GPUs and gathers one layer at a time; HSDP does that inside each machine and averages between machines.
+
+The unit of FSDP is a layer: those of the language model and of the expert each on their own. Torch's grouped
+`fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too; here the
+whole language stack runs before the expert, so all its layers would lie on every GPU at once
+(docs/decisions/0006-many-gpus.md).
+
+Weights are gathered in their own precision, so that vectors that compute in float32 are not rounded on the way: N GPUs
+give the run of one. Leaves out the processes themselves (`ranks.py`) and the tensors' parts (`shards.py`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+
+from pi05.errors import ConfigError
+from pi05.model.pi05 import Pi05
+from pi05.train.config import TrainConfig
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.shards import fill_from_first, own_part
+from pi05.types import Batch
+
+Kind = Literal["none", "ddp", "fsdp", "hsdp"]
+METHODS_OF_ROOT = ("loss", "sample_actions")
+"""What is called on the network besides its layers; FSDP gathers the rest of the parameters for them."""
+SHARE_OF_MEMORY = 0.5
+"""`auto` keeps the whole network on every GPU while weights, gradients, moments and average take less than this."""
+
+
+@dataclass(kw_only=True)
+class Parallel:
+    """How the forward and the backward pass of a step run on this run's processes."""
+
+    ranks: Ranks = field(default_factory=Ranks)
+    kind: Kind = "none"
+    ddp: DistributedDataParallel | None = None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the parameters only."""
+        return self.kind in ("fsdp", "hsdp")
+
+    def losses(self, model: nn.Module, last: bool, *arguments: Any, **options: Any) -> Float[Tensor, "B A X"]:
+        """Return `model.loss(...)`. DDP exchanges gradients in the backward pass of the `last` forward pass only."""
+        if self.ddp is None:
+            return model.loss(*arguments, **options)  # type: ignore[operator]
+        with nullcontext() if last else self.ddp.no_sync():
+            return self.ddp(*arguments, **options)
+
+    def finish(self, loss: Float[Tensor, ""], last: bool) -> None:
+        """Run the backward pass. Gradients become means over the processes."""
+        with nullcontext() if last or self.ddp is None else self.ddp.no_sync():
+            loss.backward()
+
+
+class LossModule(nn.Module):
+    """The loss as a `forward`, which is the only method that DDP takes part in."""
+
+    def __init__(self, model: Pi05) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int) -> Float[Tensor, "B A X"]:
+        """Return `model.loss(...)`."""
+        return self.model.loss(batch, noise=noise, time=time, flow_samples=flow_samples)
+
+
+def refuse(config: TrainConfig, kind: Kind, ranks: Ranks) -> None:
+    """Raise ConfigError for settings that several GPUs cannot honour, with the reason."""
+    if ranks.several and config.gradient_release:
+        raise ConfigError(
+            "--gradient_release works on one GPU only",
+            wanted=f"false on {ranks.world_size} GPUs",
+            found="true: each gradient is used and freed before it is averaged with those of the other GPUs",
+            remedy="leave it out; --parallel=fsdp divides gradients and moments by the number of GPUs",
+        )
+    if kind not in ("fsdp", "hsdp"):
+        return
+    if config.peft.quantize != "none":
+        raise ConfigError(
+            f"a base in {config.peft.quantize} cannot be split over GPUs (--parallel={kind})",
+            wanted="--parallel=ddp, or LoRA on a base that is not quantised",
+            found="codes and scales, which FSDP does not divide",
+            remedy=f"use --parallel=ddp, or --method=lora with --parallel={kind}",
+        )
+    if config.cache_prefix:
+        raise ConfigError(
+            "--cache_prefix cannot be combined with a network that is split over GPUs",
+            wanted="--parallel=ddp, or one GPU",
+            found=f"--parallel={kind}",
+            remedy="add --parallel=ddp: only the expert is trained, so the moments are small",
+        )
+    fewer_bits = config.optimizer_state != "float32"
+    if fewer_bits or config.precision == "bf16-sr" or config.optimizer_offload:
+        flag = "--precision=bf16-sr" if config.precision == "bf16-sr" else "--optimizer_offload"
+        flag = f"--optimizer_state={config.optimizer_state}" if fewer_bits else flag
+        raise ConfigError(
+            f"{flag} cannot be combined with --parallel={kind}",
+            wanted="--precision=mixed or float32, with float32 moments on the GPU",
+            found=f"{flag}: its blocks and its rounding go by the position in the whole parameter, which is split here",
+            remedy=f"leave {flag.partition('=')[0]} out, since {kind} divides that memory by the number of GPUs; "
+            "or use --parallel=ddp",
+        )
+    if kind == "hsdp" and ranks.world_size % ranks.local_world_size:
+        raise ConfigError(
+            "--parallel=hsdp needs the same number of GPUs on every machine",
+            wanted=f"a multiple of {ranks.local_world_size}",
+            found=f"{ranks.world_size} GPUs in all",
+            remedy="use --parallel=fsdp",
+        )
+
+
+def choose(config: TrainConfig, ranks: Ranks, parameters: int, trained: int) -> Kind:
+    """Return how the network is put on the GPUs: as asked, or by what `auto` means. Raises ConfigError.
+
+    `auto`: DDP while a GPU holds it all easily, else FSDP, between machines HSDP. On a CPU it is DDP.
+    """
+    kind: Kind = config.parallel if config.parallel != "auto" else "none"
+    if config.parallel == "auto" and ranks.several:
+        kind = "ddp"
+        saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
+        saves = saves or config.peft.quantize != "none"
+        if ranks.device.type == "cuda" and not saves:
+            memory = torch.cuda.get_device_properties(ranks.device).total_memory
+            frozen = 2 if config.method == "lora" and config.precision == "mixed" else 4
+            needed = frozen * (parameters - trained) + (16 + 4 * config.ema.enable) * trained
+            if needed > SHARE_OF_MEMORY * memory:
+                kind = "hsdp" if ranks.nodes > 1 else "fsdp"
+    refuse(config, kind, ranks)
+    return kind
+
+
+def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:
+    """Split a network whose parameters are on the `meta` device; then it has memory, but no values.
+
+    Raises ConfigError for parameters that cannot be split.
+    """
+    odd = [name for name, value in model.named_parameters() if not value.is_floating_point()]
+    odd += [name for name, _ in model.named_buffers()]
+    if odd:
+        raise ConfigError(
+            f"a quantised base cannot be split over GPUs (--parallel={kind})",
+            found=f"{len(odd)} tensors that are not floating-point parameters, {odd[0]} for one",
+            remedy="use --parallel=ddp",
+        )
+    # Torch warns that an in-place change of a layer's output would be lost; the network makes none.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
+    device = ranks.device.type
+    if kind == "hsdp":
+        shape = (ranks.world_size // ranks.local_world_size, ranks.local_world_size)
+        mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
+    else:
+        mesh = init_device_mesh(device, (ranks.world_size,), mesh_dim_names=("shard",))
+    for layer in (*model.vision.blocks, *model.language.layers, *model.expert.layers, model.embedding):
+        fully_shard(layer, mesh=mesh)
+    # Freed after each pass, or a measurement under the average would leave its values for the next step.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    for name in METHODS_OF_ROOT:
+        register_fsdp_forward_method(model, name)
+    model.to_empty(device=ranks.device)
+
+
+def spread(model: Pi05, source: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
+    """Give a split network rank 0's values, one tensor at a time: no GPU ever holds all of them."""
+    fill_from_first(dict(model.named_parameters()), source, ranks.device)
+
+
+def replicate(model: Pi05) -> DistributedDataParallel:
+    """Wrap a network that every process holds; all get rank 0's values.
+
+    What nothing reads of the language model (most of its last layer) never gets a gradient: DDP has to look for it
+    where it is trained, and it stays as it is, as on one GPU.
+    """
+    unread = (f"language.layers.{len(model.language.layers) - 1}.", "language.norm.")
+    trained = [name for name, value in model.named_parameters() if value.requires_grad]
+    return DistributedDataParallel(
+        LossModule(model),
+        find_unused_parameters=any(name.startswith(unread) for name in trained),
+        gradient_as_bucket_view=True,
+    )
+
+
+def bytes_on_rank(tensors: Mapping[str, Tensor]) -> int:
+    """Return how much of these tensors this process holds."""
+    return sum(own_part(tensor).nbytes for tensor in tensors.values())

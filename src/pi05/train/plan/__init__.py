@@ -1,0 +1,1 @@
+"""What a run needs and how fast it is, predicted on shapes; which method fits."""

@@ -1,0 +1,129 @@
+"""Will a run fit? Predicted memory of one GPU by part, for one GPU or several, without needing any.
+
+One GPU: the real step on shapes (`step_on_shapes.py`). Several: that step's parts divided by simple arithmetic, which
+is marked as such. What no shape tells (CUDA's own memory, gaps between blocks) are the constants here, each with its
+source or called an assumption. Leaves out speed, methods and proposals (`methods.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pi05.model.config import ModelConfig
+from pi05.train.config import TrainConfig
+from pi05.train.plan.gpus import GIB, Gpu
+from pi05.train.plan.step_on_shapes import Shapes, StepMemory, measure_step
+
+Kind = Literal["none", "ddp", "fsdp", "hsdp"]
+
+CUDA_CONTEXT = round(0.6 * GIB)
+"""Bytes that CUDA and its libraries take outside of PyTorch's allocator. Assumption: 0.4 to 0.6 GiB are usual."""
+FRAGMENTATION = 0.05
+"""Share of the peak that is lost in gaps between blocks. Assumption, for the default allocator and fixed shapes."""
+CUBLAS_WORKSPACE = 32 * 2**20
+"""Bytes that PyTorch gives cuBLAS from its allocator on Hopper (`aten/src/ATen/cuda/CublasHandlePool.cpp`,
+parseChosenWorkspaceSize); 8 MiB on older GPUs."""
+COLLECTIVES = round(0.5 * GIB)
+"""Bytes of NCCL's buffers with several GPUs. Assumption."""
+GATHERED = 3
+"""Whole layers that FSDP holds at once: the one in use, the one gathered ahead, one gradient before it is divided."""
+GPUS_PER_MACHINE = 8
+"""GPUs over which HSDP splits. Assumption, for runs planned on another machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPrediction:
+    """Bytes on one GPU at the moment of a step when most is allocated, by what they are for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """AdamW's moments."""
+    average: int
+    """The moving average of the weights."""
+    activations: int
+    """What the forward pass left for the backward pass, and the batch."""
+    workspace: int
+    """What one operation or one layer needs for itself: recomputed activations, temporary results, cuBLAS."""
+    host: int
+    """Bytes in host memory: moments and activations that wait there."""
+    kind: Kind
+    """How the network lies on several GPUs."""
+    step: StepMemory
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The parts of a step by name."""
+        return {name: getattr(self, name) for name in _PARTS}
+
+    @property
+    def peak(self) -> int:
+        """Peak of the CUDA allocator, in a step: the base is read in the precision that it is held in."""
+        return sum(self.parts.values())
+
+    @property
+    def needed(self) -> int:
+        """Memory that an empty GPU needs for this: the peak, the gaps, and CUDA itself."""
+        return self.needed_beside_cuda + CUDA_CONTEXT
+
+    @property
+    def needed_beside_cuda(self) -> int:
+        """Memory that a GPU needs for this where CUDA has taken its own already."""
+        return round(self.peak * (1 + FRAGMENTATION))
+
+
+def predict(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    *,
+    gpu: Gpu | None = None,
+    world_size: int = 1,
+    step: StepMemory | None = None,
+) -> MemoryPrediction:
+    """Predict the memory of each GPU of a run. `gpu` decides what `--parallel=auto` means; without it, DDP.
+
+    `step` is the measured step where it is known already.
+    """
+    step = step or _measured(_what_shapes_depend_on(config), sizes, shapes)
+    parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
+    parts["workspace"] += CUBLAS_WORKSPACE
+    kind = parallel_kind(config, step, gpu, world_size)
+    if kind in ("fsdp", "hsdp"):
+        over = min(world_size, GPUS_PER_MACHINE) if kind == "hsdp" else world_size
+        for name in ("weights", "gradients", "optimizer", "average"):
+            parts[name] = -(-parts[name] // over)
+        parts["workspace"] += GATHERED * step.largest_unit
+    if kind != "none":
+        parts["workspace"] += COLLECTIVES
+    return MemoryPrediction(**parts, host=step.host, kind=kind, step=step)
+
+
+def _what_shapes_depend_on(config: TrainConfig) -> str:
+    """Return the configuration as text, without what changes no shape and is often different."""
+    return replace(config, output_dir=None, job_name=None, resume=False, parallel="auto", allow=()).to_json()
+
+
+@functools.lru_cache(maxsize=64)
+def _measured(config: str, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
+    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes)
+
+
+_PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")
+
+
+def parallel_kind(config: TrainConfig, step: StepMemory, gpu: Gpu | None, world_size: int) -> Kind:
+    """Return what `--parallel` means on these GPUs, by the rule of `parallel.choose`."""
+    if world_size == 1:
+        return "none"
+    if config.parallel != "auto":
+        return config.parallel
+    saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
+    saves = saves or config.peft.quantize != "none"
+    held = sum(step.at_peak.get(name, 0) for name in ("weights", "optimizer", "average")) + 4 * step.trained
+    if gpu is None or saves or held <= gpu.memory / 2:
+        return "ddp"
+    return "hsdp" if world_size > GPUS_PER_MACHINE else "fsdp"

@@ -1,0 +1,222 @@
+"""What `pi05 plan` prints: memory by part, whether it fits, speed, assumptions, and what would fit instead."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pi05.model.config import ModelConfig
+from pi05.train.config import TrainConfig
+from pi05.train.network import choose_sizes
+from pi05.train.parallel.ranks import Ranks
+from pi05.train.parallel.split import refuse
+from pi05.train.plan.flops import known_gpu
+from pi05.train.plan.gpus import GIB, GPUS, Gpu
+from pi05.train.plan.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION, GPUS_PER_MACHINE
+from pi05.train.plan.methods import Plan, Proposal, make_plan, method_name, propose, same_method, settle_recomputation
+from pi05.train.plan.shapes import Assumed, plan_shapes
+from pi05.train.plan.speed import UTILISATION
+from pi05.train.plan.step_on_shapes import Shapes
+
+MEANINGS = {
+    "weights": "all parameters, in the precision that they are held in",
+    "gradients": "of what is trained",
+    "optimizer": "AdamW's two moments",
+    "average": "the moving average of the weights",
+    "activations": "kept for the backward pass, and the batch",
+    "workspace": "temporary: recomputed layers, one operation's results, cuBLAS",
+}
+
+
+def report(
+    config: TrainConfig, *, gpu: str | None, gpus: int, cameras: int | None, prompt_tokens: int | None, as_json: bool
+) -> None:
+    """Plan a run and print it. Raises a UserError for settings or files that cannot be used."""
+    sizes = sizes_of(config)
+    assumed = plan_shapes(config, sizes, world_size=gpus, cameras=cameras, prompt_tokens=prompt_tokens)
+    console = Console()
+    known = GPUS[gpu] if gpu is not None else present_gpu()
+    if gpus > 1:
+        refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], gpus)
+    if known is None:
+        plans = overview(config, sizes, assumed.shapes, gpus)
+        if as_json:
+            print(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
+        else:
+            _print_overview(plans, assumed, console)
+        return
+    settled = settle_recomputation(config, sizes, assumed.shapes, known, gpus)
+    if settled is not config:
+        told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
+        assumed = replace(assumed, told=(*assumed.told, told))
+    plan = make_plan(settled, sizes, assumed.shapes, known, gpus)
+    if as_json:
+        print(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
+    else:
+        _print_plan(plan, assumed, console)
+
+
+def sizes_of(config: TrainConfig) -> ModelConfig:
+    """Return the sizes of the network: the base's where one is named, else those of π₀.₅."""
+    if config.policy.path is None and not config.from_scratch:
+        return config.network_sizes()
+    return choose_sizes(config)
+
+
+def present_gpu() -> Gpu | None:
+    """Return the GPU in this machine; None without one. Its arithmetic is 0 where it is not in the table."""
+    if not torch.cuda.is_available():
+        return None
+    title, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+    return describe_gpu(title, memory)
+
+
+def describe_gpu(title: str, memory: int) -> Gpu:
+    """Return a GPU by the name that CUDA gives it and its bytes."""
+    known = known_gpu(title)
+    if known is not None:
+        return replace(known, memory_gib=memory / GIB)
+    return Gpu(name=title, title=title, memory_gib=memory / GIB, bf16_tflops=0, bandwidth_gbs=0, source="this machine")
+
+
+def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpus: int = 1) -> list[Plan]:
+    """Return the same run on every GPU of the table, each with the recomputation that `auto` means there."""
+    return [
+        make_plan(settle_recomputation(config, sizes, shapes, gpu, gpus), sizes, shapes, gpu, gpus)
+        for gpu in GPUS.values()
+    ]
+
+
+def refuse_together(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, gpus: int) -> None:
+    """Raise the ConfigError that training on these GPUs would end with, where settings exclude each other."""
+    kind = make_plan(config, sizes, shapes, gpu, gpus).memory.kind
+    refuse(config, kind, Ranks(world_size=gpus, local_world_size=min(gpus, GPUS_PER_MACHINE)))
+
+
+def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None) -> dict[str, Any]:
+    """Return a plan as plain data; bytes are whole numbers."""
+    speed = plan.speed
+    return {
+        "gpu": plan.gpu.name,
+        "gpus": plan.gpus,
+        "parallel": plan.memory.kind,
+        "method": method_name(plan.config),
+        "batch_per_pass": plan.shapes.batch,
+        "cameras": plan.shapes.cameras,
+        "prompt_tokens": plan.shapes.prompt_tokens,
+        "horizon": plan.sizes.horizon,
+        "parts": plan.memory.parts,
+        "host": plan.memory.host,
+        "peak": plan.memory.peak,
+        "required": plan.required,
+        "available": plan.available,
+        "fits": plan.fits,
+        "steps_per_hour": None if speed is None else round(speed.steps_per_hour, 1),
+        "samples_per_second": None if speed is None else round(speed.samples_per_second, 2),
+        "assumed": [] if assumed is None else [*assumed.told, *assumptions(plan)],
+        "proposal": None
+        if proposal is None
+        else {"method": proposal.method, "flags": list(proposal.flags), "plan": plain(proposal.plan, None)},
+    }
+
+
+def assumptions(plan: Plan) -> list[str]:
+    """Return what a plan takes for granted, one sentence each."""
+    found = [
+        f"{FRAGMENTATION:.0%} of the peak lost in gaps and {gib(CUDA_CONTEXT)} GiB for CUDA itself: assumed",
+        "memory: of layers without torch.compile; with --policy.compile_model they fuse, and are taken to need as much "
+        "or less",
+        "speed: no GPU has been measured with this program yet; "
+        f"{UTILISATION:.0%} of the peak arithmetic is assumed (what openpi reaches on an H200), data in time",
+    ]
+    if plan.gpus > 1:
+        found.append(f"{plan.gpus} GPUs: parts divided by arithmetic, {gib(COLLECTIVES)} GiB for NCCL: assumed")
+    return found
+
+
+def gib(count: float) -> str:
+    """Write bytes as GiB."""
+    return f"{count / GIB:.1f}"
+
+
+def verdict(plan: Plan) -> str:
+    """Say whether a plan fits and by how much."""
+    if plan.fits:
+        return f"fits, {gib(plan.margin)} GiB left"
+    return f"does not fit, {gib(-plan.margin)} GiB too much"
+
+
+def proposal_text(proposal: Proposal | None) -> str:
+    """Say what to do where a run does not fit."""
+    if proposal is None:
+        return "no method of this version fits; take a larger GPU, or several with --parallel=fsdp"
+    flags, memory = " ".join(proposal.flags), proposal.plan.memory
+    return f"{proposal.method} ({gib(memory.peak)} GiB, {verdict(proposal.plan)}): {flags}"
+
+
+def proposals_text(plan: Plan) -> str:
+    """Say what would fit instead of a plan: the best method, and the method asked for where that can be made to fit."""
+    best, same = propose(plan), same_method(plan)
+    if same is None or best is None or same.flags == best.flags:
+        return proposal_text(best or same)
+    return f"{proposal_text(best)}; or keep {proposal_text(same)}"
+
+
+def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
+    shapes, memory = plan.shapes, plan.memory
+    times = f"{plan.gpus} × " if plan.gpus > 1 else ""
+    passes = plan.config.gradient_accumulation_steps
+    batch = f"{passes} passes of {shapes.batch}" if passes > 1 else f"batch {shapes.batch}"
+    split = f"{memory.kind}, " if plan.gpus > 1 else ""
+    title = f"{times}{plan.gpu.title}: {method_name(plan.config)}, {split}{batch}, at the peak"
+    table = Table(title=title, title_justify="left")
+    for column in ("part", "GiB", "what"):
+        table.add_column(column, justify="right" if column == "GiB" else "left")
+    for name, size in memory.parts.items():
+        if size or name != "average":
+            table.add_row(name, gib(size), MEANINGS[name])
+    table.add_section()
+    table.add_row("peak of a step", gib(memory.peak), "of PyTorch's allocator")
+    table.add_row("needed", gib(plan.required), "with gaps and CUDA itself")
+    table.add_row("available", gib(plan.available), plan.gpu.source)
+    console.print(table)
+    if memory.host:
+        console.print(f"host memory: {gib(memory.host)} GiB of what is kept there")
+    console.print(f"[bold]{verdict(plan)}[/bold]")
+    if plan.speed is not None:
+        hours = plan.config.steps / plan.speed.steps_per_hour
+        duration = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        console.print(
+            f"{plan.speed.steps_per_hour:,.0f} steps per hour, {plan.speed.samples_per_second:,.1f} samples per "
+            f"second; {plan.config.steps:,} steps in {duration} (estimated)"
+        )
+    if not plan.fits:
+        console.print(f"proposal: {proposals_text(plan)}", soft_wrap=True)
+    _print_assumptions(plan, assumed, console)
+
+
+def _print_overview(plans: list[Plan], assumed: Assumed, console: Console) -> None:
+    first = plans[0]
+    table = Table(title=f"{method_name(first.config)}, batch {first.shapes.batch}, by GPU", title_justify="left")
+    settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
+    for column in ("--gpu", "GiB", "needed", "", "steps per hour", *["recomputed"] * settled):
+        table.add_column(column, justify="left" if column in ("--gpu", "", "recomputed") else "right")
+    for plan in plans:
+        speed = "" if plan.speed is None else f"{plan.speed.steps_per_hour:,.0f}"
+        degree = [plan.config.activation_checkpointing] * settled
+        table.add_row(plan.gpu.name, gib(plan.available), gib(plan.required), verdict(plan), speed, *degree)
+    console.print(table)
+    console.print("parts of the memory, and what would fit: add --gpu=NAME")
+    _print_assumptions(first, assumed, console)
+
+
+def _print_assumptions(plan: Plan, assumed: Assumed, console: Console) -> None:
+    shapes = plan.shapes
+    padded = f"prompts padded to {shapes.prompt_tokens} tokens, horizon {plan.sizes.horizon}"
+    for line in (*assumed.told, padded, *assumptions(plan)):
+        console.print(f"[dim]- {line}[/dim]", soft_wrap=True)

@@ -1,0 +1,286 @@
+"""One training step on shapes alone: the real network, loss, backward pass, clipping, optimizer and average.
+
+All tensors are on `meta`; `live_memory.py` counts what would be alive on a GPU. The same builders are called as in
+`train/loop.py`, except that there are no weights to read. PyTorch's fused AdamW refuses `meta`; it makes nothing but
+its moments, so these are put there by hand. Compilation is left out: it only lowers the peak. Leaves out what the count
+means for a GPU (`memory.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from pi05.model.config import ModelConfig
+from pi05.model.flow import reduce_loss
+from pi05.model.pi05 import Pi05
+from pi05.train.activations import apply_from_outside, layers_of
+from pi05.train.cached_prefix import stack_prefix
+from pi05.train.config import TrainConfig
+from pi05.train.lora import hold_frozen_weights
+from pi05.train.network import trainable
+from pi05.train.optim.adamw import Ema, Optimizer, clip_gradients
+from pi05.train.optim.build import adam_settings, build_optimizer
+from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, state_bytes
+from pi05.train.parallel.placement import outline
+from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
+from pi05.train.resume import build_schedule
+from pi05.types import Batch
+
+META = torch.device("meta")
+WEIGHTS, GRADIENTS, OPTIMIZER, AVERAGE = "weights", "gradients", "optimizer", "average"
+ACTIVATIONS, WORKSPACE = "activations", "workspace"
+HAVE_GRADIENTS = 0.96
+"""Less than the share of the values that have moments: most of the last language layer, 3 %, has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """What of a batch decides the memory of a step."""
+
+    batch: int
+    """Samples per forward pass."""
+    cameras: int
+    """Cameras that the policy sees."""
+    prompt_tokens: int
+    """Tokens of the batch's longest prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMemory:
+    """What was alive when most was, in bytes by purpose, and what the network is."""
+
+    at_peak: Mapping[str, int]
+    host: int
+    """Bytes of moments and activations in host memory."""
+    to_host: int
+    """Bytes that go there in a step; as many come back."""
+    largest_unit: int
+    """Bytes of the layer (or the embedding) with most parameters, the largest thing that FSDP gathers at once."""
+    trained: int
+    """Number of trainable values."""
+    parameters: int
+    """Number of all values."""
+    moved: int
+    """Bytes that the optimizer reads and writes in a step, on the device."""
+
+
+def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
+    """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be."""
+    model, parameters = build_on_meta(config, sizes)
+    tracker = LiveStorage()
+    tracker.adopt(model.parameters(), WEIGHTS)
+    moving: set[nn.Parameter] = set()
+    for parameter in parameters.values():
+        parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, moving, each))
+    optimizer = _optimizer(config, parameters)
+    moments = _make_moments(optimizer)
+    of_moments = [part for parts in moments.values() for part in parts]
+    if config.optimizer_offload:
+        tracker.ignore(of_moments)
+    else:
+        tracker.adopt(of_moments, OPTIMIZER)
+    ema = Ema(parameters, config.ema.decay) if config.ema.enable else None
+    if ema is not None:
+        tracker.adopt(ema.tensors().values(), AVERAGE)
+    moved = _apply_outside(model, config)
+    with tracker, fused_kernels():
+        _run(config, model, optimizer, ema, tracker, shapes, sizes)
+    # What nothing reads (most of the last language layer) has no gradient, hence no moments.
+    standing = [name for name, value in parameters.items() if value not in moving]
+    unmade = sum(_bytes(moments.pop(name)) for name in standing)
+    held = sum(map(_bytes, moments.values()))
+    moments_away = held if config.optimizer_offload else 0
+    activations_away = sum(moved) // _passes(config)
+    if not config.optimizer_offload:
+        tracker.at_peak[OPTIMIZER] -= unmade
+    return StepMemory(
+        at_peak=dict(tracker.at_peak),
+        host=moments_away + activations_away,
+        to_host=moments_away + activations_away * config.gradient_accumulation_steps,
+        largest_unit=max(_unit_bytes(model)),
+        trained=sum(value.numel() for value in parameters.values()),
+        parameters=sum(value.numel() for value in model.parameters()),
+        moved=3 * _bytes([value for value in parameters.values() if value in moving]) + 2 * (held - moments_away),
+    )
+
+
+def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
+    """Return what is held on the device all the time, a little less than it is: weights, moments, average."""
+    model, parameters = build_on_meta(config, sizes)
+    moments = (
+        0
+        if config.optimizer_offload
+        else sum(state_bytes(value.numel(), config.optimizer_state) for value in parameters.values())
+    )
+    average = 4 * sum(value.numel() for value in parameters.values()) if config.ema.enable else 0
+    return round(HAVE_GRADIENTS * (_bytes(model.parameters()) + moments + average))
+
+
+def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter]]:
+    """Return the network as training holds it, and its trainable parameters."""
+    network = outline(config, sizes)
+    parameters = trainable(network, config.method)
+    if network.lora is not None:
+        hold_frozen_weights(network.model)
+    return network.model, parameters
+
+
+def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
+    """Recompute as in training; return a list that collects the bytes of activations that wait in host memory."""
+    apply_from_outside(
+        model,
+        compile_layers=False,
+        recompute_activations=config.recomputed,
+        dropout=config.method == "lora" and config.peft.lora_dropout > 0,
+    )
+    moved: list[int] = []
+    if config.activation_offload:
+        for layer in layers_of(model):
+            layer.forward = partial(_away, layer.forward, moved)
+    return moved
+
+
+def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **options: Any) -> Any:
+    """Run `forward` as `acceleration.offloaded` does, with nothing in the place of host memory."""
+
+    def pack(tensor: Tensor) -> Tensor | tuple[torch.Size, torch.dtype]:
+        if isinstance(tensor, nn.Parameter):
+            return tensor
+        moved.append(tensor.nbytes)
+        return tensor.shape, tensor.dtype
+
+    def unpack(packed: Any) -> Tensor:
+        return packed if isinstance(packed, Tensor) else torch.empty(packed[0], dtype=packed[1], device=META)
+
+    with saved_tensors_hooks(pack, unpack):
+        return forward(*arguments, **options)
+
+
+def _optimizer(config: TrainConfig, parameters: dict[str, nn.Parameter]) -> Optimizer | LowMemoryOptimizer:
+    """Return the run's optimizer. Moments of host memory are on `meta` too, and not counted later."""
+    schedule = build_schedule(config, {})
+    if not config.optimizer_offload:
+        return build_optimizer(config, parameters, schedule, META)
+    return LowMemoryOptimizer(
+        parameters,
+        adam_settings(config),
+        schedule,
+        seed=config.seed,
+        state=config.optimizer_state,
+        release=config.gradient_release,
+    )
+
+
+def _adopt_gradient(tracker: LiveStorage, moving: set[nn.Parameter], parameter: nn.Parameter) -> None:
+    moving.add(parameter)
+    if parameter.grad is not None:
+        tracker.adopt([parameter.grad], GRADIENTS)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(-(-tensor.nbytes // BLOCK) * BLOCK for tensor in tensors)
+
+
+def _make_moments(optimizer: Optimizer | LowMemoryOptimizer) -> dict[str, list[Tensor]]:
+    """Return AdamW's moments by parameter, as the optimizer keeps them after its first step."""
+    if isinstance(optimizer, LowMemoryOptimizer):
+        states = {name: optimizer._state_of(name) for name in optimizer.parameters}
+        return {name: [*state.first.parts, *state.second.parts] for name, state in states.items()}
+    return {
+        name: [torch.empty_like(value), torch.empty_like(value), torch.empty((), device=META)]
+        for name, value in optimizer.parameters.items()
+    }
+
+
+def _measure_portions_once(optimizer: LowMemoryOptimizer, tracker: LiveStorage, read_back: int) -> None:
+    """Let the optimizer work on one portion of each kind only; the rest of them take the same memory.
+
+    `read_back` is what a portion's moments take on the device when they come from host memory, in bytes.
+    """
+    move, known = optimizer._move_portion, dict[Any, int]()
+
+    def stand_in(weight: Tensor, gradient: Tensor, state: Any, *rest: Any) -> None:
+        kind = (len(weight), weight.dtype, gradient.dtype, state.first.kind)
+        if kind in known:
+            with tracker.extra(read_back + known[kind]):
+                return
+        with tracker.extra(read_back), tracker.growth() as growth:
+            move(weight, gradient, state, *rest)
+        known[kind] = growth()
+
+    setattr(optimizer, "_move_portion", stand_in)  # noqa: B010
+
+
+def _run(
+    config: TrainConfig,
+    model: Pi05,
+    optimizer: Optimizer | LowMemoryOptimizer,
+    ema: Ema | None,
+    tracker: LiveStorage,
+    shapes: Shapes,
+    sizes: ModelConfig,
+) -> None:
+    """Take the step."""
+    tracker.forget_peak()
+    optimizer.begin(0)
+    if isinstance(optimizer, LowMemoryOptimizer):
+        largest = max(value.numel() for value in optimizer.parameters.values())
+        read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+        _measure_portions_once(optimizer, tracker, read_back)
+        if optimizer.release:
+            optimizer._norm.previous = torch.zeros((), device=META)  # as after the pass that only measures
+    if config.cache_prefix:  # before the first step; a run that is continued has its moments then
+        with tracker.making(WORKSPACE), torch.no_grad():
+            stack_prefix(model.read_prefix(_batch(shapes, sizes))[0])
+    for _ in range(_passes(config)):
+        with tracker.making(ACTIVATIONS):
+            batch = _batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
+            draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
+            noise, time = torch.empty(draws, device=META), torch.empty(draws[:1], device=META)
+            losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples)
+            total, count = reduce_loss(losses, batch.action_mask, sizes.action_dim, config.loss)
+            loss = total / count
+        with tracker.making(WORKSPACE):
+            loss.backward()
+        del losses, loss, total, batch, noise, time
+    with tracker.making(WORKSPACE), torch.no_grad():
+        if isinstance(optimizer, LowMemoryOptimizer):
+            optimizer.apply(0)
+        else:
+            clip_gradients(optimizer.parameters.values(), config.policy.optimizer_grad_clip_norm)
+        if ema is not None:
+            ema.update()
+
+
+def _passes(config: TrainConfig) -> int:
+    """Return the passes that are run: a second one finds gradients of the first, and no later one is larger."""
+    return min(2, config.gradient_accumulation_steps)
+
+
+def _batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:
+    """Return a batch; with `cached` it brings keys and values in that precision in the place of pictures."""
+    count, side = shapes.batch, sizes.image_size
+    length = shapes.cameras * sizes.patches_per_image + shapes.prompt_tokens
+    prefix = (count, sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
+    with META:
+        return Batch(
+            images=torch.empty(count, 0 if cached else shapes.cameras, side, side, 3, dtype=torch.uint8),
+            image_mask=None,
+            tokens=torch.empty(count, shapes.prompt_tokens, dtype=torch.int64),
+            token_mask=torch.empty(count, shapes.prompt_tokens, dtype=torch.bool),
+            actions=torch.empty(count, sizes.horizon, sizes.action_dim),
+            action_mask=torch.empty(count, sizes.horizon, dtype=torch.bool),
+            trimmed=True,
+            prefix=None if cached is None else torch.empty(prefix, dtype=cached),
+        )
+
+
+def _unit_bytes(model: Pi05) -> list[int]:
+    return [sum(value.nbytes for value in unit.parameters()) for unit in (*layers_of(model), model.embedding)]

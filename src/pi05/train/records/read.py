@@ -1,0 +1,290 @@
+"""What a run folder tells about its run, at any moment: while it trains, when it is done, after a crash.
+
+Nothing here fails because a part is not there yet; `missing` says which parts are not. A file that is there and cannot
+be read is told as well. Leaves out the page (`pages/run.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import safetensors
+import torch
+from PIL import Image
+
+from pi05.checkpoint.run_folder import list_checkpoints, pointed
+from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, is_adapter, read_checkpoint_config
+from pi05.errors import CheckpointError, EvaluationError
+from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
+
+Record = dict[str, Any]
+
+PARTS = {
+    "vision": "vision tower",
+    "embedding": "token embedding",
+    "language": "language model",
+    "expert": "action expert",
+    **dict.fromkeys(("action_in", "action_out", "time_in", "time_out"), "action and time projections"),
+}
+"""What people call the modules of the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenSample:
+    """A sample that the network was given before the first step: pictures by slot, as augmented and before, prompt."""
+
+    title: str
+    prompt: str
+    pictures: Sequence[tuple[str, Path]]
+    originals: Sequence[tuple[str, Path]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The content of a run folder, as plain data."""
+
+    folder: Path
+    config: Record
+    receipt: Record
+    records: Sequence[Record]
+    samples: Sequence[SeenSample]
+    parameters: Mapping[str, tuple[int, int]]
+    """Trained and untouched parameters of each part of the network; empty before the first checkpoint."""
+    checkpoints: Sequence[str]
+    best_checkpoint: str | None
+    evaluations: Sequence[Record]
+    missing: Sequence[str]
+    idle_s: float | None
+    """Seconds since the last metric was written; None without metrics."""
+
+    @property
+    def method(self) -> str:
+        """What is trained, in a few words; empty where the configuration does not tell."""
+        policy, peft = self.config.get("policy"), self.config.get("peft") or {}
+        if not isinstance(policy, dict):
+            return ""
+        if policy.get("use_peft"):
+            return f"{'LoRA' if peft.get('quantize', 'none') == 'none' else 'QLoRA'}, rank {peft.get('r')}"
+        if policy.get("train_expert_only"):
+            return "action expert only"
+        return "all but the vision tower" if policy.get("freeze_vision_encoder") else "everything trained"
+
+    def of(self, kind: str) -> list[Record]:
+        """Return the records of one type."""
+        return [record for record in self.records if record.get("type") == kind]
+
+    def points(self, kind: str, name: str) -> list[tuple[float, float]]:
+        """Return (step, value) of one metric, where it is a number."""
+        pairs = [(record.get("step"), record.get(name)) for record in self.of(kind)]
+        return [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
+
+    def dimension_points(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
+        """Return for each action dimension the (step, value) of its held-out error and of the mean action's."""
+        found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        for record in self.of("eval"):
+            for name, values in (record.get("dimensions") or {}).items():
+                lines = found.setdefault(name, {"error": [], "baseline": []})
+                for line, points in lines.items():
+                    if is_number(record.get("step")) and is_number(values.get(line)):
+                        points.append((float(record["step"]), float(values[line])))
+        return found
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was recorded, 0 before the first."""
+        return max((int(r["step"]) for r in self.records if is_number(r.get("step"))), default=0)
+
+    @property
+    def total_steps(self) -> int | None:
+        """The steps that the run was asked for."""
+        steps = self.config.get("steps")
+        return int(steps) if is_number(steps) else None
+
+    @property
+    def status(self) -> str:
+        """How the run stands, in a sentence."""
+        of_total = f" of {self.total_steps:,}" if self.total_steps is not None else ""
+        progress = f"step {self.last_step:,}{of_total}"
+        last = self.records[-1] if self.records else {}
+        if last.get("type") == "end":
+            return f"{last.get('status', 'ended')} at {progress}"
+        if self.total_steps is not None and self.last_step >= self.total_steps:
+            return f"finished at {progress}"
+        if self.idle_s is None:
+            return "nothing is recorded yet"
+        return f"{progress}; no end is recorded, so it is running or was killed. Last record {ago(self.idle_s)}"
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder. Raises EvaluationError when it is none: no configuration and no metrics."""
+    metrics = folder / "metrics.jsonl"
+    if not (folder / "config.json").is_file() and not metrics.is_file():
+        raise EvaluationError(
+            "this is not a run",
+            wanted="a folder with config.json and metrics.jsonl",
+            found=f"{folder} {'holds neither' if folder.is_dir() else 'is not a folder'}",
+            remedy="give the output folder of pi05 train",
+        )
+    missing: list[str] = []
+    records = _read_lines(metrics, missing)
+    config = _read_object(folder / "config.json", missing)
+    best, checkpoints = pointed(folder, "best"), list_checkpoints(folder)
+    return RunRecord(
+        folder=folder,
+        config=config,
+        receipt=_read_object(folder / "receipt.json", missing),
+        records=records,
+        samples=_samples(folder / "step0", missing),
+        parameters=_parameters(checkpoints, missing),
+        checkpoints=[path.name for path in checkpoints],
+        best_checkpoint=None if best is None else best.name,
+        evaluations=_evaluations(folder),
+        missing=missing,
+        idle_s=time.time() - metrics.stat().st_mtime if records else None,
+    )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell numbers from everything else that JSON may hold; True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def ago(seconds: float) -> str:
+    """Return a time span as people say it."""
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' * (count != 1)} ago"
+    return "less than a minute ago"
+
+
+def _read_lines(path: Path, missing: list[str]) -> list[Record]:
+    """Read the complete lines; a killed process leaves a half-written last one."""
+    if not path.is_file():
+        missing.append("metrics.jsonl: no step has been logged yet")
+        return []
+    records, broken = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        elif line.strip():
+            broken.append(number)
+    if broken == [len(lines)]:
+        missing.append("metrics.jsonl: its last line is cut off and is left out")
+    elif broken:
+        missing.append(f"metrics.jsonl: {len(broken)} lines cannot be read, the first is line {broken[0]}")
+    if not records:
+        missing.append("metrics.jsonl: no step has been logged yet")
+    return records
+
+
+def _read_object(path: Path, missing: list[str]) -> Record:
+    value = _read_json(path, missing)
+    if value is not None and not isinstance(value, dict):
+        missing.append(f"{path.name}: not an object")
+    return value if isinstance(value, dict) else {}
+
+
+def _read_json(path: Path, missing: list[str]) -> Any:
+    name = f"{path.parent.name}/{path.name}" if path.parent.name == "step0" else path.name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing.append(f"{name}: not there")
+    except (OSError, ValueError) as error:
+        missing.append(f"{name}: cannot be read ({error})")
+    return None
+
+
+def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
+    """Read prompts.json, which names the pictures; the frame before augmentation lies beside each."""
+    entries = _read_json(folder / "prompts.json", missing)
+    if entries is not None and not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        missing.append("step0/prompts.json: not a list of samples")
+    samples: list[SeenSample] = []
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        names = {str(slot): folder / str(name) for slot, name in (entry.get("images") or {}).items()}
+        originals = {slot: path.with_name(f"{path.stem}_raw{path.suffix}") for slot, path in names.items()}
+        facts = [f"{key} {entry[key]}" for key in ("frame", "tokens") if key in entry]
+        samples.append(
+            SeenSample(
+                title=" · ".join([f"sample {entry.get('sample', len(samples))}", *facts]),
+                prompt=str(entry.get("prompt", "")),
+                pictures=_readable(names, missing),
+                originals=_readable(originals, missing),
+            )
+        )
+    return samples
+
+
+def _readable(pictures: Mapping[str, Path], missing: list[str]) -> list[tuple[str, Path]]:
+    """Return the pictures that are there and whole."""
+    found = []
+    for slot, path in pictures.items():
+        try:
+            with Image.open(path) as picture:
+                picture.verify()
+        except (OSError, SyntaxError) as error:  # Pillow's answers to damaged files
+            missing.append(f"step0/{path.name}: cannot be shown ({type(error).__name__})")
+        else:
+            found.append((slot, path))
+    return found
+
+
+def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tuple[int, int]]:
+    """Count the parameters of each part in the newest checkpoint; trained are those that the optimizer has moved."""
+    if not checkpoints:
+        missing.append("parameters: counted from a checkpoint, and none was saved yet")
+        return {}
+    counts: dict[str, list[int]] = {}
+    try:
+        moments = _shapes(checkpoints[-1] / TRAINING / OPTIMIZER)
+        moved = {name.partition("/")[2] for name in moments}
+        if is_adapter(checkpoints[-1]):
+            shapes = _network_shapes(checkpoints[-1])
+            shapes |= {name.partition("/")[2]: shape for name, shape in moments.items() if name.startswith("exp_avg/")}
+        else:
+            shapes = _shapes(checkpoints[-1] / WEIGHTS)
+    except (OSError, safetensors.SafetensorError, CheckpointError) as error:
+        missing.append(f"parameters: {checkpoints[-1].name} cannot be read ({error})")
+        return {}
+    for name, shape in shapes.items():
+        part = counts.setdefault(PARTS.get(name.partition(".")[0], name), [0, 0])
+        part[0 if name in moved else 1] += math.prod(shape)
+    return {part: (trained, untouched) for part, (trained, untouched) in counts.items()}
+
+
+def _network_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes below an adapter; the checkpoint holds none of those tensors."""
+    with torch.device("meta"):
+        model = Pi05(ModelConfig.from_dict(read_checkpoint_config(checkpoint)["model"]))
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with safetensors.safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+
+
+def _evaluations(folder: Path) -> list[Record]:
+    """Return the evaluations that lie in the run folder, each with its folder's name."""
+    found = []
+    for path in sorted(folder.glob("eval-*/results.json")):
+        value = _read_json(path, [])
+        if isinstance(value, dict) and isinstance(value.get("success"), dict):
+            found.append({**value, "folder": path.parent.name})
+    return found

@@ -1,0 +1,195 @@
+"""A run's folder: opened for a new run, or to be continued by the same configuration.
+
+What may change on resume is listed in `FREE`; anything else would make another run of it and is refused by name. The
+learning-rate schedule is that of the first start, so that more steps do not bend it in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pi05.checkpoint import run_folder, store
+from pi05.data.lerobot.provenance import describe_dataset
+from pi05.errors import ConfigError, DataError
+from pi05.settings.schema import walk
+from pi05.train.config import TrainConfig
+from pi05.train.optim.adamw import Schedule
+
+CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
+
+FREE = {
+    *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
+    *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
+    *("activation_checkpointing", "activation_offload"),
+    *("optimizer_offload", "parallel", "batch_size", "global_batch_size", "gradient_accumulation_steps"),
+    *("dataset.root", "dataset.repo_id", "dataset.cache_dir", "dataset.video_backend"),
+    *("policy.push_to_hub", "policy.repo_id", "policy.private", "policy.tags", "policy.license"),
+}
+"""Settings that may differ on resume. A step must see as many samples, and the data behind `dataset.root` must be the
+same; both are checked."""
+FREE_GROUPS = ("wandb.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run folder that may be written to, and the checkpoint that it continues from."""
+
+    root: Path
+    folder: Path | None = None
+    """The checkpoint to continue from; None for a run that has saved none yet."""
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    """The plain part of the stored training state; empty without a checkpoint."""
+    stored: Mapping[str, Any] | None = None
+    """The checkpoint's config.json."""
+    changed: tuple[str, ...] = ()
+    """What the configuration changes against the stored one, as text."""
+
+    @property
+    def metrics(self) -> Path:
+        """Return the path of the records."""
+        return self.root / METRICS
+
+
+def open_run(config: TrainConfig) -> OpenRun:
+    """Return the folder of a run: one without a run in it, or on resume the one to continue.
+
+    Raises ConfigError for a folder that holds a run, for nothing to resume, and for settings that differ.
+    """
+    root = config.run_dir
+    stored_config = root / CONFIG
+    if not config.resume:
+        if stored_config.exists() or run_folder.list_checkpoints(root):
+            raise ConfigError(
+                f"{root} holds a run already",
+                wanted="a folder without one",
+                found=", ".join(sorted(path.name for path in root.iterdir())[:6]),
+                remedy=f"choose another --output_dir, or continue that run: pi05 train --resume {root}",
+            )
+        return OpenRun(root=root)
+    if not stored_config.exists():
+        raise ConfigError(
+            f"there is no run to resume in {root}",
+            wanted=str(stored_config),
+            found="no such file",
+            remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
+        )
+    stored = TrainConfig.from_dict(store.read_json(stored_config))
+    changed = compare(stored, config)
+    run_folder.remove_leftovers(root)
+    complete = run_folder.list_checkpoints(root)
+    if not complete:
+        return OpenRun(root=root, changed=changed)
+    folder = complete[-1]
+    saved = store.read_training_state(folder)
+    if config.steps < saved["step"]:
+        raise ConfigError(
+            f"--steps={config.steps} lies before what the run has done",
+            wanted=f"{saved['step']} or more",
+            found=str(config.steps),
+            remedy="raise --steps",
+        )
+    run_folder.point(root, run_folder.LAST, folder)
+    return OpenRun(root=root, folder=folder, saved=saved, stored=store.read_checkpoint_config(folder), changed=changed)
+
+
+def compare(stored: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
+    """Return the permitted differences as text. Raises ConfigError naming those that are not permitted."""
+    permitted: list[str] = []
+    refused: list[str] = []
+    for setting in walk(TrainConfig):
+        before, now = lookup(stored, setting.path), lookup(config, setting.path)
+        if before == now or setting.path in ("resume", "output_dir"):
+            continue
+        free = setting.path in FREE or setting.path.startswith(FREE_GROUPS)
+        (permitted if free else refused).append(f"{setting.path} {before} → {now}")
+    if refused:
+        raise ConfigError(
+            "the run was started with other settings, and would not be the same run with these",
+            wanted="the settings of its config.json",
+            found="; ".join(refused),
+            remedy="leave these flags out, or start a new run with another --output_dir",
+        )
+    return tuple(permitted)
+
+
+def require_same_batch(run: OpenRun, config: TrainConfig, world_size: int) -> None:
+    """Raise ConfigError when a step of a resumed run would see another number of samples than before."""
+    if run.folder is None:
+        return
+    before, now = int(run.saved["samples_per_step"]), config.samples_per_step(world_size)
+    if before != now:
+        raise ConfigError(
+            "a step would see another number of samples than before, and the run would not be the same",
+            wanted=f"{before} samples per step, as on {run.saved['world_size']} GPUs",
+            found=f"{now} on {world_size}",
+            remedy=f"give --global_batch_size={before}; where a GPU has no room for its share, also "
+            "--gradient_accumulation_steps",
+        )
+
+
+def lookup(config: Any, path: str) -> Any:
+    """Return the value of a dotted path."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
+    """Write the configuration, and for a new run where its weights and its data came from."""
+    store.write_json(run.root / CONFIG, config.to_dict())
+    if run.folder is None:
+        known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
+        store.write_json(run.root / RECEIPT, known)
+        if config.dataset.root is not None:
+            facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
+            store.write_json(run.root / DATASET, facts)
+
+
+def require_same_data(run: OpenRun, identity: Mapping[str, Any]) -> None:
+    """Raise DataError when a resumed run would go on with other data than it was started with."""
+    if run.folder is None:
+        return
+    stored = run.saved["data"]
+    differing = [name for name in identity if stored.get(name) != identity[name]]
+    if differing:
+        raise DataError(
+            f"the data set is not the one that the run was started with: other {', '.join(differing)}",
+            wanted="; ".join(f"{name} {_short(stored.get(name))}" for name in differing),
+            found="; ".join(f"{name} {_short(identity[name])}" for name in differing),
+            remedy="restore the data set, or start a new run with another --output_dir",
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def base_of(run: OpenRun) -> dict[str, str] | None:
+    """Return path and hash of the base weights, as the checkpoint recorded them."""
+    return None if run.stored is None else run.stored.get("base")
+
+
+def build_schedule(config: TrainConfig, saved: Mapping[str, Any]) -> Schedule:
+    """Return the schedule of the first start: the stored one on resume, else the one that the settings describe."""
+    if "schedule" in saved:
+        return Schedule(**saved["schedule"])
+    return Schedule(
+        peak=config.policy.optimizer_lr,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.decay_steps,
+        end=config.decay_lr,
+    )
+
+
+def schedule_notice(config: TrainConfig, schedule: Schedule) -> str | None:
+    """Say so when the settings alone would give another schedule than the run's own."""
+    if build_schedule(config, {}) == schedule:
+        return None
+    return (
+        "the learning rate keeps the schedule of the run's first start, and stays "
+        f"at {schedule.end:g} from step {schedule.decay_steps:,} on"
+    )

@@ -1,0 +1,72 @@
+"""What a data set's own files say about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+
+from pi05.data.lerobot.provenance import camera_sizes, describe_dataset, read_front_matter, read_license, read_revision
+
+
+def test_facts_of_a_data_set(tmp_path: Path) -> None:
+    fakes.write_dataset(tmp_path / "cubes", episodes=(4, 5))
+    facts = describe_dataset(tmp_path / "cubes", "lab/cubes")
+    assert (facts["name"], facts["folder"], facts["format"]) == ("lab/cubes", "cubes", "v3.0")
+    assert (facts["episodes"], facts["frames"], facts["tasks"], facts["fps"]) == (2, 9, 2, 10)
+    assert "action" in facts["features"]
+    assert (facts["license"], facts["license_from"], facts["revision"]) == (None, None, None)
+    assert facts["camera_sizes"] == {key: [48, 64] for key in fakes.CAMERAS}
+
+
+def test_sizes_of_cameras_are_read_in_either_order() -> None:
+    features = {
+        "a": {"dtype": "video", "shape": [480, 640, 3]},
+        "b": {"type": "VISUAL", "shape": [3, 96, 128]},
+        "c": {"dtype": "float32", "shape": [7]},
+        "d": {},
+    }
+    assert camera_sizes(features) == {"a": [480, 640], "b": [96, 128]}
+    assert camera_sizes(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("card", "stated"),
+    [
+        ("---\nlicense: cc-by-4.0\n---\n# Cubes\n", "cc-by-4.0"),
+        ("---\nlicense: other\nlicense_name: lab-terms\n---\n", "lab-terms"),
+        ("---\nlicense: other\n---\n", "other"),
+        ("---\nlicense:\n- mit\n- apache-2.0\n---\n", "mit, apache-2.0"),
+        ("---\nlicense: 3\n---\n", None),
+        ("---\nlicense: [\n---\n", None),
+        ("---\nlicense: mit\n", None),
+        ("The licence is MIT.\n", None),
+        ("", None),
+    ],
+)
+def test_the_licence_is_what_the_card_states_and_never_guessed(card: str, stated: str | None, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert read_license(tmp_path)[0] == stated
+    assert read_license(tmp_path)[1] == (None if stated is None else "README.md")
+
+
+def test_the_licence_may_stand_in_info(tmp_path: Path) -> None:
+    assert read_license(tmp_path, {"license": "mit"}) == ("mit", "meta/info.json")
+    (tmp_path / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    assert read_license(tmp_path, {"license": "mit"}) == ("cc0-1.0", "README.md")
+
+
+def test_a_card_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(b"\xff\xfe---")
+    assert read_front_matter(tmp_path / "README.md") == {}
+    assert describe_dataset(tmp_path)["episodes"] is None
+
+
+def test_the_commit_of_a_downloaded_folder(tmp_path: Path) -> None:
+    note = tmp_path / ".cache/huggingface/download/meta/info.json.metadata"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"{'0a' * 20}\netag\n1700000000.0\n")
+    assert read_revision(tmp_path, "meta/info.json") == "0a" * 20
+    note.write_text("no commit\n")
+    assert read_revision(tmp_path, "meta/info.json") is None

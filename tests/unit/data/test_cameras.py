@@ -1,0 +1,112 @@
+"""Camera slots: what names mean, what must be said explicitly, and the exact flag in each error."""
+
+from __future__ import annotations
+
+import pytest
+
+from pi05.data.cameras import CameraSlots, assign_slots
+from pi05.errors import DataError
+
+PREFIX = "observation.images."
+
+
+@pytest.mark.parametrize(
+    ("cameras", "expected"),
+    [
+        (["front", "wrist"], ("front", "wrist", None)),
+        (["wrist", "top"], ("top", "wrist", None)),
+        (["image", "wrist_image"], ("image", "wrist_image", None)),
+        (
+            ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"],
+            ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"),
+        ),
+        (["cam_right_wrist", "cam_left_wrist", "cam_high"], ("cam_high", "cam_left_wrist", "cam_right_wrist")),
+        (["exterior_image_1_left", "wrist_image_left"], ("exterior_image_1_left", "wrist_image_left", None)),
+        (["agentview_image", "robot0_eye_in_hand_image"], ("agentview_image", "robot0_eye_in_hand_image", None)),
+        (["scene", "right_gripper"], ("scene", None, "right_gripper")),
+        (["thirdPerson", "leftHand", "rightHand"], ("thirdPerson", "leftHand", "rightHand")),
+        (["gripper_a", "gripper_b", "base"], ("base", "gripper_a", "gripper_b")),
+        (["gripper", "left_wrist", "base"], ("base", "left_wrist", "gripper")),
+        (["ego_view"], ("ego_view", None, None)),
+        (["handeye"], (None, "handeye", None)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+def test_names_tell_the_slot(cameras: list[str], expected: tuple[str | None, ...], prefix: str) -> None:
+    slots = assign_slots([prefix + name for name in cameras])
+    assert tuple(slots.by_slot.values()) == tuple(None if name is None else prefix + name for name in expected)
+    assert slots.dropped == ()
+
+
+@pytest.mark.parametrize("name", ["laptop", "cam_low", "side_image", "depth_front", "overhand", "secondhand_shop"])
+def test_a_name_that_tells_nothing_is_an_error(name: str) -> None:
+    with pytest.raises(DataError) as error:
+        assign_slots([PREFIX + "front", PREFIX + name])
+    message = str(error.value)
+    assert f"""--rename_map '{{"{PREFIX}{name}": "left_wrist"}}'""" in message
+    assert f"""--drop_cameras '["{PREFIX}{name}"]'""" in message
+
+
+@pytest.mark.parametrize("name", ["depth_front", "wrist_depth"])
+def test_depth_pictures_are_never_placed_by_name(name: str) -> None:
+    with pytest.raises(DataError, match="its name tells no slot"):
+        assign_slots([name])
+    assert assign_slots([name], {name: "scene"}).scene == name
+
+
+def test_a_second_candidate_is_an_error() -> None:
+    with pytest.raises(DataError) as error:
+        assign_slots(["top", "front", "wrist"])
+    message = str(error.value)
+    assert "camera front has no slot: the slot scene is already taken by top" in message
+    assert "--drop_cameras '[\"front\"]'" in message
+
+
+def test_a_full_house_offers_only_dropping() -> None:
+    with pytest.raises(DataError) as error:
+        assign_slots(["top", "left_wrist", "right_wrist", "wrist"])
+    assert "rename_map" not in str(error.value)
+
+
+@pytest.mark.parametrize("target", ["right_wrist", "right_wrist_0_rgb", "observation.images.right_wrist_0_rgb"])
+def test_explicit_places_come_first(target: str) -> None:
+    slots = assign_slots([PREFIX + "top", PREFIX + "wrist"], {"wrist": target, PREFIX + "top": "left_wrist"})
+    assert slots == CameraSlots(scene=None, left_wrist=PREFIX + "top", right_wrist=PREFIX + "wrist")
+
+
+def test_dropping_by_map_and_by_list() -> None:
+    slots = assign_slots(["top", "laptop", "phone"], {"laptop": "drop"}, ["phone"])
+    assert slots == CameraSlots(scene="top", dropped=("laptop", "phone"))
+
+
+@pytest.mark.parametrize(
+    ("rename_map", "drop", "part"),
+    [
+        ({"front": "scene"}, [], "'front' is not a camera"),
+        ({}, ["front"], "'front' is not a camera"),
+        ({"top": "middle"}, [], "'middle' is not a camera slot"),
+        ({"top": "scene", "wrist": "scene"}, [], "already taken by top"),
+        ({}, ["top", "wrist"], "no camera is left"),
+    ],
+)
+def test_impossible_wishes(rename_map: dict[str, str], drop: list[str], part: str) -> None:
+    with pytest.raises(DataError, match=part):
+        assign_slots(["top", "wrist"], rename_map, drop)
+
+
+def test_no_camera_at_all() -> None:
+    with pytest.raises(DataError, match="no camera is left"):
+        assign_slots([])
+
+
+def test_order_and_table() -> None:
+    slots = assign_slots([PREFIX + "wrist", PREFIX + "top", PREFIX + "phone"], None, ["phone"])
+    assert slots.keys == (PREFIX + "top", PREFIX + "wrist")
+    assert (slots.used, slots.wrist) == (("scene", "left_wrist"), [False, True])
+    assert slots.describe().splitlines() == [
+        "observation.images.top   → scene",
+        "observation.images.wrist → left_wrist",
+        "observation.images.phone → dropped",
+        "(empty, masked)          → right_wrist",
+    ]
+    assert CameraSlots.from_dict(slots.to_dict()) == slots

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pi05.eval.rate_charts import rate_bars, rate_scale, share_bar
+from pi05.eval.result import Rate
+from pi05.pages.charts import Series, line_chart, log_ticks, number, smooth, thin, ticks
+
+values = st.floats(-1e9, 1e9).map(lambda v: round(v, 6))
+
+
+@settings(max_examples=50, deadline=None)
+@given(values, values)
+def test_ticks_are_round_and_enclose(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 13
+    invisible = 1e-8 * (found[-1] - found[0])  # less than any pixel
+    assert found[0] <= low + invisible
+    assert found[-1] >= high - invisible
+    step = found[1] - found[0]
+    mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
+    assert min(abs(mantissa - factor) for factor in (1, 2, 5, 10)) < 1e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1e-8, 1e8), st.floats(1, 1e6))
+def test_logarithmic_ticks_enclose(low: float, ratio: float) -> None:
+    found = log_ticks(low, low * ratio)
+    assert found == sorted(found)
+    assert found[0] <= low * 1.0001
+    assert found[-1] >= low * ratio * 0.9999
+    assert len(found) <= 12
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=300), st.integers(2, 50))
+def test_thinning_keeps_the_ends_and_the_mean(ys: list[float], most: int) -> None:
+    points = [(float(x), y) for x, y in enumerate(ys)]
+    thinned = thin(points, most)
+    assert len(thinned) <= max(most, 1)
+    assert thinned[-1] == points[-1]
+    assert min(ys) - 1e-9 <= min(y for _, y in thinned)
+    assert max(y for _, y in thinned) <= max(ys) + 1e-9
+
+
+def test_smoothing_is_a_trailing_mean() -> None:
+    points = [(float(i), float(v)) for i, v in enumerate([2, 4, 6, 8])]
+    assert smooth(points, 2) == [(0, 2), (1, 3), (2, 5), (3, 7)]
+    assert smooth(points, 1) == points
+
+
+def test_numbers_are_short() -> None:
+    written = [number(v) for v in (0, 0.12345, 1234.5678, 12_345.6, 2_500_000, 2.5e-5, -1e-4)]
+    assert written == ["0", "0.1235", "1235", "12.35k", "2.5M", "2.5e-5", "-1e-4"]
+
+
+def test_a_chart_places_points_between_its_axes() -> None:
+    text = str(line_chart("Loss", [Series("", [(0, 1.0), (100, 0.0)])], x_label="step", y_label="loss"))
+    assert 'points="52.0,34.0 506.0,208.0"' in text
+    assert "<title>1 at step 0</title>" in text
+
+
+def test_values_that_are_not_finite_are_not_drawn() -> None:
+    points = [(0.0, 1.0), (1.0, math.nan), (2.0, math.inf), (3.0, 0.5)]
+    text = str(line_chart("x", [Series("", points)], x_label="step", y_label="y", log=True))
+    assert text.count("<circle") == 2
+    assert "nan" not in text
+    assert "no data yet" in str(line_chart("x", [Series("", points[1:3])], x_label="step", y_label="y"))
+
+
+def test_text_is_escaped() -> None:
+    text = str(line_chart("<b>", [Series("<i>", [(0, 1), (1, 2)])], x_label="&", y_label="<u>"))
+    text += str(rate_bars([("<b>", Rate(successes=1, trials=2))])) + str(share_bar([("<b>", 1.0)]))
+    assert not any(tag in text for tag in ("<b>", "<i>", "<u>"))
+
+
+def test_bars_have_the_length_of_their_rate() -> None:
+    text = str(rate_bars([("a", Rate(successes=1, trials=4)), ("none", Rate(successes=0, trials=0))]))
+    assert 'class="bar" x="330" y="11.0" width="100.0"' in text
+    assert "1/4 · 25%" in text
+    assert "no episode counts" in text
+    assert 'class="goal" x1="680.8"' in str(rate_scale(Rate(successes=1, trials=4), 0.9))

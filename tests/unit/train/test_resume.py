@@ -1,0 +1,98 @@
+"""What may differ when a run is resumed, and what the schedule does then."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pi05.checkpoint.store import read_json
+from pi05.errors import ConfigError, DataError
+from pi05.settings.schema import walk
+from pi05.train.config import DatasetConfig, EmaConfig, PolicyConfig, TrainConfig
+from pi05.train.records.config import WandbConfig
+from pi05.train.resume import (
+    FREE,
+    FREE_GROUPS,
+    OpenRun,
+    build_schedule,
+    compare,
+    open_run,
+    require_same_data,
+    schedule_notice,
+    start_files,
+)
+
+STORED = TrainConfig(steps=100)
+
+
+def test_free_settings_exist() -> None:
+    paths = {setting.path for setting in walk(TrainConfig)}
+    assert paths >= FREE
+    assert all(any(path.startswith(group) for path in paths) for group in FREE_GROUPS)
+
+
+def test_permitted_changes_are_told() -> None:
+    now = dataclasses.replace(
+        STORED, resume=True, steps=200, threads=2, wandb=WandbConfig(enable=True), dataset=DatasetConfig(root="moved")
+    )
+    assert compare(STORED, now) == (
+        "dataset.root None → moved", "wandb.enable False → True", "steps 100 → 200", "threads None → 2",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed 42 → 1"),
+        ({"policy": PolicyConfig(optimizer_lr=1e-3)}, "policy.optimizer_lr 2.5e-05 → 0.001"),
+        ({"policy": PolicyConfig(train_expert_only=True)}, "policy.train_expert_only False → True"),
+        ({"ema": EmaConfig(enable=True)}, "ema.enable False → True"),
+        ({"dataset": DatasetConfig(episodes=(1, 2))}, "dataset.episodes None → (1, 2)"),
+        ({"augment": False}, "augment True → False"),
+        ({"loss": "openpi"}, "loss masked → openpi"),
+        ({"precision": "float32"}, "precision mixed → float32"),
+    ],
+)
+def test_everything_else_is_refused_by_name(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        compare(STORED, dataclasses.replace(STORED, **changes))  # type: ignore[arg-type]
+    assert refusal.value.found == named
+
+
+def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
+    config = TrainConfig(output_dir=str(tmp_path / "run"))
+    fresh = open_run(config)
+    start_files(fresh, config, None)
+    assert read_json(tmp_path / "run" / "receipt.json") == {"source": "drawn from the seed", "seed": 42}
+    with pytest.raises(ConfigError, match="holds a run already"):
+        open_run(config)
+    again = open_run(dataclasses.replace(config, resume=True))
+    assert again.folder is None
+    assert again.saved == {}
+
+
+def test_a_folder_with_other_files_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert open_run(TrainConfig(output_dir=str(tmp_path))).root == tmp_path
+
+
+def test_the_schedule_of_the_first_start_stays() -> None:
+    first = build_schedule(STORED, {})
+    assert (first.peak, first.warmup_steps, first.decay_steps, first.end) == (2.5e-5, 3, 100, 2.5e-6)
+    assert schedule_notice(STORED, first) is None
+    longer = dataclasses.replace(STORED, steps=200)
+    kept = build_schedule(longer, {"schedule": first.to_dict()})
+    assert kept == first
+    assert "stays at 2.5e-06 from step 100 on" in str(schedule_notice(longer, kept))
+
+
+def test_other_data_are_named(tmp_path: Path) -> None:
+    identity = {"statistics": "abc", "train_episodes": [0, 1], "held_out": [2], "frames": 30}
+    require_same_data(OpenRun(root=tmp_path), identity)
+    run = OpenRun(root=tmp_path, folder=tmp_path, saved={"data": dict(identity)})
+    require_same_data(run, identity)
+    with pytest.raises(DataError, match="other statistics, frames") as refusal:
+        require_same_data(run, {**identity, "statistics": "xyz", "frames": 31})
+    assert refusal.value.found == "statistics xyz; frames 31"
