@@ -123,6 +123,7 @@ TESTED_BY: dict[str, str] = {
     "train.loop": "e2e/test_train.py",
     "train.optim.compiled_check": "unit/train/optim/test_portion.py",
     "train.optim.config": "unit/train/test_config.py",
+    "train.optim.protocol": "unit/train/optim/test_build.py",
     "train.optim.moments": "unit/train/optim/test_low_memory.py",
     "train.parallel.placement": "e2e/test_ranks.py",
     "train.parallel.rank_check": "unit/train/parallel/test_ranks.py",

@@ -26,6 +26,9 @@ from pi05.model.layers import Linear
 from pi05.model.siglip import SigLip
 from pi05.types import Batch, valid_rows
 
+FLOAT32_MAPS = ("vision.patch_embedding", "action_in", "action_out", "time_in", "time_out")
+"""Maps that compute in float32 whatever the precision of the towers, as in openpi: pixels, actions and flow time."""
+
 
 class Pi05(nn.Module):
     """The network. Parameters keep their precision; the towers compute in `compute_dtype`, the flow in float32."""
@@ -50,6 +53,15 @@ class Pi05(nn.Module):
     @compute_dtype.setter
     def compute_dtype(self, dtype: torch.dtype) -> None:
         self.vision.compute_dtype = dtype
+
+    @property
+    def tower_maps(self) -> dict[str, Linear]:
+        """The linear maps that compute in the towers' precision, by name; `FLOAT32_MAPS` are the others."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, Linear) and name not in FLOAT32_MAPS
+        }
 
     def loss(
         self,

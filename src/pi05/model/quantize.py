@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor, nn
 
-from pi05.model.layers import Linear
+from pi05.model.pi05 import Pi05
 
 Kind = Literal["nf4", "int8"]
 KINDS: tuple[Kind, ...] = ("nf4", "int8")
-TOWERS = ("vision.blocks.", "vision.head", "language.", "expert.")
-"""Where the quantised maps are: those that compute in the towers' precision. Patches, projections: float32."""
 BLOCK = 64
 PORTION = 2**22
 """Weights that are quantised at a time, so that temporary tensors stay small."""
@@ -129,21 +127,17 @@ def byte_values(device: torch.device) -> Float32[Tensor, "256 2"]:
     return BYTE_VALUES[device]
 
 
-def quantized_names(model: nn.Module, full: Collection[str] = ()) -> list[str]:
+def quantized_names(model: Pi05, full: Collection[str] = ()) -> list[str]:
     """Return the modules whose weights a quantised base holds in codes: all of the towers' and the embedding.
 
     `full` are the parameters that are trained in full; their maps are left as they are.
     """
-    return [
-        name
-        for name, module in model.named_modules()
-        if (isinstance(module, Linear) and name.startswith(TOWERS)) or isinstance(module, nn.Embedding)
-        if not {f"{name}.weight", f"{name}.bias"} & set(full)
-    ]
+    names = [*model.tower_maps, "embedding"]
+    return [name for name in names if not {f"{name}.weight", f"{name}.bias"} & set(full)]
 
 
 @torch.no_grad()
-def quantize_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) -> None:
+def quantize_frozen(model: Pi05, kind: Kind, full: Collection[str] = ()) -> None:
     """Put codes in the place of the frozen weights, one after the other; adapters stay where they are.
 
     `full` are the parameters that are trained in full. Where there are only shapes (`meta`), so are the codes.
@@ -160,7 +154,7 @@ def quantize_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) ->
 
 
 @torch.no_grad()
-def round_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) -> None:
+def round_frozen(model: Pi05, kind: Kind, full: Collection[str] = ()) -> None:
     """Give every weight that `quantize_frozen` would put into codes the value that its codes stand for, in place.
 
     So an adapter that was trained on a quantised base finds the same base in any precision, and can be merged with it.

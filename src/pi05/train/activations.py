@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from pi05.errors import ConfigError
 from pi05.model.pi05 import Pi05
 
 Forward = Callable[..., Any]
@@ -81,17 +80,6 @@ def apply_from_outside(
             if offload_activations:
                 forward = partial(offloaded, forward)
             layer.forward = forward
-
-
-def require_gpu_for_offload(wanted: bool, device: torch.device) -> None:
-    """Raise ConfigError for activations in host memory on a device that has no other."""
-    if wanted and device.type == "cpu":
-        raise ConfigError(
-            "--activation_offload has nothing to do on the CPU",
-            wanted="a GPU, whose memory it spares",
-            found=str(device),
-            remedy="leave --activation_offload out",
-        )
 
 
 def chosen_layers(count: int, degree: Degree) -> list[bool]:

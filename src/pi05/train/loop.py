@@ -18,12 +18,13 @@ from pi05.checkpoint.run_folder import checkpoint_folder
 from pi05.checkpoint.store import require_space
 from pi05.model.config import ModelConfig
 from pi05.train import resume
-from pi05.train.activations import apply_from_outside, require_gpu_for_offload
+from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.checkpoint import restore
 from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
+from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_device, choose_sizes, keep_weights
 from pi05.train.optim.adamw import Ema
@@ -73,7 +74,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     resume.require_same_batch(run, config, ranks.world_size)
     # 2. The machine.
     device = ranks.device
-    require_gpu_for_offload(config.activation_offload, device)
+    require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
@@ -92,7 +93,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         model=model,
         optimizer=build_optimizer(config, parameters, resume.build_schedule(config, run.saved), device),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
-        dropout=config.method == "lora" and config.peft.lora_dropout > 0,
+        dropout=config.draws_dropout,
         parallel=placed.parallel,
     )
     if run.folder is not None:

@@ -178,7 +178,7 @@ def build_schedule(config: TrainConfig, saved: Mapping[str, Any]) -> Schedule:
     if "schedule" in saved:
         return Schedule(**saved["schedule"])
     return Schedule(
-        peak=config.policy.optimizer_lr,
+        peak=config.learning_rate,
         warmup_steps=config.warmup_steps,
         decay_steps=config.decay_steps,
         end=config.decay_lr,

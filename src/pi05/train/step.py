@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.model.flow import LossKind, reduce_loss, sample_time
-from pi05.train.optim.adamw import Ema, Optimizer
-from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.optim.adamw import Ema
+from pi05.train.optim.protocol import Optimizer
 from pi05.train.parallel.split import Parallel
 from pi05.types import Batch
 
@@ -38,7 +38,7 @@ class TrainState:
     step: int
     seed: int
     model: nn.Module
-    optimizer: Optimizer | LowMemoryOptimizer
+    optimizer: Optimizer
     ema: Ema | None = None
     loader: dict[str, int] = field(default_factory=dict)
     dropout: bool = False

@@ -46,7 +46,7 @@ def test_permitted_changes_are_told() -> None:
     ("changes", "named"),
     [
         ({"seed": 1}, "seed 42 → 1"),
-        ({"policy": PolicyConfig(optimizer_lr=1e-3)}, "policy.optimizer_lr 2.5e-05 → 0.001"),
+        ({"policy": PolicyConfig(optimizer_lr=1e-3)}, "policy.optimizer_lr None → 0.001"),
         ({"policy": PolicyConfig(train_expert_only=True)}, "policy.train_expert_only False → True"),
         ({"ema": EmaConfig(enable=True)}, "ema.enable False → True"),
         ({"dataset": DatasetConfig(episodes=(1, 2))}, "dataset.episodes None → (1, 2)"),
