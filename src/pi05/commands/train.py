@@ -124,7 +124,7 @@ def _build(flags: Flags) -> TrainConfig:
         remedy = "drop --preset: the file holds every setting"
         raise ConfigError("--preset cannot be combined with an earlier run's configuration", remedy=remedy)
     if file is not None:
-        base = _read_config(run_config_file(file), values, keep_folder=resume)
+        base = _read_config(run_config_file(file), keep_folder=resume)
     elif values.get("preset") is not None:
         base = presets.get(values["preset"]).to_dict()
     else:
@@ -208,7 +208,7 @@ def run_config_file(given: str) -> Path:
     return path / "config.json" if path.is_dir() else path
 
 
-def _read_config(file: Path, values: dict[str, Any], keep_folder: bool) -> dict[str, Any]:
+def _read_config(file: Path, keep_folder: bool) -> dict[str, Any]:
     remedy = "give the run's folder, or its config.json"
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))

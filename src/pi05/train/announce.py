@@ -38,7 +38,7 @@ def announce(
     console.print(parameter_table(state.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
-    if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
+    if run.continues and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
     say(console, parallel_line(state.parallel, device))
@@ -56,13 +56,13 @@ def announce(
         f"run: {run.root}; a checkpoint takes {size / 1e6:,.0f} MB, at most {kept} are kept "
         f"({kept * size / 1e9:.1f} GB; {free / 1e9:.1f} GB free)",
     )
-    if kept * size > free and run.folder is None:
+    if kept * size > free and not run.continues:
         say(console, "notice: the disk has no room for all of them; lower --keep_checkpoints, or free some space")
 
 
 def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:
     """Say where the weights come from."""
-    if run.folder is not None:
+    if run.continues:
         say(console, f"resumed: {run.folder} (step {run.saved['step']:,})")
     elif config.resume:
         say(console, f"notice: {run.root} has no checkpoint yet; it starts again from step 0")
@@ -70,7 +70,7 @@ def announce_weights(config: TrainConfig, run: OpenRun, network: Network, consol
         say(console, f"changed since: {change}")
     if network.receipt is not None:
         say(console, network.receipt.render())
-    elif run.folder is None:
+    elif not run.continues:
         say(console, f"weights: random, drawn from seed {config.seed} (--from_scratch)")
 
 

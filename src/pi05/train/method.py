@@ -14,10 +14,9 @@ the network too, so a method with adapters has a `Part` beside its word. Leaves 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 Method = Literal["full", "frozen-vision", "expert", "lora", "qlora"]
-METHODS: tuple[Method, ...] = get_args(Method)
 Part = Literal["full", "frozen-vision", "expert"]
 """What of the network may change, by itself or by its adapters."""
 

@@ -48,6 +48,11 @@ class OpenRun:
     """What the configuration changes against the stored one, as text."""
 
     @property
+    def continues(self) -> bool:
+        """Whether the run goes on from a checkpoint."""
+        return self.folder is not None
+
+    @property
     def metrics(self) -> Path:
         """Return the path of the records."""
         return self.root / METRICS
@@ -115,9 +120,9 @@ def compare(stored: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(permitted)
 
 
-def require_same_batch(run: OpenRun, config: TrainConfig, world_size: int) -> None:
+def require_batch_of_run(run: OpenRun, config: TrainConfig, world_size: int) -> None:
     """Raise ConfigError when a step of a resumed run would see another number of samples than before."""
-    if run.folder is None:
+    if not run.continues:
         return
     before, now = int(run.saved["samples_per_step"]), config.samples_per_step(world_size)
     if before != now:
@@ -140,7 +145,7 @@ def lookup(config: Any, path: str) -> Any:
 def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
     """Write the configuration, and for a new run where its weights and its data came from."""
     store.write_json(run.root / CONFIG, config.to_dict())
-    if run.folder is None:
+    if not run.continues:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
         store.write_json(run.root / RECEIPT, known)
         if config.dataset.root is not None:
@@ -148,9 +153,9 @@ def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | 
             store.write_json(run.root / DATASET, facts)
 
 
-def require_same_data(run: OpenRun, identity: Mapping[str, Any]) -> None:
+def require_data_of_run(run: OpenRun, identity: Mapping[str, Any]) -> None:
     """Raise DataError when a resumed run would go on with other data than it was started with."""
-    if run.folder is None:
+    if not run.continues:
         return
     stored = run.saved["data"]
     differing = [name for name in identity if stored.get(name) != identity[name]]

@@ -33,14 +33,17 @@ class LossSettings:
 
 @dataclass
 class TrainState:
-    """What resume needs: the step (which fixes all random draws), model, optimizer, average, position in the data."""
+    """A training between two steps: what a checkpoint restores, and how a step is run."""
 
     step: int
+    """Optimizer steps taken; with the seed it fixes all random draws."""
     seed: int
     model: nn.Module
     optimizer: Optimizer
     ema: Ema | None = None
     loader: dict[str, int] = field(default_factory=dict)
+    """Position in the data behind the last step; empty before the first. With step, weights, moments and average it is
+    all that a checkpoint restores; what follows is built anew from the settings."""
     dropout: bool = False
     """Whether the network draws random numbers of its own."""
     parallel: Parallel = field(default_factory=Parallel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -10,12 +10,12 @@ from pi05 import presets
 from pi05.settings.flags import overlay
 from pi05.train.config import TrainConfig
 from pi05.train.lora_config import PeftConfig
-from pi05.train.method import FULL_RATES, MEANINGS, METHODS, Method
+from pi05.train.method import FULL_RATES, MEANINGS, Method
 from pi05.train.policy_config import PolicyConfig
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("before", [None, *METHODS])
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("before", [None, *get_args(Method)])
 def test_the_settings_of_a_word_make_that_method_out_of_any_other(method: Method, before: Method | None) -> None:
     values = {} if before is None else MEANINGS[before].settings
     started = TrainConfig.from_dict(overlay(TrainConfig().to_dict(), values))
@@ -59,6 +59,10 @@ def test_the_rates_of_the_presets(preset: str | None, peak: float, end: float) -
     assert (config.learning_rate, config.decay_lr) == pytest.approx((peak, end), rel=1e-12)
     lora = TrainConfig.from_dict(overlay(config.to_dict(), {"policy.use_peft": True}))
     assert (lora.learning_rate, lora.decay_lr) == pytest.approx((10 * peak, 10 * end), rel=1e-12)
+
+
+def test_every_word_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(get_args(Method))
 
 
 def test_every_preset_has_its_rate() -> None:

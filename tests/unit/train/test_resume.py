@@ -19,7 +19,7 @@ from pi05.train.resume import (
     build_schedule,
     compare,
     open_run,
-    require_same_data,
+    require_data_of_run,
     schedule_notice,
     start_files,
 )
@@ -90,9 +90,9 @@ def test_the_schedule_of_the_first_start_stays() -> None:
 
 def test_other_data_are_named(tmp_path: Path) -> None:
     identity = {"statistics": "abc", "train_episodes": [0, 1], "held_out": [2], "frames": 30}
-    require_same_data(OpenRun(root=tmp_path), identity)
+    require_data_of_run(OpenRun(root=tmp_path), identity)
     run = OpenRun(root=tmp_path, folder=tmp_path, saved={"data": dict(identity)})
-    require_same_data(run, identity)
+    require_data_of_run(run, identity)
     with pytest.raises(DataError, match="other statistics, frames") as refusal:
-        require_same_data(run, {**identity, "statistics": "xyz", "frames": 31})
+        require_data_of_run(run, {**identity, "statistics": "xyz", "frames": 31})
     assert refusal.value.found == "statistics xyz; frames 31"

@@ -106,7 +106,9 @@ def _first_line(cause: BaseException) -> str:
     return (str(cause) or type(cause).__name__).splitlines()[0]
 
 
-def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: Ranks, lora: LoraPlan | None) -> None:
+def save_in_parts(
+    folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: Ranks, lora: LoraPlan | None
+) -> None:
     """Write the checkpoint of a split network; every process calls this.
 
     `checkpoint` has the split tensors; rank 0 replaces how they are written, the others take part in that.
@@ -149,7 +151,7 @@ def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: R
             raise store.unwritable(folder, checkpoint, error) from error
 
 
-def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
+def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
     """Put weights, average and moments of a checkpoint into a state; every process calls this and reads its part.
 
     The checkpoint may be whole or in parts, and so may the state.

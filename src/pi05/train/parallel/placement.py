@@ -65,7 +65,7 @@ def place_network(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, 
     model = network.model
     shard(model, kind, ranks)
     whole = None
-    if run.folder is None or network.lora is not None:
+    if not run.continues or network.lora is not None:
         whole = _build(config, sizes, run, torch.device("cpu")) if ranks.first else None
         spread(model, None if whole is None else dict(whole.model.named_parameters()), ranks)
         receipt = None if whole is None else whole.receipt

@@ -23,7 +23,7 @@ from pi05.train.parallel.rank_check import (
     describe_process,
     differences,
     hash_source,
-    require_same_data,
+    require_same_data_on_all,
     require_shared_folder,
 )
 from pi05.train.parallel.ranks import OtherRankFailed, Ranks, await_keys, note_failure, prove_connected
@@ -108,9 +108,9 @@ def test_other_flags_on_another_machine_are_refused_by_name() -> None:
 def test_other_data_on_another_machine_are_refused_by_name() -> None:
     ranks = both(lambda value: {**value, "frames": 5} if isinstance(value, dict) else value)
     with pytest.raises(DataError, match="not the same on every machine") as refusal:
-        require_same_data(ranks, {"frames": 6, "statistics": "abc"})
+        require_same_data_on_all(ranks, {"frames": 6, "statistics": "abc"})
     assert "frames 5 instead of 6" in str(refusal.value.found)
-    require_same_data(both(lambda value: value), {"frames": 6})
+    require_same_data_on_all(both(lambda value: value), {"frames": 6})
 
 
 def test_a_machine_that_does_not_see_the_runs_folder_is_named(tmp_path: Path) -> None:
