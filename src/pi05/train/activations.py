@@ -1,9 +1,9 @@
 """What is applied to the layers from outside: compilation, recomputed activations, activations in host memory.
 
 A layer's `forward` is replaced, its parameters and their names are not. Layers of one kind share their compiled code:
-Dynamo keeps it per function, not per module. What a backward pass needs is kept or recomputed, layer by layer; between
-the two lies `selective`: the results of the large products and of attention are kept, the cheap rest (norms, rotation,
-GELU, casts, sums) is computed again. Leaves out how much memory that takes.
+Dynamo keeps it per function, not per module. What a backward pass needs is kept or recomputed, layer by layer
+(activation checkpointing). Between the two lies `selective`: the results of the large products and of attention are
+kept. The cheap rest (norms, rotation, GELU, casts, sums) is computed again. Leaves out how much memory that takes.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def base_statistics(
 ) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and actions in the base, for `--stats checkpoint`.
 
-    Raises CheckpointError when it holds none, and ConfigError when the run would use them for something else than the
-    base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
+    Raises CheckpointError when it holds none. Raises ConfigError when the run would use them for something else than
+    the base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
     """
     path = Path(config.policy.path or "")
     location = locate(path)

@@ -1,8 +1,8 @@
 """LoRA in a run: which maps get an adapter or are trained in full, how the frozen rest is held, what the user is told.
 
 The adapters themselves are `model/lora.py`, LeRobot's names and PEFT's files `checkpoint/peft/adapter.py`. Numbers that
-PEFT leaves to the user have openpi's defaults (`models/gemma.py`: attention and MLP of both experts, alpha = rank; the
-projections trained in full); openpi's rank for the language model, 16, is used for both.
+PEFT leaves to the user have openpi's defaults (`models/gemma.py`): attention and MLP of both experts, alpha = rank, the
+projections trained in full. openpi's rank for the language model, 16, is used for both.
 """
 
 from __future__ import annotations

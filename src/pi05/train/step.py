@@ -1,8 +1,9 @@
 """One optimizer step, and all that has to be known to continue after it. No input or output here.
 
-Noise and flow times are drawn for all samples of a step at once, from seed and step, and each forward pass of each GPU
-takes its own: so they do not depend on how a step is divided, and the random state that resume needs is the step's
-number. Leaves out where batches come from and what becomes of the result (`loop.py`).
+A step is one or several forward passes (gradient accumulation) on one or several GPUs. Noise and flow times are drawn
+for all its samples at once, from seed and step, and each pass of each GPU takes its own. So they do not depend on how a
+step is divided, and the random state that resume needs is the step's number. Leaves out where batches come from and
+what becomes of the result (`loop.py`).
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class StepResult:
 def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettings) -> StepResult:
     """Take one optimizer step over the forward passes `batches` and advance `state.step`.
 
-    The loss is the sum over all passes of all GPUs divided by the number of entries that count in all of them, so that
-    both give the gradient of the big batch even when passes hold different numbers of padded steps.
+    The loss is the sum over all passes of all GPUs divided by the number of entries that count in all of them. So the
+    gradient is that of the big batch, even when passes hold different numbers of padded steps.
     """
     if state.optimizer.measures_first:
         backward(state, batches, settings)

@@ -159,7 +159,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Float[
 
 
 class Ema:
-    """The moving average of the trainable weights, in float32, starting at their first values."""
+    """The exponential moving average (EMA) of the trainable weights, in float32, starting at their first values."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay

@@ -1,8 +1,8 @@
 """The network of a run on its processes: whole on each, or split from the start so that none ever holds all of it.
 
 A split network is laid out on the `meta` device, split, and given memory for the own part only. Values come from rank
-0, which builds the network in host memory as one process would (so the same base, the same draws), and hands it out
-tensor by tensor; on resume each process reads its rows from the checkpoint. Leaves out what splitting means
+0, which builds the network in host memory as one process would (so the same base, the same draws). It hands it out
+tensor by tensor (broadcast). On resume each process reads its rows from the checkpoint. Leaves out what splitting means
 (`split.py`).
 """
 

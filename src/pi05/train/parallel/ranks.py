@@ -78,7 +78,7 @@ class Ranks:
         return World(gpus=self.world_size, per_machine=self.fewest_per_machine or self.local_world_size)
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum over all processes, on the same device; waits for no device."""
+        """Return the sum over all processes (all-reduce), on the same device; waits for no device."""
         if self.several:
             value = value.clone()
             dist.all_reduce(value)
@@ -97,7 +97,7 @@ class Ranks:
         return list(tensor.tolist())
 
     def gather(self, value: T) -> list[T]:
-        """Return the plain data of all processes, in the order of their ranks."""
+        """Return the plain data of all processes (all-gather), in the order of their ranks."""
         if not self.several:
             return [value]
         found: list[Any] = [None] * self.world_size
@@ -105,7 +105,7 @@ class Ranks:
         return found
 
     def from_first(self, value: T) -> T:
-        """Return rank 0's plain data."""
+        """Return rank 0's plain data (broadcast)."""
         if not self.several:
             return value
         holder = [value]
@@ -113,7 +113,10 @@ class Ranks:
         return holder[0]
 
     def meet(self, timeout: timedelta | None = None) -> None:
-        """Wait until all processes are here, however long that takes. Raises TrainingError when one has failed."""
+        """Wait until all processes are here, however long that takes: a barrier.
+
+        Raises TrainingError when one has failed.
+        """
         if not self.several or self.store is None:
             return
         self._met += 1

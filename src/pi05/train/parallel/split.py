@@ -4,7 +4,7 @@ DDP averages gradients while the backward pass runs. FSDP splits every parameter
 GPUs and gathers one layer at a time; HSDP does that inside each machine and averages between machines.
 
 The unit of FSDP is a layer: those of the language model and of the expert each on their own. Torch's grouped
-`fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too; here the
+`fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too. Here the
 whole language stack runs before the expert, so all its layers would lie on every GPU at once
 (docs/decisions/0006-many-gpus.md).
 
