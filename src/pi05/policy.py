@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.locate import locate
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.peft.locate_base import locate_base
+from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import STATE, Processor
@@ -86,9 +88,6 @@ class Policy:
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
-        location = locate(path)
-        if horizon is None and config is not None and location.kind in ("openpi", "jax"):
-            horizon = config.horizon
         options = PolicyOptions(
             prompt_format=prompt_format,
             rename_map=rename_map,
@@ -97,22 +96,9 @@ class Policy:
             relative_mask=None if relative_mask is None else tuple(relative_mask),
             tokenizer_path=tokenizer_path,
         )
-        sizes = config or read_config(path, base=base)
-        source = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
-        sizes = replace(sizes, horizon=source.processor.horizon)
-        compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-        model, receipt = read_model(path, device, torch.float32, sizes, compute_dtype, base=base)
-        for note in source.notes:
+        policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
+        for note in policy.notes:
             logger.warning("%s: %s", path, note)
-        provenance: dict[str, Any] = {"path": str(path), "checkpoint": str(policy_folder(location))}
-        if location.kind == "pi05":
-            stored = read_checkpoint_config(policy_folder(location))
-            provenance |= {key: stored[key] for key in ("step", "base", "pi05_version") if stored.get(key) is not None}
-        else:
-            provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
-            provenance |= {"prompt_format": source.processor.prompt_format, "resize": source.processor.resize}
-        policy = cls(model.eval(), source.processor, n_action_steps=source.n_action_steps, provenance=provenance)
-        policy.notes = source.notes
         return policy
 
     @property
@@ -194,3 +180,49 @@ class Policy:
                 f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
             )
             logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPolicy:
+    """A policy out of a folder, and what was read there."""
+
+    policy: Policy
+    receipt: Receipt
+    location: Location
+
+
+def open_policy(
+    location: Location,
+    device: str = "cpu",
+    *,
+    options: PolicyOptions | None = None,
+    base: str | Path | None = None,
+    config: ModelConfig | None = None,
+    merge: bool = True,
+) -> OpenedPolicy:
+    """Load the policy of a located checkpoint, whoever wrote it: for inference, evaluation and export.
+
+    Weights are float32; compute is float32 on a CPU and bfloat16 on a GPU. `options`, `base` and `config` are what the
+    folder does not tell; an adapter stays unmerged with `merge=False`. Raises CheckpointError when the folder is not
+    complete or does not tell enough, before any weight is read.
+    """
+    options = options or PolicyOptions()
+    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
+        options = replace(options, horizon=config.horizon)
+    found = locate_base(location, base)
+    sizes = config or read_config(location, found)
+    source = read_processor(location, sizes, options)
+    processor = source.processor
+    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
+    compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    model, receipt = read_model(location, device, torch.float32, sizes, compute_dtype, base=found, merge=merge)
+    provenance: dict[str, Any] = {"path": str(location.given), "checkpoint": str(location.folder)}
+    if location.kind == "pi05":
+        stored = read_checkpoint_config(location.folder)
+        provenance |= {key: stored[key] for key in ("step", "base", "pi05_version") if stored.get(key) is not None}
+    else:
+        provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
+        provenance |= {"prompt_format": processor.prompt_format, "resize": processor.resize}
+    policy = Policy(model.eval(), processor, n_action_steps=source.n_action_steps, provenance=provenance)
+    policy.notes = source.notes
+    return OpenedPolicy(policy=policy, receipt=receipt, location=location)

@@ -57,15 +57,25 @@ class Location:
     """Commit on the hub that the files were downloaded from, where the download noted it."""
     notes: tuple[str, ...] = ()
     """What the receipt should say of the choice."""
+    given: Path = Path()
+    """The path as the caller wrote it, for messages and records."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder whose small files describe the policy: an adapter's own, else that of the weights."""
+        if self.adapter is not None:
+            return self.adapter
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def locate(path: str | Path, weights: Weights = "ema") -> Location:
     """Find the weight files. Raises CheckpointError naming what was looked for.
 
+    This is where the file system is searched, once for each load; what reads a checkpoint takes the result.
     `weights="raw"` means the weights that training left beside their moving average in an openpi JAX folder.
     """
-    path = Path(path).expanduser()
-    location = _find(path, weights)
+    given = Path(path)
+    location = _find(given.expanduser(), weights)
     if weights == "raw" and location.kind != "jax":
         raise CheckpointError(
             "only openpi's JAX checkpoints keep raw weights beside their moving average",
@@ -73,7 +83,7 @@ def locate(path: str | Path, weights: Weights = "ema") -> Location:
             found=str(location.path),
             remedy="leave the choice of weights out",
         )
-    return replace(location, revision=read_revision(location.path, location.files))
+    return replace(location, given=given, revision=read_revision(location.path, location.files))
 
 
 def _find(path: Path, weights: Weights) -> Location:

@@ -26,7 +26,7 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
     Raises CheckpointError (DataError for pi05's own) when the folder, with the options, does not tell all of them.
     """
     options = options or PolicyOptions()
-    folder = policy_folder(location)
+    folder = location.folder
     if location.kind in ("pi05", "lerobot"):
         options.require_unused("asset_id", "horizon", "relative_mask")
     if location.kind == "pi05":
@@ -41,13 +41,6 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
         found=str(location.path),
         remedy="give the folder, or fine-tune from the file: pi05 train --policy.path=…",
     )
-
-
-def policy_folder(location: Location) -> Path:
-    """Return the folder whose files describe the policy: an adapter's own, else that of the weights."""
-    if location.adapter is not None:
-        return location.adapter
-    return location.path if location.path.is_dir() else location.path.parent
 
 
 def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:

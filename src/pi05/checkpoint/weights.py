@@ -32,7 +32,7 @@ FREE_SIZES = ("horizon", "max_prompt_tokens")
 """Sizes that no parameter depends on, so that a caller may change them."""
 
 
-def open_source(location: Location) -> TensorSource:
+def open_tensors(location: Location) -> TensorSource:
     """Open the weights of a checkpoint: names and shapes are read, values are not. LoRA leaves of openpi merge."""
     source: TensorSource
     if location.orbax is not None:
@@ -50,7 +50,7 @@ def read_full(
     compute_dtype: torch.dtype | None,
 ) -> tuple[Pi05, Receipt]:
     """Build the network that full weights hold, and say what was read."""
-    source = open_source(location)
+    source = open_tensors(location)
     config = decide_sizes(location, source.shapes, config)
     with torch.device("meta"):
         model = Pi05(config, compute_dtype=compute_dtype or dtype)
@@ -64,24 +64,6 @@ def read_full(
             )
     model.load_state_dict(state, strict=True, assign=True)
     return model, plan.receipt(location, source, model)
-
-
-def fill_full(model: Pi05, location: Location) -> Receipt:
-    """Replace all parameters of `model` by full weights; every value is read and checked before the first changes."""
-    source = open_source(location)
-    check_told_sizes(location, model.config)
-    plan = make_plan(source.shapes, model.config, model, location)
-    parameters = dict(model.named_parameters())
-    for change in (False, True):
-        for foreign, targets in plan.reads.items():
-            parts = source.parts(foreign, [target.index for target in targets])
-            for target in targets:
-                ours = target.to_ours(next(parts))
-                if change:
-                    with torch.no_grad():
-                        parameters[target.name].copy_(ours)
-                del ours
-    return plan.receipt(location, source, model)
 
 
 def decide_sizes(location: Location, found: Shapes, config: ModelConfig | None) -> ModelConfig:

@@ -107,7 +107,8 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
     from pi05.checkpoint.policy_options import PolicyOptions
     from pi05.export.export import export as write_export
 
-    of_openpi = locate(source).kind in ("openpi", "jax")
+    location = locate(source)
+    of_openpi = location.kind in ("openpi", "jax")
     options = PolicyOptions(
         prompt_format=None if config.prompt_format == "auto" else config.prompt_format,
         rename_map=config.rename_map or None,
@@ -116,7 +117,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         tokenizer_path=config.tokenizer_path,
     )
     write_export(
-        source,
+        location,
         out,
         to=config.to,
         adapter_only=config.adapter_only,

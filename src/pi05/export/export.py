@@ -18,6 +18,7 @@ import torch
 
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.peft.locate_base import recorded_quantization
 from pi05.checkpoint.policy_options import PolicyOptions
@@ -56,7 +57,7 @@ class ExportResult:
 
 
 def export(
-    source: str | Path,
+    source: Location,
     out: str | Path,
     *,
     to: Layout,
@@ -71,7 +72,7 @@ def export(
     sizes: ModelConfig | None = None,
     tell: Tell = print,
 ) -> ExportResult:
-    """Write the policy at `source` to the new folder `out`, and prove it by loading it again.
+    """Write the policy of a located checkpoint to the new folder `out`, and prove it by loading it again.
 
     `tokenizer_name`: what LeRobot is to look the tokenizer up by, a repository; its files then lie at the folder's
     root, too. Default: the absolute path of OUT/tokenizer. `base`: where an adapter's base is; `base_name`: what the
@@ -87,7 +88,7 @@ def export(
     plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
     probe = make_probe(opened.policy.processor)
     answer, facts = _measure(opened, plan, probe, tell)
-    notes = [*opened.notes, *_differences(opened, plan, probe)]
+    notes = [*opened.policy.notes, *_differences(opened, plan, probe)]
     for note in notes:
         tell(f"note: {note}")
     layout, size = plan.layout, _size(opened, plan)

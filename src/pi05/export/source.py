@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.locate import CONFIG, Location, locate
+from pi05.checkpoint.locate import CONFIG, Location
 from pi05.checkpoint.openpi.read import find_assets
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import camera_sizes
 from pi05.model.config import ModelConfig
-from pi05.policy import Policy
+from pi05.policy import OpenedPolicy, open_policy
 
 DATASET = "dataset.json"
 """What a run notes of its data set (`train/resume.py`)."""
@@ -31,14 +27,9 @@ DEFAULT_ASSET_ID = "pi05"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(OpenedPolicy):
     """A policy in memory, in float32, and its origin."""
 
-    policy: Policy
-    receipt: Receipt
-    location: Location
-    folder: Path
-    """The folder whose files describe the policy."""
     step: int | None
     """Training step, where the folder tells."""
     base: Mapping[str, Any] | None
@@ -47,7 +38,11 @@ class Source:
     """Height and width of the cameras whose size is known."""
     asset_id: str
     """Name for openpi's statistics: the data set's."""
-    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The folder whose files describe the policy."""
+        return self.location.folder
 
     @property
     def has_adapter(self) -> bool:
@@ -56,7 +51,7 @@ class Source:
 
 
 def open_source(
-    path: str | Path,
+    location: Location,
     *,
     device: str = "cpu",
     base: str | Path | None = None,
@@ -64,30 +59,22 @@ def open_source(
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
 ) -> Source:
-    """Load the policy at `path` with float32 weights; an adapter stays unmerged with `merge=False`.
+    """Load the policy of a located checkpoint with float32 weights; an adapter stays unmerged with `merge=False`.
 
     `sizes` where the folder does not tell its head counts. Raises CheckpointError when it is no complete policy.
     """
-    location = locate(path)
-    sizes = sizes or read_config(path, base=base)
-    folder = policy_folder(location)
-    read = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
-    processor = read.processor
-    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
-    model, receipt = read_model(path, device, torch.float32, sizes, torch.float32, base=base, merge=merge)
+    opened = open_policy(location, device, options=options, base=base, config=sizes, merge=merge)
+    folder = location.folder
     run = _run_of(folder)
     data = _read_plain(run / DATASET) if run is not None else {}
-    policy = Policy(model.eval(), processor, n_action_steps=read.n_action_steps, provenance={"path": str(path)})
     return Source(
-        policy=policy,
-        receipt=receipt,
+        policy=opened.policy,
+        receipt=opened.receipt,
         location=location,
-        folder=folder,
         step=_step(folder),
-        base=_base(folder, receipt),
+        base=_base(folder, opened.receipt),
         cameras=_camera_sizes(folder, run, data),
         asset_id=_asset_id(folder, data),
-        notes=list(read.notes),
     )
 
 

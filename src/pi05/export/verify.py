@@ -13,7 +13,6 @@ from typing import Any
 
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.openpi.read import find_assets
-from pi05.checkpoint.policy_folder import policy_folder
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
@@ -68,7 +67,7 @@ def verify(
     facts = _facts(folder)
     files = check_files(folder, facts["files"])
     tell(f"files              {files} of {files} have the recorded SHA-256")
-    loaded = open_source(folder, device=device, base=base)
+    loaded = open_source(locate(folder), device=device, base=base)
     probe, wanted = read_probe(folder, facts["probe"]["tasks"])
     answer = ask(loaded.policy, probe)
     stored = compare(answer, wanted, loaded.policy.processor)
@@ -131,13 +130,13 @@ def _open_again(
         asset_id = facts.get("asset_id")
         told = replace(
             told,
-            asset_id=asset_id if asset_id in find_assets(policy_folder(location)) else None,
+            asset_id=asset_id if asset_id in find_assets(location.folder) else None,
             horizon=processor.horizon,
             relative_mask=processor.relative_mask,
         )
     needed = facts.get("base") or {}
     base = needed.get("path") if location.adapter is not None else None
-    return open_source(path, device=device, base=base, options=told, sizes=sizes)
+    return open_source(location, device=device, base=base, options=told, sizes=sizes)
 
 
 def _facts(folder: Path) -> dict[str, Any]:

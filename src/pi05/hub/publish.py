@@ -16,7 +16,7 @@ from typing import Any
 
 import pi05
 from pi05.checkpoint.files import read_json, remove_tree, write_atomic, write_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG
+from pi05.checkpoint.locate import ADAPTER_CONFIG, locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.checkpoint.store import CONFIG
@@ -150,7 +150,7 @@ def prepare(run: Path, checkpoint: Path, config: PushConfig, say: Say) -> Path:
         state.unlink(missing_ok=True)
         remove_tree(files)
         export(
-            checkpoint,
+            locate(checkpoint),
             files,
             to="lerobot",
             adapter_only=config.adapter_only,

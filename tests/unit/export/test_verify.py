@@ -10,6 +10,7 @@ import pytest
 from exports import silent
 from safetensors.torch import load_file, save_file
 
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError
@@ -101,7 +102,7 @@ def test_another_source_shows(exported_copy: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_source_that_is_gone_or_went_on_is_told(tmp_path: Path, gone: bool) -> None:
     source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    out = export(source, tmp_path / "out", to="pi05", tell=silent).folder
+    out = export(locate(source), tmp_path / "out", to="pi05", tell=silent).folder
     if gone:
         shutil.rmtree(source)
     else:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from pi05.checkpoint.files import remove_tree, require_space, sync_file, sync_folder
-from pi05.checkpoint.locate import CONFIG, INDEX, WEIGHTS, locate
+from pi05.checkpoint.locate import CONFIG, INDEX, WEIGHTS, Location
 from pi05.checkpoint.sidecar import SIDECAR
 from pi05.checkpoint.store import Checkpoint, save_checkpoint
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes
@@ -31,12 +31,11 @@ _DESCRIPTIONS = (CONFIG, INDEX, SIDECAR)
 Tell = Callable[[str], None]
 
 
-def keep_base(run: Path, source: str, sha256: str, tell: Tell) -> dict[str, str]:
-    """Link or copy the weights at `source` into the run, all or nothing; return what its checkpoints record of them.
+def keep_base(run: Path, location: Location, sha256: str, tell: Tell) -> dict[str, str]:
+    """Link or copy located weights into the run, all or nothing; return what its checkpoints record of them.
 
     Raises TrainingError when a copy is needed and the disk has no room for it.
     """
-    location = locate(source)
     single = location.path.is_file()
     folder = location.path.parent if single else location.path
     weights = sorted(file for path in location.files for file in _files_below(path))
@@ -53,7 +52,7 @@ def keep_base(run: Path, source: str, sha256: str, tell: Tell) -> dict[str, str]
     how = "copied" if copied else "linked"
     tell(f"base: {len(weights)} file{'s' * (len(weights) != 1)}, {size / 1e6:,.1f} MB, {how} into {run / FOLDER}")
     path = FROM_CHECKPOINT / location.path.name if single else FROM_CHECKPOINT
-    return {"path": str(path), "sha256": sha256, "source": str(Path(source).absolute())}
+    return {"path": str(path), "sha256": sha256, "source": str(location.given.absolute())}
 
 
 def keep_merged(
