@@ -27,7 +27,7 @@ from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import STATE, Processor
-from pi05.errors import CheckpointError, DataError
+from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 
@@ -133,7 +133,7 @@ class Policy:
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
         every device. Raises DataError for a missing camera, state or task.
         """
-        states = [self._state(observation) for observation in observations]
+        states = [self._flagged_state(observation) for observation in observations]
         batch = collate([self.processor.encode(observation) for observation in observations])
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
@@ -143,30 +143,18 @@ class Policy:
         arrays = chunks.float().cpu().numpy()
         return [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
 
-    def _state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
-        """Return the state, flagging each dimension once when it is far outside of what the training data held.
-
-        A policy without any use for the state (no prompt with it, absolute actions) gets zeros when there is none.
-        """
-        processor = self.processor
-        if STATE not in observation and processor.prompt_format == "none" and processor.relative_mask is None:
-            return np.zeros(processor.state_dim, np.float32)
-        if STATE not in observation:
-            raise DataError(
-                "the observation has no state",
-                wanted=f"{STATE} with {processor.state_dim} numbers",
-                found=", ".join(sorted(observation)) or "an empty observation",
-                remedy=f"send the robot's state as {STATE}",
-            )
-        state = np.asarray(observation[STATE], np.float32)
-        self._flag(state)
+    def _flagged_state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
+        """Return the state, flagging each dimension once when it is far outside of what the training data held."""
+        state = self.processor.state_of(observation)
+        if STATE in observation:
+            self._flag(state)
         return state
 
     def _flag(self, state: Float[np.ndarray, " S"]) -> None:
         """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
         processor = self.processor
         known = processor.state_stats.range
-        if known is None or state.shape != known[0].shape:  # the processor refuses another shape, in its own words
+        if known is None:
             return
         low, high = known
         slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
