@@ -26,10 +26,11 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
-from pi05.data.processor import STATE, Processor
+from pi05.data.processor import Processor
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.types import STATE
 
 OUT_OF_RANGE = 0.1
 """A state is flagged when it leaves the training range by more than this share of the range."""

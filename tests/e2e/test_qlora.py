@@ -18,7 +18,7 @@ from pi05.checkpoint.locate import locate
 from pi05.cli import main
 from pi05.commands.train import read_command
 from pi05.errors import CheckpointError, ConfigError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import ask, compare, make_probe
 from pi05.export.source import open_source
 from pi05.export.verify import FLOAT32_LIMIT
@@ -107,7 +107,7 @@ def test_pi05_eval_takes_the_run(learnt: tuple[Path, str], tmp_path: Path) -> No
 def test_what_is_exported_has_the_base_that_was_trained_on(
     learnt: tuple[Path, str], probed: Policy, tmp_path: Path, layout: Any
 ) -> None:
-    result = export(locate(learnt[0]), tmp_path / "out", to=layout, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "out", to=layout, tell=lambda _: None)
     assert result.merge is not None
     probe = make_probe(probed.processor)
     moved = compare(ask(open_source(locate(tmp_path / "out")).policy, probe), ask(probed, probe), probed.processor)
@@ -117,9 +117,9 @@ def test_what_is_exported_has_the_base_that_was_trained_on(
 def test_on_the_original_weights_it_is_another_policy(learnt: tuple[Path, str], probed: Policy, tmp_path: Path) -> None:
     """So LeRobot, which knows nothing of the codes, is not given the adapter alone; our own folder tells of them."""
     with pytest.raises(CheckpointError, match="quantised base"):
-        export(locate(learnt[0]), tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
+        export_policy(locate(learnt[0]), tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
     assert not (tmp_path / "lerobot").exists()
-    result = export(locate(learnt[0]), tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
     config = result.folder / "config.json"
     values = json.loads(config.read_text())
     assert values["frozen_precision"] == "nf4"

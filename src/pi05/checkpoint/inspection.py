@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG, Location, locate
+from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
 from pi05.checkpoint.peft.load import adapted_sizes
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from pi05.checkpoint.files import read_json
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
@@ -25,8 +26,6 @@ from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
 
 Kind = Literal["pi05", "lerobot", "openpi", "jax", "file"]

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pi05.data.cameras import DROP, IMAGE_PREFIX, OPENPI_SLOTS, SLOTS, CameraSlots
+from pi05.data.cameras import DROP, OPENPI_SLOTS, SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PROMPT_FORMATS, PromptFormat
 from pi05.data.tokenizer import FILE_NAMES, Tokenizer
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
+from pi05.types import IMAGE_PREFIX
 
 
 @dataclass(frozen=True, kw_only=True)

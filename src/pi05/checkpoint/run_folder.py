@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pi05.checkpoint.file_names import CONFIG, WEIGHTS
 from pi05.checkpoint.files import remove_tree, sync_folder
-from pi05.checkpoint.store import CONFIG, PARTIAL, WEIGHTS, is_adapter
+from pi05.checkpoint.store import PARTIAL, is_adapter
 from pi05.errors import CheckpointError
 
 LAST, BEST = "last", "best"

@@ -56,7 +56,7 @@ class LazyTensor:
         return count * self.dtype.itemsize
 
 
-def file_bytes(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None = None) -> int:
+def safetensors_bytes(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None = None) -> int:
     """Return the size of the file that `write_safetensors` would write."""
     return len(_header(tensors, metadata)) + sum(tensor.bytes for tensor in tensors.values())
 

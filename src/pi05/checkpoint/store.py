@@ -23,6 +23,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 from pi05.checkpoint.files import (
     DISK_ERRORS,
     read_json,
@@ -51,9 +52,8 @@ __all__ = [
 
 FORMAT = "pi05"
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training_state"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-OPTIMIZER, RAW_WEIGHTS, STATE = "optimizer.safetensors", "raw.safetensors", "state.json"
+TRAINING = "training_state"
+OPTIMIZER, RAW_WEIGHTS, STATE_FILE = "optimizer.safetensors", "raw.safetensors", "state.json"
 PARTIAL = ".partial-"
 """Begins the name of a checkpoint folder that is being written."""
 
@@ -152,7 +152,7 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
             _write_tensors(training / OPTIMIZER, checkpoint.training.optimizer)
             if checkpoint.training.raw_weights is not None:
                 _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
-        write_json(training / STATE, dict(checkpoint.training.state))
+        write_json(training / STATE_FILE, dict(checkpoint.training.state))
     write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
     sync_folder(partial)
 
@@ -197,7 +197,7 @@ def is_adapter(folder: Path) -> bool:
 
 def read_training_state(folder: Path) -> dict[str, Any]:
     """Read the plain part of a checkpoint's training state, without its tensors."""
-    return read_json(folder / TRAINING / STATE)
+    return read_json(folder / TRAINING / STATE_FILE)
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:

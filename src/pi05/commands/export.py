@@ -105,7 +105,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         raise ConfigError("--source goes with --verify only", remedy="leave --source out: the source stands before OUT")
     from pi05.checkpoint.locate import locate
     from pi05.checkpoint.policy_options import PolicyOptions
-    from pi05.export.export import export as write_export
+    from pi05.export.export import export_policy
 
     location = locate(source)
     of_openpi = location.kind in ("openpi", "jax")
@@ -116,7 +116,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         horizon=config.horizon,
         tokenizer_path=config.tokenizer_path,
     )
-    write_export(
+    export_policy(
         location,
         out,
         to=config.to,

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi05.errors import DataError
+from pi05.types import IMAGE_PREFIX
 
 SLOTS = ("scene", "left_wrist", "right_wrist")
 OPENPI_SLOTS = {"scene": "base_0_rgb", "left_wrist": "left_wrist_0_rgb", "right_wrist": "right_wrist_0_rgb"}
 DROP = "drop"
-IMAGE_PREFIX = "observation.images."
 
 _SCENE_WORDS = {
     *("scene", "front", "top", "base", "third", "agent", "agentview", "exterior", "external", "overhead", "high"),

@@ -34,10 +34,9 @@ from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative
 from pi05.errors import DataError
-from pi05.types import Observation
+from pi05.types import STATE, Observation
 
 PROMPT_FORMAT_VERSION = 1
-STATE = "observation.state"
 
 
 def _quantiles() -> dict[str, NormalizationMode]:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pi05.data.cameras import IMAGE_PREFIX, CameraSlots
+from pi05.data.cameras import CameraSlots
 from pi05.data.prompt import PROMPT_FORMATS
 from pi05.data.transforms import NORMALIZATION_MODES
 from pi05.errors import DataError
-
-STATE, TASK = "observation.state", "task"
+from pi05.types import IMAGE_PREFIX, STATE, TASK
 
 
 def require_settings(
@@ -89,7 +88,7 @@ def require_task(observation: Mapping[str, Any]) -> str:
     if not isinstance(task, str | bytes):
         raise DataError(
             "the observation has no task",
-            wanted="the instruction as text under 'task'",
+            wanted=f"the instruction as text under {TASK!r}",
             found=f"a {type(task).__name__}" if TASK in observation else ", ".join(map(str, observation)),
             remedy="add 'task' to the observation, in the words that the data set uses",
         )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.locate import CONFIG, Location
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt

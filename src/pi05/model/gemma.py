@@ -20,9 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
-from pi05.model.layers import Linear, attend
+from pi05.model.layers import NORM_EPSILON, Linear, attend
 
-NORM_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000.0
 
 Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+NORM_EPSILON = 1e-6
+"""Added to the variance, or the mean square, under the root of every norm: SigLIP's and Gemma's."""
+
 
 class Linear(nn.Linear):
     """A linear map that computes in the precision of its input, whatever the precision of its weight."""

@@ -20,7 +20,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.receipt import Receipt
 from pi05.commands.inspect import print_tables
 from pi05.errors import UserError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.train.config import TINY_BASE
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -71,7 +71,7 @@ def test_our_own_folder() -> None:
 
 
 def test_an_exported_folder_tells_its_origin(tmp_path: Path) -> None:
-    out = export(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent).folder
+    out = export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent).folder
     facts = inspect_checkpoint(out)
     assert facts["layout"] == "LeRobot"
     assert set(facts["precision"]) == {"F32", "BF16"}

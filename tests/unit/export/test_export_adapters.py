@@ -20,7 +20,7 @@ from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError
 from pi05.export import checks
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import PROBE, ask, compare, make_probe
 from pi05.export.relocate import relocate
 from pi05.export.source import open_source
@@ -53,7 +53,7 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_adapters_are_merged_and_the_difference_is_stored(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(locate(lora_run), tmp_path / "out", to=to, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, tell=silent)
     assert result.merge is not None
     assert 0 <= result.merge["normalised_actions"] < 1e-5
     facts = read_sidecar(result.folder)
@@ -84,14 +84,14 @@ def test_a_merge_that_changes_the_policy_is_refused(
 
     monkeypatch.setattr(checks, "merge_lora", forgetful)
     with pytest.raises(CheckpointError, match="merging the adapters changes the policy; nothing was written") as caught:
-        export(locate(lora_run), tmp_path / "out", to="pi05", tell=silent)
+        export_policy(locate(lora_run), tmp_path / "out", to="pi05", tell=silent)
     assert "0.0001" in str(caught.value.wanted)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("to", ["lerobot", "pi05"])
 def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, tell=silent)
     names = everything(result.folder)
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json", SIDECAR, PROBE} <= names
     assert "model.safetensors" not in names
@@ -113,7 +113,7 @@ def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
 
 def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lora_run.parent.parent, tmp_path / "run"))
-    out = export(
+    out = export_policy(
         locate(run / "checkpoints" / "000012"), tmp_path / "out", to="lerobot", adapter_only=True, tell=silent
     ).folder
     weights = run / "base" / "model.safetensors"
@@ -125,7 +125,7 @@ def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path)
 
 
 def test_the_bases_name_is_the_users(lora_run: Path, tmp_path: Path) -> None:
-    out = export(
+    out = export_policy(
         locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent
     ).folder
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"

@@ -15,8 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
+from pi05.checkpoint.file_names import CONFIG, INDEX, WEIGHTS
 from pi05.checkpoint.files import remove_tree, require_space, sync_file, sync_folder
-from pi05.checkpoint.locate import CONFIG, INDEX, WEIGHTS, Location
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.sidecar import SIDECAR
 from pi05.checkpoint.store import Checkpoint, save_checkpoint
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.files import read_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG, Location, locate
+from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 

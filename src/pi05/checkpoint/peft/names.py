@@ -25,7 +25,7 @@ from pi05.checkpoint.openpi.names import (
     TOWER,
     UNUSED,
 )
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig
 from pi05.model.layers import Linear
@@ -49,7 +49,7 @@ NAMES_SHOWN = 4
 class LerobotModules:
     """The module tree that PEFT sees in LeRobot's π₀.₅ of some sizes."""
 
-    layout: Layout
+    layout: TensorLayout
     linear: Mapping[str, str]
     """LeRobot's module name → ours, for every linear map that π₀.₅ uses, in our model's order."""
     others: tuple[str, ...]

@@ -26,10 +26,11 @@ from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video
 from pi05.data.lerobot.meta import find_layout
 from pi05.errors import DataError
+from pi05.types import ACTION, STATE
 
-STATE_NAMES = ("observation.state", "state")
+STATE_NAMES = (STATE, "state")
 """Names under which the robot's state is found, in this order."""
-ACTION_NAMES = ("action", "actions")
+ACTION_NAMES = (ACTION, "actions")
 """Names under which the action is found, in this order."""
 ALLOWANCES = ("timestamps", "index")
 """Checks that `allow` can turn off."""
