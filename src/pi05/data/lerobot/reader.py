@@ -58,7 +58,7 @@ class Dataset:
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
     clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Numbers of the
     episodes in `unused` may be broken, because nobody will read them. Raises DataError naming file, episode and
-    remedy. May be used in DataLoader workers.
+    remedy. May be used from several threads.
     """
 
     def __init__(
