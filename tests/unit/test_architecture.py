@@ -20,17 +20,19 @@ TORCH_FREE_FILES = [
 ]
 """`checkpoint/peft/config.py` reads PEFT's file and holds no settings."""
 
-GROUND = {"errors", "settings", "types"}
+GROUND = {"errors", "files", "settings", "types"}
 BOTH = {"model", "data", "checkpoint"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "machine": set(),
+    "files": {"errors"},
+    "revision": set(),
     "settings": {"errors"},
     "model": GROUND,
-    "data": GROUND,
+    "data": {*GROUND, "revision"},
     "sim": GROUND,
-    "checkpoint": {*GROUND, "model", "data"},
+    "checkpoint": {*GROUND, "revision", "model", "data"},
     "policy": {*GROUND, *BOTH},
     "train": {*GROUND, *BOTH, "policy", "machine"},
     "pages": {*GROUND, "checkpoint", "train.records"},

@@ -18,7 +18,6 @@ from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
 from pi05.checkpoint.peft.load import adapted_sizes
@@ -30,6 +29,7 @@ from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
 from pi05.errors import UserError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
 
 Facts = dict[str, Any]

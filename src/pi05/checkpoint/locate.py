@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
-from pi05.checkpoint.revision import read_revision
 from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
+from pi05.revision import read_revision
 
 LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
 

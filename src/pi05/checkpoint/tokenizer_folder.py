@@ -13,10 +13,10 @@ from typing import Any
 
 import tokenizers
 
-from pi05.checkpoint.files import write_atomic, write_json
 from pi05.checkpoint.sentencepiece import read_sentencepiece, to_hugging_face
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError
+from pi05.files import write_atomic, write_json
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _ROLES = {

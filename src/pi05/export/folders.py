@@ -15,7 +15,6 @@ import torch
 
 import pi05
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
-from pi05.checkpoint.files import read_json, write_atomic, write_json
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout
@@ -25,6 +24,7 @@ from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.store import FORMAT, FORMAT_VERSION
 from pi05.checkpoint.tokenizer_folder import write_tokenizer
 from pi05.export.source import Source
+from pi05.files import read_json, write_atomic, write_json
 from pi05.model.pi05 import Pi05
 
 ExportLayout = Literal["lerobot", "openpi", "pi05"]

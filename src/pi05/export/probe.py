@@ -21,12 +21,12 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pi05.checkpoint.files import write_atomic
 from pi05.checkpoint.foreign_statistics import half_ranges
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
 from pi05.data.prompt import STATE_BINS
 from pi05.errors import CheckpointError, DataError
+from pi05.files import write_atomic
 from pi05.policy import Policy
 from pi05.types import STATE, TASK
 

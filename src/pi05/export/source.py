@@ -5,20 +5,19 @@ Leaves out writing (`export.py`) and proving (`verify.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.file_names import CONFIG
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import camera_sizes
+from pi05.files import read_json, read_notes
 from pi05.model.config import ModelConfig
 from pi05.policy import OpenedPolicy, open_policy
 
@@ -67,7 +66,7 @@ def open_source(
     opened = open_policy(location, device, options=options, base=base, config=sizes, merge=merge)
     folder = location.folder
     run = _run_of(folder)
-    data = _read_plain(run / DATASET) if run is not None else {}
+    data = read_notes(run / DATASET) if run is not None else {}
     return Source(
         policy=opened.policy,
         receipt=opened.receipt,
@@ -85,17 +84,8 @@ def _run_of(folder: Path) -> Path | None:
     return parent.parent if parent.name == "checkpoints" else None
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
-    """Read a file of notes, which may be missing or damaged: they decide nothing."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _step(folder: Path) -> int | None:
-    told = _read_plain(folder / CONFIG).get("step")
+    told = read_notes(folder / CONFIG).get("step")
     if isinstance(told, int):
         return told
     sidecar = read_sidecar(folder)
@@ -119,10 +109,10 @@ def _camera_sizes(folder: Path, run: Path | None, data: Mapping[str, Any]) -> di
     """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
     sizes = (read_sidecar(folder) or {}).get("cameras") or data.get("camera_sizes")
     if not sizes and run is not None:
-        root = (_read_plain(run / CONFIG).get("dataset") or {}).get("root")
-        sizes = camera_sizes(_read_plain(Path(str(root)) / "meta" / "info.json").get("features"))
+        root = (read_notes(run / CONFIG).get("dataset") or {}).get("root")
+        sizes = camera_sizes(read_notes(Path(str(root)) / "meta" / "info.json").get("features"))
     if not sizes:
-        sizes = camera_sizes(_read_plain(folder / CONFIG).get("input_features"))
+        sizes = camera_sizes(read_notes(folder / CONFIG).get("input_features"))
     return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pi05
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
-from pi05.checkpoint.files import read_json, remove_tree, write_atomic, write_json
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError, ConfigError, HubError
 from pi05.export.export import export_policy
+from pi05.files import read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
 from pi05.hub.card import Publication, render_card
 from pi05.hub.config import PushConfig

@@ -12,7 +12,6 @@ import torch
 from exports import LAYOUTS, everything, silent
 from safetensors.torch import load_file, save_file
 
-from pi05.checkpoint import store
 from pi05.checkpoint.load import read_model
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import write_adapter
@@ -25,6 +24,7 @@ from pi05.export.probe import PROBE, ask, compare, make_probe
 from pi05.export.relocate import relocate
 from pi05.export.source import open_source
 from pi05.export.verify import verify
+from pi05.files import write_json
 from pi05.model.lora import LoraSpec, add_lora, lora_modules
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
@@ -46,7 +46,7 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_adapter(folder, model, base=str(base), extra={})
     config = json.loads((base / "config.json").read_text())
     record = {"path": "../../base", "sha256": receipt.sha256}
-    store.write_json(folder / "config.json", {**config, "adapter": True, "base": record, "step": 12})
+    write_json(folder / "config.json", {**config, "adapter": True, "base": record, "step": 12})
     shutil.copy(base / "tokenizer.json", folder)
     return folder
 

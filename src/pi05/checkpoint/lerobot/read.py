@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.file_names import CONFIG
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.lerobot.normalization import (
     dim_stats,
     note_zero_ranges,
@@ -49,6 +48,7 @@ from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OLD_LEROBOT_RESIZE
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
 from pi05.types import ACTION, IMAGE_PREFIX, STATE
 

@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pi05.checkpoint.files import read_json
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, RELATIVE, NORMALIZE = "rename_observations_processor", "relative_actions_processor", "normalizer_processor"

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from pi05.checkpoint.files import read_json, write_json
 from pi05.checkpoint.foreign_statistics import lerobot_statistics
 from pi05.checkpoint.lerobot.steps import (
     ABSOLUTE,
@@ -30,6 +29,7 @@ from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.data.processor import Processor
 from pi05.data.transforms import LEROBOT_EPS
 from pi05.errors import CheckpointError
+from pi05.files import read_json, write_json
 from pi05.types import ACTION, STATE, TASK
 
 PRE_STATISTICS = "policy_preprocessor_step_3_normalizer_processor.safetensors"

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from pi05.checkpoint.file_names import CONFIG
-from pi05.checkpoint.files import write_atomic, write_json
 from pi05.checkpoint.foreign_statistics import openpi_statistics
 from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor
 from pi05.data.cameras import OPENPI_SLOTS
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, ConfigError
+from pi05.files import write_atomic, write_json
 from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05
 

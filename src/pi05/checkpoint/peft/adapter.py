@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from pi05.checkpoint.files import write_json
 from pi05.checkpoint.peft.config import (
     AdapterConfig,
     adapter_config_values,
@@ -39,6 +38,7 @@ from pi05.checkpoint.peft.names import (
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.tensors import TensorFiles
 from pi05.errors import CheckpointError
+from pi05.files import write_json
 from pi05.model.lora import LORA_A, LORA_B, MAGNITUDE, LoraSpec, add_lora, load_lora_state, lora_modules
 from pi05.model.pi05 import Pi05
 

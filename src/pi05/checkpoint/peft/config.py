@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.peft.names import ALL_LINEAR, LerobotModules, Patterns, barred_by_full, in_layers, matches
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.lora import LoraSpec
 
 Number = TypeVar("Number", int, float)

@@ -16,11 +16,11 @@ from typing import Any
 from torch import Tensor
 
 from pi05.checkpoint.file_names import CONFIG, INDEX, WEIGHTS
-from pi05.checkpoint.files import remove_tree, require_space, sync_file, sync_folder
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.sidecar import SIDECAR
-from pi05.checkpoint.store import Checkpoint, save_checkpoint
+from pi05.checkpoint.store import Checkpoint, require_checkpoint_space, save_checkpoint
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes
+from pi05.files import remove_tree, sync
 
 FOLDER = "base"
 FROM_CHECKPOINT = Path("..", "..", FOLDER)
@@ -47,7 +47,7 @@ def keep_base(run: Path, location: Location, sha256: str, tell: Tell) -> dict[st
     copied = _place(weights, folder, partial, tell)
     for path in beside:
         _copy(path, partial / path.name)
-    sync_folder(partial)
+    sync(partial)
     _publish(run)
     size = sum(path.stat().st_size for path in weights)
     how = "copied" if copied else "linked"
@@ -88,7 +88,7 @@ def _place(files: list[Path], root: Path, target: Path, tell: Tell) -> bool:
     else:
         return False
     size = sum(file.stat().st_size for file in files)
-    require_space(target, size, "a copy of the base weights inside the run")
+    require_checkpoint_space(target, size, "a copy of the base weights inside the run")
     tell(f"base: copying {size / 1e9:,.1f} GB into the run, which cannot be linked from {root}")
     for file in files:
         place = target / file.relative_to(root)
@@ -100,11 +100,11 @@ def _place(files: list[Path], root: Path, target: Path, tell: Tell) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
-    sync_file(target)
+    sync(target)
 
 
 def _publish(run: Path) -> None:
     """Give the finished folder its name. What bears it already is of a start that saved no checkpoint."""
     remove_tree(run / FOLDER)
     (run / _PARTIAL).rename(run / FOLDER)
-    sync_folder(run)
+    sync(run)

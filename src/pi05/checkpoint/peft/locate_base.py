@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 
 Quantized = Literal["nf4", "int8"] | None
 KEPT = "base"

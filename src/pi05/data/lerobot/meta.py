@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json, read_json_lines, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json_lines, read_meta, read_parquet, unreadable
 from pi05.data.lerobot.layout import (
     Clip,
     DatasetLayout,
@@ -46,7 +46,7 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> DatasetLayout:
             remedy="give the folder that holds meta/, data/ and videos/ (--dataset.root)",
         )
     info_path = root / "meta" / "info.json"
-    info = read_json(info_path, "data set description (meta/info.json)")
+    info = read_meta(info_path, "data set description (meta/info.json)")
     version = str(info.get("codebase_version"))
     if version not in VERSIONS:
         raise DataError(
