@@ -22,7 +22,7 @@ from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
 from pi05.checkpoint.peft.load import adapted_sizes
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
-from pi05.checkpoint.policy_folder import read_processor
+from pi05.checkpoint.policy_folder import read_processor, recorded_base, recorded_step
 from pi05.checkpoint.policy_options import ProcessorSource
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
@@ -47,17 +47,17 @@ def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
     base = _find_base(location, unknown)
     tensors, sizes = _weights(location, base, unknown)
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    sidecar = read_sidecar(folder)
+    sidecar = read_sidecar(folder) or {}
     facts: Facts = {
         "path": str(location.path.resolve()),
         "layout": TITLES[location.kind] + (" adapter" if location.adapter is not None else ""),
-        "step": _step(folder, config, sidecar),
+        "step": recorded_step(folder, config, sidecar),
         "revision": location.revision,
         **tensors,
         "sizes": None if sizes is None else sizes.to_dict(),
         "statistics": _statistics(location, folder),
         "policy": _policy(location, sizes, unknown),
-        "base": _base(location, base, config, sidecar, unknown),
+        "base": _base(location, base, recorded_base(config, sidecar), unknown),
         "adapter": _adapter(location),
         "export": _export(sidecar),
         "files": _hash(location, hash_files),
@@ -174,30 +174,15 @@ def _describe(read: ProcessorSource) -> Facts:
     }
 
 
-def _step(folder: Path, config: Mapping[str, Any], sidecar: Mapping[str, Any] | None) -> int | None:
-    told = config.get("step", ((sidecar or {}).get("source") or {}).get("step"))
-    if isinstance(told, int):
-        return told
-    named = folder.resolve().parent.name if folder.name == "pretrained_model" else folder.resolve().name
-    return int(named) if named.isdigit() else None
-
-
-def _base(
-    location: Location,
-    base: AdapterBase | None,
-    config: Mapping[str, Any],
-    sidecar: Mapping[str, Any] | None,
-    unknown: dict[str, str],
-) -> Facts | None:
+def _base(location: Location, base: AdapterBase | None, told: Facts | None, unknown: dict[str, str]) -> Facts | None:
     """Return the base: of an adapter the weights that it needs, else those that training started from."""
-    if base is not None:
-        if base.sha256 is None:
-            unknown["hash of the base"] = "the adapter records none, so another base would not be noticed"
-        return {"path": str(base.location.given.resolve()), "sha256": base.sha256, "told_by": base.told_by}
-    if location.adapter is not None:
+    if location.adapter is None:
+        return told
+    if base is None:
         return None
-    told = config.get("base") if config.get("format") == "pi05" else (sidecar or {}).get("base")
-    return dict(told) if isinstance(told, Mapping) else None
+    if base.sha256 is None:
+        unknown["hash of the base"] = "the adapter records none, so another base would not be noticed"
+    return {"path": str(base.location.given.resolve()), "sha256": base.sha256, "told_by": base.told_by}
 
 
 def _adapter(location: Location) -> Facts | None:
@@ -207,9 +192,9 @@ def _adapter(location: Location) -> Facts | None:
     return {name: config.get(name) for name in _ADAPTER_FIELDS}
 
 
-def _export(sidecar: Mapping[str, Any] | None) -> Facts | None:
+def _export(sidecar: Mapping[str, Any]) -> Facts | None:
     """Return what `pi05 export` noted when it wrote the folder."""
-    if sidecar is None:
+    if not sidecar:
         return None
     names = ("layout", "pi05_version", "dtype", "source", "merge", "rounding", "notes")
     return {name: sidecar[name] for name in names if name in sidecar}

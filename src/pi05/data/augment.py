@@ -46,11 +46,6 @@ class AugmentDraws:
     """Whether the colours of this image change at all."""
 
 
-def draw(batch: int, wrist: Sequence[bool], generator: torch.Generator | None = None) -> AugmentDraws:
-    """Draw for `batch` samples with the given cameras."""
-    return _from_uniforms(torch.rand(batch, _DRAWS, generator=generator), wrist)
-
-
 def draw_at(seed: int, samples: Sequence[int] | np.ndarray, wrist: Sequence[bool]) -> AugmentDraws:
     """Draw for the samples with these global numbers: the same numbers for the same (seed, sample), always."""
     counters = np.asarray(samples, np.uint64)[:, None] * np.uint64(_DRAWS) + np.arange(_DRAWS, dtype=np.uint64)

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -88,25 +87,6 @@ class FrameCache:
     def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
         """Return the pictures of a frame by its global number; a view into the mapped file, not to be written to."""
         return self._frames[index]
-
-
-class DecodingFrames:
-    """The same pictures straight from the videos: no disk space, but slow; one thread decodes at a time."""
-
-    def __init__(
-        self, dataset: Any, camera_keys: Sequence[str], image_size: int, resize: Resize = OPENPI_RESIZE
-    ) -> None:
-        self.camera_keys = tuple(camera_keys)
-        self.image_size = image_size
-        self._resize = resize
-        self._dataset = dataset
-        self._lock = threading.Lock()
-
-    def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
-        """Return the pictures of a frame by its global number."""
-        with self._lock:
-            frame = self._dataset.frame(index)
-        return np.stack([fit_image_to_bytes(frame[key], self.image_size, self._resize) for key in self.camera_keys])
 
 
 def cache_directory(directory: Path | str | None = None) -> Path:

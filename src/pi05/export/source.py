@@ -13,11 +13,11 @@ from typing import Any
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
+from pi05.checkpoint.policy_folder import recorded_base, recorded_step
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import camera_sizes
-from pi05.files import read_json, read_notes
+from pi05.files import read_notes
 from pi05.model.config import ModelConfig
 from pi05.policy import OpenedPolicy, open_policy
 
@@ -67,14 +67,15 @@ def open_source(
     folder = location.folder
     run = _run_of(folder)
     data = read_notes(run / DATASET) if run is not None else {}
+    config, sidecar, below = read_notes(folder / CONFIG), read_sidecar(folder) or {}, opened.receipt.base
     return Source(
         policy=opened.policy,
         receipt=opened.receipt,
         location=location,
-        step=_step(folder),
-        base=_base(folder, opened.receipt),
-        cameras=_camera_sizes(folder, run, data),
-        asset_id=_asset_id(folder, data),
+        step=recorded_step(folder, config, sidecar),
+        base=recorded_base(config, sidecar) if below is None else {"path": below.source, "sha256": below.sha256},
+        cameras=_camera_sizes(config, sidecar, run, data),
+        asset_id=_asset_id(folder, sidecar, data),
     )
 
 
@@ -84,40 +85,20 @@ def _run_of(folder: Path) -> Path | None:
     return parent.parent if parent.name == "checkpoints" else None
 
 
-def _step(folder: Path) -> int | None:
-    told = read_notes(folder / CONFIG).get("step")
-    if isinstance(told, int):
-        return told
-    sidecar = read_sidecar(folder)
-    if sidecar is not None and isinstance(sidecar.get("source"), dict):
-        return sidecar["source"].get("step")
-    named = folder.resolve().parent.name if folder.name == "pretrained_model" else folder.resolve().name
-    return int(named) if named.isdigit() else None
-
-
-def _base(folder: Path, receipt: Receipt) -> dict[str, Any] | None:
-    if receipt.base is not None:
-        return {"path": receipt.base.source, "sha256": receipt.base.sha256}
-    told = (read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}).get("base")
-    if isinstance(told, dict):
-        return told
-    sidecar = read_sidecar(folder)
-    return None if sidecar is None else sidecar.get("base")
-
-
-def _camera_sizes(folder: Path, run: Path | None, data: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _camera_sizes(
+    config: Mapping[str, Any], sidecar: Mapping[str, Any], run: Path | None, data: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
     """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
-    sizes = (read_sidecar(folder) or {}).get("cameras") or data.get("camera_sizes")
+    sizes = sidecar.get("cameras") or data.get("camera_sizes")
     if not sizes and run is not None:
         root = (read_notes(run / CONFIG).get("dataset") or {}).get("root")
         sizes = camera_sizes(read_notes(Path(str(root)) / "meta" / "info.json").get("features"))
     if not sizes:
-        sizes = camera_sizes(read_notes(folder / CONFIG).get("input_features"))
+        sizes = camera_sizes(config.get("input_features"))
     return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
 
 
-def _asset_id(folder: Path, data: Mapping[str, Any]) -> str:
-    sidecar = read_sidecar(folder) or {}
+def _asset_id(folder: Path, sidecar: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if isinstance(sidecar.get("asset_id"), str):
         return str(sidecar["asset_id"])
     kept = list(find_assets(folder)) if not data else []

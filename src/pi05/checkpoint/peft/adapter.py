@@ -100,7 +100,7 @@ def read_adapter(folder: Path, model: Pi05) -> Adapter:
     config = read_adapter_config(folder)
     files = TensorFiles([_weight_file(folder)])
     modules = lerobot_modules(model)
-    plan = _plan(folder, config, modules, model, files.shapes)
+    plan = _plan(config, modules, model, files.shapes)
     _compare(folder, plan, files.shapes)
     return Adapter(
         specs={modules.linear[name]: spec for name, spec in plan.specs.items()},
@@ -131,9 +131,7 @@ def _weight_file(folder: Path) -> Path:
     )  # fmt: skip
 
 
-def _plan(
-    folder: Path, config: AdapterConfig, modules: LerobotModules, model: Pi05, found: Mapping[str, tuple[int, ...]]
-) -> _Plan:
+def _plan(config: AdapterConfig, modules: LerobotModules, model: Pi05, found: Mapping[str, tuple[int, ...]]) -> _Plan:
     """Work out what the file must hold; tensors of the heads that π₀.₅ does not use are the only ones to ignore."""
     targets = config.targets(modules)
     unfit = [name for name in targets if name not in modules.linear and name not in HEADS]
@@ -230,7 +228,7 @@ def write_adapter(
     read_back = parse_adapter_config(folder / ADAPTER_CONFIG, values)
     with torch.device("meta"):
         plain = Pi05(model.config)  # a quantised weight does not tell its shape
-    plan = _plan(folder, read_back, modules, plain, {})
+    plan = _plan(read_back, modules, plain, {})
     if set(plan.shapes()) != set(tensors) or dict(plan.specs) != specs:
         raise ValueError("adapter_config.json would not be read back as the adapters of this model")
     folder.mkdir(parents=True, exist_ok=True)

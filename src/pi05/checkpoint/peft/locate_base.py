@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 from pi05.files import read_json
+from pi05.model.quantize import KINDS, Kind
 
-Quantized = Literal["nf4", "int8"] | None
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
 
@@ -31,7 +31,7 @@ class AdapterBase:
     """What the base's files must hash to (`Receipt.sha256`); None when the adapter records nothing."""
     told_by: str
     """Who said that it is there."""
-    quantized: Quantized = None
+    quantized: Kind | None = None
     """How the base was held while the adapter was trained on it; None: not in codes."""
     below: AdapterBase | None = None
     """The base of this base, where this one is an adapter itself."""
@@ -82,16 +82,17 @@ def _recorded(adapter: Path) -> dict[str, Any]:
     return {}
 
 
-def recorded_quantization(adapter: Path) -> Quantized:
+def recorded_quantization(adapter: Path) -> Kind | None:
     """Return what the frozen weights were rounded to while the adapter was trained. Raises CheckpointError."""
     told = next((values["frozen_precision"] for values in _notes(adapter) if "frozen_precision" in values), "float32")
-    if told == "nf4" or told == "int8":
-        return "nf4" if told == "nf4" else "int8"
+    for kind in KINDS:
+        if told == kind:
+            return kind
     if told in ("float32", "bfloat16"):
         return None
     raise CheckpointError(
         "the adapter was trained on a base in an unknown precision",
-        wanted="float32, bfloat16, nf4 or int8",
+        wanted=f"float32, bfloat16, {' or '.join(KINDS)}",
         found=f"frozen_precision {told!r} in {adapter}",
         remedy="upgrade pi05",
     )
