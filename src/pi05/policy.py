@@ -84,8 +84,9 @@ class Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
         pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
-        camera → the policy's camera or slot. For what a foreign folder does not tell: `prompt_format`, and of openpi
-        `asset_id` (which statistics), `horizon`, `relative_mask`; `tokenizer_path`; `config`, the network's sizes.
+        camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
+        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon` and
+        `relative_mask`.
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """

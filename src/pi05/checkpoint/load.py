@@ -34,10 +34,11 @@ def load_model(
 ) -> Pi05:
     """Build the network that a checkpoint holds; `read_model` returns the receipt as well.
 
-    `path`: folder of pi05 (checkpoint or run), LeRobot, openpi PyTorch or openpi JAX (orbax), of full weights or of an
-    adapter; one .safetensors file with any of their names; an .npz of openpi's JAX parameters. An adapter is applied
-    to `base` (default: the base that it records). `weights="raw"` reads the weights beside the EMA from an openpi JAX
-    folder. The other options are those of `read_model`. Raises CheckpointError for anything that does not fit.
+    `path` is a folder of pi05 (checkpoint or run), LeRobot, openpi PyTorch or openpi JAX (orbax), of full weights,
+    sharded or not, or of an adapter. Or it is a file: .safetensors with any of their names, or an .npz of openpi's JAX
+    parameters. An adapter is applied to `base` (default: the base that it records). `weights="raw"` reads the weights
+    beside the EMA from an openpi JAX folder. The other options are those of `read_model`. Raises CheckpointError for
+    anything that does not fit.
     """
     location = locate(path, weights)
     found = locate_base(location, base)

@@ -47,7 +47,7 @@ class Location:
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Some sizes, where the folder tells those."""
     index: Mapping[str, str] | None = None
-    """Tensor name → file name, of a sharded checkpoint."""
+    """Tensor name → file name of its shard, of a sharded checkpoint."""
     orbax: Path | None = None
     """The folder inside a JAX checkpoint that holds the weights."""
     adapter: Path | None = None
@@ -154,7 +154,7 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 
 def _shards(folder: Path, index: Mapping[str, str]) -> list[Path]:
-    """Return the files that a sharded checkpoint's index names."""
+    """Return the shards: the files that a sharded checkpoint's index names. Raises CheckpointError for missing ones."""
     files = [folder / name for name in sorted(set(index.values()))]
     absent = [file.name for file in files if not file.is_file()]
     if absent:

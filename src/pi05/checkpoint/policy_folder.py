@@ -1,6 +1,6 @@
 """Any folder as a policy: finds the transforms that belong to the weights, whoever wrote them.
 
-pi05's own checkpoints hold a processor; LeRobot's folders hold two processor files (`lerobot/read.py`); openpi's
+pi05's own checkpoints hold a processor. LeRobot's folders hold two processor files (`lerobot/read.py`), and openpi's
 hold statistics only (`openpi/read.py`). A file of weights alone is no policy.
 """
 

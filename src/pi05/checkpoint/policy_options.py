@@ -113,9 +113,9 @@ def _full(name: str) -> str:
 def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, sizes: ModelConfig) -> Tokenizer:
     """Load the tokenizer of a foreign folder.
 
-    The given one; else `name` as a path inside the folder, as an absolute path or from the working directory; else
-    the one in the folder or its `tokenizer/`. Nothing is looked up on a hub. Raises CheckpointError when there is none
-    or its ids do not fit the network.
+    The given one goes first. Then `name` is tried as a path inside the folder, as an absolute path and from the working
+    directory; last, the one in the folder or its `tokenizer/`. Nothing is looked up on a hub. Raises CheckpointError
+    when there is none or its ids do not fit the network.
     """
     if given is not None:
         tokenizer = Tokenizer.load(given)

@@ -1,8 +1,8 @@
 """The sizes of the network, from the shapes in a file.
 
 Every size but the head counts of PyTorch files can be read off a tensor: their attention weights have the heads
-folded into one axis. Those are known for π₀.₅'s own widths; LeRobot has its head count built in; otherwise the caller
-must tell.
+folded into one axis. Those are known for π₀.₅'s own widths, and LeRobot has its head count built in. Otherwise the
+caller must tell.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys and values of frames' prefixes on disk: what a frozen vision and language model says about un-augmented frames.
+"""The key/value cache of frames' prefixes on disk: what frozen vision and language towers say of un-augmented frames.
 
 One memory-mapped NumPy file `[frames, layers, 2, K, L, H]`, keys before values, images before prompt, padded to the
 longest prompt. bfloat16 lies in it as 16-bit integers, which NumPy knows. The file's name carries a hash of all that

@@ -1,7 +1,7 @@
 """What LeRobot's training flags mean here, where the name or the meaning is not the same.
 
-A flag has one of three fates: it is another name of a setting of ours; it asks for what happens anyway, and a notice
-says so; or it is refused, with the reason and with what to use instead. None is ignored. The list of LeRobot's flags is
+A flag has one of three fates. It is another name of a setting of ours, or it asks for what happens anyway, and a notice
+says so. Or it is refused, with the reason and with what to use instead. None is ignored. The list of LeRobot's flags is
 that of its 0.4 to 0.6 (`configs/train.py`, `configs/default.py`, `policies/pi05/configuration_pi05.py`).
 """
 

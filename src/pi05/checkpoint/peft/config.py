@@ -1,8 +1,8 @@
 """`adapter_config.json` of PEFT's LoRA: read strictly, and written with the fields that its versions share.
 
-A setting that is understood is used; one that cannot matter here is passed over; any other must be off, so that an
-adapter that PEFT reads otherwise (QALoRA, tokens trained alone, PiSSA's changed base, …) is refused by name. Fields and
-their meaning: PEFT `tuners/lora/config.py`, 0.18 to 0.21 (what LeRobot 0.6 accepts).
+A setting that is understood is used, and one that cannot matter here is passed over. Any other must be off: an adapter
+that PEFT reads otherwise (QALoRA, tokens trained alone, PiSSA's changed base, …) is refused by name. Fields and their
+meaning: PEFT `tuners/lora/config.py`, 0.18 to 0.21 (what LeRobot 0.6 accepts).
 """
 
 from __future__ import annotations

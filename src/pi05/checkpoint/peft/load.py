@@ -40,9 +40,8 @@ def read_adapted(
     """Build the network of an adapter on its base, and say what was read of both.
 
     An adapter that was trained on a quantised base gets the base with the values that its codes stand for: on the
-    original weights it is another policy.
-    Raises CheckpointError for a base that is not the recorded one or does not fit, and for an adapter that does not fit
-    it.
+    original weights it is another policy. Raises CheckpointError for a base that is not the recorded one or does not
+    fit, and for an adapter that does not fit it.
     """
     folder = location.folder
     sizes = config if config is not None else adapted_sizes(location, base)

@@ -1,8 +1,8 @@
 """Which of our modules an adapter's patterns hit: LeRobot's module names, and PEFT's matching rules on them.
 
 Patterns are written for LeRobot's names ("model.paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj").
-A string is a regular expression for the whole name; each entry of a list is a name or the end of one, whole words
-between dots; "all-linear" means every linear map that π₀.₅ uses (PEFT `tuners_utils.py: check_target_module_exists`).
+A string is a regular expression for the whole name. Each entry of a list is a name or the end of one, whole words
+between dots. "all-linear" means every linear map that π₀.₅ uses (PEFT `tuners_utils.py: check_target_module_exists`).
 Modules of LeRobot that cannot have an adapter here take part in the matching, so that a pattern that hits one is
 refused as PEFT refuses it, and not read otherwise than PEFT reads it.
 """

@@ -1,7 +1,7 @@
 """Frames out of video files, by number and exactly; PyAV with its own FFmpeg, nothing to install on the system.
 
-A file is first demuxed (packets, no decoding): that gives every frame's presentation time, so that a frame number
-means the n-th frame shown, seeking goes to a known key frame, and a file that was cut off is found out. Leaves out
+A file is first demuxed (packets, no decoding), which gives every frame's presentation time. So a frame number means
+the n-th frame shown, seeking goes to a known key frame, and a file that was cut off is found out. Leaves out
 which episode a file belongs to: problems are raised as `VideoFault` and the caller names the episode.
 """
 
