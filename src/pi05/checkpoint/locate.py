@@ -28,7 +28,7 @@ from pi05.revision import read_revision
 
 LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
 
-Kind = Literal["pi05", "lerobot", "openpi", "jax", "file"]
+FolderKind = Literal["pi05", "lerobot", "openpi", "jax", "file"]
 Weights = Literal["ema", "raw"]
 
 
@@ -40,7 +40,7 @@ class Location:
     """The file or folder after following run folders and links."""
     files: list[Path]
     """The files that hold the weights; of an adapter: its own, its base is elsewhere (`peft/locate_base.py`)."""
-    kind: Kind = "file"
+    kind: FolderKind = "file"
     """Whose folder it is; "file" when a weight file was named itself."""
     config: ModelConfig | None = None
     """All sizes, where the folder tells them."""
@@ -175,7 +175,7 @@ def _described(folder: Path, files: list[Path]) -> Location:
         return Location(folder, files, "pi05", config=sizes)
     told = _told_sizes(config)
     sidecar = read_sidecar(folder)
-    kind: Kind = "lerobot" if "type" in config else "openpi"
+    kind: FolderKind = "lerobot" if "type" in config else "openpi"
     if sidecar is None or "model" not in sidecar:
         return Location(folder, files, kind, sizes=told)
     return Location(folder, files, kind, config=replace(ModelConfig.from_dict(sidecar["model"]), **told), sizes=told)
@@ -212,7 +212,7 @@ def _is_adapter(folder: Path) -> bool:
 
 def _adapter(folder: Path) -> Location:
     described = _described(folder, [folder / ADAPTER_WEIGHTS])
-    kind: Kind = "pi05" if described.kind == "pi05" else "lerobot"
+    kind: FolderKind = "pi05" if described.kind == "pi05" else "lerobot"
     return replace(described, kind=kind, adapter=folder)
 
 

@@ -31,7 +31,15 @@ from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
 from pi05.export.source import Source, open_source
-from pi05.export.verify import FLOAT32_LIMIT, Verification, describe, file_facts, limit_for, require, verify
+from pi05.export.verify import (
+    FLOAT32_LIMIT,
+    Verification,
+    describe_difference,
+    file_facts,
+    limit_for,
+    require_within,
+    verify,
+)
 from pi05.model.config import ModelConfig
 
 Tell = Callable[[str], None]
@@ -200,8 +208,8 @@ def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tupl
     facts: dict[str, Any] = {"merge": None, "rounding": None}
     if opened.has_adapter:
         answer, moved = merge_adapters(policy, probe, answer)
-        tell(describe("merged, unmerged", moved, FLOAT32_LIMIT))
-        require(
+        tell(describe_difference("merged, unmerged", moved, FLOAT32_LIMIT))
+        require_within(
             moved,
             FLOAT32_LIMIT,
             "merging the adapters changes the policy; nothing was written",
@@ -212,8 +220,8 @@ def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tupl
     if plan.dtype != torch.float32:
         limit = limit_for(_dtype_name(plan))
         answer, moved = round_weights(policy, stored_dtypes(policy.model, plan), probe, answer)
-        tell(describe(f"{_dtype_name(plan)}, float32", moved, limit))
-        require(
+        tell(describe_difference(f"{_dtype_name(plan)}, float32", moved, limit))
+        require_within(
             moved,
             limit,
             f"rounding the weights to {_dtype_name(plan)} changes the policy; nothing was written",

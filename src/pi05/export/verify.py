@@ -71,8 +71,8 @@ def verify(
     probe, wanted = read_probe(folder, facts["probe"]["tasks"])
     answer = ask(loaded.policy, probe)
     stored = compare(answer, wanted, loaded.policy.processor)
-    tell(describe("stored actions", stored, FLOAT32_LIMIT))
-    require(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
+    tell(describe_difference("stored actions", stored, FLOAT32_LIMIT))
+    require_within(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
     policy_facts = loaded.policy.model.config, loaded.policy.processor
     del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
@@ -94,8 +94,8 @@ def _against(
     """Compare the folder's answer with that of its source."""
     limit = limit_for(facts.get("dtype", "float32"))
     difference = compare(answer, ask(original.policy, probe), original.policy.processor)
-    tell(describe("source", difference, limit))
-    require(difference, limit, f"{folder} does not give the actions of {original.folder}")
+    tell(describe_difference("source", difference, limit))
+    require_within(difference, limit, f"{folder} does not give the actions of {original.folder}")
     return difference
 
 
@@ -185,7 +185,7 @@ def file_facts(path: Path) -> dict[str, Any]:
     return {"sha256": hash_file(path), "bytes": path.stat().st_size}
 
 
-def describe(part: str, difference: Difference, limit: float) -> str:
+def describe_difference(part: str, difference: Difference, limit: float) -> str:
     """Return one line on a comparison."""
     return (
         f"{part:<18} {difference.tokens} prompt tokens differ; normalised actions by at most "
@@ -193,7 +193,7 @@ def describe(part: str, difference: Difference, limit: float) -> str:
     )
 
 
-def require(difference: Difference, limit: float, problem: str, remedy: str = "export it again") -> None:
+def require_within(difference: Difference, limit: float, problem: str, remedy: str = "export it again") -> None:
     """Raise CheckpointError when a difference is above its limit."""
     if difference.exceeds(limit):
         raise CheckpointError(

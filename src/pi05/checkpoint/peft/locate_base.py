@@ -16,7 +16,7 @@ from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 from pi05.files import read_json
-from pi05.model.quantize import KINDS, Kind
+from pi05.model.quantize import CODE_KINDS, CodeKind
 
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
@@ -31,7 +31,7 @@ class AdapterBase:
     """What the base's files must hash to (`Receipt.sha256`); None when the adapter records nothing."""
     told_by: str
     """Who said that it is there."""
-    quantized: Kind | None = None
+    quantized: CodeKind | None = None
     """How the base was held while the adapter was trained on it; None: not in codes."""
     below: AdapterBase | None = None
     """The base of this base, where this one is an adapter itself."""
@@ -82,17 +82,17 @@ def _recorded(adapter: Path) -> dict[str, Any]:
     return {}
 
 
-def recorded_quantization(adapter: Path) -> Kind | None:
+def recorded_quantization(adapter: Path) -> CodeKind | None:
     """Return what the frozen weights were rounded to while the adapter was trained. Raises CheckpointError."""
     told = next((values["frozen_precision"] for values in _notes(adapter) if "frozen_precision" in values), "float32")
-    for kind in KINDS:
+    for kind in CODE_KINDS:
         if told == kind:
             return kind
     if told in ("float32", "bfloat16"):
         return None
     raise CheckpointError(
         "the adapter was trained on a base in an unknown precision",
-        wanted=f"float32, bfloat16, {' or '.join(KINDS)}",
+        wanted=f"float32, bfloat16, {' or '.join(CODE_KINDS)}",
         found=f"frozen_precision {told!r} in {adapter}",
         remedy="upgrade pi05",
     )
