@@ -77,7 +77,6 @@ TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
     "checkpoint.file_names": "unit/checkpoint/test_locate.py",
-    "checkpoint.files": "unit/checkpoint/test_store.py",
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",

@@ -102,7 +102,7 @@ def test_progress_first_tells_the_size(dataset: Counting, tmp_path: Path) -> Non
     FrameCache.build(dataset, CAMERAS, SIZE, tmp_path, progress=lambda *news: heard.append(news))
     total = 2 * dataset.num_frames
     assert heard[0][:2] == (0, total)
-    assert f"{dataset.num_frames * 2 * SIZE * SIZE * 3 / 1e6:.1f} MB" in heard[0][2]
+    assert f"{dataset.num_frames * 2 * SIZE * SIZE * 3 / 1e3:.0f} kB" in heard[0][2]
     assert str(tmp_path) in heard[0][2]
     assert heard[-1][:2] == (total, total)
     assert [done for done, _, _ in heard] == sorted(done for done, _, _ in heard)
