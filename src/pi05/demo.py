@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 import pi05
 from pi05 import presets
 from pi05.checkpoint.load import read_config
-from pi05.checkpoint.store import write_atomic, write_json
+from pi05.checkpoint.locate import locate
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.statistics import compute_statistics
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
@@ -28,6 +28,7 @@ from pi05.eval.demo_report import demo_page
 from pi05.eval.report import fresh_folder
 from pi05.eval.result import EvalResult, Rate
 from pi05.eval.rollout import evaluate
+from pi05.files import write_atomic, write_json
 from pi05.machine import machine_info
 from pi05.pages.page import duration
 from pi05.pages.run import write_run_report
@@ -182,7 +183,7 @@ def _print_tenths(done: int, total: int) -> None:
 def _describe_data(root: Path, plan: DemoPlan) -> str:
     """Return what the data set holds and the true statistics of its actions."""
     dataset = Dataset(root)
-    horizon = read_config(plan.base).horizon
+    horizon = read_config(locate(plan.base)).horizon
     statistics = compute_statistics(cast(Any, dataset), range(dataset.num_episodes), horizon)
     lines = [
         f"  {dataset.num_episodes} episodes, {dataset.num_frames:,} frames at {dataset.fps:g} Hz, "

@@ -20,17 +20,19 @@ TORCH_FREE_FILES = [
 ]
 """`checkpoint/peft/config.py` reads PEFT's file and holds no settings."""
 
-GROUND = {"errors", "settings", "types"}
+GROUND = {"errors", "files", "settings", "types"}
 BOTH = {"model", "data", "checkpoint"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "machine": set(),
+    "files": {"errors"},
+    "revision": set(),
     "settings": {"errors"},
     "model": GROUND,
-    "data": GROUND,
+    "data": {*GROUND, "revision"},
     "sim": GROUND,
-    "checkpoint": {*GROUND, "model", "data"},
+    "checkpoint": {*GROUND, "revision", "model", "data"},
     "policy": {*GROUND, *BOTH},
     "train": {*GROUND, *BOTH, "policy", "machine"},
     "pages": {*GROUND, "checkpoint", "train.records"},
@@ -74,7 +76,7 @@ TORCH_FREE = [
 TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
-    "checkpoint.files": "unit/checkpoint/test_store.py",
+    "checkpoint.file_names": "unit/checkpoint/test_locate.py",
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",

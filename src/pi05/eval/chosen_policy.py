@@ -9,11 +9,11 @@ import json
 
 import torch
 
-from pi05.data.cameras import IMAGE_PREFIX
 from pi05.errors import EvaluationError
 from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig
 from pi05.policy import Policy
 from pi05.sim.protocol import Environment
+from pi05.types import IMAGE_PREFIX
 
 
 def load_policy(config: EvalConfig) -> Policy:

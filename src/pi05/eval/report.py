@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.run_folder import resolve_checkpoint
-from pi05.checkpoint.store import write_atomic, write_json
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film
 from pi05.eval.rate_charts import rate_bars, rate_scale
 from pi05.eval.result import EvalResult
+from pi05.files import write_atomic, write_json
 from pi05.pages.page import duration, facts, render
 from pi05.pages.pictures import clip, strip
 from pi05.pages.run import write_run_report

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_json, read_training_state
+from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import describe_dataset, read_license
+from pi05.files import read_json
 from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.train.config import TINY_BASE, TrainConfig

@@ -99,7 +99,7 @@ class Pi05(nn.Module):
         num_steps: int = 10,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "B A X"]:
-        """Return a chunk of normalised actions: Euler integration from noise at t = 1 to t = 0."""
+        """Return a chunk of normalised actions: `num_steps` denoising steps (Euler) from noise at t = 1 to t = 0."""
         tokens, valid = self.embed_prefix(batch)
         cache = self.prefill(tokens, valid)
         if noise is None:
@@ -159,7 +159,7 @@ class Pi05(nn.Module):
         return cache, torch.cat([images, batch.token_mask], dim=1)
 
     def prefill(self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None) -> list[KeyValue]:
-        """Run the language model over the prefix; what does not count takes no position."""
+        """Fill the key/value cache: run the language model over the prefix. What does not count takes no position."""
         if valid is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         else:

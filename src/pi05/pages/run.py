@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from pi05.checkpoint.store import write_atomic
+from pi05.files import write_atomic
 from pi05.pages.charts import Series, line_chart, number, smooth
 from pi05.pages.page import duration, facts, render
 from pi05.pages.pictures import still

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from pi05.checkpoint.run_folder import checkpoint_folder
-from pi05.checkpoint.store import require_space
+from pi05.checkpoint.store import require_checkpoint_space
 from pi05.model.config import ModelConfig
 from pi05.train import resume
 from pi05.train.activations import apply_from_outside
@@ -110,7 +110,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
     if ranks.first:
         run.root.mkdir(parents=True, exist_ok=True)
-        require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
+        require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if not run.continues and placed.whole is not None:
             base = keep_weights(placed.whole, config, run.root, partial(say, out))

@@ -88,7 +88,7 @@ def _sizes_of_base(config: TrainConfig) -> ModelConfig:
             found="no such path; names on the Hub are not fetched yet",
             remedy="download it first, and give the local path",
         )
-    sizes = read_config(config.policy.path)
+    sizes = read_config(locate(config.policy.path))
     return replace(
         sizes,
         horizon=config.policy.chunk_size or sizes.horizon,
@@ -107,7 +107,7 @@ def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device)
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
-    model, receipt = read_model(config.policy.path, _first_device(config, device), torch.float32, sizes, dtype)
+    model, receipt = read_model(locate(config.policy.path), _first_device(config, device), torch.float32, sizes, dtype)
     lora = adapt(hold_matrices(model, config.precision), config)
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
@@ -133,7 +133,7 @@ def rebuild_network(
             remedy="copy the whole run folder, with base/ in it",
         )
     dtype = compute_dtype(config.precision)
-    model, receipt = read_model(path, _first_device(config, device), torch.float32, sizes, dtype)
+    model, receipt = read_model(locate(path), _first_device(config, device), torch.float32, sizes, dtype)
     if receipt.sha256 != base["sha256"]:
         raise CheckpointError(
             "the base weights of the run have changed; its adapters do not fit them any more",
@@ -170,11 +170,12 @@ def keep_weights(
         return None
     if network.lora is None:
         return {"path": network.receipt.source, "sha256": network.receipt.sha256}
-    if locate(path).adapter is None:
-        return keep_base(root, path, network.receipt.sha256, tell)
+    location = locate(path)
+    if location.adapter is None:
+        return keep_base(root, location, network.receipt.sha256, tell)
     model = network.model
     if holds_less_than_float32(config):  # it has the weights of that base no more
-        model, _ = read_model(path, "cpu", torch.float32, model.config)
+        model, _ = read_model(location, "cpu", torch.float32, model.config)
     sizes = {"model": model.config.to_dict(), "pi05_version": pi05.__version__}
     return keep_merged(root, base_weights(model), sizes, path, tell)
 

@@ -14,6 +14,7 @@ from typing import Any
 from pi05.checkpoint import run_folder, store
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
+from pi05.files import read_json, write_json
 from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import Schedule
@@ -81,7 +82,7 @@ def open_run(config: TrainConfig) -> OpenRun:
             found="no such file",
             remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
         )
-    stored = TrainConfig.from_dict(store.read_json(stored_config))
+    stored = TrainConfig.from_dict(read_json(stored_config))
     changed = compare(stored, config)
     run_folder.remove_leftovers(root)
     complete = run_folder.list_checkpoints(root)
@@ -144,13 +145,13 @@ def lookup(config: Any, path: str) -> Any:
 
 def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
     """Write the configuration, and for a new run where its weights and its data came from."""
-    store.write_json(run.root / CONFIG, config.to_dict())
+    write_json(run.root / CONFIG, config.to_dict())
     if not run.continues:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
-        store.write_json(run.root / RECEIPT, known)
+        write_json(run.root / RECEIPT, known)
         if config.dataset.root is not None:
             facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
-            store.write_json(run.root / DATASET, facts)
+            write_json(run.root / DATASET, facts)
 
 
 def require_data_of_run(run: OpenRun, identity: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pi05.checkpoint.store import read_json
 from pi05.errors import ConfigError, DataError
+from pi05.files import read_json
 from pi05.settings.schema import walk
 from pi05.train.config import DatasetConfig, EmaConfig, PolicyConfig, TrainConfig
 from pi05.train.records.config import WandbConfig
