@@ -25,13 +25,14 @@ from pi05.data.lerobot.reader import Dataset
 from pi05.data.statistics import compute_statistics
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
 from pi05.eval.demo_report import demo_page
+from pi05.eval.evaluate import evaluate
 from pi05.eval.report import fresh_folder
 from pi05.eval.result import EvalResult, Rate
-from pi05.eval.rollout import evaluate
 from pi05.machine import machine_info
 from pi05.pages.page import duration
 from pi05.pages.run import write_run_report
-from pi05.sim.collect import collect
+from pi05.sim.collect import collect_demonstrations
+from pi05.sim.environments import expert_maker
 from pi05.train.config import TrainConfig
 from pi05.train.loop import train
 
@@ -132,7 +133,8 @@ def run_demo(
     stages = _Stages(total=7)
     data, run = folder / "data", folder / "run"
     with stages.stage(f"collect {plan.demonstrations} demonstrations"):
-        collect("tabletop", FAMILY, plan.demonstrations, data, seed, progress=_print_tenths)
+        make = expert_maker("tabletop", FAMILY)
+        collect_demonstrations(make, plan.demonstrations, data, seed, progress=_print_tenths)
     with stages.stage("statistics of the demonstrations"):
         print(_describe_data(data, plan))
     with stages.stage("evaluate the base before fine-tuning"):

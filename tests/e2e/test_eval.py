@@ -15,7 +15,7 @@ from pi05.checkpoint.run_folder import point
 from pi05.cli import main
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
-from pi05.eval.rollout import evaluate
+from pi05.eval.evaluate import evaluate
 from pi05.sim.tabletop import Tabletop
 
 
@@ -80,11 +80,11 @@ def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tm
     """Success may be equal by chance; what the robot did may not."""
 
     class Recorder(ShortTabletop):
-        def reset(self, seed: int, instruction: str | None = None) -> dict[str, object]:
+        def reset(self, seed: int, task: str | None = None) -> None:
             self.log = recorded.setdefault(seed, [])
-            return super().reset(seed, instruction)
+            super().reset(seed, task)
 
-        def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+        def step(self, action: np.ndarray) -> tuple[bool, bool]:
             self.log.append(action)
             return super().step(action)
 
@@ -101,7 +101,7 @@ def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tm
 
 def test_every_episode_lost_to_the_simulator_is_an_error(tokenizer: Path, tmp_path: Path) -> None:
     class Broken(ShortTabletop):
-        def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+        def step(self, action: np.ndarray) -> tuple[bool, bool]:
             raise OSError("no display")
 
     config = EvalConfig(episodes=2, output_dir=str(tmp_path / "out"))

@@ -22,14 +22,14 @@ class OpenTabletop(Tabletop):
 class BrokenTabletop(OpenTabletop):
     """A table whose simulator fails at the third step of layouts with an odd seed."""
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+    def step(self, action: np.ndarray) -> tuple[bool, bool]:
         if self.seed % 2 and self.steps == 2:
             raise FloatingPointError("the solver diverged")
         return super().step(action)
 
-    def reset(self, seed: int, instruction: str | None = None) -> dict[str, object]:
+    def reset(self, seed: int, task: str | None = None) -> None:
         self.seed = seed
-        return super().reset(seed, instruction)
+        super().reset(seed, task)
 
 
 class ExpertActor:
