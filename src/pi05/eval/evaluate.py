@@ -26,7 +26,7 @@ from pi05.sim.environments import close_environment, environment_maker
 from pi05.sim.protocol import Environment
 
 
-def evaluate(
+def evaluate_policy(
     config: EvalConfig,
     *,
     policy: Policy | None = None,
@@ -43,7 +43,7 @@ def evaluate(
     policy = policy or load_policy(config)
     started = time.perf_counter()
     make_environment = make_environment or environment_maker(config.env, config.family)
-    facts = _check_environment(policy, make_environment(), config)
+    about_environment = _check_environment(policy, make_environment(), config)
     folder = output_folder(config)
     gallery = Gallery(limit=config.films)
     with EpisodeProgress(config.episodes, enabled=console) as progress:
@@ -51,7 +51,7 @@ def evaluate(
     result = EvalResult(
         config=config.to_dict(),
         policy=policy.provenance | {"n_action_steps": config.policy.n_action_steps or policy.n_action_steps},
-        environment=facts,
+        environment=about_environment,
         episodes=episodes,
         machine=machine_info(),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -18,7 +18,7 @@ from pi05.eval.report import evaluation_page, output_folder
 from pi05.eval.result import EvalResult
 from pi05.eval.rollout import run_episodes
 from pi05.machine import machine_info
-from pi05.pages.page import duration, facts
+from pi05.pages.page import duration, fact_rows
 from pi05.pages.run import run_page, write_run_report
 from pi05.train.records.read import read_run
 
@@ -250,7 +250,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_values_are_written_for_people() -> None:
-    assert facts({"a": {"b": 1, "c": None}, "d": {}}) == [("a.b", "1"), ("a.c", "–"), ("d", "{}")]
+    assert fact_rows({"a": {"b": 1, "c": None}, "d": {}}) == [("a.b", "1"), ("a.c", "–"), ("d", "{}")]
     assert [duration(s) for s in (0.04, 9.96, 59.6, 99.4, 125, 7265)] == [
         "0.0 s",
         "10.0 s",
