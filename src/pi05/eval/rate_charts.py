@@ -1,4 +1,4 @@
-"""Success rates and shares as SVG bars like `pages/charts.py`: full labels, Wilson intervals as whiskers."""
+"""Success rates and shares as SVG bars like `pages/charts.py`: full labels, confidence intervals (Wilson) as whiskers."""
 
 from __future__ import annotations
 

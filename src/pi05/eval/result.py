@@ -19,7 +19,7 @@ MOST_LISTED = 12
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion; z = 1.96 gives 95 %. Without trials nothing is known: 0 to 1.
+    """Return the Wilson score (confidence) interval of a proportion; z = 1.96 gives 95 %. Without trials: 0 to 1.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -33,7 +33,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 @dataclass(frozen=True, kw_only=True)
 class SuccessRate:
-    """Successes among trials."""
+    """A success rate: successes among trials, with its confidence interval."""
 
     successes: int
     trials: int
@@ -45,7 +45,7 @@ class SuccessRate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The Wilson 95 % interval."""
+        """The Wilson 95 % confidence interval."""
         return wilson_interval(self.successes, self.trials)
 
     def render(self) -> str:

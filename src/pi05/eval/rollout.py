@@ -138,7 +138,7 @@ def run_episodes(
     gallery: Gallery | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
-    """Carry out `config.episodes` episodes and return them in order.
+    """Carry out `config.episodes` rollouts and return what came of each, in order.
 
     An exception of the simulator ends its episode as an error; an exception of the policy is raised.
     """

@@ -46,7 +46,7 @@ def collect_demonstrations(
     """Write `episodes` demonstrations to the new folder `output`.
 
     `make` makes an environment with its expert (`environments.py`); it is called again after an exception. Episodes
-    have the seeds from `seed` on, or each task of the environment has them; the evaluation's seeds start far above.
+    have the seeds from `seed` on, or each task of the environment has them. The evaluation's seeds start far above.
     Raises ConfigError for an impossible number, DataError where `output` exists, EvaluationError where the expert
     fails or the simulator raises exceptions only.
     """

@@ -5,10 +5,10 @@ two-finger gripper moves in the plane (it lowers itself when it closes). Needs N
 pictures and physics everywhere.
 
     state   x, y of the gripper (m), opening (0 closed … 1 open)
-    action  commanded x, y (m), commanded opening (0 … 1); the arm covers half the remaining way per step, at most
-            0.05 m
+    action  commanded x, y (m), commanded opening (0 … 1). The arm covers half the remaining way per step, at most
+            0.05 m.
 
-Two families of instructions share physics and cameras, but neither colours, nor shapes, nor words for them: `base` is
+Two families of instructions share physics and cameras, but neither colours, nor shapes, nor words for them. `base` is
 what `pi05-tiny` was pre-trained on, `demo` is what `pi05 demo` teaches it. Leaves out: contact between objects, height.
 """
 
