@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: the step in progress is finished, the run is saved, then it ends.
+"""Ctrl-C, SIGTERM and SIGHUP as a wish: the step in progress is finished, the run is saved, then it ends.
 
 SIGTERM is how Slurm and clouds announce a preemption.
 
@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; an order to end, from Slurm, a cloud or `kill`; a terminal that was closed."""
 PASSED_ON_SECONDS = 5
 """How long after a signal its repetition by torchrun may come."""
 
@@ -49,9 +51,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def listen(passed_on: bool = False) -> Iterator[StopRequest]:
-    """Take SIGINT and SIGTERM as requests for the duration of a `with` block; a second Ctrl-C ends at once.
+    """Take SIGINT, SIGTERM and SIGHUP as requests for the duration of a `with` block; a second Ctrl-C ends at once.
 
-    Where signals are `passed_on` by a launcher, only Ctrl-C ends at once, and not within the next seconds.
+    A second SIGTERM or SIGHUP changes nothing: the run is being saved already. Where signals are `passed_on` by a
+    launcher, a Ctrl-C within the next seconds is the same one. A signal that is ignored (`nohup`) stays ignored.
 
     Outside the main thread signals cannot be taken; then they do what they did before.
     """
@@ -63,10 +66,11 @@ def listen(passed_on: bool = False) -> Iterator[StopRequest]:
     def handle(number: int, _frame: FrameType | None) -> None:
         if request.signal is None:
             request.signal, request.time = signal.Signals(number), time.monotonic()
-        elif not passed_on or (number == signal.SIGINT and time.monotonic() - request.time > PASSED_ON_SECONDS):
+        elif number == signal.SIGINT and (not passed_on or time.monotonic() - request.time > PASSED_ON_SECONDS):
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield request
     finally:
@@ -76,7 +80,7 @@ def listen(passed_on: bool = False) -> Iterator[StopRequest]:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that what it has half written is removed and its children end.
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, so that its half-written files go and its children end.
 
     Not under torchrun: there a process that waits for the others in compiled code must end at once.
     """
@@ -87,8 +91,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

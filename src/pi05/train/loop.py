@@ -211,7 +211,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
             log(session)
         improved = False
         if session.validator is not None and (state.step % config.eval_steps == 0 or last):
-            improved = validate(session, session.validator)
+            improved = validate(session, session.validator, partial(stop.agreed, ranks.any))
         if state.step % config.save_freq == 0 or last or improved:
             save_checkpoint(session, improved)
     if session.last_saved != state.step and state.step > 0:

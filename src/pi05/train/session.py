@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -122,21 +123,23 @@ def log(session: Session) -> None:
     session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
 
 
-def validate(session: Session, validator: Validator) -> bool:
-    """Measure the held-out action error with the weights that are saved; return whether it is the best so far."""
+def validate(session: Session, validator: Validator, stopped: Callable[[], bool]) -> bool:
+    """Measure the held-out action error with the weights that are saved; return whether it is the best so far.
+
+    A run that is `stopped` meanwhile does not wait for the rest of the measurement, which then counts for nothing.
+    """
     settle(session)
     started = time.perf_counter()
     state = session.state
-    if state.ema is None:
-        error = validator.measure(state.model, session.device)
-    else:
-        with state.ema.in_place():
-            error = validator.measure(state.model, session.device)
+    with nullcontext() if state.ema is None else state.ema.in_place():
+        error = validator.measure(state.model, session.device, stopped)
+    session.meter.paused(time.perf_counter() - started)
+    if error is None:
+        return False
     improved = state.parallel.ranks.from_first(session.best is None or error.score < session.best["error"])
     if improved:
         session.best = {"error": error.score, "step": state.step}
     session.sinks.log(error.record(state.step, improved))
-    session.meter.paused(time.perf_counter() - started)
     return improved
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from rich.console import Console
 from torch import nn
 
 from pi05.data.collate import collate
+from pi05.errors import TrainingError
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.parallel.ranks import Ranks
@@ -125,14 +126,23 @@ class Validator:
         self._mean, self._scale = action_moments(data)
         self._baseline = root_mean_square(np.broadcast_to(self._mean, self._actions.shape), self._actions, self._valid)
 
-    def measure(self, model: nn.Module, device: torch.device) -> ActionError:
-        """Predict a chunk for every frame and compare."""
+    def measure(
+        self, model: nn.Module, device: torch.device, stopped: Callable[[], bool] = lambda: False
+    ) -> ActionError | None:
+        """Predict a chunk for every frame and compare; None where the run is `stopped` before all are predicted.
+
+        All processes have to be asked alike: `stopped` is called once per batch in each. Raises TrainingError for
+        predictions that are not finite.
+        """
         started = time.perf_counter()
         processor = self._data.processor
         chunks = []
         training = model.training
         model.eval()  # no dropout
         for batch in self._batches:
+            if stopped():
+                model.train(training)
+                return None
             noise = torch.zeros(len(batch.tokens), processor.horizon, processor.action_dim, device=device)
             chunk = model.sample_actions(batch.to(device), noise=noise, num_steps=NUM_STEPS)  # type: ignore[operator]
             chunks.append(chunk.float().cpu().numpy())
@@ -140,6 +150,7 @@ class Validator:
         shares = self._ranks.gather(chunks[: len(chunks) - self._spare])
         turns = itertools.zip_longest(*shares)
         normalized = np.concatenate([chunk for turn in turns for chunk in turn if chunk is not None])
+        require_finite_predictions(normalized, self._frames)
         predicted = processor.decode_actions(normalized, self._data.dataset.states()[self._frames])
         return ActionError(
             names=tuple(self._data.dataset.action_names),
@@ -149,6 +160,19 @@ class Validator:
             frames=len(self._frames),
             episodes=len(self._data.held_out),
             seconds=time.perf_counter() - started,
+        )
+
+
+def require_finite_predictions(chunks: Float[np.ndarray, "N A X"], frames: Sequence[int]) -> None:
+    """Raise TrainingError where a prediction is NaN or infinite."""
+    broken = np.flatnonzero(~np.isfinite(chunks).all(axis=(1, 2)))
+    if len(broken):
+        named = ", ".join(str(frames[index]) for index in broken[:8])
+        raise TrainingError(
+            "the network's actions on held-out frames are not finite; no checkpoint was written",
+            wanted="finite actions",
+            found=f"NaN or infinite on {len(broken)} of {len(frames)} frames: {named}",
+            remedy="its weights are broken: resume from the last checkpoint with a lower --policy.optimizer_lr",
         )
 
 

@@ -12,7 +12,9 @@ from pi05 import cli
 from pi05.train.interrupt import PASSED_ON_SECONDS, StopRequest, listen, sigterm_as_interrupt
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")]
+)
 def test_a_signal_is_a_wish(number: signal.Signals, name: str) -> None:
     before = signal.getsignal(number)
     with listen() as stop:
@@ -20,9 +22,21 @@ def test_a_signal_is_a_wish(number: signal.Signals, name: str) -> None:
         os.kill(os.getpid(), number)
         assert stop
         assert stop.name == name
+        for again in (signal.SIGTERM, signal.SIGHUP):  # the run is being saved already
+            os.kill(os.getpid(), again)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listen() as stop, sigterm_as_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_that_torchrun_repeats_is_one_wish() -> None:
@@ -60,12 +74,13 @@ def test_other_threads_leave_signals_alone() -> None:
     assert during == [before, False]
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_ends_a_command_as_ctrl_c_does(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
 
 
 def test_under_torchrun_sigterm_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
