@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from pi05.commands.command import Command, read_one_path
 from pi05.settings.schema import Checked
 
@@ -49,8 +46,11 @@ def print_json(facts: Facts) -> None:
     print(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
-def print_tables(facts: Facts, console: Console | None = None) -> None:
-    """Print the facts for people."""
+def print_tables(facts: Facts, console: Any = None) -> None:
+    """Print the facts for people, on a console of `rich`, which `pi05 --help` must not load."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = console or Console()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Success rates and shares as SVG bars, like `pages/charts.py`: full labels, confidence intervals as whiskers."""
+"""Success rates and shares as SVG bars like `pages/charts.py`: full labels, whiskers for the confidence intervals."""
 
 from __future__ import annotations
 
