@@ -257,7 +257,7 @@ class TestNothingHalfWritten:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert "DataError: the data set " in ended.stderr, ended.stderr
-        assert "MB are free" in ended.stderr
+        assert "B are free" in ended.stderr
         assert os.listdir(tmp_path) == []
 
 
