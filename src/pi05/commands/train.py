@@ -27,7 +27,7 @@ METHOD = Setting(
     "method",
     Literal["full", "lora", "qlora", "expert"] | None,
     None,
-    "What to train, in one word; docs/training.md tells which when, and `pi05 plan` which fits.\n"
+    "What to train, in one word; docs/memory.md tells which when, and `pi05 plan` which fits.\n"
     "- full: everything; the most that can be learnt, and the most memory.\n"
     "- lora: low-rank adapters on a frozen base (--policy.use_peft); small GPUs, small checkpoints.\n"
     "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.\n"
