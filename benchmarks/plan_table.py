@@ -41,12 +41,12 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 MARKS = ("<!-- plan-table -->\n", "<!-- /plan-table -->\n")
 READMES: dict[str, tuple[str, str, dict[str, str]]] = {
     "README.md": (
-        "| GPU | trained | flags behind `--preset=real` | GiB needed, of | 1,000 steps |",
+        "| GPU | trained | flags behind `--preset=real` | GiB, needed / there | 1,000 steps, predicted |",
         "none",
         {"full": "everything", "expert": "action expert", "lora": "LoRA", "qlora": "QLoRA"},
     ),
     "README.zh-CN.md": (
-        "| GPU | 训练方式 | `--preset=real` 之外的参数 | 需要的 GiB，可用 | 1,000 步 |",
+        "| GPU | 训练方式 | `--preset=real` 之外的参数 | 显存 GiB，需要 / 可用 | 1,000 步，预测 |",
         "无",
         {"full": "全参数", "expert": "仅动作专家", "lora": "LoRA", "qlora": "QLoRA"},
     ),
@@ -98,8 +98,9 @@ def table(rows: Sequence[Mapping[str, Any]], page: str) -> str:
     lines = [head, "|---|---|---|--:|--:|"]
     for row in rows:
         flags = f"`{' '.join(row['flags'])}`" if row["flags"] else no_flags
-        memory = f"{row['needed_gib']:.1f}, {row['available_gib']:.1f}"
-        cells = (GPUS[row["gpu"]].title, methods[row["method"]], flags, memory, time(row["seconds_per_1000_steps"]))
+        memory = f"{row['needed_gib']:.1f} / {row['available_gib']:.1f}"
+        gpu = GPUS[row["gpu"]].title.removeprefix("GeForce ")
+        cells = (gpu, methods[row["method"]], flags, memory, time(row["seconds_per_1000_steps"]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -282,7 +282,11 @@ def test_the_prefix_cache_is_as_measured() -> None:
 def test_what_eight_gpus_would_need_is_what_pi05_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
     from pi05.train.plan.report import report
 
-    lines = [cells for cells in table_rows(section(SEVERAL_GPUS, "## Memory and speed")) if len(cells) == 6 and "×" in cells[0]]
+    lines = [
+        cells
+        for cells in table_rows(section(SEVERAL_GPUS, "## Memory and speed"))
+        if len(cells) == 6 and "×" in cells[0]
+    ]
     assert len(lines) == 5
     for cells in lines:
         gpus, gpu = re.match(r"(\d+) × (\w+)", cells[0]).groups()  # type: ignore[union-attr]
