@@ -37,7 +37,7 @@ from pi05.model.config import ModelConfig
 from pi05.model.config import pi05 as full_size
 from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import stack_prefix
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.plan.flops import expert_work, flops_per_sample
 from pi05.train.step import LossSettings, TrainState, train_step
@@ -187,7 +187,7 @@ def state_of(model: Pi05) -> TrainState:
     rate = shapes.LEARNING_RATE
     schedule = Schedule(peak=rate, warmup_steps=0, decay_steps=10**6, end=rate)
     settings = AdamSettings(weight_decay=shapes.WEIGHT_DECAY, clip_norm=shapes.CLIP)
-    return TrainState(step=0, seed=0, model=model, optimizer=Optimizer(freeze(model, "expert"), settings, schedule))
+    return TrainState(step=0, seed=0, model=model, optimizer=AdamW(freeze(model, "expert"), settings, schedule))
 
 
 def prefix_shape(sizes: ModelConfig, frames: int, cameras: int, tokens: int) -> tuple[int, ...]:
@@ -201,8 +201,8 @@ def full_scale() -> list[dict[str, Any]]:
     sizes, found = full_size(), []
     for cameras in (2, 3):
         per_frame = file_bytes(prefix_shape(sizes, 1, cameras, FULL_TOKENS), torch.bfloat16)
-        whole = flops_per_sample(sizes, cameras=cameras, prompt_tokens=FULL_TOKENS, method="expert")
-        ends, layers = expert_work(sizes, cameras * sizes.patches_per_image + FULL_TOKENS, "expert", 0)
+        whole = flops_per_sample(sizes, cameras=cameras, prompt_tokens=FULL_TOKENS, part="expert")
+        ends, layers = expert_work(sizes, cameras * sizes.patches_per_image + FULL_TOKENS, 0)
         kept = (ends + layers).forward + (ends + layers).backward
         found.append(
             {

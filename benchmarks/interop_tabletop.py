@@ -48,11 +48,13 @@ def _serve(client: Connection, chunks: list[Chunk]) -> None:
             return
         if request == "reset":
             episodes += 1
-            observation = simulation.reset(episodes if value is None else int(value))
+            simulation.reset(episodes if value is None else int(value))
+            observation = simulation.observe()
             client.send(observation)
         elif request == "step":
             chunks[-1].executed.append(np.array(value))
-            observation, done, success = simulation.step(value)
+            done, success = simulation.step(value)
+            observation = simulation.observe()
             client.send((observation, done, success))
         else:
             chunks.append(Chunk(observation, np.array(value)))

@@ -131,12 +131,12 @@ def measure(path: Path, dtype: torch.dtype, sizes: dict[str, int], naive: bool) 
     """
     from pi05.checkpoint.load import read_model
     from pi05.checkpoint.locate import locate
-    from pi05.checkpoint.weights import open_source
+    from pi05.checkpoint.weights import open_tensors
     from pi05.model.config import ModelConfig
 
     config = ModelConfig(**sizes)
     location = locate(path)
-    source = open_source(location)
+    source = open_tensors(location)
     shapes = source.shapes
     largest = max(shapes, key=lambda name: math.prod(shapes[name]))
     width = next(source.parts(largest, [(0,)])).element_size()
@@ -145,12 +145,12 @@ def measure(path: Path, dtype: torch.dtype, sizes: dict[str, int], naive: bool) 
     peak = Peak()
     started = time.perf_counter()
     held = hold_everything(location) if naive else None
-    model, receipt = read_model(path, dtype=dtype, config=config)
+    model, receipt = read_model(location, dtype=dtype, config=config)
     seconds = time.perf_counter() - started
     highest = peak.stop()
     del held
     network = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    shapes = {name: tuple(shape) for name, shape in open_source(location).shapes.items()}
+    shapes = {name: tuple(shape) for name, shape in open_tensors(location).shapes.items()}
     return {
         "file": receipt.bytes,
         "network": network,
@@ -162,9 +162,9 @@ def measure(path: Path, dtype: torch.dtype, sizes: dict[str, int], naive: bool) 
 
 def hold_everything(location: Any) -> list[torch.Tensor]:
     """Read all tensors into memory at once."""
-    from pi05.checkpoint.weights import open_source
+    from pi05.checkpoint.weights import open_tensors
 
-    source = open_source(location)
+    source = open_tensors(location)
     return [source.read(name).clone() for name in source.shapes]
 
 

@@ -32,7 +32,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
-from pi05.train.lora import add_adapters, hold_frozen_weights, plan_lora
+from pi05.train.lora import adapt
 from pi05.train.network import Network, compute_dtype, hold_matrices, trainable
 from pi05.train.optim.adamw import Ema, Schedule
 from pi05.train.optim.build import build_optimizer
@@ -213,14 +213,8 @@ def build(case: Case, device: torch.device) -> TrainState:
     config = case.config
     with device:
         model = hold_matrices(Pi05(case.sizes, compute_dtype(config.precision)), config.precision)
-    lora = None
-    if config.method == "lora":
-        lora = plan_lora(config, model)
-        add_adapters(model, lora, config)
-    network = Network(model=model, receipt=None, lora=lora)
-    parameters = trainable(network, config.method)
-    if lora is not None:
-        hold_frozen_weights(model)
+    network = Network(model=model, receipt=None, lora=adapt(model, config))
+    parameters = trainable(network, config.part)
     apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
     schedule = Schedule(peak=1e-5, warmup_steps=0, decay_steps=100, end=1e-6)
     return TrainState(

@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pi05.machine import machine_info
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer
 
 MODES = ("float32", "float32, 8bit", "float32, 4bit", "bf16-sr", "bf16-sr, 8bit", "bf16-sr, 4bit", "plain bfloat16")
@@ -133,7 +133,7 @@ def walk(name: str) -> dict[str, Any]:
     """Take 40 steps beside PyTorch's fused AdamW, in turns, with the same gradients; compare weights and times."""
     plain, other, start = matrices(), matrices(), matrices()
     settings = AdamSettings(clip_norm=1e9)
-    reference = Optimizer(plain, settings, constant(RATE))
+    reference = AdamW(plain, settings, constant(RATE))
     step: Any
     if name in LIBRARIES:
         _, module, cls = LIBRARIES[name]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pi05 import load_model
 from pi05.train.config import TINY_BASE
 from pi05.train.network import hold_matrices
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, TrainState, train_step
@@ -31,7 +31,7 @@ STATES: dict[str, StateKind] = {"float32": "float32", "8bit": "8bit", "4bit": "4
 FLOW_STEPS, FLOW_SAMPLES, FLOW_BATCH = 200, 64, 16
 
 
-class PlainBfloat16(Optimizer):
+class PlainBfloat16(AdamW):
     """PyTorch's AdamW on weights in bfloat16, which keeps its moments in bfloat16 as well."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], settings: AdamSettings, schedule: Schedule) -> None:
@@ -54,7 +54,7 @@ def build(mode: str, parameters: Mapping[str, nn.Parameter], schedule: Schedule,
     """Return the optimizer of a mode: precision of the weights, then that of the moments when it is not float32."""
     settings = AdamSettings(clip_norm=clip)
     if mode == "float32":
-        return Optimizer(parameters, settings, schedule)
+        return AdamW(parameters, settings, schedule)
     if mode == "plain bfloat16":
         return PlainBfloat16(parameters, settings, schedule)
     state = STATES[mode.partition(", ")[2] or "float32"]

@@ -169,7 +169,7 @@ def serve(arguments: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    case = sys.stdin.readline().strip()
+    case: Any = sys.stdin.readline().strip()  # one of CASES
     if arguments.serve == "lerobot":
         from train_step_lerobot import build, versions
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pi05.checkpoint.load import load_model
 from pi05.model.config import ModelConfig
 from pi05.train.activations import apply_from_outside
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.method import Part
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
@@ -65,7 +66,7 @@ class GivenDraws(nn.Module):
         return losses
 
 
-def build_ours(case: str, folder: Path, compile_layers: bool) -> Callable[[], float]:
+def build_ours(case: Part, folder: Path, compile_layers: bool) -> Callable[[], float]:
     """Build network and optimizer on LeRobot's weights and return the step."""
     inputs = load_file(folder / "inputs.safetensors")
     model = load_model(folder / "model.safetensors", config=sizes())
@@ -84,7 +85,7 @@ def build_ours(case: str, folder: Path, compile_layers: bool) -> Callable[[], fl
         actions=inputs["actions"],
     )
     given = GivenDraws(model, inputs["noise"], inputs["time"])
-    state = TrainState(step=0, seed=0, model=given, optimizer=Optimizer(parameters, settings, schedule))
+    state = TrainState(step=0, seed=0, model=given, optimizer=AdamW(parameters, settings, schedule))
     loss = LossSettings(kind="lerobot", robot_action_dim=shapes.ROBOT_DIMS)
 
     def step() -> float:

@@ -40,9 +40,9 @@ from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import sample_time
 from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
-from pi05.sim.collect import DISTURBANCE, DISTURBED_SHARE
-from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES, Tabletop
+from pi05.sim.environments import environment_maker, expert_maker
+from pi05.sim.episodes import demonstrate
+from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES
 from pi05.types import Batch
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
@@ -79,24 +79,18 @@ def build_tokenizer(path: Path, vocab_size: int) -> None:
     write_atomic(path, tokenizer.to_str().encode())
 
 
-def demonstrate(arguments: tuple[int, int, int]) -> list[tuple[str, list[np.ndarray]]]:
+def demonstrations(arguments: tuple[int, int]) -> list[tuple[str, list[np.ndarray]]]:
     """Return episodes as (instruction, [pictures, states, actions]) for seeds first … first + count - 1."""
-    first, count, image_size = arguments
-    env = Tabletop("base", image_size=image_size)
-    grid = image_size // tiny().patch_size
+    first, count = arguments
+    env, expert = expert_maker("tabletop", "base")()
+    grid = tiny().image_size // tiny().patch_size
     episodes = []
     for seed in range(first, first + count):
-        observation, expert, rng = env.reset(seed), TabletopExpert(env), np.random.default_rng((seed, 1))
-        done, frames = False, []
-        while not done:
-            action = expert.act()
+        frames = []
+        for observation, action in demonstrate(env, expert, seed):
             pictures = np.stack([observation[key] for key in CAMERAS])
             frames.append((pictures, observation["observation.state"], action, label(env, expert, grid)))
-            executed = action.copy()
-            if rng.random() < DISTURBED_SHARE:
-                executed[:2] += rng.normal(0, DISTURBANCE, 2)
-            observation, done, _ = env.step(executed)
-        episodes.append((env.instruction, [np.stack(column) for column in zip(*frames, strict=True)]))
+        episodes.append((observation["task"], [np.stack(column) for column in zip(*frames, strict=True)]))
     return episodes
 
 
@@ -204,7 +198,7 @@ def batches(frames: int, size: int, seed: int, first: int) -> Iterator[torch.Ten
 def success(policy: Policy, family: str, episodes: int) -> dict[str, Any]:
     """Return the success rate on layouts that no training saw."""
     settings = EvalConfig(family=family, episodes=episodes)
-    results = run_episodes(policy, lambda: Tabletop(family), settings)
+    results = run_episodes(policy, environment_maker("tabletop", family), settings)
     wins = sum(result.outcome == "success" for result in results)
     low, high = wilson_interval(wins, episodes)
     return {"family": family, "episodes": episodes, "success": wins / episodes, "wilson_95": [low, high]}
@@ -227,9 +221,9 @@ def main() -> None:
     config = tiny()
     options.output.mkdir(parents=True, exist_ok=True)
     build_tokenizer(options.output / "tokenizer.json", config.vocab_size)
-    work = [(FIRST_SEED + first, 100, config.image_size) for first in range(0, options.episodes, 100)]
+    work = [(FIRST_SEED + first, 100) for first in range(0, options.episodes, 100)]
     with get_context("spawn").Pool(2) as pool:
-        episodes = [episode for part in pool.map(demonstrate, work) for episode in part]
+        episodes = [episode for part in pool.map(demonstrations, work) for episode in part]
     data = Demonstrations(episodes, Tokenizer.load(options.output), config)
     del episodes
     print(f"{len(data.images):,} frames; prompts of up to {data.tokens.shape[1]} tokens", flush=True)

@@ -7,7 +7,7 @@ from torch import nn
 
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
-from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule
 from pi05.train.step import LossSettings, TrainState
 from pi05.types import Batch
 
@@ -49,6 +49,6 @@ def make_state(model: nn.Module, parameters: dict[str, nn.Parameter], ema: bool 
         step=0,
         seed=5,
         model=model,
-        optimizer=Optimizer(parameters, AdamSettings(clip_norm=1e9), schedule),
+        optimizer=AdamW(parameters, AdamSettings(clip_norm=1e9), schedule),
         ema=Ema(parameters, 0.9) if ema else None,
     )

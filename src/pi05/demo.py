@@ -20,18 +20,20 @@ from typing import Any, Literal, cast
 import pi05
 from pi05 import presets
 from pi05.checkpoint.load import read_config
-from pi05.checkpoint.store import write_atomic, write_json
+from pi05.checkpoint.locate import locate
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.statistics import compute_statistics
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
 from pi05.eval.demo_report import demo_page
+from pi05.eval.evaluate import evaluate_policy
 from pi05.eval.report import fresh_folder
-from pi05.eval.result import EvalResult, Rate
-from pi05.eval.rollout import evaluate
+from pi05.eval.result import EvalResult, SuccessRate
+from pi05.files import write_atomic, write_json
 from pi05.machine import machine_info
 from pi05.pages.page import duration
 from pi05.pages.run import write_run_report
-from pi05.sim.collect import collect
+from pi05.sim.collect import collect_demonstrations
+from pi05.sim.environments import expert_maker
 from pi05.train.config import TrainConfig
 from pi05.train.loop import train
 
@@ -51,11 +53,11 @@ class DemoPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
+class SuccessGoal:
     """What a success rate should be, and what it is."""
 
     name: str
-    rate: Rate
+    rate: SuccessRate
     limit: float
     at_least: bool
     strict: bool = False
@@ -86,7 +88,7 @@ class DemoResult:
     """What the demonstration measured."""
 
     folder: Path
-    goals: tuple[Goal, ...]
+    goals: tuple[SuccessGoal, ...]
     stages: dict[str, float]
     """Seconds of wall time by stage."""
 
@@ -132,23 +134,24 @@ def run_demo(
     stages = _Stages(total=7)
     data, run = folder / "data", folder / "run"
     with stages.stage(f"collect {plan.demonstrations} demonstrations"):
-        collect("tabletop", FAMILY, plan.demonstrations, data, seed, progress=_print_tenths)
+        make = expert_maker("tabletop", FAMILY)
+        collect_demonstrations(make, plan.demonstrations, data, seed, progress=_print_tenths)
     with stages.stage("statistics of the demonstrations"):
         print(_describe_data(data, plan))
     with stages.stage("evaluate the base before fine-tuning"):
-        before = evaluate(_evaluation(plan, plan.base, folder / "eval-base", seed, threads))
+        before = evaluate_policy(_evaluation(plan, plan.base, folder / "eval-base", seed, threads))
     config = _training(plan, data, run, folder / "frames", seed, threads)
     with stages.stage("fine-tune"):
         trained = train(config)
     with stages.stage(f"evaluate on {plan.episodes} unseen layouts"):
-        after = evaluate(_evaluation(plan, trained.last_checkpoint, folder / "eval", seed, threads))
+        after = evaluate_policy(_evaluation(plan, trained.last_checkpoint, folder / "eval", seed, threads))
     with stages.stage("evaluate with swapped instructions"):
         swap = _evaluation(plan, trained.last_checkpoint, folder / "eval-swapped", seed, threads)
-        swapped = evaluate(replace(swap, swap_instruction=True))
+        swapped = evaluate_policy(replace(swap, swap_instruction=True))
     goals = (
-        Goal(name="fine-tuned, on unseen layouts", rate=after.success, limit=0.9, at_least=True),
-        Goal(name="base, before fine-tuning", rate=before.success, limit=0.2, at_least=False),
-        Goal(
+        SuccessGoal(name="fine-tuned, on unseen layouts", rate=after.success, limit=0.9, at_least=True),
+        SuccessGoal(name="base, before fine-tuning", rate=before.success, limit=0.2, at_least=False),
+        SuccessGoal(
             name="fine-tuned, asked for something else: original goal",
             rate=swapped.success,
             limit=0.2,
@@ -182,7 +185,7 @@ def _print_tenths(done: int, total: int) -> None:
 def _describe_data(root: Path, plan: DemoPlan) -> str:
     """Return what the data set holds and the true statistics of its actions."""
     dataset = Dataset(root)
-    horizon = read_config(plan.base).horizon
+    horizon = read_config(locate(plan.base)).horizon
     statistics = compute_statistics(cast(Any, dataset), range(dataset.num_episodes), horizon)
     lines = [
         f"  {dataset.num_episodes} episodes, {dataset.num_frames:,} frames at {dataset.fps:g} Hz, "
@@ -220,7 +223,7 @@ def _training(plan: DemoPlan, data: Path, run: Path, frames: Path, seed: int, th
     )
 
 
-def _render_goals(goals: tuple[Goal, ...]) -> str:
+def _render_goals(goals: tuple[SuccessGoal, ...]) -> str:
     """Return measured numbers and goals, and the verdict."""
     rows = ["Goals"]
     for goal in goals:

@@ -10,7 +10,7 @@ from __future__ import annotations
 class UserError(Exception):
     """Stop with a message that a user can act on.
 
-    `problem` is one sentence in plain words; `wanted` and `found` are short values or sentences; `remedy` is the next
+    `problem` is one sentence in plain words, `wanted` and `found` are short values or sentences. `remedy` is the next
     thing to type or to change.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.locate import locate
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.peft.locate_base import locate_base
+from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
-from pi05.data.processor import STATE, Processor
-from pi05.errors import CheckpointError, DataError
+from pi05.data.processor import Processor
+from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.types import STATE
 
 OUT_OF_RANGE = 0.1
 """A state is flagged when it leaves the training range by more than this share of the range."""
@@ -81,14 +84,12 @@ class Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
         pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
-        camera → the policy's camera or slot. For what a foreign folder does not tell: `prompt_format`, and of openpi
-        `asset_id` (which statistics), `horizon`, `relative_mask`; `tokenizer_path`; `config`, the network's sizes.
+        camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
+        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon` and
+        `relative_mask`.
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
-        location = locate(path)
-        if horizon is None and config is not None and location.kind in ("openpi", "jax"):
-            horizon = config.horizon
         options = PolicyOptions(
             prompt_format=prompt_format,
             rename_map=rename_map,
@@ -97,22 +98,9 @@ class Policy:
             relative_mask=None if relative_mask is None else tuple(relative_mask),
             tokenizer_path=tokenizer_path,
         )
-        sizes = config or read_config(path, base=base)
-        source = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
-        sizes = replace(sizes, horizon=source.processor.horizon)
-        compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-        model, receipt = read_model(path, device, torch.float32, sizes, compute_dtype, base=base)
-        for note in source.notes:
+        policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
+        for note in policy.notes:
             logger.warning("%s: %s", path, note)
-        provenance: dict[str, Any] = {"path": str(path), "checkpoint": str(policy_folder(location))}
-        if location.kind == "pi05":
-            stored = read_checkpoint_config(policy_folder(location))
-            provenance |= {key: stored[key] for key in ("step", "base", "pi05_version") if stored.get(key) is not None}
-        else:
-            provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
-            provenance |= {"prompt_format": source.processor.prompt_format, "resize": source.processor.resize}
-        policy = cls(model.eval(), source.processor, n_action_steps=source.n_action_steps, provenance=provenance)
-        policy.notes = source.notes
         return policy
 
     @property
@@ -147,7 +135,7 @@ class Policy:
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
         every device. Raises DataError for a missing camera, state or task.
         """
-        states = [self._state(observation) for observation in observations]
+        states = [self._flagged_state(observation) for observation in observations]
         batch = collate([self.processor.encode(observation) for observation in observations])
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
@@ -157,30 +145,18 @@ class Policy:
         arrays = chunks.float().cpu().numpy()
         return [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
 
-    def _state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
-        """Return the state, flagging each dimension once when it is far outside of what the training data held.
-
-        A policy without any use for the state (no prompt with it, absolute actions) gets zeros when there is none.
-        """
-        processor = self.processor
-        if STATE not in observation and processor.prompt_format == "none" and processor.relative_mask is None:
-            return np.zeros(processor.state_dim, np.float32)
-        if STATE not in observation:
-            raise DataError(
-                "the observation has no state",
-                wanted=f"{STATE} with {processor.state_dim} numbers",
-                found=", ".join(sorted(observation)) or "an empty observation",
-                remedy=f"send the robot's state as {STATE}",
-            )
-        state = np.asarray(observation[STATE], np.float32)
-        self._flag(state)
+    def _flagged_state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
+        """Return the state, flagging each dimension once when it is far outside of what the training data held."""
+        state = self.processor.state_of(observation)
+        if STATE in observation:
+            self._flag(state)
         return state
 
     def _flag(self, state: Float[np.ndarray, " S"]) -> None:
         """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
         processor = self.processor
         known = processor.state_stats.range
-        if known is None or state.shape != known[0].shape:  # the processor refuses another shape, in its own words
+        if known is None:
             return
         low, high = known
         slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
@@ -194,3 +170,49 @@ class Policy:
                 f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
             )
             logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPolicy:
+    """A policy out of a folder, and what was read there."""
+
+    policy: Policy
+    receipt: Receipt
+    location: Location
+
+
+def open_policy(
+    location: Location,
+    device: str = "cpu",
+    *,
+    options: PolicyOptions | None = None,
+    base: str | Path | None = None,
+    config: ModelConfig | None = None,
+    merge: bool = True,
+) -> OpenedPolicy:
+    """Load the policy of a located checkpoint, whoever wrote it: for inference, evaluation and export.
+
+    Weights are float32; compute is float32 on a CPU and bfloat16 on a GPU. `options`, `base` and `config` are what the
+    folder does not tell; an adapter stays unmerged with `merge=False`. Raises CheckpointError when the folder is not
+    complete or does not tell enough, before any weight is read.
+    """
+    options = options or PolicyOptions()
+    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
+        options = replace(options, horizon=config.horizon)
+    found = locate_base(location, base)
+    sizes = config or read_config(location, found)
+    source = read_processor(location, sizes, options)
+    processor = source.processor
+    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
+    compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    model, receipt = read_model(location, device, torch.float32, sizes, compute_dtype, base=found, merge=merge)
+    provenance: dict[str, Any] = {"path": str(location.given), "checkpoint": str(location.folder)}
+    if location.kind == "pi05":
+        stored = read_checkpoint_config(location.folder)
+        provenance |= {key: stored[key] for key in ("step", "base", "pi05_version") if stored.get(key) is not None}
+    else:
+        provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
+        provenance |= {"prompt_format": processor.prompt_format, "resize": processor.resize}
+    policy = Policy(model.eval(), processor, n_action_steps=source.n_action_steps, provenance=provenance)
+    policy.notes = source.notes
+    return OpenedPolicy(policy=policy, receipt=receipt, location=location)

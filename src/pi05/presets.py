@@ -1,6 +1,7 @@
 """Named runs: functions that return a `TrainConfig`, to start from and to override flag by flag. Torch-free.
 
-`sim` follows openpi's `pi05_libero` (`training/config.py`), `real` its fine-tuning defaults.
+`sim` follows openpi's `pi05_libero` (`training/config.py`), `real` its fine-tuning defaults. Learning rates are in
+`train/method.py`, since they follow from the method too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def tiny() -> TrainConfig:
     return TrainConfig(
         preset="tiny",
         network="tiny",
-        policy=PolicyConfig(path=str(TINY_BASE), optimizer_lr=3e-4),
+        policy=PolicyConfig(path=str(TINY_BASE)),
         precision="float32",
         batch_size=64,
         steps=2_000,
@@ -38,7 +39,7 @@ def demo() -> TrainConfig:
     return replace(
         base,
         preset="demo",
-        policy=replace(base.policy, optimizer_lr=1e-3, n_action_steps=3),
+        policy=replace(base.policy, n_action_steps=3),
         augment=False,
         flow_samples=2,
         batch_size=32,
@@ -61,10 +62,8 @@ def sim() -> TrainConfig:
         policy=PolicyConfig(
             chunk_size=10,
             n_action_steps=5,
-            optimizer_lr=5e-5,
             scheduler_warmup_steps=10_000,
             scheduler_decay_steps=1_000_000,
-            scheduler_decay_lr=5e-5,
             gradient_checkpointing=True,
         ),
         ema=EmaConfig(enable=True, decay=0.999),

@@ -15,6 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
+STATE, ACTION, TASK = "observation.state", "action", "task"
+IMAGE_PREFIX = "observation.images."
+"""Names of the features in a raw observation and in a data set, as LeRobot has them; a camera's name follows."""
+
 
 @dataclass(frozen=True)
 class Observation:

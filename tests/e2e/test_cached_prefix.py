@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pi05.commands.train import read_command
-from pi05.data import frame_cache
 from pi05.errors import ConfigError, DataError
 from pi05.model.gemma import Language
 from pi05.train.loop import train
@@ -98,7 +97,7 @@ def test_the_size_is_told_before_and_a_small_disk_is_refused(
 
     shutil_usage = shutil.disk_usage
     monkeypatch.setattr(
-        frame_cache.shutil, "disk_usage", lambda path: Usage() if Path(path).name == "cache" else shutil_usage(path)
+        shutil, "disk_usage", lambda path: Usage() if Path(path).name == "cache" else shutil_usage(path)
     )
     with pytest.raises(DataError, match="no room on the disk for the cached prefixes"):
         train(read_command(flags).config)

@@ -15,7 +15,7 @@ from pi05.checkpoint.run_folder import point
 from pi05.cli import main
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
-from pi05.eval.rollout import evaluate
+from pi05.eval.evaluate import evaluate_policy
 from pi05.sim.tabletop import Tabletop
 
 
@@ -67,7 +67,8 @@ def test_the_same_seed_gives_the_same_evaluation(tokenizer: Path, tmp_path: Path
     def results(name: str, **changes: Any) -> list[dict[str, Any]]:
         config = EvalConfig(**{"episodes": 4, "output_dir": str(tmp_path / name), **changes})
         return [
-            e.to_dict() for e in evaluate(config, policy=policy, make_environment=ShortTabletop, console=False).episodes
+            e.to_dict()
+            for e in evaluate_policy(config, policy=policy, make_environment=ShortTabletop, console=False).episodes
         ]
 
     first = results("a")
@@ -80,11 +81,11 @@ def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tm
     """Success may be equal by chance; what the robot did may not."""
 
     class Recorder(ShortTabletop):
-        def reset(self, seed: int, instruction: str | None = None) -> dict[str, object]:
+        def reset(self, seed: int, task: str | None = None) -> None:
             self.log = recorded.setdefault(seed, [])
-            return super().reset(seed, instruction)
+            super().reset(seed, task)
 
-        def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+        def step(self, action: np.ndarray) -> tuple[bool, bool]:
             self.log.append(action)
             return super().step(action)
 
@@ -92,7 +93,7 @@ def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tm
     for num_envs in (1, 2, 5):
         recorded: dict[int, list[np.ndarray]] = {}
         config = EvalConfig(episodes=5, num_envs=num_envs, output_dir=str(tmp_path / str(num_envs)))
-        evaluate(config, policy=make_policy(tokenizer), make_environment=Recorder, console=False)
+        evaluate_policy(config, policy=make_policy(tokenizer), make_environment=Recorder, console=False)
         recordings.append(np.stack([np.stack(recorded[seed]) for seed in sorted(recorded)]))
     assert recordings[0].shape == (5, 6, 3)
     for other in recordings[1:]:
@@ -101,12 +102,12 @@ def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tm
 
 def test_every_episode_lost_to_the_simulator_is_an_error(tokenizer: Path, tmp_path: Path) -> None:
     class Broken(ShortTabletop):
-        def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+        def step(self, action: np.ndarray) -> tuple[bool, bool]:
             raise OSError("no display")
 
     config = EvalConfig(episodes=2, output_dir=str(tmp_path / "out"))
     with pytest.raises(EvaluationError, match="step 0: OSError: no display"):
-        evaluate(config, policy=make_policy(tokenizer), make_environment=Broken, console=False)
+        evaluate_policy(config, policy=make_policy(tokenizer), make_environment=Broken, console=False)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["simulator_exceptions"] == 2
     assert results["success"]["rate"] is None
@@ -119,18 +120,18 @@ def test_a_policy_that_does_not_fit_is_refused_before_the_first_episode(tokenize
     config = EvalConfig(episodes=1, output_dir=str(tmp_path / "out"))
     fast = make_policy(tokenizer, fps=20.0)
     with pytest.raises(EvaluationError, match="another control rate"):
-        evaluate(config, policy=fast, console=False)
+        evaluate_policy(config, policy=fast, console=False)
     stats = fast.processor.action_stats
     two = replace(stats, **{name: getattr(stats, name)[:2] for name in ("mean", "std", "min", "max", "q01", "q99")})
     with pytest.raises(EvaluationError, match="another robot"):
-        evaluate(config, policy=make_policy(tokenizer, action_stats=two), console=False)
+        evaluate_policy(config, policy=make_policy(tokenizer, action_stats=two), console=False)
     greedy = replace(config, policy=EvalPolicyConfig(n_action_steps=11))
     with pytest.raises(EvaluationError, match="does not predict as many"):
-        evaluate(greedy, policy=make_policy(tokenizer), console=False)
+        evaluate_policy(greedy, policy=make_policy(tokenizer), console=False)
     blind = make_policy(tokenizer)
     other = replace(blind.processor.slots, scene="observation.images.front")
     with pytest.raises(EvaluationError, match="other cameras"):
-        evaluate(config, policy=make_policy(tokenizer, slots=other), console=False)
+        evaluate_policy(config, policy=make_policy(tokenizer, slots=other), console=False)
     assert not (tmp_path / "out" / "results.json").exists()
 
 

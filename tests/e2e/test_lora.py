@@ -19,6 +19,7 @@ from lerobot_tree import load_with_peft
 from safetensors.torch import load_file, save_file
 
 from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints
 from pi05.cli import main
 from pi05.errors import CheckpointError, ConfigError
@@ -85,7 +86,7 @@ def test_a_checkpoint_holds_what_was_trained_and_no_more(learnt: tuple[Path, str
     assert config["base"]["path"] == "../../base"
     moved = {name.partition("/")[2] for name in load_file(last / "training_state" / "optimizer.safetensors")}
     assert all(name.endswith(("lora_a", "lora_b")) or name.startswith(("action_", "time_")) for name in moved)
-    base, trained = read_model(TINY_BASE)[0], read_model(last)[0]
+    base, trained = read_model(locate(TINY_BASE))[0], read_model(locate(last))[0]
     changed = {name for name, value in trained.named_parameters() if not torch.equal(value, base.get_parameter(name))}
     assert changed == {name.replace("lora_a", "weight").replace("lora_b", "weight") for name in moved}
 
@@ -119,8 +120,8 @@ def test_the_average_is_what_is_saved_and_raw_weights_lie_beside_it(whole: Path)
     folder = whole / "checkpoints" / "000008"
     raw = load_file(folder / "training_state" / "raw.safetensors")
     name = "action_in.bias"
-    assert raw[name].shape == read_model(folder)[0].get_parameter(name).shape
-    assert not torch.equal(raw[name], read_model(folder)[0].get_parameter(name))
+    assert raw[name].shape == read_model(locate(folder))[0].get_parameter(name).shape
+    assert not torch.equal(raw[name], read_model(locate(folder))[0].get_parameter(name))
 
 
 def test_the_run_folder_is_all_one_needs(workshop: Any, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_the_run_folder_is_all_one_needs(workshop: Any, tmp_path: Path) -> None:
     base = copy_base(tmp_path / "base")
     first = tmp_path / "first" / "run"
     run(flags(workshop, first, base, **{**SETTINGS, "steps": 4}))
-    before = actions(read_model(first)[0])
+    before = actions(read_model(locate(first))[0])
     (tmp_path / "first").rename(tmp_path / "second")
     moved = tmp_path / "second" / "run"
     shutil.rmtree(base)
@@ -152,7 +153,7 @@ def test_a_base_that_changed_or_went_is_refused(workshop: Any, whole: Path, tmp_
     with pytest.raises(CheckpointError, match="have changed"):
         run(["--resume", str(folder), "--steps=9"])
     with pytest.raises(CheckpointError):
-        read_model(folder)
+        read_model(locate(folder))
     shutil.rmtree(folder / "base")
     with pytest.raises(CheckpointError, match="not there"):
         run(["--resume", str(folder), "--steps=9"])
@@ -168,10 +169,10 @@ def test_another_rank_is_refused_by_name(whole: Path) -> None:
 
 def test_the_real_peft_library_reads_the_checkpoint(whole: Path) -> None:
     folder = whole / "checkpoints" / "000008"
-    theirs = read_model(whole / "base")[0]
+    theirs = read_model(locate(whole / "base"))[0]
     tree = load_with_peft(theirs, folder).eval()
     full = tree.base_model.model.get_submodule("model.action_in_proj").modules_to_save["default"]
-    apart, merged = read_model(folder, merge=False)[0], read_model(folder)[0]
+    apart, merged = read_model(locate(folder), merge=False)[0], read_model(locate(folder))[0]
     assert torch.equal(full.weight, apart.action_in.weight)
     torch.testing.assert_close(actions(apart), actions(merged), atol=SAME_PRODUCT, rtol=0)
     torch.testing.assert_close(actions(theirs), actions(apart), atol=SAME_PRODUCT, rtol=0)
@@ -182,7 +183,7 @@ def test_a_lora_run_is_the_base_of_another_run(workshop: Any, whole: Path, tmp_p
     """It starts from base and adapter merged; a LoRA run keeps the merged weights."""
     adapter = tmp_path / "adapter"
     shutil.copytree(whole, adapter, symlinks=True)
-    merged = read_model(adapter)[0]
+    merged = read_model(locate(adapter))[0]
     folder = tmp_path / "run"
     peft = {"method": method, "peft__r": 4} if method == "lora" else {"method": method}
     rate = 1e-9  # so small that the first step leaves the start to be seen
@@ -195,7 +196,7 @@ def test_a_lora_run_is_the_base_of_another_run(workshop: Any, whole: Path, tmp_p
     for name, value in merged.named_parameters():
         torch.testing.assert_close(found.get_parameter(name), value, atol=1e-7, rtol=0)
     if method == "lora":
-        kept = read_model(folder / "base")[0]
+        kept = read_model(locate(folder / "base"))[0]
         assert all(torch.equal(value, kept.get_parameter(name)) for name, value in merged.named_parameters())
         run(["--resume", str(folder), "--steps=2"])
 
@@ -204,7 +205,7 @@ def test_chunk_and_prompt_length_may_differ_from_the_base(workshop: Any, tmp_pat
     folder = tmp_path / "run"
     settings = {**SETTINGS, "steps": 1, "policy__chunk_size": 4, "policy__scheduler_warmup_steps": 0}
     run(flags(workshop, folder, TINY_BASE, **settings))
-    assert read_config(folder).horizon == Policy.load(folder).model.config.horizon == 4
+    assert read_config(locate(folder)).horizon == Policy.load(folder).model.config.horizon == 4
     run(["--resume", str(folder), "--steps=2"])
 
 

@@ -14,10 +14,11 @@ from adapter_runs import RUN, SAME_PRODUCT, actions, flags, losses, run
 from safetensors.torch import load_file
 
 from pi05.checkpoint.load import read_model
+from pi05.checkpoint.locate import locate
 from pi05.cli import main
 from pi05.commands.train import read_command
 from pi05.errors import CheckpointError, ConfigError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import ask, compare, make_probe
 from pi05.export.source import open_source
 from pi05.export.verify import FLOAT32_LIMIT
@@ -49,7 +50,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def probed(learnt: tuple[Path, str]) -> Policy:
-    return open_source(learnt[0], merge=False).policy
+    return open_source(locate(learnt[0]), merge=False).policy
 
 
 def test_a_base_in_four_bits_is_learnt_on(learnt: tuple[Path, str]) -> None:
@@ -61,8 +62,8 @@ def test_a_base_in_four_bits_is_learnt_on(learnt: tuple[Path, str]) -> None:
 
 
 def test_parameters_in_codes_are_counted_as_what_they_stand_for(learnt: tuple[Path, str]) -> None:
-    full = sum(value.numel() for value in read_model(TINY_BASE)[0].parameters())
-    adapters = sum(value.numel() for value in lora_state(read_model(learnt[0], merge=False)[0]).values())
+    full = sum(value.numel() for value in read_model(locate(TINY_BASE))[0].parameters())
+    adapters = sum(value.numel() for value in lora_state(read_model(locate(learnt[0]), merge=False)[0]).values())
     (row,) = (line for line in learnt[1].splitlines() if line.strip("│ ").startswith("all "))
     counts = [int(word.replace(",", "")) for word in row.split() if word.replace(",", "").isdigit()]
     assert sum(counts) == full + adapters
@@ -81,8 +82,8 @@ def test_a_broken_run_equals_a_whole_one(workshop: Any, tmp_path: Path, kind: st
 
 def test_the_policy_is_the_network_that_was_trained(learnt: tuple[Path, str]) -> None:
     """With codes under the adapters, as in training and its measurements; and as `Policy.load` has it, merged."""
-    apart = read_model(learnt[0], merge=False)[0]
-    trained = read_model(TINY_BASE)[0]
+    apart = read_model(locate(learnt[0]), merge=False)[0]
+    trained = read_model(locate(TINY_BASE))[0]
     held = {name: value for name, value in apart.named_parameters() if name.startswith(("action_", "time_"))}
     with torch.no_grad():
         for name, value in held.items():
@@ -106,29 +107,29 @@ def test_pi05_eval_takes_the_run(learnt: tuple[Path, str], tmp_path: Path) -> No
 def test_what_is_exported_has_the_base_that_was_trained_on(
     learnt: tuple[Path, str], probed: Policy, tmp_path: Path, layout: Any
 ) -> None:
-    result = export(learnt[0], tmp_path / "out", to=layout, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "out", to=layout, tell=lambda _: None)
     assert result.merge is not None
     probe = make_probe(probed.processor)
-    moved = compare(ask(open_source(tmp_path / "out").policy, probe), ask(probed, probe), probed.processor)
+    moved = compare(ask(open_source(locate(tmp_path / "out")).policy, probe), ask(probed, probe), probed.processor)
     assert moved.normalized < FLOAT32_LIMIT
 
 
 def test_on_the_original_weights_it_is_another_policy(learnt: tuple[Path, str], probed: Policy, tmp_path: Path) -> None:
     """So LeRobot, which knows nothing of the codes, is not given the adapter alone; our own folder tells of them."""
     with pytest.raises(CheckpointError, match="quantised base"):
-        export(learnt[0], tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
+        export_policy(locate(learnt[0]), tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
     assert not (tmp_path / "lerobot").exists()
-    result = export(learnt[0], tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
     config = result.folder / "config.json"
     values = json.loads(config.read_text())
     assert values["frozen_precision"] == "nf4"
     probe = make_probe(probed.processor)
     config.write_text(json.dumps({**values, "frozen_precision": "float32"}))
-    other = compare(ask(open_source(result.folder).policy, probe), ask(probed, probe), probed.processor)
+    other = compare(ask(open_source(locate(result.folder)).policy, probe), ask(probed, probe), probed.processor)
     assert other.normalized > 10 * FLOAT32_LIMIT
     config.write_text(json.dumps({**values, "frozen_precision": "fp3"}))
     with pytest.raises(CheckpointError, match="unknown precision"):
-        read_model(result.folder)
+        read_model(locate(result.folder))
 
 
 def test_a_run_on_codes_is_the_base_of_another(workshop: Any, learnt: tuple[Path, str], tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_run_on_codes_is_the_base_of_another(workshop: Any, learnt: tuple[Path
     rate = 1e-9  # so small that the first step leaves the start to be seen
     settings = {"steps": 1, "eval_steps": 0, "policy__optimizer_lr": rate, "method": "qlora", "peft__r": 4}
     run(flags(workshop, folder, learnt[0], policy__chunk_size=8, **settings))
-    kept, merged = load_file(folder / "base" / "model.safetensors"), read_model(learnt[0])[0]
+    kept, merged = load_file(folder / "base" / "model.safetensors"), read_model(locate(learnt[0]))[0]
     assert all(torch.equal(value, kept[name]) for name, value in merged.named_parameters())
     run(["--resume", str(folder), "--steps=2"])
 

@@ -50,7 +50,7 @@ def test_two_processes_with_half_the_network_each_give_the_run_of_one_and_one_co
     held, total = re.search(r"rank 0 holds ([\d.]+) of ([\d.]+) MB of weights", told).groups()  # type: ignore[union-attr]
     assert float(held) == pytest.approx(float(total) / 2, rel=0.01)
     parts = sum(path.stat().st_size for path in (run / "checkpoints/000002/training_state/parts").iterdir())
-    for path in (run / "checkpoints/000002/training_state/parts").glob("*.distcp"):
+    for path in (run / "checkpoints/000002/training_state/parts").glob("*.safetensors"):
         assert path.stat().st_size == pytest.approx(parts / 2, rel=0.1), "each process holds half the moments"
     run_one(["--resume", str(run), "--steps=4", "--parallel=auto"])
     assert_same_run(run, alone)

@@ -16,7 +16,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
 from pi05.train.network import hold_matrices
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.parameters import freeze
 from pi05.train.plan.step_on_shapes import Shapes, measure_step
@@ -149,7 +149,7 @@ def test_the_predicted_memory_is_that_of_the_allocator(degree: str) -> None:
     model = model.to(CUDA)
     parameters = freeze(model, "full")
     apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
-    state = TrainState(step=0, seed=0, model=model, optimizer=Optimizer(parameters, AdamSettings(), SCHEDULE), ema=None)
+    state = TrainState(step=0, seed=0, model=model, optimizer=AdamW(parameters, AdamSettings(), SCHEDULE), ema=None)
     side = sizes.image_size
     batch = Batch(
         images=torch.zeros(64, 2, side, side, 3, dtype=torch.uint8),

@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.lib.npyio import NpzFile
 
-from pi05.checkpoint.load import load_model, load_weights, read_config, read_model
+from pi05.checkpoint.load import load_model, read_config, read_model
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.openpi.jax_lora import SCALING
 from pi05.checkpoint.openpi.jax_names import jax_layout
-from pi05.checkpoint.weights import open_source
+from pi05.checkpoint.weights import open_tensors
 from pi05.model.pi05 import Pi05
 
 FOLDER = Path(__file__).resolve().parent.parent / "golden" / "openpi"
@@ -46,7 +46,7 @@ def same_leaves(model: Pi05, expected: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("path", ["ema/6", "ema", "ema/6/params", "noema/6"])
 def test_jax_folders_give_the_recorded_actions(openpi, params, compare, path):
-    model, receipt = read_model(CHECKPOINTS / path, config=openpi.config)
+    model, receipt = read_model(locate(CHECKPOINTS / path), config=openpi.config)
     assert same_leaves(model, dict(params))
     assert receipt.layout == "openpi JAX"
     assert receipt.source == str(CHECKPOINTS / ("noema/6" if "noema" in path else "ema/6"))
@@ -57,37 +57,37 @@ def test_jax_folders_give_the_recorded_actions(openpi, params, compare, path):
 
 
 def test_raw_weights_are_beside_the_moving_average(openpi, params):
-    model, receipt = read_model(CHECKPOINTS / "ema" / "6", config=openpi.config, weights="raw")
+    model, receipt = read_model(locate(CHECKPOINTS / "ema" / "6", "raw"), config=openpi.config)
     expected = {name: (value * np.float32(RAW_SCALE) + np.float32(RAW_SHIFT)) for name, value in params.items()}
     found = leaves(model)
     assert all(np.allclose(found[name], value, rtol=0, atol=1e-6) for name, value in expected.items())
     assert not same_leaves(model, dict(params))
     assert sorted(receipt.ignored) == ["opt_state", "step"]
     assert "raw weights" in receipt.notes[0]
-    assert load_weights(Pi05(openpi.config), CHECKPOINTS / "ema" / "6" / "train_state") == receipt
+    assert read_model(locate(CHECKPOINTS / "ema" / "6" / "train_state"), config=openpi.config)[1] == receipt
 
 
 def test_without_a_moving_average_raw_is_the_same(openpi, params):
-    plain, _ = read_model(CHECKPOINTS / "noema" / "6", config=openpi.config)
-    raw, receipt = read_model(CHECKPOINTS / "noema" / "6", config=openpi.config, weights="raw")
+    plain, _ = read_model(locate(CHECKPOINTS / "noema" / "6"), config=openpi.config)
+    raw, receipt = read_model(locate(CHECKPOINTS / "noema" / "6", "raw"), config=openpi.config)
     assert same_leaves(raw, leaves(plain))
     assert receipt.notes == ("trained without a moving average: params/ holds the raw weights",)
 
 
 def test_sizes_are_told_by_shapes_alone(openpi):
     free = {"horizon": 50, "max_prompt_tokens": 200}
-    assert read_config(CHECKPOINTS / "ema" / "6") == replace(openpi.config, **free)
+    assert read_config(locate(CHECKPOINTS / "ema" / "6")) == replace(openpi.config, **free)
 
 
 def test_round_trip_of_a_jax_folder_is_bit_equal(openpi, params):
-    source = open_source(locate(CHECKPOINTS / "ema" / "6"))
+    source = open_tensors(locate(CHECKPOINTS / "ema" / "6"))
     layout = jax_layout(openpi.config)
     back = layout.to_foreign(layout.to_ours({name: source.read(name) for name in source.shapes}))
     assert all(np.array_equal(back[name].numpy(), value) for name, value in params.items())
 
 
 def test_lora_network(openpi, compare):
-    model, receipt = read_model(FOLDER / "tiny_lora" / "params.npz", config=openpi.config)
+    model, receipt = read_model(locate(FOLDER / "tiny_lora" / "params.npz"), config=openpi.config)
     with np.load(FOLDER / "tiny_lora" / "outputs_f32.npz") as archive:
         golden = dict(archive)
     for steps, name in ((10, "sample_actions"), (5, "sample_actions_5steps")):
@@ -123,6 +123,6 @@ def test_every_kind_of_lora_leaf_counts(openpi, leaf, tmp_path):
 def test_served_droid_folder(shared, openpi, params):
     """A folder as openpi publishes its checkpoints: params/ and assets/ alone."""
     path = shared / "golden" / "openpi" / "ckpt" / "serve_droid"
-    model, receipt = read_model(path, config=openpi.config)
+    model, receipt = read_model(locate(path), config=openpi.config)
     assert same_leaves(model, dict(params))
     assert receipt.source == str(path)

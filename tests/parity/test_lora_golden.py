@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pi05.checkpoint.load import load_model, read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import Adapter, apply_adapter, read_adapter
 from pi05.data.resize import interpolate_with_pad
 from pi05.model.lora import lora_modules, merge_lora
@@ -79,7 +80,7 @@ def test_actions(base, adapter, batch, golden, compare, merged):
 
 def test_the_folder_finds_its_base(lerobot, batch, golden, compare):
     """`load_model` of the folder: the base beside it, which adapter_config.json names; no hash is recorded there."""
-    model, receipt = read_model(FOLDERS / "lora", config=lerobot.config)
+    model, receipt = read_model(locate(FOLDERS / "lora"), config=lerobot.config)
     compare("actions of the folder", actions(model, batch, golden), golden["lora.normalised_actions"], TOLERANCE)
     assert receipt.adapter is not None
     assert Path(receipt.adapter.base).resolve() == FOLDERS / "full"

@@ -15,7 +15,7 @@ from network_modes import MODES, compilations, in_mode
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi05.checkpoint.load import load_model, load_weights
+from pi05.checkpoint.load import load_model
 from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.model import flow
@@ -154,7 +154,7 @@ def test_loss_under_the_recorded_condition(openpi, compare):
     """What is left of the difference when JAX's float32 time embedding is taken out of it."""
     model = GivenCondition(openpi.config)
     model.given = torch.from_numpy(openpi.outputs["adarms_cond"])
-    load_weights(model, openpi.weights)
+    model.load_state_dict(load_model(openpi.weights, config=openpi.config).state_dict())
     with torch.no_grad():
         losses = model.loss(openpi.batch, openpi.noise, openpi.time)
     compare("loss per element, same condition", losses, openpi.outputs["sq_err"], SAME_TIME_LOSS_TOLERANCE)

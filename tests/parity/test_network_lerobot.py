@@ -11,6 +11,7 @@ from network_modes import FEW_MODES, in_mode
 
 from pi05.checkpoint.lerobot.names import PREFIX, lerobot_layout
 from pi05.checkpoint.load import load_model, read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.openpi.names import EMBEDDING
 from pi05.model import flow
 from pi05.model.pi05 import Pi05
@@ -38,7 +39,7 @@ def model(lerobot, request) -> Iterator[Pi05]:
 
 
 def test_receipt(lerobot):
-    model, receipt = read_model(lerobot.weights, config=lerobot.config)
+    model, receipt = read_model(locate(lerobot.weights), config=lerobot.config)
     assert receipt.layout == "LeRobot"
     assert set(receipt.loaded) == {name for name, _ in model.named_parameters()}
     assert sorted(receipt.ignored) == [
@@ -132,6 +133,6 @@ def test_actions(model, lerobot, compare, steps):
 
 def test_lerobot_folder(shared, lerobot):
     """A whole LeRobot folder, sizes from its config.json: weights load, and `config` wins over what is not a size."""
-    model, receipt = read_model(shared / "golden" / "lerobot" / "checkpoints" / "full", config=lerobot.config)
+    model, receipt = read_model(locate(shared / "golden" / "lerobot" / "checkpoints" / "full"), config=lerobot.config)
     assert receipt.layout == "LeRobot"
     assert model.config == lerobot.config

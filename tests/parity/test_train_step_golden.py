@@ -24,7 +24,7 @@ from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.network import compute_dtype, hold_matrices
-from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parameters import freeze, kernel_norm
 from pi05.train.step import LossSettings, StepResult, TrainState, backward, train_step
@@ -151,7 +151,7 @@ def replayed(golden: dict[str, np.ndarray], way: Way) -> Replay:
         step=0,
         seed=0,
         model=draws,
-        optimizer=Optimizer(parameters, AdamSettings(), schedule)
+        optimizer=AdamW(parameters, AdamSettings(), schedule)
         if own is None
         else LowMemoryOptimizer(parameters, AdamSettings(), schedule, seed=0, **own),
         ema=Ema(parameters, 0.99),

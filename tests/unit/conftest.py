@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from exports import LAYOUTS, silent
 
-from pi05.export.export import export
+from pi05.checkpoint.locate import locate
+from pi05.export.export import export_policy
 from pi05.train.config import TINY_BASE
 
 
@@ -16,7 +17,7 @@ from pi05.train.config import TINY_BASE
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return one exported folder for each layout; tests must not change them."""
     root = tmp_path_factory.mktemp("exported")
-    return {to: export(TINY_BASE, root / to, to=to, tell=silent).folder for to in LAYOUTS}
+    return {to: export_policy(locate(TINY_BASE), root / to, to=to, tell=silent).folder for to in LAYOUTS}
 
 
 @pytest.fixture

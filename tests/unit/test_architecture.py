@@ -20,17 +20,19 @@ TORCH_FREE_FILES = [
 ]
 """`checkpoint/peft/config.py` reads PEFT's file and holds no settings."""
 
-GROUND = {"errors", "settings", "types"}
+GROUND = {"errors", "files", "settings", "types"}
 BOTH = {"model", "data", "checkpoint"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "machine": set(),
+    "files": {"errors"},
+    "revision": set(),
     "settings": {"errors"},
     "model": GROUND,
-    "data": GROUND,
+    "data": {*GROUND, "revision"},
     "sim": GROUND,
-    "checkpoint": {*GROUND, "model", "data"},
+    "checkpoint": {*GROUND, "revision", "model", "data"},
     "policy": {*GROUND, *BOTH},
     "train": {*GROUND, *BOTH, "policy", "machine"},
     "pages": {*GROUND, "checkpoint", "train.records"},
@@ -74,7 +76,7 @@ TORCH_FREE = [
 TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
-    "checkpoint.files": "unit/checkpoint/test_store.py",
+    "checkpoint.file_names": "unit/checkpoint/test_locate.py",
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",
@@ -101,12 +103,7 @@ TESTED_BY: dict[str, str] = {
     "data.prompt": "unit/data/test_transforms.py",
     "data.quantiles": "unit/data/test_statistics.py",
     "data.requirements": "unit/data/test_processor.py",
-    "eval.chosen_policy": "unit/eval/test_rollout.py",
-    "eval.config": "unit/eval/test_rollout.py",
-    "eval.demo_report": "unit/eval/test_report.py",
-    "eval.episode": "unit/eval/test_result.py",
-    "eval.progress": "unit/eval/test_rollout.py",
-    "eval.rate_charts": "unit/pages/test_charts.py",
+    "eval.evaluate": "e2e/test_eval.py",
     "export.checks": "unit/export/test_export_adapters.py",
     "export.folders": "unit/export/test_export.py",
     "export.source": "unit/export/test_export_adapters.py",
@@ -114,15 +111,12 @@ TESTED_BY: dict[str, str] = {
     "hub.facts": "unit/hub/test_card.py",
     "hub.faults": "unit/hub/test_upload.py",
     "machine": "unit/eval/test_result.py",
-    "pages.page": "unit/eval/test_report.py",
-    "pages.pictures": "unit/eval/test_film.py",
-    "pages.run": "unit/eval/test_report.py",
-    "sim.protocol": "unit/eval/test_rollout.py",
     "train.announce": "e2e/test_train.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",
     "train.optim.compiled_check": "unit/train/optim/test_portion.py",
     "train.optim.config": "unit/train/test_config.py",
+    "train.optim.protocol": "unit/train/optim/test_build.py",
     "train.optim.moments": "unit/train/optim/test_low_memory.py",
     "train.parallel.placement": "e2e/test_ranks.py",
     "train.parallel.rank_check": "unit/train/parallel/test_ranks.py",
@@ -136,7 +130,6 @@ TESTED_BY: dict[str, str] = {
     "train.preview": "e2e/test_train.py",
     "train.records.config": "unit/train/records/test_wandb.py",
     "train.records.destinations": "e2e/test_train.py",
-    "train.records.read": "unit/eval/test_report.py",
     "train.session": "e2e/test_train.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pi05.demo import Goal
-from pi05.eval.result import Rate
+from pi05.demo import SuccessGoal
+from pi05.eval.result import SuccessRate
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,16 @@ from pi05.eval.result import Rate
     ],
 )
 def test_goals_are_judged_at_their_limit(successes: int, at_least: bool, strict: bool, limit: float, met: bool) -> None:
-    goal = Goal(name="g", rate=Rate(successes=successes, trials=50), limit=limit, at_least=at_least, strict=strict)
+    goal = SuccessGoal(
+        name="g", rate=SuccessRate(successes=successes, trials=50), limit=limit, at_least=at_least, strict=strict
+    )
     assert goal.met is met
     assert goal.to_dict()["met"] is met
 
 
 def test_a_goal_without_episodes_is_not_met() -> None:
-    assert not Goal(name="g", rate=Rate(successes=0, trials=0), limit=0.2, at_least=False).met
+    assert not SuccessGoal(name="g", rate=SuccessRate(successes=0, trials=0), limit=0.2, at_least=False).met
     assert (
-        Goal(name="g", rate=Rate(successes=0, trials=0), limit=0.2, at_least=False, strict=True).wanted == "under 20%"
+        SuccessGoal(name="g", rate=SuccessRate(successes=0, trials=0), limit=0.2, at_least=False, strict=True).wanted
+        == "under 20%"
     )

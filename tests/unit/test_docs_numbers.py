@@ -114,7 +114,7 @@ def test_presets_are_those_of_the_code() -> None:
     assert {name: table[name] for name in columns} == columns
     assert [cell.partition(":")[0] for cell in table["augmentation"]] == [("off", "on")[run.augment] for run in runs]
     rates = [float(cell.partition(",")[0]) for cell in table["learning rate"]]
-    assert rates == [run.policy.optimizer_lr for run in runs]
+    assert rates == [run.learning_rate for run in runs]
     chunks = [run.policy.chunk_size or tiny().horizon for run in runs]  # the small presets take their base's
     executed = [run.policy.steps_to_execute(chunk) for run, chunk in zip(runs, chunks, strict=True)]
     assert table["chunk, executed"] == [f"{a}, {b}" for a, b in zip(chunks, executed, strict=True)]

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import inspect
 import logging
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import fakes
@@ -11,10 +15,13 @@ import pytest
 import torch
 from fake_policies import make_policy, save_policy
 
+from pi05.checkpoint.locate import locate
+from pi05.checkpoint.peft.adapter import write_adapter
 from pi05.checkpoint.run_folder import point
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError
-from pi05.policy import Policy
+from pi05.model.lora import LoraSpec, add_lora
+from pi05.policy import Policy, open_policy
 
 STATE = "observation.state"
 SCENE, WRIST = fakes.CAMERAS
@@ -153,6 +160,49 @@ def test_a_run_folder_means_its_last_checkpoint(tokenizer: Path, tmp_path: Path)
     point(tmp_path / "run", "best", tmp_path / "run" / "checkpoints" / "000001")
     assert Policy.load(tmp_path / "run").provenance["step"] == 2
     assert Policy.load(tmp_path / "run" / "checkpoints" / "best").provenance["step"] == 1
+
+
+def test_what_was_located_is_what_is_read(tokenizer: Path, tmp_path: Path) -> None:
+    """`last` moves on after the search, as it does beside a run: nothing of the newer checkpoint gets in."""
+    run, policies = tmp_path / "run", [make_policy(tokenizer, seed=step) for step in (1, 2)]
+    for step, policy in enumerate(policies, start=1):
+        save_policy(run / "checkpoints" / f"00000{step}", policy, step=step)
+    point(run, "last", run / "checkpoints" / "000001")
+    location = locate(run)
+    point(run, "last", run / "checkpoints" / "000002")
+    opened = open_policy(location)
+    assert opened.policy.provenance["step"] == 1
+    assert opened.policy.provenance["path"] == str(run)
+    assert torch.equal(opened.policy.model.embedding.weight, policies[0].model.embedding.weight)
+
+
+@pytest.fixture
+def searches() -> Iterator[list[Path]]:
+    """The paths that the file system was searched for, as the interpreter's own profiler sees the calls."""
+    found: list[Path] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is inspect.unwrap(locate).__code__:
+            found.append(Path(frame.f_locals["path"]))
+
+    sys.setprofile(watch)
+    yield found
+    sys.setprofile(None)
+
+
+def test_a_load_searches_each_folder_once(tokenizer: Path, tmp_path: Path, searches: list[Path]) -> None:
+    policy = make_policy(tokenizer)
+    base = save_policy(tmp_path / "base", policy)
+    Policy.load(base)
+    assert searches == [base]
+    searches.clear()
+    adapted = make_policy(tokenizer)
+    add_lora(adapted.model, {"expert.layers.0.attention.query": LoraSpec(rank=2, alpha=4)})
+    adapter = save_policy(tmp_path / "adapter", policy, base={"path": str(base)}, adapter=True)
+    (adapter / "model.safetensors").unlink()
+    write_adapter(adapter, adapted.model, base=str(base))
+    Policy.load(adapter)
+    assert searches == [adapter, base]
 
 
 def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_sim_is_openpis_recipe_for_libero() -> None:
     policy = config.policy
     assert (policy.chunk_size, policy.n_action_steps, config.prompt_format) == (10, 5, "none")
     assert (config.samples_per_step(), config.steps) == (256, 30_000)
-    assert (policy.optimizer_lr, config.warmup_steps) == (5e-5, 10_000)
-    assert config.decay_lr == policy.optimizer_lr
+    assert (config.learning_rate, config.warmup_steps) == (5e-5, 10_000)
+    assert config.decay_lr == config.learning_rate
     assert (config.ema.enable, config.ema.decay) == (True, 0.999)
 
 
@@ -42,7 +42,7 @@ def test_sim_keeps_its_batch_on_any_number_of_gpus(gpus: int) -> None:
 def test_real_keeps_pi05s_chunk_and_puts_the_state_in_the_prompt() -> None:
     config = presets.real()
     assert (config.policy.chunk_size, config.prompt_format) == (50, "state")
-    assert config.policy.optimizer_lr == 2.5e-5
+    assert config.learning_rate == 2.5e-5
 
 
 @pytest.mark.parametrize("name", ["tiny", "demo"])

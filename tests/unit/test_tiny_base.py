@@ -53,8 +53,9 @@ def test_new_words_are_single_tokens_of_their_own() -> None:
 
 
 def test_it_acts_on_the_simulator_it_was_trained_on(policy: Policy) -> None:
-    observation = Tabletop("base").reset(0)
-    actions = policy.infer(observation)["actions"]
+    environment = Tabletop("base")
+    environment.reset(0)
+    actions = policy.infer(environment.observe())["actions"]
     assert actions.shape == (tiny().horizon, 3)
     assert np.abs(actions[:, :2]).max() < 0.4
 

@@ -16,7 +16,7 @@ from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.checkpoint.openpi.names import openpi_layout
 from pi05.checkpoint.receipt import Receipt
-from pi05.checkpoint.tensor_map import Layout, Target
+from pi05.checkpoint.tensor_map import TensorLayout, TensorTarget
 from pi05.checkpoint.tensors import Shapes, TensorSource, combine_hashes
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
@@ -26,11 +26,11 @@ NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to read, and what becomes of the rest."""
 
-    layout: Layout
-    reads: Mapping[str, tuple[Target, ...]]
+    layout: TensorLayout
+    reads: Mapping[str, tuple[TensorTarget, ...]]
     """Foreign name → our parameters in it, in the order of their place in it."""
     tied: Mapping[str, str]
     ignored: Mapping[str, str]
@@ -55,12 +55,12 @@ class Plan:
         )
 
 
-def make_plan(found: Shapes, config: ModelConfig, model: nn.Module, location: Location) -> Plan:
+def plan_load(found: Shapes, config: ModelConfig, model: nn.Module, location: Location) -> LoadPlan:
     """Account for every tensor. Raises CheckpointError listing what is missing, unexpected or misshaped."""
     layout = tell_layout(found, config, location)
     ours = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     stand_ins = {wanted: name for name, wanted in layout.stand_ins.items() if name in found and wanted not in found}
-    reads: dict[str, tuple[Target, ...]] = {}
+    reads: dict[str, tuple[TensorTarget, ...]] = {}
     tied: dict[str, str] = {}
     missing, misshaped = [], []
     for wanted, shape in layout.foreign_shapes(ours).items():
@@ -87,10 +87,10 @@ def make_plan(found: Shapes, config: ModelConfig, model: nn.Module, location: Lo
             found=f"{location.path}: " + "; ".join(faults),
             remedy=_remedy(unexpected),
         )
-    return Plan(layout, reads, tied, _ignored(layout, found, reads))
+    return LoadPlan(layout, reads, tied, _ignored(layout, found, reads))
 
 
-def _ignored(layout: Layout, found: Shapes, reads: Mapping[str, tuple[Target, ...]]) -> dict[str, str]:
+def _ignored(layout: TensorLayout, found: Shapes, reads: Mapping[str, tuple[TensorTarget, ...]]) -> dict[str, str]:
     """Return the dead tensors of the file with the reason; of two tied ones, which was taken."""
     ignored = {name: reason for name, reason in layout.dead.items() if name in found and name not in reads}
     for name, wanted in layout.stand_ins.items():
@@ -107,14 +107,14 @@ def _remedy(unexpected: list[str]) -> str:
     return "use a checkpoint of the same sizes that was written completely"
 
 
-def tell_layout(found: Shapes, config: ModelConfig, location: Location) -> Layout:
+def tell_layout(found: Shapes, config: ModelConfig, location: Location) -> TensorLayout:
     """Tell the layout by its names."""
     names = tell_names(found, location)
     if names == "jax":
         return jax_layout(config)
     if names == "pi05":
         with torch.device("meta"):
-            return Layout.ours(name for name, _ in Pi05(config).named_parameters())
+            return TensorLayout.ours(name for name, _ in Pi05(config).named_parameters())
     make = lerobot_layout if names == "lerobot" else openpi_layout
     return make(config.depth, config.vision_depth)
 

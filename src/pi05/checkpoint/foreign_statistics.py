@@ -1,7 +1,7 @@
 """Statistics that give another program's arithmetic the same normalisation as ours.
 
 openpi divides by q99 - q01 + 1e-6 (or std + 1e-6), LeRobot by q99 - q01 (or std), so the difference goes into q99 (or
-std). openpi's π₀.₅ knows quantiles only; a mean and a deviation become the two quantiles that map alike. Statistics
+std). openpi's π₀.₅ knows quantiles only. A mean and a deviation become the two quantiles that map alike. Statistics
 that the policy does not normalise with are written as they are, and so are all when the formula is the reader's own.
 """
 

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
-from pi05.checkpoint.files import read_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG, Location, locate
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
+from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
 from pi05.checkpoint.peft.load import adapted_sizes
-from pi05.checkpoint.peft.locate_base import locate_base
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
+from pi05.checkpoint.policy_folder import read_processor, recorded_base, recorded_step
 from pi05.checkpoint.policy_options import ProcessorSource
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
-from pi05.checkpoint.weights import decide_sizes, open_source
+from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
 from pi05.errors import UserError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
 
 Facts = dict[str, Any]
@@ -41,21 +42,22 @@ _ADAPTER_FIELDS = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "ta
 def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
     """Return what is known of the checkpoint, as plain data. Raises CheckpointError when there is none at `path`."""
     location = locate(path)
-    folder = policy_folder(location)
+    folder = location.folder
     unknown: dict[str, str] = {}
-    tensors, sizes = _weights(location, unknown)
+    base = _find_base(location, unknown)
+    tensors, sizes = _weights(location, base, unknown)
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    sidecar = read_sidecar(folder)
+    sidecar = read_sidecar(folder) or {}
     facts: Facts = {
         "path": str(location.path.resolve()),
         "layout": TITLES[location.kind] + (" adapter" if location.adapter is not None else ""),
-        "step": _step(folder, config, sidecar),
+        "step": recorded_step(folder, config, sidecar),
         "revision": location.revision,
         **tensors,
         "sizes": None if sizes is None else sizes.to_dict(),
         "statistics": _statistics(location, folder),
         "policy": _policy(location, sizes, unknown),
-        "base": _base(location, config, sidecar, unknown),
+        "base": _base(location, base, recorded_base(config, sidecar), unknown),
         "adapter": _adapter(location),
         "export": _export(sidecar),
         "files": _hash(location, hash_files),
@@ -66,9 +68,17 @@ def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
     return {**facts, "unknown": unknown}
 
 
-def _weights(location: Location, unknown: dict[str, str]) -> tuple[Facts, ModelConfig | None]:
+def _find_base(location: Location, unknown: dict[str, str]) -> AdapterBase | None:
+    try:
+        return locate_base(location)
+    except UserError as error:
+        unknown["base"] = _said(error)
+        return None
+
+
+def _weights(location: Location, base: AdapterBase | None, unknown: dict[str, str]) -> tuple[Facts, ModelConfig | None]:
     """Return tensors, numbers, precisions, and the network's sizes where they are told."""
-    source = TensorFiles(location.files, location.index) if location.adapter is not None else open_source(location)
+    source = TensorFiles(location.files, location.index) if location.adapter is not None else open_tensors(location)
     facts: Facts = {
         "tensors": len(source.shapes),
         "parameters": sum(math.prod(shape) for shape in source.shapes.values()),
@@ -76,8 +86,12 @@ def _weights(location: Location, unknown: dict[str, str]) -> tuple[Facts, ModelC
         "precision": _precision(location),
     }
     try:
+        if base is not None:
+            return facts, adapted_sizes(location, base)
         if location.adapter is not None:
-            return facts, adapted_sizes(location, None)
+            if location.config is None:
+                unknown["sizes"] = unknown["base"]
+            return facts, location.config
         facts["names"] = tell_names(source.shapes, location)
         return facts, decide_sizes(location, source.shapes, None)
     except UserError as error:
@@ -160,29 +174,15 @@ def _describe(read: ProcessorSource) -> Facts:
     }
 
 
-def _step(folder: Path, config: Mapping[str, Any], sidecar: Mapping[str, Any] | None) -> int | None:
-    told = config.get("step", ((sidecar or {}).get("source") or {}).get("step"))
-    if isinstance(told, int):
-        return told
-    named = folder.resolve().parent.name if folder.name == "pretrained_model" else folder.resolve().name
-    return int(named) if named.isdigit() else None
-
-
-def _base(
-    location: Location, config: Mapping[str, Any], sidecar: Mapping[str, Any] | None, unknown: dict[str, str]
-) -> Facts | None:
+def _base(location: Location, base: AdapterBase | None, told: Facts | None, unknown: dict[str, str]) -> Facts | None:
     """Return the base: of an adapter the weights that it needs, else those that training started from."""
-    if location.adapter is not None:
-        try:
-            found = locate_base(location.adapter)
-        except UserError as error:
-            unknown["base"] = _said(error)
-            return None
-        if found.sha256 is None:
-            unknown["hash of the base"] = "the adapter records none, so another base would not be noticed"
-        return {"path": str(found.path.resolve()), "sha256": found.sha256, "told_by": found.told_by}
-    told = config.get("base") if config.get("format") == "pi05" else (sidecar or {}).get("base")
-    return dict(told) if isinstance(told, Mapping) else None
+    if location.adapter is None:
+        return told
+    if base is None:
+        return None
+    if base.sha256 is None:
+        unknown["hash of the base"] = "the adapter records none, so another base would not be noticed"
+    return {"path": str(base.location.given.resolve()), "sha256": base.sha256, "told_by": base.told_by}
 
 
 def _adapter(location: Location) -> Facts | None:
@@ -192,9 +192,9 @@ def _adapter(location: Location) -> Facts | None:
     return {name: config.get(name) for name in _ADAPTER_FIELDS}
 
 
-def _export(sidecar: Mapping[str, Any] | None) -> Facts | None:
+def _export(sidecar: Mapping[str, Any]) -> Facts | None:
     """Return what `pi05 export` noted when it wrote the folder."""
-    if sidecar is None:
+    if not sidecar:
         return None
     names = ("layout", "pi05_version", "dtype", "source", "merge", "rounding", "notes")
     return {name: sidecar[name] for name in names if name in sidecar}

@@ -15,21 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pi05.checkpoint.files import read_json
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
-from pi05.checkpoint.revision import read_revision
 from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
+from pi05.revision import read_revision
 
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
 
-Kind = Literal["pi05", "lerobot", "openpi", "jax", "file"]
+FolderKind = Literal["pi05", "lerobot", "openpi", "jax", "file"]
 Weights = Literal["ema", "raw"]
 
 
@@ -41,14 +40,14 @@ class Location:
     """The file or folder after following run folders and links."""
     files: list[Path]
     """The files that hold the weights; of an adapter: its own, its base is elsewhere (`peft/locate_base.py`)."""
-    kind: Kind = "file"
+    kind: FolderKind = "file"
     """Whose folder it is; "file" when a weight file was named itself."""
     config: ModelConfig | None = None
     """All sizes, where the folder tells them."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Some sizes, where the folder tells those."""
     index: Mapping[str, str] | None = None
-    """Tensor name → file name, of a sharded checkpoint."""
+    """Tensor name → file name of its shard, of a sharded checkpoint."""
     orbax: Path | None = None
     """The folder inside a JAX checkpoint that holds the weights."""
     adapter: Path | None = None
@@ -57,15 +56,25 @@ class Location:
     """Commit on the hub that the files were downloaded from, where the download noted it."""
     notes: tuple[str, ...] = ()
     """What the receipt should say of the choice."""
+    given: Path = Path()
+    """The path as the caller wrote it, for messages and records."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder whose small files describe the policy: an adapter's own, else that of the weights."""
+        if self.adapter is not None:
+            return self.adapter
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def locate(path: str | Path, weights: Weights = "ema") -> Location:
     """Find the weight files. Raises CheckpointError naming what was looked for.
 
+    This is where the file system is searched, once for each load; what reads a checkpoint takes the result.
     `weights="raw"` means the weights that training left beside their moving average in an openpi JAX folder.
     """
-    path = Path(path).expanduser()
-    location = _find(path, weights)
+    given = Path(path)
+    location = _find(given.expanduser(), weights)
     if weights == "raw" and location.kind != "jax":
         raise CheckpointError(
             "only openpi's JAX checkpoints keep raw weights beside their moving average",
@@ -73,7 +82,7 @@ def locate(path: str | Path, weights: Weights = "ema") -> Location:
             found=str(location.path),
             remedy="leave the choice of weights out",
         )
-    return replace(location, revision=read_revision(location.path, location.files))
+    return replace(location, given=given, revision=read_revision(location.path, location.files))
 
 
 def _find(path: Path, weights: Weights) -> Location:
@@ -145,7 +154,7 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 
 def _shards(folder: Path, index: Mapping[str, str]) -> list[Path]:
-    """Return the files that a sharded checkpoint's index names."""
+    """Return the shards: the files that a sharded checkpoint's index names. Raises CheckpointError for missing ones."""
     files = [folder / name for name in sorted(set(index.values()))]
     absent = [file.name for file in files if not file.is_file()]
     if absent:
@@ -166,7 +175,7 @@ def _described(folder: Path, files: list[Path]) -> Location:
         return Location(folder, files, "pi05", config=sizes)
     told = _told_sizes(config)
     sidecar = read_sidecar(folder)
-    kind: Kind = "lerobot" if "type" in config else "openpi"
+    kind: FolderKind = "lerobot" if "type" in config else "openpi"
     if sidecar is None or "model" not in sidecar:
         return Location(folder, files, kind, sizes=told)
     return Location(folder, files, kind, config=replace(ModelConfig.from_dict(sidecar["model"]), **told), sizes=told)
@@ -203,7 +212,7 @@ def _is_adapter(folder: Path) -> bool:
 
 def _adapter(folder: Path) -> Location:
     described = _described(folder, [folder / ADAPTER_WEIGHTS])
-    kind: Kind = "pi05" if described.kind == "pi05" else "lerobot"
+    kind: FolderKind = "pi05" if described.kind == "pi05" else "lerobot"
     return replace(described, kind=kind, adapter=folder)
 
 

@@ -1,16 +1,18 @@
 """Any folder as a policy: finds the transforms that belong to the weights, whoever wrote them.
 
-pi05's own checkpoints hold a processor; LeRobot's folders hold two processor files (`lerobot/read.py`); openpi's
+pi05's own checkpoints hold a processor. LeRobot's folders hold two processor files (`lerobot/read.py`), and openpi's
 hold statistics only (`openpi/read.py`). A file of weights alone is no policy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pi05.checkpoint.lerobot.read import read_lerobot
-from pi05.checkpoint.locate import Location
+from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
 from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config
@@ -26,7 +28,7 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
     Raises CheckpointError (DataError for pi05's own) when the folder, with the options, does not tell all of them.
     """
     options = options or PolicyOptions()
-    folder = policy_folder(location)
+    folder = location.folder
     if location.kind in ("pi05", "lerobot"):
         options.require_unused("asset_id", "horizon", "relative_mask")
     if location.kind == "pi05":
@@ -43,11 +45,22 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
     )
 
 
-def policy_folder(location: Location) -> Path:
-    """Return the folder whose files describe the policy: an adapter's own, else that of the weights."""
-    if location.adapter is not None:
-        return location.adapter
-    return location.path if location.path.is_dir() else location.path.parent
+def recorded_step(folder: Path, config: Mapping[str, Any], sidecar: Mapping[str, Any]) -> int | None:
+    """Return the training step of a folder: as `config.json` or `pi05.json` tells, else by the folder's name."""
+    for told in (config.get("step"), (sidecar.get("source") or {}).get("step")):
+        if isinstance(told, int):
+            return told
+    folder = folder.resolve()
+    named = folder.parent.name if folder.name == LEROBOT_FOLDER else folder.name
+    return int(named) if named.isdigit() else None
+
+
+def recorded_base(config: Mapping[str, Any], sidecar: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return path and hash of the weights that training started from, where `config.json` or `pi05.json` tells."""
+    for told in (config.get("base"), sidecar.get("base")):
+        if isinstance(told, Mapping):
+            return dict(told)
+    return None
 
 
 def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pi05.data.cameras import DROP, IMAGE_PREFIX, OPENPI_SLOTS, SLOTS, CameraSlots
+from pi05.data.cameras import DROP, OPENPI_SLOTS, SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PROMPT_FORMATS, PromptFormat
 from pi05.data.tokenizer import FILE_NAMES, Tokenizer
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
+from pi05.types import IMAGE_PREFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +113,9 @@ def _full(name: str) -> str:
 def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, sizes: ModelConfig) -> Tokenizer:
     """Load the tokenizer of a foreign folder.
 
-    The given one; else `name` as a path inside the folder, as an absolute path or from the working directory; else
-    the one in the folder or its `tokenizer/`. Nothing is looked up on a hub. Raises CheckpointError when there is none
-    or its ids do not fit the network.
+    The given one goes first. Then `name` is tried as a path inside the folder, as an absolute path and from the working
+    directory; last, the one in the folder or its `tokenizer/`. Nothing is looked up on a hub. Raises CheckpointError
+    when there is none or its ids do not fit the network.
     """
     if given is not None:
         tokenizer = Tokenizer.load(given)

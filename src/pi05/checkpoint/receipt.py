@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi05.files import size_text
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterReceipt:
@@ -42,7 +44,7 @@ class AdapterReceipt:
         return [
             f"adapter: {self.source}{revision}",
             f"  {self.merge}; {len(self.modules)} low-rank changes, {len(self.replaced)} parameters replaced; "
-            f"{self.parameters:,} parameters read from {_size(self.bytes)}",
+            f"{self.parameters:,} parameters read from {size_text(self.bytes)}",
             f"  base    {self.base} ({self.base_told_by}); {self.base_check}",
             f"  ignored {len(self.ignored)}",
             *(f"    {name}: {reason}" for name, reason in self.ignored.items()),
@@ -109,7 +111,7 @@ class Receipt:
         revision = f", revision {self.revision}" if self.revision else ""
         lines = [
             f"weights: {self.source} ({self.layout}{revision})",
-            f"  loaded  {len(self.loaded)} tensors; {self.parameters:,} parameters read from {_size(self.bytes)}",
+            f"  loaded  {len(self.loaded)} tensors; {self.parameters:,} parameters read from {size_text(self.bytes)}",
         ]
         for title, entries in (("tied", self.tied), ("fresh", self.fresh), ("ignored", self.ignored)):
             lines.append(f"  {title:<7} {len(entries)}")
@@ -141,13 +143,3 @@ class Receipt:
         if self.base is not None and self.adapter is not None:
             values |= {"base": self.base.to_dict(), "adapter": self.adapter.to_dict()}
         return values
-
-
-def _size(count: int) -> str:
-    """Return a size in bytes as text, to three digits."""
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.4g} GB"

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pi05.checkpoint.files import remove_tree, sync_folder
-from pi05.checkpoint.store import CONFIG, PARTIAL, WEIGHTS, is_adapter
+from pi05.checkpoint.file_names import CONFIG, WEIGHTS
+from pi05.checkpoint.store import PARTIAL, is_adapter
 from pi05.errors import CheckpointError
+from pi05.files import remove_tree, sync
 
 LAST, BEST = "last", "best"
 DELETED = ".deleted-"
@@ -60,7 +61,7 @@ def point(run: Path, name: str, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
     temporary.replace(link)
-    sync_folder(link.parent)
+    sync(link.parent)
 
 
 def pointed(run: Path, name: str) -> Path | None:

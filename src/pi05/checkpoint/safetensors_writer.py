@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pi05.checkpoint.files import sync_folder
+from pi05.files import replacing
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _ORDER = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -56,7 +55,7 @@ class LazyTensor:
         return count * self.dtype.itemsize
 
 
-def file_bytes(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None = None) -> int:
+def safetensors_bytes(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None = None) -> int:
     """Return the size of the file that `write_safetensors` would write."""
     return len(_header(tensors, metadata)) + sum(tensor.bytes for tensor in tensors.values())
 
@@ -69,27 +68,18 @@ def write_safetensors(
     Raises ValueError for a tensor whose shape is not the announced one or whose values are not finite, and OSError when
     the disk is full; in both cases there is no file, or the old one.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     digest = hashlib.sha256()
-    try:
-        with temporary.open("wb") as file:
-            header = _header(tensors, metadata)
-            file.write(header)
-            digest.update(header)
-            for name in in_order(tensors):
-                data = _bytes_of(name, tensors[name])
-                for start in range(0, len(data), CHUNK_BYTES):
-                    piece = data[start : start + CHUNK_BYTES]
-                    file.write(piece)
-                    digest.update(piece)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        header = _header(tensors, metadata)
+        file.write(header)
+        digest.update(header)
+        for name in in_order(tensors):
+            data = _bytes_of(name, tensors[name])
+            for start in range(0, len(data), CHUNK_BYTES):
+                piece = data[start : start + CHUNK_BYTES]
+                file.write(piece)
+                digest.update(piece)
+        size = file.tell()
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 

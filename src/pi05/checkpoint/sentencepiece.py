@@ -35,7 +35,7 @@ class SentencePieceModel:
     escape_spaces: bool = True
 
 
-def read_model(content: bytes) -> SentencePieceModel:
+def read_sentencepiece(content: bytes) -> SentencePieceModel:
     """Read the bytes of a .model file. Raises ValueError when they are something else."""
     model = SentencePieceModel()
     for number, value in _fields(content):

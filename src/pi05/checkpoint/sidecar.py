@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pi05
-from pi05.checkpoint.files import read_json, write_json
 from pi05.errors import CheckpointError
+from pi05.files import read_json, write_json
 
 SIDECAR = "pi05.json"
 FORMAT = "pi05-export"

@@ -1,8 +1,8 @@
 """The sizes of the network, from the shapes in a file.
 
 Every size but the head counts of PyTorch files can be read off a tensor: their attention weights have the heads
-folded into one axis. Those are known for π₀.₅'s own widths; LeRobot has its head count built in; otherwise the caller
-must tell.
+folded into one axis. Those are known for π₀.₅'s own widths, and LeRobot has its head count built in. Otherwise the
+caller must tell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from pi05.checkpoint.openpi import jax_names
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig, pi05
 
@@ -25,7 +25,7 @@ def count_layers(names: Iterable[str], pattern: str) -> int:
     return max((int(match.group(1)) + 1 for match in found if match), default=0)
 
 
-def sizes_of_named(layout: Layout, shapes: Mapping[str, Shape], depth: int, vision_depth: int) -> dict[str, int]:
+def sizes_of_named(layout: TensorLayout, shapes: Mapping[str, Shape], depth: int, vision_depth: int) -> dict[str, int]:
     """Return the sizes in a file with one tensor for each of ours; head counts are not among them."""
     ours = {
         targets[0].name: shapes.get(foreign, shapes.get(_stand_in(layout, foreign)))
@@ -57,7 +57,9 @@ def sizes_of_named(layout: Layout, shapes: Mapping[str, Shape], depth: int, visi
     }
 
 
-def head_sizes(layout: Layout, shapes: Mapping[str, Shape], vision_width: int, heads: int | None) -> dict[str, int]:
+def head_sizes(
+    layout: TensorLayout, shapes: Mapping[str, Shape], vision_width: int, heads: int | None
+) -> dict[str, int]:
     """Return the head counts of a PyTorch file as far as certain; `heads` where its writer has them built in."""
     ours = {targets[0].name: shapes[foreign] for foreign, targets in layout.targets.items() if foreign in shapes}
     name = "language.layers.0.attention."
@@ -134,6 +136,6 @@ def missing_tensor(title: str, name: str) -> CheckpointError:
     )
 
 
-def _stand_in(layout: Layout, foreign: str) -> str:
+def _stand_in(layout: TensorLayout, foreign: str) -> str:
     """Return the name whose tensor may take the place of `foreign`; itself when there is none."""
     return next((name for name, other in layout.stand_ins.items() if other == foreign), foreign)

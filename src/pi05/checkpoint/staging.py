@@ -6,15 +6,12 @@ For folders that a user names (exports). Checkpoints of a run are written by `st
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pi05.checkpoint.files import DISK_ERRORS, remove_tree, sync_folder
 from pi05.errors import CheckpointError
-
-_HEADROOM = 16 * 2**20
+from pi05.files import DISK_ERRORS, remove_tree, require_space, size_text, sync
 
 
 def require_absent(out: Path) -> None:
@@ -41,13 +38,13 @@ def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
     partial = out.parent / f".partial-{out.name}.{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _require_room(out, size_bytes)
+        require_space(out.parent, size_bytes, out.name, CheckpointError, "free disk space, or write to another disk")
         partial.mkdir()
         yield partial
-        sync_folder(partial)
+        sync(partial)
         require_absent(out)
         partial.rename(out)
-        sync_folder(out.parent)
+        sync(out.parent)
     except BaseException as error:
         remove_tree(partial)
         for folder in missing:
@@ -56,19 +53,8 @@ def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise CheckpointError(
                 f"{out.name} could not be written, and nothing of it is left",
-                wanted=f"{size_bytes / 1e6:.1f} MB under {out.parent}",
+                wanted=f"{size_text(size_bytes)} under {out.parent}",
                 found=str(error),
                 remedy="free disk space, or write to another disk",
             ) from error
         raise
-
-
-def _require_room(out: Path, size_bytes: int) -> None:
-    needed, free = size_bytes + min(_HEADROOM, size_bytes), shutil.disk_usage(out.parent).free
-    if free < needed:
-        raise CheckpointError(
-            f"no room on the disk for {out.name}",
-            wanted=f"{needed / 1e6:.1f} MB free under {out.parent}",
-            found=f"{free / 1e6:.1f} MB",
-            remedy="free disk space, or write to another disk",
-        )

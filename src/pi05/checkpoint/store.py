@@ -23,37 +23,23 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pi05.checkpoint.files import (
+from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
+from pi05.errors import CheckpointError, TrainingError
+from pi05.files import (
     DISK_ERRORS,
     read_json,
     remove_tree,
     require_space,
-    sync_file,
-    sync_folder,
+    size_text,
+    sync,
     write_atomic,
     write_json,
 )
-from pi05.errors import CheckpointError, TrainingError
-
-__all__ = [
-    "Checkpoint",
-    "TrainingFiles",
-    "is_adapter",
-    "load_checkpoint",
-    "read_checkpoint_config",
-    "read_json",
-    "read_training_state",
-    "require_space",
-    "save_checkpoint",
-    "write_atomic",
-    "write_json",
-]
 
 FORMAT = "pi05"
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training_state"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-OPTIMIZER, RAW_WEIGHTS, STATE = "optimizer.safetensors", "raw.safetensors", "state.json"
+TRAINING = "training_state"
+OPTIMIZER, RAW_WEIGHTS, STATE_FILE = "optimizer.safetensors", "raw.safetensors", "state.json"
 PARTIAL = ".partial-"
 """Begins the name of a checkpoint folder that is being written."""
 
@@ -103,13 +89,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             remedy="choose another folder, or remove this one",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    require_space(folder.parent, checkpoint.size_bytes(), f"the checkpoint {folder.name}")
+    require_checkpoint_space(folder.parent, checkpoint.size_bytes(), f"the checkpoint {folder.name}")
     partial = partial_folder(folder)
     remove_tree(partial)
     try:
         _write_files(partial, checkpoint)
         partial.rename(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     except (OSError, safetensors.SafetensorError) as error:
         remove_tree(partial)
         if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
@@ -118,11 +104,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return folder
 
 
+def require_checkpoint_space(folder: Path, size_bytes: int, what: str) -> None:
+    """Raise TrainingError when the disk of a run has no room for `what` and a little more."""
+    remedy = (
+        "earlier checkpoints are intact: free disk space, or lower --keep_checkpoints, then continue with --resume; or "
+        "start again with --output_dir on a larger disk"
+    )
+    require_space(folder, size_bytes, what, TrainingError, remedy)
+
+
 def unwritable(folder: Path, checkpoint: Checkpoint, error: Exception) -> TrainingError:
     """Return what the user is told when the disk is full."""
     return TrainingError(
         f"the checkpoint {folder.name} could not be written; earlier checkpoints are intact",
-        wanted=f"{checkpoint.size_bytes() / 1e6:.1f} MB under {folder.parent}",
+        wanted=f"{size_text(checkpoint.size_bytes())} under {folder.parent}",
         found=str(error),
         remedy="free disk space, then continue with --resume",
     )
@@ -140,7 +135,7 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
     else:
         checkpoint.adapter(partial)
         for path in partial.iterdir():
-            sync_file(path)
+            sync(path)
     if checkpoint.tokenizer_name is not None and checkpoint.tokenizer_bytes is not None:
         write_atomic(partial / checkpoint.tokenizer_name, checkpoint.tokenizer_bytes)
     if checkpoint.training is not None:
@@ -152,9 +147,9 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
             _write_tensors(training / OPTIMIZER, checkpoint.training.optimizer)
             if checkpoint.training.raw_weights is not None:
                 _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
-        write_json(training / STATE, dict(checkpoint.training.state))
+        write_json(training / STATE_FILE, dict(checkpoint.training.state))
     write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
-    sync_folder(partial)
+    sync(partial)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -162,7 +157,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     permissions = stat.S_IMODE(path.stat().st_mode)  # safetensors writes files that only their owner may read
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(permissions)
-    sync_file(path)
+    sync(path)
 
 
 def load_checkpoint(folder: Path, *, training: bool = False, device: str = "cpu") -> Checkpoint:
@@ -197,7 +192,7 @@ def is_adapter(folder: Path) -> bool:
 
 def read_training_state(folder: Path) -> dict[str, Any]:
     """Read the plain part of a checkpoint's training state, without its tensors."""
-    return read_json(folder / TRAINING / STATE)
+    return read_json(folder / TRAINING / STATE_FILE)
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:

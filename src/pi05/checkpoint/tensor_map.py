@@ -1,7 +1,7 @@
 """How the tensors of a foreign file become ours and back: the vocabulary that each layout's map is written in.
 
-A foreign tensor has one or more `Target`s: our parameter, the slice of the foreign tensor that it comes from, and the
-change of axes, with its inverse. Shapes are never written down: they follow from our parameters' shapes through the
+A foreign tensor has one or more `TensorTarget`s: our parameter, the slice of the foreign tensor that it comes from, and
+the change of axes, with its inverse. Shapes are never written down. They follow from our parameters' shapes through the
 inverse, so that a map cannot contradict the model. Knows no files.
 """
 
@@ -22,7 +22,7 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Target:
+class TensorTarget:
     """One of our parameters, as a part of a foreign tensor."""
 
     name: str
@@ -38,12 +38,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """The tensor names of one kind of file."""
 
     title: str
     """The name that receipts and messages use."""
-    targets: Mapping[str, tuple[Target, ...]]
+    targets: Mapping[str, tuple[TensorTarget, ...]]
     """Foreign name → our parameters in it. Each of our parameters occurs once."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """Foreign name → the foreign name whose place it takes when that one is absent (tied weights)."""
@@ -56,9 +56,9 @@ class Layout:
             raise ValueError(f"{self.title}: a parameter is mapped twice")
 
     @classmethod
-    def ours(cls, names: Iterable[str]) -> Layout:
+    def ours(cls, names: Iterable[str]) -> TensorLayout:
         """Build pi05's own layout."""
-        return cls("pi05", {name: (Target(name),) for name in names})
+        return cls("pi05", {name: (TensorTarget(name),) for name in names})
 
     def foreign_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each foreign tensor, given those of our parameters."""
@@ -74,7 +74,7 @@ class Layout:
         return {target.name: target.cut(foreign[name]) for name, targets in self.targets.items() for target in targets}
 
 
-def _assemble(targets: tuple[Target, ...], ours: Mapping[str, Tensor]) -> Tensor:
+def _assemble(targets: tuple[TensorTarget, ...], ours: Mapping[str, Tensor]) -> Tensor:
     """Put the parts of one foreign tensor together."""
     parts = [target.to_foreign(ours[target.name]) for target in targets]
     if not targets[0].index:

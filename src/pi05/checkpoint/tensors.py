@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pi05.checkpoint.openpi.jax_names import tidy_name
 from pi05.errors import CheckpointError
+from pi05.files import is_lfs_pointer
 
 FAULTS_SHOWN = 4
 DAMAGED = (SafetensorError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 REMEDY_DAMAGED = "copy or download the file again"
-LFS_HEAD = b"version https://git-lfs"
 LFS_REMEDY = "fetch the weights: git lfs pull in that folder, or hf download REPOSITORY --local-dir FOLDER"
 
 Index = tuple[int, ...]
@@ -235,9 +235,3 @@ def _what_it_is(path: Path) -> tuple[str | None, str]:
     if size is not None and is_lfs_pointer(path):
         return f"a Git-LFS pointer of {size} bytes, not the weights themselves", LFS_REMEDY
     return None, REMEDY_DAMAGED
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Say whether a file is what git leaves in the place of a large one when git-lfs is not installed."""
-    with path.open("rb") as file:
-        return file.read(len(LFS_HEAD)) == LFS_HEAD

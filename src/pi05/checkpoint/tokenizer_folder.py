@@ -13,10 +13,10 @@ from typing import Any
 
 import tokenizers
 
-from pi05.checkpoint.files import write_atomic, write_json
-from pi05.checkpoint.sentencepiece import read_model, to_hugging_face
+from pi05.checkpoint.sentencepiece import read_sentencepiece, to_hugging_face
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError
+from pi05.files import write_atomic, write_json
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _ROLES = {
@@ -55,7 +55,7 @@ def _hugging_face(tokenizer: Tokenizer) -> bytes:
     content = tokenizer.file_bytes()
     if tokenizer.path.suffix == ".model":
         try:
-            converted = to_hugging_face(read_model(content))
+            converted = to_hugging_face(read_sentencepiece(content))
         except ValueError as error:
             raise CheckpointError(
                 "the SentencePiece tokenizer cannot be written as a tokenizer.json",

@@ -11,16 +11,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pi05.checkpoint.accounting import make_plan, tell_names
-from pi05.checkpoint.lerobot.names import HEADS as LEROBOT_HEADS
-from pi05.checkpoint.lerobot.names import lerobot_layout
+from pi05.checkpoint.accounting import plan_load, tell_names
+from pi05.checkpoint.lerobot.names import QUERY_HEADS, lerobot_layout
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.jax_lora import with_lora_merged
 from pi05.checkpoint.openpi.names import openpi_layout
 from pi05.checkpoint.openpi.orbax import OrbaxFiles
 from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sizes import complete, count_layers, head_sizes, sizes_of_jax, sizes_of_named
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.checkpoint.tensors import Shapes, TensorFiles, TensorSource
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
@@ -32,7 +31,7 @@ FREE_SIZES = ("horizon", "max_prompt_tokens")
 """Sizes that no parameter depends on, so that a caller may change them."""
 
 
-def open_source(location: Location) -> TensorSource:
+def open_tensors(location: Location) -> TensorSource:
     """Open the weights of a checkpoint: names and shapes are read, values are not. LoRA leaves of openpi merge."""
     source: TensorSource
     if location.orbax is not None:
@@ -50,11 +49,11 @@ def read_full(
     compute_dtype: torch.dtype | None,
 ) -> tuple[Pi05, Receipt]:
     """Build the network that full weights hold, and say what was read."""
-    source = open_source(location)
+    source = open_tensors(location)
     config = decide_sizes(location, source.shapes, config)
     with torch.device("meta"):
         model = Pi05(config, compute_dtype=compute_dtype or dtype)
-    plan = make_plan(source.shapes, config, model, location)
+    plan = plan_load(source.shapes, config, model, location)
     state: dict[str, Tensor] = {}
     for foreign, targets in plan.reads.items():
         parts = source.parts(foreign, [target.index for target in targets])
@@ -64,24 +63,6 @@ def read_full(
             )
     model.load_state_dict(state, strict=True, assign=True)
     return model, plan.receipt(location, source, model)
-
-
-def fill_full(model: Pi05, location: Location) -> Receipt:
-    """Replace all parameters of `model` by full weights; every value is read and checked before the first changes."""
-    source = open_source(location)
-    check_told_sizes(location, model.config)
-    plan = make_plan(source.shapes, model.config, model, location)
-    parameters = dict(model.named_parameters())
-    for change in (False, True):
-        for foreign, targets in plan.reads.items():
-            parts = source.parts(foreign, [target.index for target in targets])
-            for target in targets:
-                ours = target.to_ours(next(parts))
-                if change:
-                    with torch.no_grad():
-                        parameters[target.name].copy_(ours)
-                del ours
-    return plan.receipt(location, source, model)
 
 
 def decide_sizes(location: Location, found: Shapes, config: ModelConfig | None) -> ModelConfig:
@@ -110,11 +91,11 @@ def sizes_from_shapes(names: str, found: Shapes) -> dict[str, int]:
     if names == "pi05":
         with torch.device("meta"):
             smallest = ModelConfig(depth=max(depth, 1), vision_depth=max(vision_depth, 1))
-            layout = Layout.ours(name for name, _ in Pi05(smallest).named_parameters())
+            layout = TensorLayout.ours(name for name, _ in Pi05(smallest).named_parameters())
     else:
         layout = (lerobot_layout if names == "lerobot" else openpi_layout)(depth, vision_depth)
     sizes = sizes_of_named(layout, found, depth, vision_depth)
-    heads = LEROBOT_HEADS if names == "lerobot" else None
+    heads = QUERY_HEADS if names == "lerobot" else None
     return {**sizes, **head_sizes(layout, found, sizes["vision_width"], heads)}
 
 

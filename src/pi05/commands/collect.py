@@ -38,10 +38,15 @@ def collect(arguments: Sequence[str]) -> int:
     config = read_settings(CollectConfig, arguments)
     if config.output is None:
         raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
-    from pi05.sim.collect import collect as run
+    from pi05.sim.collect import collect_demonstrations
+    from pi05.sim.environments import expert_maker
 
-    folder = run(config.env, config.family, config.episodes, Path(config.output), config.seed, progress=_count)
-    print(f"wrote {config.episodes} demonstrations to {folder}")
+    make = expert_maker(config.env, config.family)
+    collected = collect_demonstrations(make, config.episodes, Path(config.output), config.seed, progress=_count)
+    print(f"wrote {collected.episodes} demonstrations to {collected.folder}")
+    if collected.exceptions:
+        left_out = f"{len(collected.exceptions)} more were left out: the simulator raised an exception"
+        print(f"warning: {left_out}, the first time {collected.exceptions[0]}")
     return 0
 
 

@@ -14,9 +14,9 @@ def evaluate(arguments: Sequence[str]) -> int:
     config = read_settings(EvalConfig, arguments)
     if config.policy.path is None:
         raise ConfigError("pi05 eval needs a policy", wanted="--policy.path=RUN", remedy="name a run or a checkpoint")
-    from pi05.eval.rollout import evaluate as run
+    from pi05.eval.evaluate import evaluate_policy
 
-    run(config)
+    evaluate_policy(config)
     return 0
 
 

@@ -105,9 +105,10 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         raise ConfigError("--source goes with --verify only", remedy="leave --source out: the source stands before OUT")
     from pi05.checkpoint.locate import locate
     from pi05.checkpoint.policy_options import PolicyOptions
-    from pi05.export.export import export as write_export
+    from pi05.export.export import export_policy
 
-    of_openpi = locate(source).kind in ("openpi", "jax")
+    location = locate(source)
+    of_openpi = location.kind in ("openpi", "jax")
     options = PolicyOptions(
         prompt_format=None if config.prompt_format == "auto" else config.prompt_format,
         rename_map=config.rename_map or None,
@@ -115,8 +116,8 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         horizon=config.horizon,
         tokenizer_path=config.tokenizer_path,
     )
-    write_export(
-        source,
+    export_policy(
+        location,
         out,
         to=config.to,
         adapter_only=config.adapter_only,

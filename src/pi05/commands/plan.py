@@ -11,6 +11,7 @@ from pi05.commands.train import EXTRA_FLAGS, read_training_settings
 from pi05.errors import ConfigError
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World
 from pi05.train.plan.gpus import GPUS
 
 PLAN_FLAGS = (
@@ -21,6 +22,7 @@ PLAN_FLAGS = (
         "GPU to plan for; when not given the one in this machine, and without one a line for each that is known.",
     ),
     Setting("gpus", int, 1, "Number of GPUs, 1 or more; --parallel says how they share the network."),
+    Setting("gpus_per_machine", int | None, None, "GPUs in each machine, 1 or more; when not given all, up to 8."),
     Setting("cameras", int | None, None, "Cameras that the policy sees; when not given those of --dataset.root, or 2."),
     Setting(
         "prompt_tokens",
@@ -36,17 +38,17 @@ SETTINGS = (*PLAN_FLAGS, *EXTRA_FLAGS)
 def plan(arguments: Sequence[str]) -> int:
     """Run `pi05 plan`."""
     request, asked = read_training_settings(arguments, PLAN_FLAGS)
-    for name in ("gpus", "cameras", "prompt_tokens"):
+    for name in ("gpus", "gpus_per_machine", "cameras", "prompt_tokens"):
         if asked[name] is not None and asked[name] < 1:
             raise ConfigError(f"--{name} cannot be {asked[name]}", wanted="1 or more", remedy=f"correct --{name}")
     for notice in request.notices:
         print(f"note: {notice}", file=sys.stderr)
-    from pi05.train.plan.report import report
+    from pi05.train.plan.report import print_plan
 
-    report(
+    print_plan(
         request.config,
         gpu=asked["gpu"],
-        gpus=asked["gpus"],
+        world=World.planned(asked["gpus"], asked["gpus_per_machine"]),
         cameras=asked["cameras"],
         prompt_tokens=asked["prompt_tokens"],
         as_json=asked["json"],

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pi05 import presets
 from pi05.commands.command import Command
@@ -21,29 +21,24 @@ from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
+from pi05.train.method import LORA_RATE, MEANINGS, Method
 
 CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
 METHOD = Setting(
     "method",
-    Literal["full", "lora", "qlora", "expert"] | None,
+    Method | None,
     None,
     "What to train, in one word; docs/memory.md tells which when, and `pi05 plan` which fits.\n"
     "- full: everything; the most that can be learnt, and the most memory.\n"
+    "- frozen-vision: everything but the vision tower (--policy.freeze_vision_encoder).\n"
+    "- expert: the action expert only (--policy.train_expert_only); the fastest, learns no new sights or words.\n"
     "- lora: low-rank adapters on a frozen base (--policy.use_peft); small GPUs, small checkpoints.\n"
-    "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.\n"
-    "- expert: the action expert only (--policy.train_expert_only); the fastest, learns no new sights or words.",
+    "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.",
 )
 EXTRA_FLAGS = (METHOD, CONFIG_PATH)
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, when the run is saved."""
-LORA_RATE = 10
-"""Learning rate of LoRA over that of full fine-tuning (LeRobot's guide)."""
-_MEANINGS: dict[str, dict[str, bool]] = {
-    "full": {"policy.use_peft": False, "policy.train_expert_only": False},
-    "lora": {"policy.use_peft": True},
-    "qlora": {"policy.use_peft": True},
-    "expert": {"policy.use_peft": False, "policy.train_expert_only": True},
-}
+_RATE_NOTICE = f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning"
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -129,7 +124,7 @@ def _build(flags: Flags) -> TrainConfig:
         remedy = "drop --preset: the file holds every setting"
         raise ConfigError("--preset cannot be combined with an earlier run's configuration", remedy=remedy)
     if file is not None:
-        base = _read_config(run_config_file(file), values, keep_folder=resume)
+        base = _read_config(run_config_file(file), keep_folder=resume)
     elif values.get("preset") is not None:
         base = presets.get(values["preset"]).to_dict()
     else:
@@ -141,6 +136,8 @@ def _build(flags: Flags) -> TrainConfig:
     if values.get("from_scratch") and "policy.path" not in values:
         values["policy.path"] = None
     config = TrainConfig.from_dict(overlay(base, values))
+    if config.uses_adapters and config.policy.optimizer_lr is None and not config.resume:
+        flags.notices.append(f"{_RATE_NOTICE}: --policy.optimizer_lr={config.learning_rate:g}")
     if config.output_dir is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         config = replace(config, output_dir=str(Path("runs") / f"{config.name}-{stamp}"))
@@ -159,15 +156,14 @@ def _settle_batch(base: dict[str, Any], values: dict[str, Any]) -> None:
 
 def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[str]) -> None:
     """Turn `--method` and the flags of LoRA into settings. Raises ConfigError where they contradict each other."""
-    method = values.pop("method", None)
-    for name, value in _MEANINGS.get(method, {}).items():
-        if values.setdefault(name, value) != value:
-            raise _contradiction(f"--method={method}", f"--{name}={str(values[name]).lower()}")
-    if method in ("lora", "qlora"):
-        values.setdefault("policy.train_expert_only", False)
-    if method == "lora":
-        values.setdefault("peft.quantize", "none")
-    if method == "qlora" and values.setdefault("peft.quantize", "nf4") == "none":
+    method: Method | None = values.pop("method", None)
+    if method is not None:
+        for name, value in MEANINGS[method].required.items():
+            if values.setdefault(name, value) != value:
+                raise _contradiction(f"--method={method}", f"--{name}={str(values[name]).lower()}")
+        for name, value in MEANINGS[method].usual.items():
+            values.setdefault(name, value)
+    if method == "qlora" and values["peft.quantize"] == "none":
         raise _contradiction("--method=qlora", "--peft.quantize=none")
     asked = [name for name in values if name.startswith("peft.")]
     if asked and values.get("policy.use_peft") is False:
@@ -179,7 +175,7 @@ def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[s
         notices.append(f"--{asked[0]} asks for LoRA: low-rank adapters are trained on a frozen base")
     now = values.get("policy.use_peft", was)
     if now != was and not values.get("resume"):
-        _fit_rate(base, values, notices, LORA_RATE if now else 1 / LORA_RATE)
+        _scale_stored_rates(base, values, notices, LORA_RATE if now else 1 / LORA_RATE)
 
 
 def _contradiction(one: str, other: str) -> ConfigError:
@@ -188,15 +184,18 @@ def _contradiction(one: str, other: str) -> ConfigError:
     )
 
 
-def _fit_rate(base: dict[str, Any], values: dict[str, Any], notices: list[str], factor: float) -> None:
-    """Change the learning rate of the preset or file where LoRA is switched on, or off, and no rate is given."""
+def _scale_stored_rates(base: dict[str, Any], values: dict[str, Any], notices: list[str], factor: float) -> None:
+    """Change the learning rates that an earlier run's file names where LoRA is switched on, or off, and none is given.
+
+    A rate that nobody has named follows from preset and method (`train/method.py`).
+    """
     fitted = {}
     for name in ("optimizer_lr", "scheduler_decay_lr"):
         if base["policy"][name] is not None and f"policy.{name}" not in values and "policy.optimizer_lr" not in values:
             fitted[f"policy.{name}"] = float(f"{factor * base['policy'][name]:.6g}")
     if fitted:
         told = ", ".join(f"--{name}={value:g}" for name, value in fitted.items())
-        notices.append(f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning: {told}")
+        notices.append(f"{_RATE_NOTICE}: {told}")
     values |= fitted
 
 
@@ -209,7 +208,7 @@ def run_config_file(given: str) -> Path:
     return path / "config.json" if path.is_dir() else path
 
 
-def _read_config(file: Path, values: dict[str, Any], keep_folder: bool) -> dict[str, Any]:
+def _read_config(file: Path, keep_folder: bool) -> dict[str, Any]:
     remedy = "give the run's folder, or its config.json"
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))

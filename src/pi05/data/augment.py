@@ -3,10 +3,10 @@
 What augmax 0.4.1 makes of openpi's settings in its JAX code (`models/model.py`), checked against recorded draws in
 tests/parity/test_augment_golden.py; the settings read differently:
 
-* images that are not from a wrist: one bilinear resample for crop (212 of 224 pixels), resize and rotation by up to
-  ±5°, black outside; the draw belongs to the sample;
-* all images: brightness, contrast and hue in HSV, with probability 0.5; saturation stays. One draw for the scene
-  image, another one that the wrist images of a sample share, as they do in openpi.
+* Images that are not from a wrist: one bilinear resample for crop (212 of 224 pixels), resize and rotation by up to
+  ±5°, black outside. The draw belongs to the sample.
+* All images: colour jitter (brightness, contrast and hue in HSV) with probability 0.5. Saturation stays. One draw for
+  the scene image, another one that the wrist images of a sample share, as they do in openpi.
 
 Sizes other than 224 scale the crop. Draws are a pure function of (seed, sample number), so they depend neither on
 the batch size nor on which worker makes the batch.
@@ -44,11 +44,6 @@ class AugmentDraws:
     """Fraction of the colour circle."""
     apply: Bool[Tensor, "B C"]
     """Whether the colours of this image change at all."""
-
-
-def draw(batch: int, wrist: Sequence[bool], generator: torch.Generator | None = None) -> AugmentDraws:
-    """Draw for `batch` samples with the given cameras."""
-    return _from_uniforms(torch.rand(batch, _DRAWS, generator=generator), wrist)
 
 
 def draw_at(seed: int, samples: Sequence[int] | np.ndarray, wrist: Sequence[bool]) -> AugmentDraws:

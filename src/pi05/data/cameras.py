@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi05.errors import DataError
+from pi05.types import IMAGE_PREFIX
 
 SLOTS = ("scene", "left_wrist", "right_wrist")
 OPENPI_SLOTS = {"scene": "base_0_rgb", "left_wrist": "left_wrist_0_rgb", "right_wrist": "right_wrist_0_rgb"}
 DROP = "drop"
-IMAGE_PREFIX = "observation.images."
 
 _SCENE_WORDS = {
     *("scene", "front", "top", "base", "third", "agent", "agentview", "exterior", "external", "overhead", "high"),
@@ -87,17 +87,17 @@ def assign_slots(
     placed: dict[str, str] = {}
     for key, slot in explicit.items():
         if slot != DROP:
-            _place(placed, slot, key, camera_keys)
+            _place(placed, slot, key)
     rest = [key for key in camera_keys if key not in explicit]
     sides = {key: _infer(key) for key in rest}
     for key in rest:
         if sides[key] is None:
             raise _unplaced(key, placed, "its name tells no slot")
         if sides[key] != "wrist":
-            _place(placed, str(sides[key]), key, camera_keys)
+            _place(placed, str(sides[key]), key)
     for key in rest:
         if sides[key] == "wrist":
-            _place(placed, "left_wrist" if "left_wrist" not in placed else "right_wrist", key, camera_keys)
+            _place(placed, "left_wrist" if "left_wrist" not in placed else "right_wrist", key)
     if not placed:
         raise DataError(
             "no camera is left for the model to see",
@@ -122,7 +122,7 @@ def _infer(key: str) -> str | None:
     return "scene" if words == ["image"] or any(word in _SCENE_WORDS for word in words) else None
 
 
-def _place(placed: dict[str, str], slot: str, key: str, camera_keys: Sequence[str]) -> None:
+def _place(placed: dict[str, str], slot: str, key: str) -> None:
     if slot in placed:
         raise _unplaced(key, placed, f"the slot {slot} is already taken by {placed[slot]}")
     placed[slot] = key

@@ -14,8 +14,6 @@ import errno
 import hashlib
 import math
 import os
-import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -25,6 +23,7 @@ from jaxtyping import UInt8
 
 from pi05.data.resize import OPENPI_RESIZE, Resize, fit_image_to_bytes
 from pi05.errors import DataError
+from pi05.files import no_space, replacing, require_space, size_text
 
 Progress = Callable[[int, int, str], None]
 """Called with (frames done, frames in all, what is being done), first with 0 done; frames of one camera each."""
@@ -90,25 +89,6 @@ class FrameCache:
         return self._frames[index]
 
 
-class DecodingFrames:
-    """The same pictures straight from the videos: no disk space, but slow; one thread decodes at a time."""
-
-    def __init__(
-        self, dataset: Any, camera_keys: Sequence[str], image_size: int, resize: Resize = OPENPI_RESIZE
-    ) -> None:
-        self.camera_keys = tuple(camera_keys)
-        self.image_size = image_size
-        self._resize = resize
-        self._dataset = dataset
-        self._lock = threading.Lock()
-
-    def images(self, index: int) -> UInt8[np.ndarray, "C size size 3"]:
-        """Return the pictures of a frame by its global number."""
-        with self._lock:
-            frame = self._dataset.frame(index)
-        return np.stack([fit_image_to_bytes(frame[key], self.image_size, self._resize) for key in self.camera_keys])
-
-
 def cache_directory(directory: Path | str | None = None) -> Path:
     """Return the folder for frame caches: the given one, $PI05_CACHE, or ~/.cache/pi05/frames."""
     chosen = directory or os.environ.get("PI05_CACHE") or Path.home() / ".cache" / "pi05" / "frames"
@@ -128,10 +108,9 @@ def _write(
     report = progress or _silent
     count = sum(dataset.episodes[index].length for index in episodes)
     total = count * shape[1]
-    report(0, total, f"resizing {count:,} frames of {shape[1]} cameras to {path}, {_readable(math.prod(shape))}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    report(0, total, f"resizing {count:,} frames of {shape[1]} cameras to {path}, {size_text(math.prod(shape))}")
     done = 0
-    try:
+    with replacing(path) as temporary:
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         reserve_file(temporary)
         for camera, key in enumerate(camera_keys):
@@ -143,12 +122,6 @@ def _write(
                 report(done, total, f"resizing {key}")
         frames.flush()
         del frames
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def reserve_file(path: Path, what: str = "the resized frames", instead: str = "") -> None:
@@ -159,7 +132,7 @@ def reserve_file(path: Path, what: str = "the resized frames", instead: str = ""
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise _no_room(path.parent, path.stat().st_size, what, instead) from error
+                    raise no_space(path.parent, path.stat().st_size, what, DataError, _larger_disk(instead)) from error
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve
                     raise
 
@@ -196,10 +169,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _readable(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
-
-
 def require_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> None:
     """Make the folder. Raise DataError when it cannot be written, or its disk has no room for `what` and some more."""
     with contextlib.suppress(OSError):
@@ -210,16 +179,9 @@ def require_room(folder: Path, size_bytes: int, what: str = "the resized frames"
             wanted="a folder that can be written",
             remedy="set PI05_CACHE or --dataset.cache_dir to another folder" + (instead and f", or {instead}"),
         )
-    needed = size_bytes + 64 * 2**20
-    if shutil.disk_usage(folder).free < needed:
-        raise _no_room(folder, needed, what, instead)
+    require_space(folder, size_bytes, what, DataError, _larger_disk(instead))
 
 
-def _no_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> DataError:
-    return DataError(
-        f"no room on the disk for {what}",
-        wanted=f"{_readable(size_bytes)} free in {folder}",
-        found=_readable(shutil.disk_usage(folder).free),
-        remedy="set PI05_CACHE or --dataset.cache_dir to a folder on a larger disk, or free some space"
-        + (instead and f", or {instead}"),
-    )
+def _larger_disk(instead: str) -> str:
+    remedy = "set PI05_CACHE or --dataset.cache_dir to a folder on a larger disk, or free some space"
+    return remedy + (instead and f", or {instead}")

@@ -1,4 +1,4 @@
-"""Keys and values of frames' prefixes on disk: what a frozen vision and language model says about un-augmented frames.
+"""The key/value cache of frames' prefixes on disk: what frozen vision and language towers say of un-augmented frames.
 
 One memory-mapped NumPy file `[frames, layers, 2, K, L, H]`, keys before values, images before prompt, padded to the
 longest prompt. bfloat16 lies in it as 16-bit integers, which NumPy knows. The file's name carries a hash of all that
@@ -7,9 +7,7 @@ its content depends on. Leaves out how the values are computed (`train/cached_pr
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from pi05.data.frame_cache import require_room, reserve_file
+from pi05.files import replacing
 
 STORED: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.int16)}
 """Precision → what stands for it in the file."""
@@ -58,8 +57,7 @@ def write_prefixes(
     """
     named = "the cached prefixes", "leave --cache_prefix out"
     require_room(path.parent, file_bytes(shape, dtype), *named)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=STORED[dtype], shape=shape)
         reserve_file(temporary, *named)
         done = 0
@@ -69,12 +67,6 @@ def write_prefixes(
             done += len(values)
         file.flush()
         del file
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def file_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -26,6 +26,7 @@ from pi05.data.requirements import (
     require_same,
     require_settings,
     require_shape,
+    require_state,
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
@@ -33,10 +34,9 @@ from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative
 from pi05.errors import DataError
-from pi05.types import Observation
+from pi05.types import STATE, Observation
 
 PROMPT_FORMAT_VERSION = 1
-STATE = "observation.state"
 
 
 def _quantiles() -> dict[str, NormalizationMode]:
@@ -121,23 +121,17 @@ class Processor:
         if any(picture.dtype != np.uint8 for picture in pictures):
             pictures = [to_signed(picture) for picture in pictures]
         mask = np.array([key is not None for key in keys])
-        state = self._state(observation)
-        tokens = self.encode_prompts([require_task(observation)], None if state is None else state[None])[0]
+        tokens = self.encode_prompts([require_task(observation)], self.state_of(observation)[None])[0]
         return Observation(images=np.stack(pictures), image_mask=mask, tokens=np.array(tokens, np.int64))
 
-    def _state(self, observation: Mapping[str, Any]) -> np.ndarray | None:
-        if STATE not in observation:
-            if self.prompt_format == "none":
-                return None
-            raise DataError(
-                "the observation has no state",
-                wanted=f"{STATE} with {self.state_dim} numbers",
-                found=", ".join(map(str, observation)),
-                remedy=f"send the robot's state as {STATE}",
-            )
-        state = np.asarray(observation[STATE], np.float32)
-        require_shape("state", state, (self.state_dim,), self.state_names)
-        return state
+    def state_of(self, observation: Mapping[str, Any]) -> Float[np.ndarray, " S"]:
+        """Return the raw state of an observation. Raises DataError when it is missing or has another shape.
+
+        A policy without any use for the state (no prompt with it, absolute actions) gets zeros when there is none.
+        """
+        if STATE not in observation and self.prompt_format == "none" and self.relative_mask is None:
+            return np.zeros(self.state_dim, np.float32)
+        return require_state(observation, self.state_dim, self.state_names)
 
     def encode_prompts(self, tasks: Sequence[str], states: Float[np.ndarray, "N S"] | None) -> list[list[int]]:
         """Return the token ids of each task with its raw state. Raises DataError for a prompt that is too long."""

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from pi05.errors import DataError
+from pi05.types import STATE
 
 STATE_BINS = 256
 LEGACY_STATE_DIM = 32
@@ -44,7 +45,7 @@ def format_prompt(task: str, state: Float[np.ndarray, " S"] | None, prompt_forma
     if state is None:
         raise DataError(
             f"the prompt format {prompt_format!r} writes the robot's state, and there is none",
-            wanted="observation.state",
+            wanted=STATE,
             remedy="provide the state, or train with --prompt_format none",
         )
     if prompt_format == "state32":

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from pi05.data.cameras import IMAGE_PREFIX, CameraSlots
+from pi05.data.cameras import CameraSlots
 from pi05.data.prompt import PROMPT_FORMATS
 from pi05.data.transforms import NORMALIZATION_MODES
 from pi05.errors import DataError
-
-TASK = "task"
+from pi05.types import IMAGE_PREFIX, STATE, TASK
 
 
 def require_settings(
@@ -89,11 +88,25 @@ def require_task(observation: Mapping[str, Any]) -> str:
     if not isinstance(task, str | bytes):
         raise DataError(
             "the observation has no task",
-            wanted="the instruction as text under 'task'",
+            wanted=f"the instruction as text under {TASK!r}",
             found=f"a {type(task).__name__}" if TASK in observation else ", ".join(map(str, observation)),
             remedy="add 'task' to the observation, in the words that the data set uses",
         )
     return task.decode() if isinstance(task, bytes) else str(task)
+
+
+def require_state(observation: Mapping[str, Any], dim: int, names: Sequence[str]) -> Float[np.ndarray, " S"]:
+    """Return the raw state. Raises DataError when it is missing or has not `dim` numbers."""
+    if STATE not in observation:
+        raise DataError(
+            "the observation has no state",
+            wanted=f"{STATE} with {dim} numbers",
+            found=", ".join(map(str, observation)) or "an empty observation",
+            remedy=f"send the robot's state as {STATE}",
+        )
+    state = np.asarray(observation[STATE], np.float32)
+    require_shape("state", state, (dim,), names)
+    return state
 
 
 def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:

@@ -1,7 +1,7 @@
 """True statistics of states and actions: one streaming pass over the parquet files, exact quantiles, in bounded memory.
 
-States are counted over the training frames; actions over the valid steps of the training chunks, after the action
-transform, which is what the loss sees: an absolute action counts as often as chunks contain it, a relative one is
+States are counted over the training frames. Actions are counted over the valid steps of the training chunks, after the
+action transform, as the loss sees them. An absolute action counts as often as chunks contain it, a relative one is
 a[t+k] - s[t] for every step k of every chunk t. Padded steps do not count. `meta/stats.json` is not read: LeRobot's
 files hold averages or envelopes of per-episode quantiles, and openpi's a 5,000-bin histogram's.
 
@@ -11,8 +11,8 @@ of horizon × frames. Memory: the state and action arrays of the training episod
 
 Floor: a dimension whose quantile range is tiny would blow noise up to huge normalised values (q99 = q01 divides by
 1e-6). Its range is widened about its centre to the larger of 1e-4 (below any sensor) and 10 % of the spread between its
-0.1 % and 99.9 % quantiles: what happens in at least 0.1 % of the data stays within about ±20, while a single glitch
-cannot squeeze a good dimension. Each widened dimension is named in a warning.
+0.1 % and 99.9 % quantiles. What happens in at least 0.1 % of the data then stays within about ±20, while a single
+glitch cannot squeeze a good dimension. Each widened dimension is named in a warning.
 """
 
 from __future__ import annotations

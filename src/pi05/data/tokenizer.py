@@ -1,6 +1,6 @@
-"""Text to token ids and back, from a Hugging Face `tokenizer.json` or a SentencePiece `tokenizer.model`.
+"""The tokenizer: text to token ids and back, from Hugging Face's `tokenizer.json` or SentencePiece's `tokenizer.model`.
 
-Leaves out how prompts are written (`transforms.py`) and padding (`collate.py`). The file's bytes travel inside every
+Leaves out how prompts are written (`prompt.py`) and padding (`collate.py`). The file's bytes travel inside every
 checkpoint, so nothing is looked up on a hub.
 """
 

@@ -97,7 +97,10 @@ def relative_mask(action_names: Sequence[str], exclude: Sequence[str]) -> Bool[n
 def relative(
     actions: Float[np.ndarray, "*batch A n"], state: Float[np.ndarray, "*batch S"], mask: Bool[np.ndarray, " n"]
 ) -> Float[np.ndarray, "*batch A n"]:
-    """Subtract the state at the chunk's start from the masked dimensions of every step. Dimension i pairs with i."""
+    """Subtract the state at the chunk's start from the masked dimensions of every step (openpi's delta actions).
+
+    Dimension i of the action pairs with dimension i of the state.
+    """
     return actions - _offset(state, mask)
 
 

@@ -9,9 +9,8 @@ import json
 
 import torch
 
-from pi05.data.cameras import IMAGE_PREFIX
 from pi05.errors import EvaluationError
-from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig
+from pi05.eval.config import EvalConfig
 from pi05.policy import Policy
 from pi05.sim.protocol import Environment
 
@@ -62,7 +61,7 @@ def require_fit(policy: Policy, environment: Environment, n_action_steps: int | 
 
 
 def _require_cameras(policy: Policy, environment: Environment) -> None:
-    sent = [key for key in environment.reset(FIRST_EVALUATION_SEED) if key.startswith(IMAGE_PREFIX)]
+    sent = list(environment.cameras)
     slots = policy.processor.slots
     if set(slots.keys) - set(sent) or set(sent) - set(slots.keys) - set(slots.dropped):
         pairs = dict(zip(sent, slots.used, strict=False))

@@ -8,8 +8,8 @@ from typing import Any
 
 from pi05.eval.rate_charts import rate_scale, share_bar
 from pi05.eval.report import film_cards
-from pi05.eval.result import EvalResult, Rate
-from pi05.pages.page import duration, facts, render
+from pi05.eval.result import EvalResult, SuccessRate
+from pi05.pages.page import duration, fact_rows, render_page
 from pi05.pages.run import action_error_chart, loss_chart
 from pi05.train.records.read import read_run
 
@@ -24,7 +24,7 @@ PAGES = {
 
 def demo_page(
     summary: Mapping[str, Any],
-    rates: Sequence[tuple[Rate, float]],
+    rates: Sequence[tuple[SuccessRate, float]],
     evaluations: tuple[EvalResult, EvalResult, EvalResult],
     folder: Path,
 ) -> str:
@@ -32,7 +32,7 @@ def demo_page(
     before, after, swapped = evaluations
     run = read_run(folder / "run")
     stages = [(stage["name"], stage["seconds"]) for stage in summary["stages"]]
-    return render(
+    return render_page(
         "demo.html",
         summary=summary,
         goals=list(zip(summary["goals"], [rate_scale(rate, limit) for rate, limit in rates], strict=True)),
@@ -46,7 +46,7 @@ def demo_page(
         after_failures=_films(after, "failure"),
         swapped=_films(swapped, "failure"),
         pages=PAGES,
-        machine=facts(summary["machine"]),
+        machine=fact_rows(summary["machine"]),
     )
 
 

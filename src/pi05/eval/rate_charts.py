@@ -1,4 +1,4 @@
-"""Success rates and shares as SVG bars like `pages/charts.py`: full labels, Wilson intervals as whiskers."""
+"""Success rates and shares as SVG bars, like `pages/charts.py`: full labels, confidence intervals as whiskers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pi05.eval.result import Rate
+from pi05.eval.result import SuccessRate
 
 
-def rate_scale(rate: Rate, goal: float | None = None) -> Markup:
+def rate_scale(rate: SuccessRate, goal: float | None = None) -> Markup:
     """Return one long bar from 0 to 100 % with the Wilson interval, and a goal as a dashed line."""
     width, height, left = 760, 46, 4
     span = width - 2 * left
@@ -34,7 +34,7 @@ def rate_scale(rate: Rate, goal: float | None = None) -> Markup:
     )
 
 
-def rate_bars(rates: Sequence[tuple[str, Rate]]) -> Markup:
+def rate_bars(rates: Sequence[tuple[str, SuccessRate]]) -> Markup:
     """Return horizontal bars of success rates with their Wilson intervals as whiskers, labels in full."""
     row, label_width, width = 30, 330, 860
     span = width - label_width - 130

@@ -1,7 +1,7 @@
-"""The folder and the page of an evaluation; the page of a training run comes from `pages/run.py`.
+"""The folder and the page of an evaluation.
 
-Each page is one HTML file without network. Leaves out the drawing (`pages/charts.py`, `film.py`) and all judgement:
-pages show what was measured.
+The page is one HTML file without network. Leaves out the drawing (`pages/`, `rate_charts.py`) and all judgement: a page
+shows what was measured.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.run_folder import resolve_checkpoint
-from pi05.checkpoint.store import write_atomic, write_json
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film
 from pi05.eval.rate_charts import rate_bars, rate_scale
 from pi05.eval.result import EvalResult
-from pi05.pages.page import duration, facts, render
+from pi05.files import write_atomic, write_json
+from pi05.pages.page import duration, fact_rows, render_page
 from pi05.pages.pictures import clip, strip
-from pi05.pages.run import write_run_report
-
-__all__ = ["evaluation_page", "film_cards", "output_folder", "write_evaluation", "write_run_report"]
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -78,7 +75,7 @@ def evaluation_page(result: EvalResult) -> str:
     failures = film_cards(result.gallery.of("failure"), frame_ms)
     seeds = [episode.seed for episode in result.episodes]
     rate = result.success.value
-    return render(
+    return render_page(
         "evaluation.html",
         result=result,
         swapped=swapped is not None,
@@ -95,9 +92,9 @@ def evaluation_page(result: EvalResult) -> str:
         successes=film_cards(result.gallery.of("success"), frame_ms),
         failures=failures,
         heeded=failures,
-        settings=facts(result.config | {"environment": result.environment}),
-        policy=facts(result.policy),
-        machine=facts(result.machine),
+        settings=fact_rows(result.config | {"environment": result.environment}),
+        policy=fact_rows(result.policy),
+        machine=fact_rows(result.machine),
     )
 
 

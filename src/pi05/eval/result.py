@@ -19,7 +19,7 @@ MOST_LISTED = 12
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion; z = 1.96 gives 95 %. Without trials nothing is known: 0 to 1.
+    """Return the Wilson score (confidence) interval of a proportion; z = 1.96 gives 95 %. Without trials: 0 to 1.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -32,8 +32,8 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rate:
-    """Successes among trials."""
+class SuccessRate:
+    """A success rate: successes among trials, with its confidence interval."""
 
     successes: int
     trials: int
@@ -45,7 +45,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The Wilson 95 % interval."""
+        """The Wilson 95 % confidence interval."""
         return wilson_interval(self.successes, self.trials)
 
     def render(self) -> str:
@@ -94,19 +94,19 @@ class EvalResult:
         return [episode for episode in self.episodes if episode.outcome == "error"]
 
     @property
-    def success(self) -> Rate:
+    def success(self) -> SuccessRate:
         """Success at the goal of the layout (the original one when the instruction was swapped)."""
         return _rate(self.counted)
 
     @property
-    def swapped_success(self) -> Rate | None:
+    def swapped_success(self) -> SuccessRate | None:
         """Success at the goal that was asked for instead; None when nothing was swapped."""
         if not any(episode.swapped_success is not None for episode in self.episodes):
             return None
-        return Rate(successes=sum(bool(e.swapped_success) for e in self.counted), trials=len(self.counted))
+        return SuccessRate(successes=sum(bool(e.swapped_success) for e in self.counted), trials=len(self.counted))
 
     @property
-    def by_instruction(self) -> dict[str, Rate]:
+    def by_instruction(self) -> dict[str, SuccessRate]:
         """Success for each original instruction, in alphabetical order."""
         names = sorted({episode.instruction for episode in self.counted})
         return {name: _rate([e for e in self.counted if e.instruction == name]) for name in names}
@@ -149,5 +149,5 @@ class EvalResult:
         return "\n".join(lines)
 
 
-def _rate(episodes: Sequence[EpisodeResult]) -> Rate:
-    return Rate(successes=sum(e.outcome == "success" for e in episodes), trials=len(episodes))
+def _rate(episodes: Sequence[EpisodeResult]) -> SuccessRate:
+    return SuccessRate(successes=sum(e.outcome == "success" for e in episodes), trials=len(episodes))

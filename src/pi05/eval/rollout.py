@@ -1,18 +1,21 @@
-"""Success rate of a policy in a simulator: many episodes side by side, the same result for any number of environments.
+"""Rollouts: the success rate of a policy that acts in a simulator, many episodes side by side.
 
-Each episode has its own layout seed, its own noise generator and its own choice of swapped instruction, all functions
-of (seed, episode); environments only lend their place. What batching cannot promise is the last bit of a float: a
-matrix product may round differently at another batch size.
+The policy looks, predicts a chunk of actions, and the first `n_action_steps` of it are executed open loop; then it
+looks again (replans). Nothing is rendered for the policy in between.
 
-Leaves out open-loop error on recorded episodes.
+The result is the same for any number of environments. Each episode has its own layout seed, its own noise generator and
+its own choice of swapped instruction, all functions of (seed, episode); environments only lend their place. What
+batching cannot promise is the last bit of a float: a matrix product may round differently at another batch size.
+
+Leaves out which policy and environment, and what is written about it (`evaluate.py`), and the open-loop error on
+recorded episodes.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,16 +24,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.errors import EvaluationError
-from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodeResult, Outcome
 from pi05.eval.film import FRAME_SIZE_PX, FRAMES_PER_FILM, Film, Gallery
-from pi05.eval.progress import EpisodeProgress
-from pi05.eval.report import output_folder, write_evaluation
-from pi05.eval.result import EvalResult
-from pi05.machine import machine_info
-from pi05.policy import Policy
-from pi05.sim.protocol import Environment, environment_maker, other_instructions
+from pi05.eval.instructions import other_instructions
+from pi05.sim.environments import close_environment
+from pi05.sim.episodes import nth_episode
+from pi05.sim.protocol import Environment, Observation
 
 SWAP_ATTEMPTS = 20
 SWAP_SEED_STRIDE = 10**12
@@ -58,56 +58,35 @@ class Actor(Protocol):
         ...
 
 
-def evaluate(
-    config: EvalConfig,
-    *,
-    policy: Policy | None = None,
-    make_environment: Callable[[], Environment] | None = None,
-    console: bool = True,
-) -> EvalResult:
-    """Roll out the policy, write results.json and report.html, and return the result.
+class _Environments:
+    """Environments that are lent to one episode after another; one that failed is closed and not lent again."""
 
-    `policy` replaces the one that `config.policy.path` names, `make_environment` the simulator. Raises EvaluationError
-    when the policy does not fit the environment, or when no episode could be carried out.
-    """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    policy = policy or load_policy(config)
-    started = time.perf_counter()
-    make_environment = make_environment or environment_maker(config.env, config.family)
-    environment = make_environment()
-    require_fit(policy, environment, config.policy.n_action_steps)
-    folder = output_folder(config)
-    gallery = Gallery(limit=config.films)
-    with EpisodeProgress(config.episodes, enabled=console) as progress:
-        episodes = run_episodes(policy, make_environment, config, gallery=gallery, on_episode=progress.advance)
-    result = EvalResult(
-        config=config.to_dict(),
-        policy=policy.provenance | {"n_action_steps": config.policy.n_action_steps or policy.n_action_steps},
-        environment={
-            "name": config.env,
-            "family": config.family,
-            "fps": environment.fps,
-            "max_steps": environment.max_steps,
-        },
-        episodes=episodes,
-        machine=machine_info(),
-        date=datetime.now().astimezone().isoformat(timespec="seconds"),
-        wall_s=time.perf_counter() - started,
-        flagged=list(policy.flagged),
-        output_dir=str(folder),
-        gallery=gallery,
-    )
-    page = write_evaluation(result, folder)
-    if console:
-        print(f"{result.render()}\nreport: {page}")
-    if not result.counted:
-        raise EvaluationError(
-            "no episode could be carried out: the simulator raised an exception in each",
-            found=result.errors[0].error,
-            remedy=f"see {folder / 'results.json'} for every exception",
-        )
-    return result
+    def __init__(self, make: Callable[[], Environment]) -> None:
+        self._make = make
+        self._made: list[Environment] = []
+        self._free: list[Environment] = []
+
+    def __enter__(self) -> _Environments:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for environment in self._made:
+            close_environment(environment)
+
+    def lend(self) -> Environment:
+        """Return one that nobody uses, a new one where there is none."""
+        if self._free:
+            return self._free.pop()
+        self._made.append(self._make())
+        return self._made[-1]
+
+    def take_back(self, environment: Environment, *, failed: bool) -> None:
+        """Keep it for the next episode, or close it."""
+        if failed:
+            self._made.remove(environment)
+            close_environment(environment)
+        else:
+            self._free.append(environment)
 
 
 @dataclass
@@ -117,8 +96,9 @@ class _Slot:
     environment: Environment
     episode: int
     seed: int
+    task: str | None
     noise: torch.Generator
-    observation: dict[str, Any] = field(default_factory=dict)
+    observation: Observation = field(default_factory=dict)
     instruction: str = ""
     asked: str = ""
     steps: int = 0
@@ -127,8 +107,13 @@ class _Slot:
 
     def reset(self) -> None:
         """Begin the episode of the seed."""
-        self.observation = self.environment.reset(self.seed)
+        self.environment.reset(self.seed, self.task)
+        self.observation = self.environment.observe()
         self.instruction = self.asked = self.observation["task"]
+
+    def fail(self, where: str, error: Exception) -> None:
+        """End the episode as one that does not count."""
+        self.finish("error", error=f"{where}: {type(error).__name__}: {error}")
 
     def finish(self, outcome: Outcome, *, swapped_success: bool = False, error: str | None = None) -> None:
         """Set the result; `swapped_success` counts where the instruction is swapped."""
@@ -153,56 +138,45 @@ def run_episodes(
     gallery: Gallery | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
-    """Carry out `config.episodes` episodes and return them in order.
+    """Carry out `config.episodes` rollouts and return what came of each, in order.
 
     An exception of the simulator ends its episode as an error; an exception of the policy is raised.
     """
     execute = config.policy.n_action_steps or policy.n_action_steps
     waiting = iter(range(config.episodes))
     results: dict[int, EpisodeResult] = {}
-    slots = list(_fill([], waiting, min(config.num_envs, config.episodes), make_environment, config))
-    while slots:
-        active = [slot for slot in slots if slot.result is None]
-        if active:
-            noise = torch.stack([torch.randn(policy.noise_shape, generator=slot.noise) for slot in active])
-            observations = [{**slot.observation, "task": slot.asked} for slot in active]
-            chunks = policy.infer_batch(observations, noise=noise, num_steps=config.policy.num_inference_steps)
-            for slot, chunk in zip(active, chunks, strict=True):
-                _require_finite(slot, chunk)
-                _execute(slot, chunk[:execute], record=gallery is not None and gallery.limit > 0)
-        for slot in slots:
-            if slot.result is None:
-                continue
-            results[slot.episode] = slot.result
-            if gallery is not None:
-                gallery.offer(Film(slot.result, slot.frames, _stride(slot.environment)))
-            if on_episode is not None:
-                on_episode(slot.result)
-        slots = list(_fill(slots, waiting, len(slots), make_environment, config))
-    return [results[index] for index in range(config.episodes)]
-
-
-def _fill(
-    slots: Sequence[_Slot],
-    waiting: Iterator[int],
-    count: int,
-    make_environment: Callable[[], Environment],
-    config: EvalConfig,
-) -> Iterator[_Slot]:
-    """Yield the slots that are still busy, then new episodes up to `count` slots; a used environment is used again."""
-    busy = [slot for slot in slots if slot.result is None]
-    free = [slot.environment for slot in slots if slot.result is not None and slot.result.outcome != "error"]
-    yield from busy
-    for _ in range(count - len(busy)):
-        episode = next(waiting, None)
-        if episode is None:
-            return
-        yield _begin(free.pop() if free else make_environment(), episode, config)
+    with _Environments(make_environment) as environments:
+        slots: list[_Slot] = []
+        while True:
+            for episode in itertools.islice(waiting, config.num_envs - len(slots)):
+                slots.append(_begin(environments.lend(), episode, config))
+            if not slots:
+                return [results[index] for index in range(config.episodes)]
+            active = [slot for slot in slots if slot.result is None]
+            if active:
+                noise = torch.stack([torch.randn(policy.noise_shape, generator=slot.noise) for slot in active])
+                observations = [{**slot.observation, "task": slot.asked} for slot in active]
+                chunks = policy.infer_batch(observations, noise=noise, num_steps=config.policy.num_inference_steps)
+                for slot, chunk in zip(active, chunks, strict=True):
+                    _require_finite(slot, chunk)
+                    _execute(slot, chunk[:execute], record=gallery is not None and gallery.limit > 0)
+            for slot in slots:
+                if slot.result is None:
+                    continue
+                results[slot.episode] = slot.result
+                if gallery is not None:
+                    gallery.offer(Film(slot.result, slot.frames, _stride(slot.environment)))
+                if on_episode is not None:
+                    on_episode(slot.result)
+                environments.take_back(slot.environment, failed=slot.result.outcome == "error")
+            slots = [slot for slot in slots if slot.result is None]
 
 
 def _begin(environment: Environment, episode: int, config: EvalConfig) -> _Slot:
     state = np.random.SeedSequence([config.seed, episode]).generate_state(2)
-    slot = _Slot(environment, episode, config.episode_seed(episode), torch.Generator().manual_seed(int(state[0])))
+    task, turn = nth_episode(environment.tasks, episode)
+    noise = torch.Generator().manual_seed(int(state[0]))
+    slot = _Slot(environment, episode, config.episode_seed(turn), task, noise)
     try:
         slot.reset()
         if config.swap_instruction:
@@ -210,7 +184,7 @@ def _begin(environment: Environment, episode: int, config: EvalConfig) -> _Slot:
     except EvaluationError:
         raise
     except Exception as error:
-        slot.finish("error", error=f"reset: {type(error).__name__}: {error}")
+        slot.fail("reset", error)
     return slot
 
 
@@ -231,7 +205,7 @@ def _swap(slot: _Slot, choice: int) -> None:
 
 
 def _execute(slot: _Slot, actions: Float[np.ndarray, "A n"], *, record: bool) -> None:
-    """Carry out the actions until the episode ends: goal reached (original or asked for) or out of steps.
+    """Carry out the actions, open loop, until the episode ends: goal reached (original or asked for) or out of steps.
 
     A swapped episode ends at whichever goal is reached first, as an episode does whose instruction is not swapped.
     """
@@ -241,7 +215,7 @@ def _execute(slot: _Slot, actions: Float[np.ndarray, "A n"], *, record: bool) ->
         for action in actions:
             if record and slot.steps % stride == 0:
                 slot.frames.append(environment.render(FRAME_SIZE_PX))
-            slot.observation, done, success = environment.step(action)
+            done, success = environment.step(action)
             slot.steps += 1
             swapped = slot.asked != slot.instruction and environment.check(slot.asked)
             if success or swapped or done or slot.steps >= environment.max_steps:
@@ -249,8 +223,9 @@ def _execute(slot: _Slot, actions: Float[np.ndarray, "A n"], *, record: bool) ->
                     slot.frames.append(environment.render(FRAME_SIZE_PX))
                 slot.finish("success" if success else "failure", swapped_success=swapped)
                 return
+        slot.observation = environment.observe()
     except Exception as error:
-        slot.finish("error", error=f"step {slot.steps}: {type(error).__name__}: {error}")
+        slot.fail(f"step {slot.steps}", error)
 
 
 def _require_finite(slot: _Slot, chunk: Float[np.ndarray, "A n"]) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pi05.data.collate import collate
-from pi05.data.processor import STATE
 from pi05.data.resize import Resize
 from pi05.export.probe import NUM_STEPS, SEED, Answer, Difference, Probe, ask, compare, in_float32
 from pi05.model.lora import merge_lora
 from pi05.policy import Policy
+from pi05.types import STATE, TASK
 
 ASSUMED_SIZE = (480, 640)
 """Height and width that a camera is taken to have when nothing tells."""
@@ -53,7 +53,7 @@ def resize_effect(
         return None
     generator = np.random.default_rng(SEED)
     observations = [
-        {key: draw_picture(generator, *size) for key, size in sizes.items()} | {STATE: state, "task": task}
+        {key: draw_picture(generator, *size) for key, size in sizes.items()} | {STATE: state, TASK: task}
         for state, task in zip(probe.states, probe.tasks, strict=True)
     ]
     chunks = []

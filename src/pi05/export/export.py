@@ -18,19 +18,28 @@ import torch
 
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.peft.locate_base import recorded_quantization
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.safetensors_writer import file_bytes
+from pi05.checkpoint.safetensors_writer import safetensors_bytes
 from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
 from pi05.errors import CheckpointError, ConfigError
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
-from pi05.export.folders import Layout, Plan, stored_dtypes, weight_tensors, write_files
+from pi05.export.folders import ExportLayout, ExportPlan, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
 from pi05.export.source import Source, open_source
-from pi05.export.verify import FLOAT32_LIMIT, Verification, describe, file_facts, limit_for, require, verify
+from pi05.export.verify import (
+    FLOAT32_LIMIT,
+    Verification,
+    describe_difference,
+    file_facts,
+    limit_for,
+    require_within,
+    verify,
+)
 from pi05.model.config import ModelConfig
 
 Tell = Callable[[str], None]
@@ -55,11 +64,11 @@ class ExportResult:
     """What the other program will do otherwise than the policy was trained for."""
 
 
-def export(
-    source: str | Path,
+def export_policy(
+    source: Location,
     out: str | Path,
     *,
-    to: Layout,
+    to: ExportLayout,
     adapter_only: bool = False,
     dtype: str = "float32",
     tokenizer_name: str | None = None,
@@ -71,7 +80,7 @@ def export(
     sizes: ModelConfig | None = None,
     tell: Tell = print,
 ) -> ExportResult:
-    """Write the policy at `source` to the new folder `out`, and prove it by loading it again.
+    """Write the policy of a located checkpoint to the new folder `out`, and prove it by loading it again.
 
     `tokenizer_name`: what LeRobot is to look the tokenizer up by, a repository; its files then lie at the folder's
     root, too. Default: the absolute path of OUT/tokenizer. `base`: where an adapter's base is; `base_name`: what the
@@ -87,7 +96,7 @@ def export(
     plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
     probe = make_probe(opened.policy.processor)
     answer, facts = _measure(opened, plan, probe, tell)
-    notes = [*opened.notes, *_differences(opened, plan, probe)]
+    notes = [*opened.policy.notes, *_differences(opened, plan, probe)]
     for note in notes:
         tell(f"note: {note}")
     layout, size = plan.layout, _size(opened, plan)
@@ -135,13 +144,13 @@ def _check_request(
 def _plan(
     opened: Source,
     out: Path,
-    to: Layout,
+    to: ExportLayout,
     adapter_only: bool,
     dtype: str,
     tokenizer_name: str | None,
     asset_id: str | None,
     base_name: str | None,
-) -> Plan:
+) -> ExportPlan:
     """Decide what is written. Raises CheckpointError for a policy that the layout cannot hold."""
     processor = opened.policy.processor
     if to == "lerobot":
@@ -159,7 +168,7 @@ def _plan(
         _require_plain_base(opened)
     if adapter_only and base_name is None:
         base_name = str(adapter_base(opened))
-    return Plan(
+    return ExportPlan(
         to=to,
         dtype=DTYPES[dtype],
         tokenizer_name=tokenizer_name or str(out / write_steps.TOKENIZER_FOLDER),
@@ -189,7 +198,7 @@ def adapter_base(opened: Source) -> Path:
     return Path(opened.receipt.base.source).resolve()
 
 
-def _measure(opened: Source, plan: Plan, probe: Probe, tell: Tell) -> tuple[Answer, dict[str, Any]]:
+def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tuple[Answer, dict[str, Any]]:
     """Merge and round the policy's weights as they will be stored; return its answer then, and what that changed.
 
     Raises CheckpointError when either changes the actions by more than its limit.
@@ -199,8 +208,8 @@ def _measure(opened: Source, plan: Plan, probe: Probe, tell: Tell) -> tuple[Answ
     facts: dict[str, Any] = {"merge": None, "rounding": None}
     if opened.has_adapter:
         answer, moved = merge_adapters(policy, probe, answer)
-        tell(describe("merged, unmerged", moved, FLOAT32_LIMIT))
-        require(
+        tell(describe_difference("merged, unmerged", moved, FLOAT32_LIMIT))
+        require_within(
             moved,
             FLOAT32_LIMIT,
             "merging the adapters changes the policy; nothing was written",
@@ -211,8 +220,8 @@ def _measure(opened: Source, plan: Plan, probe: Probe, tell: Tell) -> tuple[Answ
     if plan.dtype != torch.float32:
         limit = limit_for(_dtype_name(plan))
         answer, moved = round_weights(policy, stored_dtypes(policy.model, plan), probe, answer)
-        tell(describe(f"{_dtype_name(plan)}, float32", moved, limit))
-        require(
+        tell(describe_difference(f"{_dtype_name(plan)}, float32", moved, limit))
+        require_within(
             moved,
             limit,
             f"rounding the weights to {_dtype_name(plan)} changes the policy; nothing was written",
@@ -222,7 +231,7 @@ def _measure(opened: Source, plan: Plan, probe: Probe, tell: Tell) -> tuple[Answ
     return answer, facts
 
 
-def _differences(opened: Source, plan: Plan, probe: Probe) -> list[str]:
+def _differences(opened: Source, plan: ExportPlan, probe: Probe) -> list[str]:
     """Return what the other program does otherwise, with the effect of its resize in numbers."""
     policy = opened.policy
     processor, sizes = policy.processor, policy.model.config
@@ -248,7 +257,7 @@ def _differences(opened: Source, plan: Plan, probe: Probe) -> list[str]:
     return notes
 
 
-def _sidecar(opened: Source, plan: Plan, probe: Probe, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _sidecar(opened: Source, plan: ExportPlan, probe: Probe, facts: Mapping[str, Any]) -> dict[str, Any]:
     policy, processor = opened.policy, opened.policy.processor
     mask = processor.relative_mask
     return {
@@ -278,20 +287,20 @@ def _sidecar(opened: Source, plan: Plan, probe: Probe, facts: Mapping[str, Any])
     }
 
 
-def _base(opened: Source, plan: Plan) -> dict[str, Any] | None:
+def _base(opened: Source, plan: ExportPlan) -> dict[str, Any] | None:
     """Return the base as pi05.json records it: of an adapter the one that it needs, else the one it was made from."""
     if not plan.adapter_only or opened.receipt.base is None:
         return None if opened.base is None else dict(opened.base)
     return {"path": str(adapter_base(opened)), "sha256": opened.receipt.base.sha256}
 
 
-def _dtype_name(plan: Plan) -> str:
+def _dtype_name(plan: ExportPlan) -> str:
     return str(plan.dtype).removeprefix("torch.")
 
 
-def _size(opened: Source, plan: Plan) -> int:
+def _size(opened: Source, plan: ExportPlan) -> int:
     """Return about how many bytes will be written."""
-    weights = 0 if plan.adapter_only else file_bytes(weight_tensors(opened.policy.model, plan))
+    weights = 0 if plan.adapter_only else safetensors_bytes(weight_tensors(opened.policy.model, plan))
     return weights + min(_SMALL_FILES, max(weights, opened.receipt.bytes))
 
 

@@ -14,29 +14,29 @@ from typing import Any, Literal
 import torch
 
 import pi05
-from pi05.checkpoint.files import read_json, write_atomic, write_json
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout
-from pi05.checkpoint.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.openpi.names import openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.store import FORMAT, FORMAT_VERSION
 from pi05.checkpoint.tokenizer_folder import write_tokenizer
 from pi05.export.source import Source
+from pi05.files import read_json, write_atomic, write_json
 from pi05.model.pi05 import Pi05
 
-Layout = Literal["lerobot", "openpi", "pi05"]
+ExportLayout = Literal["lerobot", "openpi", "pi05"]
 _OF_TRAINING = ("adapter", "frozen_precision")
 """Entries of a checkpoint's config.json that do not hold for merged weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExportPlan:
     """What to write of a source."""
 
-    to: Layout
+    to: ExportLayout
     dtype: torch.dtype
     tokenizer_name: str
     """What LeRobot's processor names as its tokenizer: an absolute path, or a repository."""
@@ -52,7 +52,7 @@ class Plan:
         return f"{self.to}-adapter" if self.adapter_only else self.to
 
 
-def weight_tensors(model: Pi05, plan: Plan) -> dict[str, LazyTensor]:
+def weight_tensors(model: Pi05, plan: ExportPlan) -> dict[str, LazyTensor]:
     """Return the content of `model.safetensors`."""
     if plan.to == "lerobot":
         return write_lerobot.lerobot_tensors(model, plan.dtype)
@@ -62,7 +62,7 @@ def weight_tensors(model: Pi05, plan: Plan) -> dict[str, LazyTensor]:
     return {name: LazyTensor.of(value.detach(), dtypes[name]) for name, value in model.named_parameters()}
 
 
-def stored_dtypes(model: Pi05, plan: Plan) -> dict[str, torch.dtype]:
+def stored_dtypes(model: Pi05, plan: ExportPlan) -> dict[str, torch.dtype]:
     """Return in which precision each of our parameters is stored; our own layout follows LeRobot's choice."""
     config = model.config
     if plan.to == "openpi":
@@ -72,7 +72,7 @@ def stored_dtypes(model: Pi05, plan: Plan) -> dict[str, torch.dtype]:
     return {target.name: choose(name, plan.dtype) for name, targets in layout.targets.items() for target in targets}
 
 
-def write_files(folder: Path, source: Source, plan: Plan) -> dict[str, dict[str, Any]]:
+def write_files(folder: Path, source: Source, plan: ExportPlan) -> dict[str, dict[str, Any]]:
     """Write everything but the probe and pi05.json; return {"sha256", "bytes"} of the files that are known already."""
     known: dict[str, dict[str, Any]] = {}
     if plan.adapter_only:
@@ -93,7 +93,7 @@ def write_files(folder: Path, source: Source, plan: Plan) -> dict[str, dict[str,
     return known
 
 
-def _write_lerobot(folder: Path, source: Source, plan: Plan) -> None:
+def _write_lerobot(folder: Path, source: Source, plan: ExportPlan) -> None:
     policy = source.policy
     processor = policy.processor
     config = write_lerobot.lerobot_config(
@@ -116,7 +116,7 @@ def _write_own_tokenizer(folder: Path, source: Source) -> None:
     write_atomic(folder / tokenizer.file_name, tokenizer.file_bytes())
 
 
-def _own_config(source: Source, plan: Plan) -> dict[str, Any]:
+def _own_config(source: Source, plan: ExportPlan) -> dict[str, Any]:
     """Return config.json of a pi05 folder: the source's own, or what is known of a foreign one."""
     policy = source.policy
     before: Mapping[str, Any] = read_json(source.folder / CONFIG) if source.location.kind == "pi05" else {}
@@ -139,7 +139,7 @@ def _own_config(source: Source, plan: Plan) -> dict[str, Any]:
     return config
 
 
-def _copy_adapter(folder: Path, source: Source, plan: Plan) -> None:
+def _copy_adapter(folder: Path, source: Source, plan: ExportPlan) -> None:
     """Copy the adapter's weights to the byte, and its configuration with the base's new name."""
     if source.location.adapter is None:
         raise ValueError(f"{source.location.path} is no adapter")

@@ -21,13 +21,14 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pi05.checkpoint.files import write_atomic
 from pi05.checkpoint.foreign_statistics import half_ranges
 from pi05.data.collate import collate
-from pi05.data.processor import STATE, Processor
+from pi05.data.processor import Processor
 from pi05.data.prompt import STATE_BINS
 from pi05.errors import CheckpointError, DataError
+from pi05.files import write_atomic
 from pi05.policy import Policy
+from pi05.types import STATE, TASK
 
 PROBE = "pi05_probe.safetensors"
 SAMPLES = 2
@@ -66,7 +67,7 @@ class Probe:
                 remedy="compare folders of the same policy, read with the same options",
             )
         return [
-            {**dict(zip(keys, pictures, strict=True)), STATE: state, "task": task}
+            {**dict(zip(keys, pictures, strict=True)), STATE: state, TASK: task}
             for pictures, state, task in zip(self.pictures, self.states, self.tasks, strict=True)
         ]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi05.checkpoint.files import read_json, write_json
+from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.lerobot import write_steps
-from pi05.checkpoint.locate import ADAPTER_CONFIG
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError
 from pi05.export.verify import file_facts
+from pi05.files import read_json, write_json
 
 
 def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:

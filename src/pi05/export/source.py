@@ -5,25 +5,21 @@ Leaves out writing (`export.py`) and proving (`verify.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pi05.checkpoint.files import read_json
-from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.locate import CONFIG, Location, locate
+from pi05.checkpoint.file_names import CONFIG
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.policy_folder import recorded_base, recorded_step
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import camera_sizes
+from pi05.files import read_notes
 from pi05.model.config import ModelConfig
-from pi05.policy import Policy
+from pi05.policy import OpenedPolicy, open_policy
 
 DATASET = "dataset.json"
 """What a run notes of its data set (`train/resume.py`)."""
@@ -31,14 +27,9 @@ DEFAULT_ASSET_ID = "pi05"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(OpenedPolicy):
     """A policy in memory, in float32, and its origin."""
 
-    policy: Policy
-    receipt: Receipt
-    location: Location
-    folder: Path
-    """The folder whose files describe the policy."""
     step: int | None
     """Training step, where the folder tells."""
     base: Mapping[str, Any] | None
@@ -47,7 +38,11 @@ class Source:
     """Height and width of the cameras whose size is known."""
     asset_id: str
     """Name for openpi's statistics: the data set's."""
-    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The folder whose files describe the policy."""
+        return self.location.folder
 
     @property
     def has_adapter(self) -> bool:
@@ -56,7 +51,7 @@ class Source:
 
 
 def open_source(
-    path: str | Path,
+    location: Location,
     *,
     device: str = "cpu",
     base: str | Path | None = None,
@@ -64,30 +59,23 @@ def open_source(
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
 ) -> Source:
-    """Load the policy at `path` with float32 weights; an adapter stays unmerged with `merge=False`.
+    """Load the policy of a located checkpoint with float32 weights; an adapter stays unmerged with `merge=False`.
 
     `sizes` where the folder does not tell its head counts. Raises CheckpointError when it is no complete policy.
     """
-    location = locate(path)
-    sizes = sizes or read_config(path, base=base)
-    folder = policy_folder(location)
-    read = read_processor(location, sizes, options)  # before the weights: what is refused is refused at once
-    processor = read.processor
-    sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
-    model, receipt = read_model(path, device, torch.float32, sizes, torch.float32, base=base, merge=merge)
+    opened = open_policy(location, device, options=options, base=base, config=sizes, merge=merge)
+    folder = location.folder
     run = _run_of(folder)
-    data = _read_plain(run / DATASET) if run is not None else {}
-    policy = Policy(model.eval(), processor, n_action_steps=read.n_action_steps, provenance={"path": str(path)})
+    data = read_notes(run / DATASET) if run is not None else {}
+    config, sidecar, below = read_notes(folder / CONFIG), read_sidecar(folder) or {}, opened.receipt.base
     return Source(
-        policy=policy,
-        receipt=receipt,
+        policy=opened.policy,
+        receipt=opened.receipt,
         location=location,
-        folder=folder,
-        step=_step(folder),
-        base=_base(folder, receipt),
-        cameras=_camera_sizes(folder, run, data),
-        asset_id=_asset_id(folder, data),
-        notes=list(read.notes),
+        step=recorded_step(folder, config, sidecar),
+        base=recorded_base(config, sidecar) if below is None else {"path": below.source, "sha256": below.sha256},
+        cameras=_camera_sizes(config, sidecar, run, data),
+        asset_id=_asset_id(folder, sidecar, data),
     )
 
 
@@ -97,49 +85,20 @@ def _run_of(folder: Path) -> Path | None:
     return parent.parent if parent.name == "checkpoints" else None
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
-    """Read a file of notes, which may be missing or damaged: they decide nothing."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _step(folder: Path) -> int | None:
-    told = _read_plain(folder / CONFIG).get("step")
-    if isinstance(told, int):
-        return told
-    sidecar = read_sidecar(folder)
-    if sidecar is not None and isinstance(sidecar.get("source"), dict):
-        return sidecar["source"].get("step")
-    named = folder.resolve().parent.name if folder.name == "pretrained_model" else folder.resolve().name
-    return int(named) if named.isdigit() else None
-
-
-def _base(folder: Path, receipt: Receipt) -> dict[str, Any] | None:
-    if receipt.base is not None:
-        return {"path": receipt.base.source, "sha256": receipt.base.sha256}
-    told = (read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}).get("base")
-    if isinstance(told, dict):
-        return told
-    sidecar = read_sidecar(folder)
-    return None if sidecar is None else sidecar.get("base")
-
-
-def _camera_sizes(folder: Path, run: Path | None, data: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _camera_sizes(
+    config: Mapping[str, Any], sidecar: Mapping[str, Any], run: Path | None, data: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
     """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
-    sizes = (read_sidecar(folder) or {}).get("cameras") or data.get("camera_sizes")
+    sizes = sidecar.get("cameras") or data.get("camera_sizes")
     if not sizes and run is not None:
-        root = (_read_plain(run / CONFIG).get("dataset") or {}).get("root")
-        sizes = camera_sizes(_read_plain(Path(str(root)) / "meta" / "info.json").get("features"))
+        root = (read_notes(run / CONFIG).get("dataset") or {}).get("root")
+        sizes = camera_sizes(read_notes(Path(str(root)) / "meta" / "info.json").get("features"))
     if not sizes:
-        sizes = camera_sizes(_read_plain(folder / CONFIG).get("input_features"))
+        sizes = camera_sizes(config.get("input_features"))
     return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
 
 
-def _asset_id(folder: Path, data: Mapping[str, Any]) -> str:
-    sidecar = read_sidecar(folder) or {}
+def _asset_id(folder: Path, sidecar: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if isinstance(sidecar.get("asset_id"), str):
         return str(sidecar["asset_id"])
     kept = list(find_assets(folder)) if not data else []

@@ -13,7 +13,6 @@ from typing import Any
 
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.openpi.read import find_assets
-from pi05.checkpoint.policy_folder import policy_folder
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
@@ -68,12 +67,12 @@ def verify(
     facts = _facts(folder)
     files = check_files(folder, facts["files"])
     tell(f"files              {files} of {files} have the recorded SHA-256")
-    loaded = open_source(folder, device=device, base=base)
+    loaded = open_source(locate(folder), device=device, base=base)
     probe, wanted = read_probe(folder, facts["probe"]["tasks"])
     answer = ask(loaded.policy, probe)
     stored = compare(answer, wanted, loaded.policy.processor)
-    tell(describe("stored actions", stored, FLOAT32_LIMIT))
-    require(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
+    tell(describe_difference("stored actions", stored, FLOAT32_LIMIT))
+    require_within(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
     policy_facts = loaded.policy.model.config, loaded.policy.processor
     del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
@@ -95,8 +94,8 @@ def _against(
     """Compare the folder's answer with that of its source."""
     limit = limit_for(facts.get("dtype", "float32"))
     difference = compare(answer, ask(original.policy, probe), original.policy.processor)
-    tell(describe("source", difference, limit))
-    require(difference, limit, f"{folder} does not give the actions of {original.folder}")
+    tell(describe_difference("source", difference, limit))
+    require_within(difference, limit, f"{folder} does not give the actions of {original.folder}")
     return difference
 
 
@@ -131,13 +130,13 @@ def _open_again(
         asset_id = facts.get("asset_id")
         told = replace(
             told,
-            asset_id=asset_id if asset_id in find_assets(policy_folder(location)) else None,
+            asset_id=asset_id if asset_id in find_assets(location.folder) else None,
             horizon=processor.horizon,
             relative_mask=processor.relative_mask,
         )
     needed = facts.get("base") or {}
     base = needed.get("path") if location.adapter is not None else None
-    return open_source(path, device=device, base=base, options=told, sizes=sizes)
+    return open_source(location, device=device, base=base, options=told, sizes=sizes)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -186,7 +185,7 @@ def file_facts(path: Path) -> dict[str, Any]:
     return {"sha256": hash_file(path), "bytes": path.stat().st_size}
 
 
-def describe(part: str, difference: Difference, limit: float) -> str:
+def describe_difference(part: str, difference: Difference, limit: float) -> str:
     """Return one line on a comparison."""
     return (
         f"{part:<18} {difference.tokens} prompt tokens differ; normalised actions by at most "
@@ -194,7 +193,7 @@ def describe(part: str, difference: Difference, limit: float) -> str:
     )
 
 
-def require(difference: Difference, limit: float, problem: str, remedy: str = "export it again") -> None:
+def require_within(difference: Difference, limit: float, problem: str, remedy: str = "export it again") -> None:
     """Raise CheckpointError when a difference is above its limit."""
     if difference.exceeds(limit):
         raise CheckpointError(

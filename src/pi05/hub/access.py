@@ -1,7 +1,7 @@
 """Whether a policy could be published, found out before training starts: address, login, name, permission.
 
-Nothing is created where the hub says beforehand that the token may write: for a repository that is there it is asked
-(`auth-check/write`), for a new one it follows from the token's role, its scopes and one's role in the organisation.
+Nothing is created where the hub says beforehand that the token may write. For a repository that is there it is asked
+(`auth-check/write`). For a new one it follows from the token's role, its scopes and one's role in the organisation.
 Where that does not settle it (logins without an access token, mirrors that say less), the empty repository is created
 at once, which is the only proof then, and said.
 

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_json, read_training_state
+from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import describe_dataset, read_license
+from pi05.files import read_json
 from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.train.config import TINY_BASE, TrainConfig
@@ -125,7 +126,7 @@ def describe_method(config: TrainConfig, record: RunRecord, state: Mapping[str, 
     """Return how it was trained."""
     counts = record.parameters
     trained = {part: numbers[0] for part, numbers in counts.items() if numbers[0]}
-    lora = config.peft if config.method == "lora" else None
+    lora = config.peft if config.uses_adapters else None
     return {
         "name": config.method,
         "lora": None if lora is None else {"r": lora.r, "alpha": lora.lora_alpha or lora.r, "dora": lora.use_dora},
@@ -133,7 +134,7 @@ def describe_method(config: TrainConfig, record: RunRecord, state: Mapping[str, 
         "trained_total": sum(trained.values()) or None,
         "all_total": sum(a + b for a, b in counts.values()) or None,
         "preset": config.preset,
-        "learning_rate": config.policy.optimizer_lr,
+        "learning_rate": config.learning_rate,
         "warmup": (state.get("schedule") or {}).get("warmup_steps", config.warmup_steps),
         "final_rate": (state.get("schedule") or {}).get("end", config.decay_lr),
         "batch": state.get("samples_per_step") or config.samples_per_step(),

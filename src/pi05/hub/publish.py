@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pi05
-from pi05.checkpoint.files import read_json, remove_tree, write_atomic, write_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
-from pi05.checkpoint.store import CONFIG
 from pi05.errors import CheckpointError, ConfigError, HubError
-from pi05.export.export import export
+from pi05.export.export import export_policy
+from pi05.files import read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
 from pi05.hub.card import Publication, render_card
 from pi05.hub.config import PushConfig
 from pi05.hub.facts import Facts, gather
 from pi05.hub.faults import Patience, Say
-from pi05.hub.upload import Sent, Target, upload
+from pi05.hub.upload import Sent, UploadTarget, upload
 from pi05.settings.schema import to_plain, walk
 from pi05.train.config import TrainConfig
 from pi05.train.records.history import now
@@ -149,8 +149,8 @@ def prepare(run: Path, checkpoint: Path, config: PushConfig, say: Say) -> Path:
     else:
         state.unlink(missing_ok=True)
         remove_tree(files)
-        export(
-            checkpoint,
+        export_policy(
+            locate(checkpoint),
             files,
             to="lerobot",
             adapter_only=config.adapter_only,
@@ -210,7 +210,7 @@ def send(run: Path, files: Path, config: PushConfig, patience: Patience, say: Sa
         noted.update(values)
         write_json(state, noted)
 
-    target = Target(
+    target = UploadTarget(
         hub=connect(config.endpoint), repo_id=str(config.repo_id), revision=config.revision, private=config.private
     )
     arrived: list[str] = []

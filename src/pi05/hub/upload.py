@@ -51,7 +51,7 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class UploadTarget:
     """Where to."""
 
     hub: Connection
@@ -68,7 +68,7 @@ class Target:
 
 def upload(
     folder: Path,
-    target: Target,
+    target: UploadTarget,
     *,
     message: str,
     patience: Patience,
@@ -109,7 +109,7 @@ def upload(
     return sent
 
 
-def send_content(target: Target, addition: CommitOperationAdd, place: str, patience: Patience, say: Say) -> None:
+def send_content(target: UploadTarget, addition: CommitOperationAdd, place: str, patience: Patience, say: Say) -> None:
     """Send the content of one file, unless it is small (then it travels with the commit) or there already."""
     name, size = addition.path_in_repo, addition.upload_info.size
 
@@ -123,7 +123,7 @@ def send_content(target: Target, addition: CommitOperationAdd, place: str, patie
     patience.run(f"sending {name}", send, say)
 
 
-def commit(target: Target, additions: list[CommitOperationAdd], message: str, say: Say) -> Sent:
+def commit(target: UploadTarget, additions: list[CommitOperationAdd], message: str, say: Say) -> Sent:
     """Commit all files at once, and remove what an earlier upload left; do nothing where that is done already.
 
     The answer to a commit may be lost on its way, so a repetition first looks whether the commit is there.
@@ -151,7 +151,7 @@ def commit(target: Target, additions: list[CommitOperationAdd], message: str, sa
     return Sent(url=target.url, commit=done.oid, removed=stale, **totals)
 
 
-def remote_files(target: Target) -> dict[str, Any]:
+def remote_files(target: UploadTarget) -> dict[str, Any]:
     """Return path → what the hub tells about the file, for the branch's head."""
     from huggingface_hub.hf_api import RepoFile
 
@@ -175,7 +175,7 @@ def same_content(addition: CommitOperationAdd, entry: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _storage(target: Target, patience: Patience, say: Say) -> Iterator[None]:
+def _storage(target: UploadTarget, patience: Patience, say: Say) -> Iterator[None]:
     """Let the client use Xet only where the hub has it: it asks no server, and knows only whether hf_xet is here."""
     from huggingface_hub import constants
 
@@ -188,7 +188,7 @@ def _storage(target: Target, patience: Patience, say: Say) -> Iterator[None]:
         constants.HF_HUB_DISABLE_XET = before
 
 
-def offers_xet(target: Target) -> bool:
+def offers_xet(target: UploadTarget) -> bool:
     """Tell whether the hub hands out keys to a Xet storage for this repository."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 

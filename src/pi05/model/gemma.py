@@ -1,7 +1,8 @@
 """The language model and the action expert: two Gemma stacks of equal depth that share attention, nothing else.
 
 Behaviour follows openpi `models/gemma.py`. The prefix (images and prompt) never sees the actions, so the two stacks run
-one after the other: the language stack leaves its keys and values per layer, the expert reads them.
+one after the other: the language stack leaves its keys and values per layer (the key/value cache, KV cache), and the
+expert reads them. Who sees whom (the attention mask):
 
     queries \\ keys    prefix   actions
     prefix               x                 language layer: only keys that are valid
@@ -20,9 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
-from pi05.model.layers import Linear, attend
+from pi05.model.layers import NORM_EPSILON, Linear, attend
 
-NORM_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000.0
 
 Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]
@@ -30,7 +30,7 @@ KeyValue = tuple[Float[Tensor, "B K L H"], Float[Tensor, "B K L H"]]
 
 
 def rotation(positions: Int[Tensor, "B S"], head_dim: int) -> Rotation:
-    """Return cosine and sine of the rotary angles, in float32."""
+    """Return cosine and sine of the rotary position embedding (RoPE), in float32."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angles = positions.float()[..., None] / ROPE_MAX_WAVELENGTH**exponents
     return angles.cos(), angles.sin()
@@ -61,7 +61,7 @@ class RmsNorm(nn.Module):
 
 
 class AdaptiveRmsNorm(nn.Module):
-    """RMSNorm whose scale and shift come from a condition, with a gate for the branch that follows."""
+    """RMSNorm whose scale and shift come from a condition (adaRMS), with a gate for the branch that follows."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

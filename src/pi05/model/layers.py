@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+NORM_EPSILON = 1e-6
+"""Added to the variance, or the mean square, under the root of every norm: SigLIP's and Gemma's."""
+
 
 class Linear(nn.Linear):
     """A linear map that computes in the precision of its input, whatever the precision of its weight."""
@@ -41,11 +44,11 @@ def attend(
     value: Float[Tensor, "B K L H"],
     valid: Bool[Tensor, "B L"] | None,
 ) -> Float[Tensor, "B Q N*H"]:
-    """Let every query see every valid key; query head n reads key/value head n // (N / K).
+    """Let every query see every valid key; query head n reads key/value head n // (N / K) (grouped-query attention).
 
     In π₀.₅ who may be seen never depends on who looks: the prefix is bidirectional, and the actions see the whole
-    prefix and each other. So the mask has one row per sample, and the query heads of one key/value head are laid out as
-    a longer sequence of queries: keys are neither repeated nor is a score matrix or a Q x L mask ever built here.
+    prefix and each other. So the attention mask has one row per sample. The query heads of one key/value head are laid
+    out as a longer sequence of queries, so that no key is repeated and no score matrix or Q x L mask is ever built.
     """
     batch, queries, heads, head_dim = query.shape
     kv_heads = key.shape[1]

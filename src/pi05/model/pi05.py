@@ -26,6 +26,9 @@ from pi05.model.layers import Linear
 from pi05.model.siglip import SigLip
 from pi05.types import Batch, valid_rows
 
+FLOAT32_MAPS = ("vision.patch_embedding", "action_in", "action_out", "time_in", "time_out")
+"""Maps that compute in float32 whatever the precision of the towers, as in openpi: pixels, actions and flow time."""
+
 
 class Pi05(nn.Module):
     """The network. Parameters keep their precision; the towers compute in `compute_dtype`, the flow in float32."""
@@ -50,6 +53,15 @@ class Pi05(nn.Module):
     @compute_dtype.setter
     def compute_dtype(self, dtype: torch.dtype) -> None:
         self.vision.compute_dtype = dtype
+
+    @property
+    def tower_maps(self) -> dict[str, Linear]:
+        """The linear maps that compute in the towers' precision, by name; `FLOAT32_MAPS` are the others."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, Linear) and name not in FLOAT32_MAPS
+        }
 
     def loss(
         self,
@@ -87,7 +99,7 @@ class Pi05(nn.Module):
         num_steps: int = 10,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "B A X"]:
-        """Return a chunk of normalised actions: Euler integration from noise at t = 1 to t = 0."""
+        """Return a chunk of normalised actions: `num_steps` denoising steps (Euler) from noise at t = 1 to t = 0."""
         tokens, valid = self.embed_prefix(batch)
         cache = self.prefill(tokens, valid)
         if noise is None:
@@ -147,7 +159,7 @@ class Pi05(nn.Module):
         return cache, torch.cat([images, batch.token_mask], dim=1)
 
     def prefill(self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None) -> list[KeyValue]:
-        """Run the language model over the prefix; what does not count takes no position."""
+        """Fill the key/value cache: run the language model over the prefix. What does not count takes no position."""
         if valid is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         else:

@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor, nn
 
-from pi05.model.layers import Linear
+from pi05.model.pi05 import Pi05
 
-Kind = Literal["nf4", "int8"]
-KINDS: tuple[Kind, ...] = ("nf4", "int8")
-TOWERS = ("vision.blocks.", "vision.head", "language.", "expert.")
-"""Where the quantised maps are: those that compute in the towers' precision. Patches, projections: float32."""
+CodeKind = Literal["nf4", "int8"]
+CODE_KINDS: tuple[CodeKind, ...] = ("nf4", "int8")
 BLOCK = 64
 PORTION = 2**22
 """Weights that are quantised at a time, so that temporary tensors stay small."""
@@ -43,7 +41,7 @@ BYTE_VALUES: dict[torch.device, Tensor] = {}
 class QuantizedWeight(nn.Module):
     """A matrix as codes and scales. Both are parameters without gradient, so that they move with the model."""
 
-    def __init__(self, weight: Float[Tensor, "rows columns"], kind: Kind, block: int | None = None) -> None:
+    def __init__(self, weight: Float[Tensor, "rows columns"], kind: CodeKind, block: int | None = None) -> None:
         """Quantise `weight`, portion by portion; `block` weights in a row share a scale (default: up to 64)."""
         super().__init__()
         self.kind, self.shape = kind, weight.shape
@@ -81,7 +79,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, codes: Tensor, scales: Tensor, kind: Kind, shape: torch.Size
+        ctx: Any, x: Tensor, bias: Tensor | None, codes: Tensor, scales: Tensor, kind: CodeKind, shape: torch.Size
     ) -> Tensor:
         ctx.save_for_backward(codes, scales)
         ctx.kind, ctx.shape = kind, shape
@@ -95,7 +93,9 @@ class _Product(torch.autograd.Function):
         return gradient @ matrix, None, None, None, None, None
 
 
-def _encode(flat: Float[Tensor, " n"], kind: Kind, block: int) -> tuple[Shaped[Tensor, " codes"], Float[Tensor, " b"]]:
+def _encode(
+    flat: Float[Tensor, " n"], kind: CodeKind, block: int
+) -> tuple[Shaped[Tensor, " codes"], Float[Tensor, " b"]]:
     """Return codes and scales of whole blocks of weights."""
     blocks = flat.float().view(-1, block)
     largest = blocks.abs().amax(dim=1, keepdim=True)
@@ -111,7 +111,7 @@ def _encode(flat: Float[Tensor, " n"], kind: Kind, block: int) -> tuple[Shaped[T
 
 
 def _decode(
-    codes: Shaped[Tensor, "*codes"], scales: Float[Tensor, "*b"], kind: Kind, dtype: torch.dtype
+    codes: Shaped[Tensor, "*codes"], scales: Float[Tensor, "*b"], kind: CodeKind, dtype: torch.dtype
 ) -> Float[Tensor, "b block"]:
     """Return the weights of codes, a row per scale."""
     if kind == "int8":
@@ -129,21 +129,17 @@ def byte_values(device: torch.device) -> Float32[Tensor, "256 2"]:
     return BYTE_VALUES[device]
 
 
-def quantized_names(model: nn.Module, full: Collection[str] = ()) -> list[str]:
+def quantized_names(model: Pi05, full: Collection[str] = ()) -> list[str]:
     """Return the modules whose weights a quantised base holds in codes: all of the towers' and the embedding.
 
     `full` are the parameters that are trained in full; their maps are left as they are.
     """
-    return [
-        name
-        for name, module in model.named_modules()
-        if (isinstance(module, Linear) and name.startswith(TOWERS)) or isinstance(module, nn.Embedding)
-        if not {f"{name}.weight", f"{name}.bias"} & set(full)
-    ]
+    names = [*model.tower_maps, "embedding"]
+    return [name for name in names if not {f"{name}.weight", f"{name}.bias"} & set(full)]
 
 
 @torch.no_grad()
-def quantize_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) -> None:
+def quantize_frozen(model: Pi05, kind: CodeKind, full: Collection[str] = ()) -> None:
     """Put codes in the place of the frozen weights, one after the other; adapters stay where they are.
 
     `full` are the parameters that are trained in full. Where there are only shapes (`meta`), so are the codes.
@@ -160,7 +156,7 @@ def quantize_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) ->
 
 
 @torch.no_grad()
-def round_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) -> None:
+def round_frozen(model: Pi05, kind: CodeKind, full: Collection[str] = ()) -> None:
     """Give every weight that `quantize_frozen` would put into codes the value that its codes stand for, in place.
 
     So an adapter that was trained on a quantised base finds the same base in any precision, and can be merged with it.
@@ -172,7 +168,7 @@ def round_frozen(model: nn.Module, kind: Kind, full: Collection[str] = ()) -> No
             weight.copy_(_quantize(module, kind).dequantize(weight.dtype))
 
 
-def _quantize(module: nn.Module, kind: Kind) -> QuantizedWeight:
+def _quantize(module: nn.Module, kind: CodeKind) -> QuantizedWeight:
     """Quantise a map's weight. Of the embedding single rows are read, so its blocks lie within rows."""
     weight = module.weight
     if not isinstance(weight, nn.Parameter):

@@ -12,9 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
-from pi05.model.layers import Linear, attend
-
-NORM_EPSILON = 1e-6
+from pi05.model.layers import NORM_EPSILON, Linear, attend
 
 
 class LayerNorm(nn.LayerNorm):

@@ -1,6 +1,6 @@
 """Charts as SVG text, drawn by hand: axes, round ticks, units, a title on each point for the mouse.
 
-Colours come from the page's style sheet (`style.html`), so that a chart follows light and dark. Leaves out every
+Colours come from the page's style sheet (`page.html`), so that a chart follows light and dark. Leaves out every
 library: a report must open on a machine without network. Numbers that are not finite are not drawn.
 """
 

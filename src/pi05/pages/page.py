@@ -13,7 +13,7 @@ import pi05
 from pi05.pages.charts import number
 
 
-def render(template: str, **values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """Fill one of the templates beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -22,12 +22,12 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def facts(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def fact_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return nested plain data as rows of dotted name and text."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            rows += facts(value, f"{prefix}{name}.")
+            rows += fact_rows(value, f"{prefix}{name}.")
         else:
             rows.append((f"{prefix}{name}", "–" if value is None else str(value)))
     return rows

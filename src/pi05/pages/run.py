@@ -13,9 +13,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from pi05.checkpoint.store import write_atomic
+from pi05.files import write_atomic
 from pi05.pages.charts import Series, line_chart, number, smooth
-from pi05.pages.page import duration, facts, render
+from pi05.pages.page import duration, fact_rows, render_page
 from pi05.pages.pictures import still
 from pi05.train.records.read import RunRecord, is_number, read_run
 
@@ -34,7 +34,7 @@ def write_run_report(run_dir: Path) -> Path:
 
 def run_page(run: RunRecord) -> str:
     """Return the page of a run."""
-    return render(
+    return render_page(
         "run.html",
         run=run,
         name=run.folder.resolve().name,
@@ -45,8 +45,8 @@ def run_page(run: RunRecord) -> str:
         speed=_speed_charts(run),
         samples=_samples(run),
         parameters=_parameters(run),
-        receipt=facts(_short(run.receipt)),
-        config=facts(run.config),
+        receipt=fact_rows(_short(run.receipt)),
+        config=fact_rows(run.config),
     )
 
 

@@ -1,7 +1,7 @@
 """What LeRobot's training flags mean here, where the name or the meaning is not the same.
 
-A flag has one of three fates: it is another name of a setting of ours; it asks for what happens anyway, and a notice
-says so; or it is refused, with the reason and with what to use instead. None is ignored. The list of LeRobot's flags is
+A flag has one of three fates. It is another name of a setting of ours, or it asks for what happens anyway, and a notice
+says so. Or it is refused, with the reason and with what to use instead. None is ignored. The list of LeRobot's flags is
 that of its 0.4 to 0.6 (`configs/train.py`, `configs/default.py`, `policies/pi05/configuration_pi05.py`).
 """
 
@@ -101,9 +101,9 @@ FATES: dict[str, Fate] = {
     "dataset.return_uint8": Fate("images stay bytes until they are augmented", _REMOVE, ("true",)),
     "dataset.depth_output_unit": Fate("π₀.₅ sees no depth images", _REMOVE),
     "tolerance_s": Fate("frames are found by index, and timestamps that disagree are an error", _REMOVE),
-    "prefetch_factor": Fate("batches are prepared ahead by --num_workers processes", "use --num_workers"),
+    "prefetch_factor": Fate("batches are prepared ahead by --num_workers threads", "use --num_workers"),
     "persistent_workers": Fate("workers live as long as the run", _REMOVE, ("true",)),
-    "dataloader_multiprocessing_context": Fate("workers are started in the way that is safe here", _REMOVE),
+    "dataloader_multiprocessing_context": Fate("workers are threads of this process", _REMOVE),
     "sample_weighting": Fate("samples have equal weight", _REMOVE, ("null",)),
     "sample_weighting.": Fate("samples have equal weight", _REMOVE),
     "use_rabc": Fate("samples have equal weight", _REMOVE, ("false",)),

@@ -2,60 +2,69 @@
 
 Between expert and arm, half of the commands are disturbed by a random shift; recorded is what the expert wanted. So the
 demonstrations leave the ideal path and show how to return to it (Laskey et al., DART, 2017). Without this, a policy
-that drifts has never seen where it then is. An episode that the expert fails is an error, never data.
+that drifts has never seen where it then is.
+
+An episode that the expert fails is an error, never data. An episode in which the simulator raises an exception is told
+and left out. Knows no simulator: all it asks stands in `protocol.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from pi05.data.lerobot.writer import DatasetWriter
-from pi05.errors import ConfigError, DataError, EvaluationError
-from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import ACTION_NAMES, STATE_NAMES, Tabletop
+from pi05.errors import ConfigError, DataError, EvaluationError, UserError
+from pi05.sim.environments import ExpertMaker, close_environment
+from pi05.sim.episodes import demonstrate, nth_episode
+from pi05.sim.protocol import Environment
 
-DISTURBED_SHARE = 0.5
-DISTURBANCE = 0.02  # standard deviation, m
-ROBOT_TYPE = "pi05_tabletop"
+STATE, ACTION = "observation.state", "action"
+MOST_EXCEPTIONS = 10
+"""Simulator exceptions one after another at which collecting gives up."""
 
 
-def collect(
-    env_name: str = "tabletop",
-    family: str = "demo",
-    episodes: int = 100,
-    output: str | Path = "local_dataset",
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """What was collected."""
+
+    folder: Path
+    episodes: int
+    exceptions: tuple[str, ...]
+    """Of the simulator, one for each episode that was left out."""
+
+
+def collect_demonstrations(
+    make: ExpertMaker,
+    episodes: int,
+    output: str | Path,
     seed: int = 0,
-    image_size: int = 48,
     progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Write `episodes` demonstrations to the new folder `output` and return it.
+) -> Demonstrations:
+    """Write `episodes` demonstrations to the new folder `output`.
 
-    Episode i lays its table with seed `seed + i`; the evaluation's seeds start far above. Raises ConfigError for an
-    unknown environment or an impossible number, DataError where `output` exists.
+    `make` makes an environment with its expert (`environments.py`); it is called again after an exception. Episodes
+    have the seeds from `seed` on, or each task of the environment has them. The evaluation's seeds start far above.
+    Raises ConfigError for an impossible number, DataError where `output` exists, EvaluationError where the expert
+    fails or the simulator raises exceptions only.
     """
     output = Path(output)
-    _check(env_name, episodes, output)
-    env = Tabletop(family, image_size=image_size)
-    features = _features(env)
-    with DatasetWriter(output, fps=round(env.fps), features=features, robot_type=ROBOT_TYPE) as writer:
-        for episode in range(episodes):
-            _demonstrate(env, writer, seed + episode)
-            if progress is not None:
-                progress(episode + 1, episodes)
-    return output
+    _check(episodes, output)
+    with _Collector(make) as collector:
+        environment = collector.environment
+        features = _features(environment)
+        with DatasetWriter(output, _whole_hz(environment), features, environment.robot_type) as writer:
+            attempt = 0
+            while writer.num_episodes < episodes:
+                if collector.record(writer, seed, attempt) and progress is not None:
+                    progress(writer.num_episodes, episodes)
+                attempt += 1
+        return Demonstrations(folder=output, episodes=episodes, exceptions=tuple(collector.exceptions))
 
 
-def _check(env_name: str, episodes: int, output: Path) -> None:
-    if env_name != "tabletop":
-        raise ConfigError(
-            "there are scripted demonstrations only for one simulator",
-            wanted="--env tabletop",
-            found=f"--env {env_name}",
-            remedy="use --env tabletop; demonstrations on a real robot are recorded with LeRobot",
-        )
+def _check(episodes: int, output: Path) -> None:
     if episodes < 1:
         raise ConfigError(
             "a data set needs episodes",
@@ -72,36 +81,66 @@ def _check(env_name: str, episodes: int, output: Path) -> None:
         )
 
 
-def _features(env: Tabletop) -> dict[str, dict[str, object]]:
-    image = {
-        "dtype": "video",
-        "shape": [env.image_size, env.image_size, 3],
-        "names": ["height", "width", "channels"],
+def _whole_hz(environment: Environment) -> int:
+    if environment.fps != round(environment.fps):
+        raise ValueError(f"LeRobot v3.0 knows whole control rates only, not {environment.fps:g} Hz")
+    return round(environment.fps)
+
+
+def _features(environment: Environment) -> dict[str, dict[str, Any]]:
+    """Return the columns of the data set as meta/info.json describes them."""
+    features: dict[str, dict[str, Any]] = {
+        camera: {"dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"]}
+        for camera, (height, width) in environment.cameras.items()
     }
-    features: dict[str, dict[str, object]] = {f"observation.images.{name}": dict(image) for name in env.camera_names}
-    features["observation.state"] = {"dtype": "float32", "shape": [len(STATE_NAMES)], "names": list(STATE_NAMES)}
-    features["action"] = {"dtype": "float32", "shape": [len(ACTION_NAMES)], "names": list(ACTION_NAMES)}
+    for column, names in ((STATE, environment.state_names), (ACTION, environment.action_names)):
+        features[column] = {"dtype": "float32", "shape": [len(names)], "names": list(names)}
     return features
 
 
-def _demonstrate(env: Tabletop, writer: DatasetWriter, seed: int) -> None:
-    observation = env.reset(seed)
-    expert = TabletopExpert(env)
-    disturbance = np.random.default_rng((seed, 1))
-    done = success = False
-    while not done:
-        action = expert.act()
-        images = {name: value for name, value in observation.items() if name.startswith("observation.images.")}
-        writer.add_frame(images, {"observation.state": observation["observation.state"], "action": action})
-        executed = action.copy()
-        if disturbance.random() < DISTURBED_SHARE:
-            executed[:2] += disturbance.normal(0, DISTURBANCE, 2)
-        observation, done, success = env.step(executed)
-    if not success:
-        raise EvaluationError(
-            "the scripted expert failed its own task",
-            wanted=f"success within {env.max_steps} steps",
-            found=f"none: {env.instruction!r}, seed {seed}",
-            remedy="report this: the simulator and its expert disagree",
-        )
-    writer.end_episode(env.instruction)
+class _Collector:
+    """An environment and its expert, made anew after each exception of the simulator."""
+
+    def __init__(self, make: ExpertMaker) -> None:
+        self._make = make
+        self.environment, self._expert = make()
+        self.exceptions: list[str] = []
+        self._in_a_row = 0
+
+    def __enter__(self) -> _Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_environment(self.environment)
+
+    def record(self, writer: DatasetWriter, first_seed: int, attempt: int) -> bool:
+        """Write one episode; return whether there is one more. A simulator's exception leaves nothing behind."""
+        task, turn = nth_episode(self.environment.tasks, attempt)
+        try:
+            steps = list(demonstrate(self.environment, self._expert, first_seed + turn, task))
+        except UserError:
+            raise
+        except Exception as error:
+            self._replace(
+                f"{type(error).__name__}: {error} ({'' if task is None else f'{task}, '}seed {first_seed + turn})"
+            )
+            return False
+        cameras = list(self.environment.cameras)
+        for observation, action in steps:
+            images = {camera: observation[camera] for camera in cameras}
+            writer.add_frame(images, {STATE: observation[STATE], ACTION: action})
+        writer.end_episode(steps[0][0]["task"])
+        self._in_a_row = 0
+        return True
+
+    def _replace(self, exception: str) -> None:
+        self.exceptions.append(exception)
+        self._in_a_row += 1
+        if self._in_a_row == MOST_EXCEPTIONS:
+            raise EvaluationError(
+                f"the simulator raised {MOST_EXCEPTIONS} exceptions, one after another",
+                found=exception,
+                remedy="repair the simulator; nothing of this data set was kept",
+            )
+        close_environment(self.environment)
+        self.environment, self._expert = self._make()

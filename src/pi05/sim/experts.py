@@ -18,8 +18,14 @@ RELEASE_ENOUGH = 0.016
 class TabletopExpert:
     """Solves a table-top goal: go over the item, close, carry, open."""
 
+    disturbance = (0.02, 0.02, 0.0)
+    """m, m; the opening is left alone."""
+
     def __init__(self, env: Tabletop) -> None:
         self.env = env
+
+    def reset(self) -> None:
+        """Forget nothing: a function of the present state remembers nothing."""
 
     def act(self) -> Float32[np.ndarray, " 3"]:
         """Return the command for the present state: x, y (m), opening (0 … 1)."""
@@ -30,8 +36,7 @@ class TabletopExpert:
         if env.held == goal.item:
             x, y = self.destination()
             arrived = np.hypot(x - env.position[0], y - env.position[1]) <= RELEASE_ENOUGH
-            holds = goal.target is None and goal.side is None
-            return self._command(x, y, opening=1.0 if arrived and not holds else 0.0)
+            return self._command(x, y, opening=1.0 if arrived and not goal.holds else 0.0)
         item = env.items[goal.item]
         near = np.hypot(item.x - env.position[0], item.y - env.position[1]) <= CLOSE_ENOUGH
         return self._command(item.x, item.y, opening=0.0 if near and env.opening > 0.5 else 1.0)

@@ -1,20 +1,45 @@
-"""What a rollout asks of a simulator, and the simulators by name.
+"""What pi05 asks of a simulated robot, of the meaning of an instruction, and of a scripted demonstrator.
 
-Leaves out the simulators themselves (`pi05.sim`), which know nothing of policies.
+An episode is named by a task and a seed. Where the seed chooses the instruction too, there are no tasks; a benchmark
+has a fixed list of them, each with numbered initial states, and the seed is that number. Looking is apart from acting:
+cameras are rendered by `observe` alone, so that an open-loop stretch of an action chunk costs no picture.
+
+Leaves out the simulators themselves, which know nothing of policies, and how one is made by name (`environments.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+Observation = dict[str, Any]
+"""What a policy is given: a picture under the name of each camera, `observation.state`, and the instruction as
+`task`."""
+
+# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice; no code of the
+# package asks an object what it is.
+
+
+@runtime_checkable
+class Goal(Protocol):
+    """What an instruction asks for, in one layout of one environment."""
+
+    @property
+    def instruction(self) -> str:
+        """The goal in words."""
+        ...
+
+    def implies(self, other: Goal) -> bool:
+        """Tell whether `other` is reached as well, at the end or on the way, by whoever reaches this goal."""
+        ...
+
 
 @runtime_checkable
 class Environment(Protocol):
-    """One simulated robot with one task at a time. Deterministic: the same seed and actions give the same episode."""
+    """One simulated robot with one episode at a time. The same task, seed and actions give the same episode."""
 
     @property
     def fps(self) -> float:
@@ -27,56 +52,76 @@ class Environment(Protocol):
         ...
 
     @property
+    def robot_type(self) -> str:
+        """What data sets call the robot."""
+        ...
+
+    @property
+    def cameras(self) -> Mapping[str, tuple[int, int]]:
+        """Height and width (px) of each camera, by its name in an observation: `observation.images.…`."""
+        ...
+
+    @property
+    def state_names(self) -> Sequence[str]:
+        """Names of the numbers in `observation.state`."""
+        ...
+
+    @property
     def action_names(self) -> Sequence[str]:
         """Names of the action dimensions."""
         ...
 
-    def reset(self, seed: int) -> dict[str, Any]:
-        """Begin the episode that belongs to `seed`; return its first observation, with the instruction as `task`."""
+    @property
+    def tasks(self) -> Sequence[str]:
+        """Names of the tasks that episodes are asked for by; empty where the seed chooses the instruction."""
         ...
 
-    def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, Any], bool, bool]:
-        """Carry out one action and return observation, whether the episode is over, whether its goal is reached."""
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """Every goal that makes sense in the present layout, the episode's own among them; empty before `reset`."""
         ...
 
-    def instructions(self) -> Sequence[str]:
-        """Return every instruction that makes sense in the present layout."""
+    def reset(self, seed: int, task: str | None = None) -> None:
+        """Begin the episode of this task and seed. `task` is one of `tasks`; without it the seed chooses."""
+        ...
+
+    def observe(self) -> Observation:
+        """Render the cameras and return what the robot sees, feels and is told, in arrays that stay as they are."""
+        ...
+
+    def step(self, action: Float[np.ndarray, " n"]) -> tuple[bool, bool]:
+        """Carry out one action; return whether the episode is over, and whether its own goal is reached."""
         ...
 
     def check(self, instruction: str) -> bool:
-        """Tell whether the scene fulfils `instruction` now."""
+        """Tell whether the scene fulfils `instruction`, that of one of `goals`, now."""
         ...
 
     def render(self, size: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return the scene as a picture for people."""
         ...
 
-
-def other_instructions(environment: Environment, instruction: str) -> list[str]:
-    """Return the instructions of this layout that ask for something else than `instruction`, the episode's own.
-
-    Left out: other words for the same goal, goals that are reached already, and goals that cannot be reached without
-    reaching the own one on the way (it says "pick up the ball", they say what to do with that ball).
-    """
-    goals = {goal.instruction: goal for goal in getattr(environment, "goals", ())}
-    own = goals.get(instruction)
-    chosen = []
-    for text in environment.instructions():
-        if text == instruction or environment.check(text):
-            continue
-        if own is not None and text in goals:
-            goal = goals[text]
-            holding = own.target is None and own.side is None
-            if goal.item == own.item and (holding or (goal.target, goal.side) == (own.target, own.side)):
-                continue
-        chosen.append(text)
-    return sorted(chosen)
+    def close(self) -> None:
+        """Give back what the simulator holds, such as windows and processes; nothing is asked of it afterwards."""
+        ...
 
 
-def environment_maker(name: str, family: str) -> Callable[[], Environment]:
-    """Return a function that builds the named environment."""
-    if name == "tabletop":
-        from pi05.sim.tabletop import Tabletop
+@runtime_checkable
+class Expert(Protocol):
+    """A scripted demonstrator, made for one environment and in sight of everything in it."""
 
-        return lambda: Tabletop(family=family)
-    raise ValueError(f"no environment is called {name}")  # EvalConfig lets no other name through
+    @property
+    def disturbance(self) -> Sequence[float]:
+        """By how much a command of each action dimension is disturbed while demonstrations are collected.
+
+        A standard deviation in the dimension's own unit; 0 leaves the dimension alone.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Begin a new episode, after the environment has."""
+        ...
+
+    def act(self) -> Float[np.ndarray, " n"]:
+        """Return the command for the present state."""
+        ...

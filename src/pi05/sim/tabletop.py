@@ -5,23 +5,24 @@ two-finger gripper moves in the plane (it lowers itself when it closes). Needs N
 pictures and physics everywhere.
 
     state   x, y of the gripper (m), opening (0 closed … 1 open)
-    action  commanded x, y (m), commanded opening (0 … 1); the arm covers half the remaining way per step, at most
-            0.05 m
+    action  commanded x, y (m), commanded opening (0 … 1). The arm covers half the remaining way per step, at most
+            0.05 m.
 
-Two families of instructions share physics and cameras, but neither colours, nor shapes, nor words for them: `base` is
+Two families of instructions share physics and cameras, but neither colours, nor shapes, nor words for them. `base` is
 what `pi05-tiny` was pre-trained on, `demo` is what `pi05 demo` teaches it. Leaves out: contact between objects, height.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from pi05.errors import ConfigError
 from pi05.sim.drawing import Shape, View, paint
+from pi05.sim.protocol import Goal, Observation
 
 TABLE_HALF = 0.25
 REACH = 0.22
@@ -34,6 +35,7 @@ MAX_STEP = 0.05
 APPROACH_GAIN = 0.5
 WRIST_HALF = 0.09
 FPS = 10.0
+ROBOT_TYPE = "pi05_tabletop"
 STATE_NAMES = ("x_m", "y_m", "opening")
 ACTION_NAMES = ("x_m", "y_m", "opening")
 
@@ -102,7 +104,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Goal:
+class TabletopGoal:
     """What an instruction asks for: item index and either a target index, a side, or neither (hold it)."""
 
     instruction: str
@@ -110,14 +112,26 @@ class Goal:
     target: int | None = None
     side: str | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether the item shall be held, and no more."""
+        return self.target is None and self.side is None
+
+    def implies(self, other: Goal) -> bool:
+        """Tell whether `other` is this goal in other words, or to hold what this one says what to do with."""
+        if not isinstance(other, TabletopGoal) or other.item != self.item:
+            return False
+        return other.holds or (other.target, other.side) == (self.target, self.side)
+
 
 class Tabletop:
-    """One environment. Deterministic: `reset(seed)` decides layout, colours, light and instruction."""
+    """One environment without tasks: the seed decides layout, colours, light and instruction."""
 
     fps = FPS
+    robot_type = ROBOT_TYPE
     state_names = STATE_NAMES
     action_names = ACTION_NAMES
-    camera_names = ("scene", "wrist")
+    tasks = ()
 
     def __init__(self, family: str = "base", image_size: int = 48, max_steps: int = 60) -> None:
         if family not in FAMILIES:
@@ -130,11 +144,17 @@ class Tabletop:
         self.family = FAMILIES[family]
         self.image_size = image_size
         self.max_steps = max_steps
+        self.goals: Sequence[TabletopGoal] = ()
 
-    def reset(self, seed: int, instruction: str | None = None) -> dict[str, Any]:
-        """Lay the table anew and return the first observation. `instruction` must be one of `instructions()`."""
+    @property
+    def cameras(self) -> dict[str, tuple[int, int]]:
+        """Sizes of the two cameras: one over the table, one that travels with the gripper."""
+        size = (self.image_size, self.image_size)
+        return {"observation.images.scene": size, "observation.images.wrist": size}
+
+    def reset(self, seed: int, task: str | None = None) -> None:
+        """Lay the table anew. A `task` is the instruction of one of the layout's goals; without it one is drawn."""
         rng = np.random.default_rng(seed)
-        self.rng = rng
         self._lay_table(rng)
         self.goals = self._possible_goals()
         self.steps = 0
@@ -142,11 +162,10 @@ class Tabletop:
         self.held_steps = 0
         self.opening = 1.0
         self.position = rng.uniform(-REACH, REACH, 2)
-        self.goal = self._draw_goal(rng) if instruction is None else self._find_goal(instruction)
-        return self.observe()
+        self.goal = self._draw_goal(rng) if task is None else self._find_goal(task)
 
-    def step(self, action: Float[np.ndarray, " n"]) -> tuple[dict[str, Any], bool, bool]:
-        """Apply one command for 0.1 s. Returns observation, done, success."""
+    def step(self, action: Float[np.ndarray, " n"]) -> tuple[bool, bool]:
+        """Apply one command for 0.1 s; return whether the episode is over, and whether its goal is reached."""
         command = np.asarray(action, dtype=np.float64)
         if command.shape != (3,) or not np.isfinite(command).all():
             raise ValueError(f"an action is 3 finite numbers (x, y, opening), found {command!r}")
@@ -160,22 +179,18 @@ class Tabletop:
             self.held_steps += 1
         self.steps += 1
         success = self._reached(self.goal)
-        return self.observe(), success or self.steps >= self.max_steps, success
+        return success or self.steps >= self.max_steps, success
 
     @property
     def instruction(self) -> str:
         """What the robot is told."""
         return self.goal.instruction
 
-    def instructions(self) -> list[str]:
-        """Return every instruction that makes sense in this layout."""
-        return [goal.instruction for goal in self.goals]
-
     def check(self, instruction: str) -> bool:
         """Return whether the table now satisfies `instruction`, whatever the robot was told."""
         return self._reached(self._find_goal(instruction))
 
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> Observation:
         """Return pictures, state and instruction under LeRobot's names."""
         return {
             "observation.images.scene": self.render(self.image_size),
@@ -191,6 +206,9 @@ class Tabletop:
         else:
             view = View(0.0, 0.0, TABLE_HALF, size)
         return paint(view, self.table_colour, self._shapes(), light=self.light)
+
+    def close(self) -> None:
+        """Give nothing back: a table of numbers holds nothing."""
 
     def _lay_table(self, rng: np.random.Generator) -> None:
         most = min(3, len(self.family.colours))
@@ -212,21 +230,21 @@ class Tabletop:
         self.light = float(rng.uniform(0.9, 1.08))
         self.tints = rng.uniform(-10, 10, (item_count + target_count, 3))
 
-    def _possible_goals(self) -> list[Goal]:
+    def _possible_goals(self) -> list[TabletopGoal]:
         goals = []
         for item, thing in enumerate(self.items):
             for sentence in self.family.put:
                 for target, place in enumerate(self.targets):
-                    goals.append(Goal(sentence.format(item=thing.name, target=place.name), item, target=target))
-            goals += [Goal(sentence.format(item=thing.name), item) for sentence in self.family.pick]
+                    goals.append(TabletopGoal(sentence.format(item=thing.name, target=place.name), item, target=target))
+            goals += [TabletopGoal(sentence.format(item=thing.name), item) for sentence in self.family.pick]
             for sentence in self.family.side:
-                goals += [Goal(sentence.format(item=thing.name, side=side), item, side=side) for side in SIDES]
+                goals += [TabletopGoal(sentence.format(item=thing.name, side=side), item, side=side) for side in SIDES]
         return goals
 
-    def _draw_goal(self, rng: np.random.Generator) -> Goal:
+    def _draw_goal(self, rng: np.random.Generator) -> TabletopGoal:
         """Draw the kind of task first, so that frequent wordings do not drown rare ones."""
         kinds = [[g for g in self.goals if g.target is not None]]
-        others = [[g for g in self.goals if g.side is not None], [g for g in self.goals if g.target is g.side]]
+        others = [[g for g in self.goals if g.side is not None], [g for g in self.goals if g.holds]]
         if rng.random() < 0.3:
             kinds = [kind for kind in others if kind] or kinds
         candidates = kinds[int(rng.integers(len(kinds)))]
@@ -234,11 +252,13 @@ class Tabletop:
         candidates = fresh or candidates
         return candidates[int(rng.integers(len(candidates)))]
 
-    def _find_goal(self, instruction: str) -> Goal:
+    def _find_goal(self, instruction: str) -> TabletopGoal:
         for goal in self.goals:
             if goal.instruction == instruction:
                 return goal
-        raise ValueError(f"{instruction!r} is not possible in this layout; possible are {self.instructions()}")
+        raise ValueError(
+            f"{instruction!r} is not possible in this layout; possible are {[goal.instruction for goal in self.goals]}"
+        )
 
     def _move_fingers(self, wants_open: bool) -> None:
         if wants_open:
@@ -251,7 +271,7 @@ class Tabletop:
                 self.held = nearest
         self.opening = 0.0
 
-    def _reached(self, goal: Goal) -> bool:
+    def _reached(self, goal: TabletopGoal) -> bool:
         item = self.items[goal.item]
         if goal.target is not None:
             target = self.targets[goal.target]

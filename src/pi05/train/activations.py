@@ -1,9 +1,9 @@
 """What is applied to the layers from outside: compilation, recomputed activations, activations in host memory.
 
 A layer's `forward` is replaced, its parameters and their names are not. Layers of one kind share their compiled code:
-Dynamo keeps it per function, not per module. What a backward pass needs is kept or recomputed, layer by layer; between
-the two lies `selective`: the results of the large products and of attention are kept, the cheap rest (norms, rotation,
-GELU, casts, sums) is computed again. Leaves out how much memory that takes.
+Dynamo keeps it per function, not per module. What a backward pass needs is kept or recomputed, layer by layer
+(activation checkpointing). Between the two lies `selective`: the results of the large products and of attention are
+kept. The cheap rest (norms, rotation, GELU, casts, sums) is computed again. Leaves out how much memory that takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from pi05.errors import ConfigError
 from pi05.model.pi05 import Pi05
 
 Forward = Callable[..., Any]
@@ -81,17 +80,6 @@ def apply_from_outside(
             if offload_activations:
                 forward = partial(offloaded, forward)
             layer.forward = forward
-
-
-def require_gpu_for_offload(wanted: bool, device: torch.device) -> None:
-    """Raise ConfigError for activations in host memory on a device that has no other."""
-    if wanted and device.type == "cpu":
-        raise ConfigError(
-            "--activation_offload has nothing to do on the CPU",
-            wanted="a GPU, whose memory it spares",
-            found=str(device),
-            remedy="leave --activation_offload out",
-        )
 
 
 def chosen_layers(count: int, degree: Degree) -> list[bool]:

@@ -13,7 +13,6 @@ from pi05.train.data import TrainingData
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
-from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parallel.split import Parallel, bytes_on_rank
 from pi05.train.parameters import parameter_table
 from pi05.train.records.sinks import say
@@ -39,7 +38,7 @@ def announce(
     console.print(parameter_table(state.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
-    if run.folder is not None and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
+    if run.continues and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
     say(console, compute_line(config, device))
     say(console, parallel_line(state.parallel, device))
@@ -57,13 +56,13 @@ def announce(
         f"run: {run.root}; a checkpoint takes {size / 1e6:,.0f} MB, at most {kept} are kept "
         f"({kept * size / 1e9:.1f} GB; {free / 1e9:.1f} GB free)",
     )
-    if kept * size > free and run.folder is None:
+    if kept * size > free and not run.continues:
         say(console, "notice: the disk has no room for all of them; lower --keep_checkpoints, or free some space")
 
 
 def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:
     """Say where the weights come from."""
-    if run.folder is not None:
+    if run.continues:
         say(console, f"resumed: {run.folder} (step {run.saved['step']:,})")
     elif config.resume:
         say(console, f"notice: {run.root} has no checkpoint yet; it starts again from step 0")
@@ -71,7 +70,7 @@ def announce_weights(config: TrainConfig, run: OpenRun, network: Network, consol
         say(console, f"changed since: {change}")
     if network.receipt is not None:
         say(console, network.receipt.render())
-    elif run.folder is None:
+    elif not run.continues:
         say(console, f"weights: random, drawn from seed {config.seed} (--from_scratch)")
 
 
@@ -110,9 +109,9 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
     slow = "; slow on a CPU, --precision float32 is faster" if small else ""
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
     weights = "float32 weights"
-    if config.method == "lora" and config.precision == "mixed":
+    if config.uses_adapters and config.precision == "mixed":
         weights = "frozen weights in bfloat16 where they compute in it, trained ones in float32"
-    if config.method == "lora" and config.peft.quantize != "none":
+    if config.quantised_base:
         weights = f"frozen matrices in {config.peft.quantize}, trained ones in float32"
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
@@ -126,12 +125,13 @@ def parallel_line(parallel: Parallel, device: torch.device) -> str:
         idle = torch.cuda.device_count() - 1 if device.type == "cuda" else 0
         more = f"; {idle} more stay idle: torchrun --nproc-per-node={idle + 1} -m pi05 train uses them" if idle else ""
         return f"parallel: one process{more}"
+    world = ranks.world
     shares = {
         "ddp": "each with the whole network",
         "fsdp": f"each with 1/{ranks.world_size} of weights, gradients and moments",
-        "hsdp": f"each with 1/{ranks.local_world_size} of weights, gradients and moments, the same on every machine",
+        "hsdp": f"each with 1/{world.per_machine} of weights, gradients and moments, the same on every machine",
     }
-    machines = f" on {ranks.nodes} machines" if ranks.nodes > 1 else ""
+    machines = f" on {world.machines} machines" if world.machines > 1 else ""
     return f"parallel: {parallel.kind}, {ranks.world_size} processes{machines}, {shares[parallel.kind]}"
 
 
@@ -141,17 +141,8 @@ def optimizer_line(config: TrainConfig, state: TrainState) -> str:
     shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     place = " in host memory" if config.optimizer_offload else ""
     release = "; gradients are used and freed in the backward pass" if config.gradient_release else ""
-    return f"optimizer: AdamW, moments in {config.optimizer_state}, {shown}{place}{release}{compiled_part(state)}"
-
-
-def compiled_part(state: TrainState) -> str:
-    """Return whether the update runs as compiled code, where that is a question."""
-    optimizer = state.optimizer
-    if not isinstance(optimizer, LowMemoryOptimizer):
-        return ""
-    if optimizer.why_not_compiled is not None:
-        return f"; the update is not compiled, which makes it slower ({optimizer.why_not_compiled})"
-    return "; the update is compiled" if optimizer.compiled else ""
+    remark = f"; {state.optimizer.remark}" if state.optimizer.remark else ""
+    return f"optimizer: AdamW, moments in {config.optimizer_state}, {shown}{place}{release}{remark}"
 
 
 def checkpoint_bytes(state: TrainState, adapter: bool) -> int:

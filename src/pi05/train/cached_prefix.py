@@ -1,14 +1,15 @@
 """`--cache_prefix`: the frozen prefix of every training frame is computed once; its keys and values are kept on disk.
 
-Keys and values, not the vision tower's features: at full size the tower is a sixth of the prefix's work, so its
-features would save a sixth, while keys and values save all of it, which is nine tenths and more of an expert-only step.
-They are larger (18 layers of 2 x 256 numbers for each token: 10 MB a frame in bfloat16), so the size is said first, and
-a disk that is too small is an error. The prompt holds the state, so there is one prefix per frame.
+Keys and values (the key/value cache of the prefix) are kept, not the vision tower's features. At full size the tower is
+a sixth of the prefix's work, so its features would save a sixth. Keys and values save all of it, which is nine tenths
+and more of an expert-only step. They are larger (18 layers of 2 x 256 numbers for each token: 10 MB a frame in
+bfloat16), so the size is said first, and a disk that is too small is an error. The prompt holds the state, so there is
+one prefix per frame.
 
 For the same batch cached and computed prefixes are equal to the bit. In a run they differ by rounding (2e-6 of the loss
-in float32): a frame is read beside other frames than it was computed with, and libraries sum a product in an order that
-depends on its number of rows, which is batch size times padded length. Vision and language stay on the device: they
-compute the cache, and validate. Leaves out the file.
+in float32), since a frame is read beside other frames than it was computed with. Libraries sum a product in an order
+that depends on its number of rows, which is batch size times padded length. Vision and language stay on the device:
+they compute the cache, and validate. Leaves out the file.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from pi05.train.resume import OpenRun
 from pi05.train.step import TrainState
 
 
-def save(
+def save_state(
     run: OpenRun,
     state: TrainState,
     *,
@@ -61,7 +61,7 @@ def save(
     )
     folder, ranks = run_folder.checkpoint_folder(run.root, state.step), state.parallel.ranks
     if state.parallel.sharded:
-        parts.save(folder, checkpoint, state, ranks, lora)
+        parts.save_in_parts(folder, checkpoint, state, ranks, lora)
     elif ranks.first:
         with nullcontext() if state.ema is None else state.ema.in_place():
             store.save_checkpoint(folder, checkpoint)
@@ -89,7 +89,7 @@ def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def restore(run: OpenRun, state: TrainState) -> None:
+def restore_state(run: OpenRun, state: TrainState) -> None:
     """Put weights, average, optimizer and positions of the checkpoint into a training state."""
     if run.folder is None:
         raise ValueError("there is no checkpoint to restore")
@@ -97,7 +97,7 @@ def restore(run: OpenRun, state: TrainState) -> None:
     names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
     state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
     if state.parallel.sharded or parts.has_parts(run.folder):
-        parts.restore(run.folder, state, names, adapter)
+        parts.restore_in_parts(run.folder, state, names, adapter)
         return
     checkpoint = store.load_checkpoint(run.folder, training=True)
     if checkpoint.training is None:

@@ -18,7 +18,9 @@ from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
 from pi05.model import config as model_config
 from pi05.settings.schema import Checked, from_plain, to_plain
+from pi05.train.exclusions import require_compatible
 from pi05.train.lora_config import PeftConfig
+from pi05.train.method import Method, Part, Rates, name_method, name_part, usual_rates
 from pi05.train.optim.config import EmaConfig
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.records.config import WandbConfig
@@ -170,33 +172,8 @@ class TrainConfig(Checked):
             whole = self.global_batch_size % self.gradient_accumulation_steps == 0
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
             self._require(whole, "global_batch_size", passes)
-        if self.from_scratch and self.policy.path is not None:
-            remedy = f"drop --from_scratch, or drop --policy.path={self.policy.path}"
-            raise self._refuse("from_scratch", "true only without a base checkpoint", remedy)
-        if self.from_scratch and self.policy.use_peft:
-            reason = "a low-rank change of random weights learns little; drop one of --from_scratch and LoRA"
-            raise self._refuse("from_scratch", "true only without LoRA (--policy.use_peft, --peft.*)", reason)
-        if self.policy.use_peft and self.precision == "bf16-sr":
-            reason = "with LoRA, mixed holds the frozen base in bfloat16 already, and adapters need float32"
-            raise self._refuse("precision", "mixed or float32 with LoRA", f"use --precision=mixed: {reason}")
-        if self.gradient_release and self.gradient_accumulation_steps > 1:
-            reason = "a gradient that is freed at once cannot wait for those of the next pass to be added"
-            single = "false with --gradient_accumulation_steps above 1"
-            raise self._refuse("gradient_release", single, f"drop one of the two: {reason}")
         self._require(self._recomputed_share() is not None, "activation_checkpointing", DEGREES)
-        if self.activation_offload and self.recomputed != 1.0:
-            reason = "only layers that are recomputed as a whole leave nothing else on the GPU"
-            full = "true only with full recomputation"
-            raise self._refuse("activation_offload", full, f"add --activation_checkpointing=full: {reason}")
-        if self.cache_prefix and not self.policy.train_expert_only:
-            reason = "what is trained changes with every step and cannot be kept"
-            remedy = f"add --policy.train_expert_only: {reason}"
-            raise self._refuse("cache_prefix", "true only with a frozen prefix", remedy)
-        if self.cache_prefix and self.augment:
-            reason = "augmented pictures are new ones each time"
-            raise self._refuse("cache_prefix", "true only without augmentation", f"add --augment=false: {reason}")
-        if self.from_scratch and self.stats == "checkpoint":
-            raise self._refuse("stats", "recompute with --from_scratch, which has no checkpoint")
+        require_compatible(self)
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):
             if self.warmup_steps >= last:
                 raise ConfigError(
@@ -235,19 +212,72 @@ class TrainConfig(Checked):
         return min(1_000, self.decay_steps // 30) if given is None else given
 
     @property
+    def learning_rate(self) -> float:
+        """Peak learning rate: as given, else that of the preset; for adapters ten times it."""
+        given = self.policy.optimizer_lr
+        return self._usual_rates.peak if given is None else given
+
+    @property
     def decay_lr(self) -> float:
         """Learning rate at the cosine's end."""
         given = self.policy.scheduler_decay_lr
-        return self.policy.optimizer_lr / 10 if given is None else given
+        return self.learning_rate / self._usual_rates.peak_over_end if given is None else given
 
     @property
-    def method(self) -> str:
+    def _usual_rates(self) -> Rates:
+        return usual_rates(self.preset, adapters=self.uses_adapters)
+
+    @property
+    def method(self) -> Method:
         """What is trained, in one word."""
-        if self.policy.use_peft:
-            return "lora"
-        if self.policy.train_expert_only:
-            return "expert"
-        return "frozen-vision" if self.policy.freeze_vision_encoder else "full"
+        return name_method(self.part, use_peft=self.uses_adapters, quantize=self.peft.quantize)
+
+    @property
+    def part(self) -> Part:
+        """What of the network may change, by itself or by its adapters."""
+        policy = self.policy
+        return name_part(train_expert_only=policy.train_expert_only, freeze_vision_encoder=policy.freeze_vision_encoder)
+
+    @property
+    def uses_adapters(self) -> bool:
+        """Whether low-rank adapters are trained on a frozen base."""
+        return self.policy.use_peft
+
+    @property
+    def quantised_base(self) -> bool:
+        """Whether the frozen base is held in 4 or 8 bits."""
+        return self.uses_adapters and self.peft.quantize != "none"
+
+    @property
+    def lora_rank(self) -> int:
+        """Rank of the adapters; 0 without any."""
+        return self.peft.r if self.uses_adapters else 0
+
+    @property
+    def draws_dropout(self) -> bool:
+        """Whether the network draws random numbers of its own in training."""
+        return self.uses_adapters and self.peft.lora_dropout > 0
+
+    @property
+    def memory_saving_flags(self) -> tuple[str, ...]:
+        """Flags by which weights or moments are kept in fewer bits, or in host memory."""
+        state = f"--optimizer_state={self.optimizer_state}"
+        flags = {
+            state: self.optimizer_state != "float32",
+            "--precision=bf16-sr": self.precision == "bf16-sr",
+            "--optimizer_offload": self.optimizer_offload,
+        }
+        return tuple(flag for flag, asked in flags.items() if asked)
+
+    @property
+    def own_optimizer(self) -> bool:
+        """Whether the step is that of `optim/low_memory.py`, not PyTorch's own AdamW."""
+        return bool(self.memory_saving_flags) or self.gradient_release
+
+    @property
+    def needs_whole_network(self) -> bool:
+        """Whether each GPU has to hold the whole network."""
+        return bool(self.memory_saving_flags) or self.quantised_base or self.cache_prefix
 
     @property
     def name(self) -> str:

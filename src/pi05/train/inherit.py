@@ -15,7 +15,7 @@ from typing import Any
 from pi05.checkpoint.lerobot.read import base_prompt_format, stored_tokenizer_name
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.openpi.read import read_statistics
-from pi05.checkpoint.policy_folder import policy_folder, read_processor
+from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions, as_prompt_format, find_tokenizer
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.prompt import PromptFormat
@@ -61,7 +61,7 @@ def _of_base(config: TrainConfig) -> Inherited:
     if config.policy.path is None:
         return Inherited()
     location = locate(config.policy.path)
-    folder = policy_folder(location)
+    folder = location.folder
     if location.kind == "pi05":
         stored = read_checkpoint_config(folder).get("processor")
         return _of_run(stored) if isinstance(stored, dict) else Inherited()
@@ -95,8 +95,8 @@ def base_statistics(
 ) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and actions in the base, for `--stats checkpoint`.
 
-    Raises CheckpointError when it holds none, and ConfigError when the run would use them for something else than the
-    base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
+    Raises CheckpointError when it holds none. Raises ConfigError when the run would use them for something else than
+    the base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
     """
     path = Path(config.policy.path or "")
     location = locate(path)
@@ -104,9 +104,9 @@ def base_statistics(
     if location.kind in ("openpi", "jax"):
         quantiles = dict.fromkeys(modes, "QUANTILES")
         _require(quantiles, modes, "normalisation", "--policy.normalization_mapping")
-        return read_statistics(policy_folder(location), config.asset_id)
+        return read_statistics(location.folder, config.asset_id)
     if location.kind == "pi05":
-        state, action, trained = _own_statistics(policy_folder(location))
+        state, action, trained = _own_statistics(location.folder)
     elif location.kind == "lerobot":
         options = PolicyOptions(tokenizer_path=config.policy.tokenizer_path)
         processor = read_processor(location, sizes, options).processor
@@ -163,7 +163,7 @@ def open_tokenizer(config: TrainConfig, sizes: ModelConfig) -> Tokenizer:
 
 
 def _tokenizer_of(location: Location, sizes: ModelConfig) -> Tokenizer:
-    folder = policy_folder(location)
+    folder = location.folder
     if location.kind == "lerobot":
         return find_tokenizer(folder, stored_tokenizer_name(folder), None, sizes)
     return Tokenizer.load(folder)

@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM as a wish: the step in progress is finished, the run is saved, then it ends.
 
+SIGTERM is how Slurm and clouds announce a preemption.
+
 Under torchrun one wish comes twice: from the terminal or from Slurm, and once more from torchrun, which passes it on.
 """
 

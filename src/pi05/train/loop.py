@@ -15,21 +15,27 @@ import torch
 from rich.console import Console
 
 from pi05.checkpoint.run_folder import checkpoint_folder
-from pi05.checkpoint.store import require_space
+from pi05.checkpoint.store import require_checkpoint_space
 from pi05.model.config import ModelConfig
 from pi05.train import resume
-from pi05.train.activations import apply_from_outside, require_gpu_for_offload
+from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
-from pi05.train.checkpoint import restore
+from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
+from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_device, choose_sizes, keep_weights
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
 from pi05.train.parallel.placement import place_network
-from pi05.train.parallel.rank_check import agree_on_settings, check_processes, require_same_data, require_shared_folder
+from pi05.train.parallel.rank_check import (
+    agree_on_settings,
+    check_processes,
+    require_same_data_on_all,
+    require_shared_folder,
+)
 from pi05.train.parallel.ranks import Ranks, join, one_fate
 from pi05.train.plan.require_memory import require_memory
 from pi05.train.plan.work import count_work
@@ -37,7 +43,7 @@ from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks, say
-from pi05.train.session import Session, check, fetch, log, save, validate
+from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_checkpoint, validate
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator
 
@@ -70,17 +76,17 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     # 1. The run's folder, and the checkpoint to continue from.
     run = ranks.in_turns(lambda: resume.open_run(config))
     require_shared_folder(ranks, run.root)
-    resume.require_same_batch(run, config, ranks.world_size)
+    resume.require_batch_of_run(run, config, ranks.world_size)
     # 2. The machine.
     device = ranks.device
-    require_gpu_for_offload(config.activation_offload, device)
+    require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
     sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
-    require_same_data(ranks, data.identity())
-    resume.require_same_data(run, data.identity())
+    require_same_data_on_all(ranks, data.identity())
+    resume.require_data_of_run(run, data.identity())
     settled = require_memory(config, sizes, data, ranks, partial(say, out))
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
     placed = place_network(config, sizes, run, ranks)
@@ -92,11 +98,11 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         model=model,
         optimizer=build_optimizer(config, parameters, resume.build_schedule(config, run.saved), device),
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
-        dropout=config.method == "lora" and config.peft.lora_dropout > 0,
+        dropout=config.draws_dropout,
         parallel=placed.parallel,
     )
-    if run.folder is not None:
-        restore(run, state)
+    if run.continues:
+        restore_state(run, state)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -104,9 +110,9 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
     if ranks.first:
         run.root.mkdir(parents=True, exist_ok=True)
-        require_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
+        require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
-        if run.folder is None and placed.whole is not None:
+        if not run.continues and placed.whole is not None:
             base = keep_weights(placed.whole, config, run.root, partial(say, out))
     placed.whole = None
     ranks.meet()
@@ -144,7 +150,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
         ),
         validator=build_validator(config, data, ranks),
         best=run.saved.get("best"),
-        last_saved=state.step if run.folder is not None else -1,
+        last_saved=state.step if run.continues else -1,
     )
     info = RunInfo(
         name=config.name,
@@ -187,14 +193,18 @@ def loop(session: Session, stop: StopRequest) -> bool:
         robot_action_dim=session.data.processor.robot_action_dim,
         flow_samples=config.flow_samples,
     )
-    batches = fetch(session)
+    loader = open_loader(session)
+    dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
         waiting = time.perf_counter()
-        passes, origin = next(batches)
+        given = next(dealt)
         meter.waited(time.perf_counter() - waiting)
-        result = train_step(state, passes, settings)
-        check(session, result, origin)
-        meter.add(result, session.work.of(passes))
+        if state.step == 0:
+            preview(session, loader, given)
+        result = train_step(state, given.batches, settings)
+        state.loader = given.position
+        check_loss(session, result, given.origin)
+        meter.add(result, session.work.of(given.batches))
         session.sinks.tick(state.step)
         last = state.step == config.steps
         if state.step % config.log_freq == 0 or last:
@@ -203,7 +213,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
         if session.validator is not None and (state.step % config.eval_steps == 0 or last):
             improved = validate(session, session.validator)
         if state.step % config.save_freq == 0 or last or improved:
-            save(session, improved)
+            save_checkpoint(session, improved)
     if session.last_saved != state.step and state.step > 0:
-        save(session, improved=False)
+        save_checkpoint(session, improved=False)
     return stopped

@@ -1,8 +1,8 @@
 """LoRA in a run: which maps get an adapter or are trained in full, how the frozen rest is held, what the user is told.
 
 The adapters themselves are `model/lora.py`, LeRobot's names and PEFT's files `checkpoint/peft/adapter.py`. Numbers that
-PEFT leaves to the user have openpi's defaults (`models/gemma.py`: attention and MLP of both experts, alpha = rank; the
-projections trained in full); openpi's rank for the language model, 16, is used for both.
+PEFT leaves to the user have openpi's defaults (`models/gemma.py`): attention and MLP of both experts, alpha = rank, the
+projections trained in full. openpi's rank for the language model, 16, is used for both.
 """
 
 from __future__ import annotations
@@ -20,15 +20,11 @@ from torch import nn
 from pi05.checkpoint.peft.adapter import read_adapter, resolve_targets, write_adapter
 from pi05.checkpoint.peft.names import resolve_full
 from pi05.errors import CheckpointError, ConfigError
-from pi05.model.layers import Linear
 from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, Start, add_lora, lora_modules
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantize_frozen, quantized_weights
 from pi05.train.config import TrainConfig
 from pi05.train.parameters import FROZEN, GROUPS, group_of
-
-FLOAT32_MAPS = ("vision.patch_embedding", "action_in", "action_out", "time_in", "time_out")
-"""Maps that compute in float32 whatever the precision of the towers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def plan_lora(config: TrainConfig, model: Pi05) -> LoraPlan:
     )
     hit = resolve_targets(model, peft.targets, modules_to_save=peft.full_training_modules)
     full = resolve_full(model, peft.full_training_modules)
-    frozen = _frozen_groups(config)
+    frozen = FROZEN[config.part]
     targets = [name for name in hit if group_of(f"{name}.weight") not in frozen]
     if not targets:
         raise ConfigError(
@@ -68,10 +64,18 @@ def plan_lora(config: TrainConfig, model: Pi05) -> LoraPlan:
     return LoraPlan(dict.fromkeys(targets, spec), kept, len(hit) - len(targets) + len(full) - len(kept))
 
 
-def _frozen_groups(config: TrainConfig) -> tuple[str, ...]:
-    if config.policy.train_expert_only:
-        return FROZEN["expert"]
-    return FROZEN["frozen-vision"] if config.policy.freeze_vision_encoder else ()
+def adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
+    """Put LoRA's adapters on and hold the rest as training does; None, and nothing done, for the other methods.
+
+    The base must be in place, or everything on `meta`.
+    """
+    if not config.uses_adapters:
+        return None
+    plan = plan_lora(config, model)
+    add_adapters(model, plan, config)
+    freeze_base(model, plan)
+    narrow_frozen_maps(model)
+    return plan
 
 
 def add_adapters(model: Pi05, plan: LoraPlan, config: TrainConfig) -> None:
@@ -103,24 +107,24 @@ def base_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def hold_frozen_weights(model: Pi05) -> str:
-    """Round frozen maps to the precision that they compute in; return the precision of the base, in words.
+def narrow_frozen_maps(model: Pi05) -> None:
+    """Round frozen maps to the precision that they compute in.
 
     Half the memory, and not one result changes: the towers round these weights at every use anyway. What computes in
     float32 stays float32: norms, positions, embedding, patches, projections. DoRA takes the length of the rows of the
     weight itself, so its maps stay float32 too. Of quantised maps the biases are left to round.
     """
-    kinds = [weight.kind for name, weight in quantized_weights(model).items() if name != "embedding"]
-    if model.compute_dtype == torch.float32:
-        return kinds[0] if kinds else "float32"
-    for name, module in model.named_modules():
-        if not isinstance(module, Linear) or name in FLOAT32_MAPS:
-            continue
+    for module in model.tower_maps.values():
         if isinstance(module, LoraLinear) and module.spec.dora:
             continue
         for parameter in (module.weight, module.bias):
             if parameter is not None and not parameter.requires_grad:
                 parameter.data = parameter.data.to(model.compute_dtype)
+
+
+def frozen_precision(model: Pi05) -> str:
+    """Return the precision of a frozen base, in words."""
+    kinds = [weight.kind for name, weight in quantized_weights(model).items() if name != "embedding"]
     return kinds[0] if kinds else str(model.compute_dtype).removeprefix("torch.")
 
 

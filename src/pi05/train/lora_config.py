@@ -60,9 +60,6 @@ class PeftConfig(Checked):
         self._at_least(1, "r")
         self._require(self.lora_alpha is None or self.lora_alpha > 0, "lora_alpha", "a number above 0")
         self._require(0 <= self.lora_dropout < 1, "lora_dropout", "a number from 0 to below 1")
-        if self.use_dora and self.quantize != "none":
-            reason = "DoRA measures the rows of the frozen weight in float32 at every step"
-            raise refuse("peft.use_dora", True, "false with a quantised base", f"drop one of the two: {reason}")
         targets = self.targets
         if isinstance(targets, str):
             try:

@@ -22,15 +22,8 @@ from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
-from pi05.train.lora import (
-    FLOAT32_MAPS,
-    LoraPlan,
-    add_adapters,
-    base_weights,
-    freeze_base,
-    hold_frozen_weights,
-    plan_lora,
-)
+from pi05.train.lora import LoraPlan, adapt, base_weights, freeze_base
+from pi05.train.method import Part
 from pi05.train.parallel.ranks import launched, local_rank
 from pi05.train.parameters import freeze
 
@@ -95,7 +88,7 @@ def _sizes_of_base(config: TrainConfig) -> ModelConfig:
             found="no such path; names on the Hub are not fetched yet",
             remedy="download it first, and give the local path",
         )
-    sizes = read_config(config.policy.path)
+    sizes = read_config(locate(config.policy.path))
     return replace(
         sizes,
         horizon=config.policy.chunk_size or sizes.horizon,
@@ -114,8 +107,8 @@ def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device)
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
-    model, receipt = read_model(config.policy.path, _first_device(config, device), torch.float32, sizes, dtype)
-    lora = _adapt(hold_matrices(model, config.precision), config)
+    model, receipt = read_model(locate(config.policy.path), _first_device(config, device), torch.float32, sizes, dtype)
+    lora = adapt(hold_matrices(model, config.precision), config)
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
 
@@ -127,7 +120,7 @@ def rebuild_network(
     Without LoRA it is empty; with LoRA it stands on the base that the run keeps. Raises CheckpointError when that base
     is not the one that `base` records.
     """
-    if config.method != "lora" or base is None:
+    if not config.uses_adapters or base is None:
         with torch.device("meta"):
             model = hold_matrices(Pi05(sizes, compute_dtype(config.precision)), config.precision)
         return Network(model=model.to_empty(device=device), receipt=None)
@@ -140,7 +133,7 @@ def rebuild_network(
             remedy="copy the whole run folder, with base/ in it",
         )
     dtype = compute_dtype(config.precision)
-    model, receipt = read_model(path, _first_device(config, device), torch.float32, sizes, dtype)
+    model, receipt = read_model(locate(path), _first_device(config, device), torch.float32, sizes, dtype)
     if receipt.sha256 != base["sha256"]:
         raise CheckpointError(
             "the base weights of the run have changed; its adapters do not fit them any more",
@@ -148,13 +141,13 @@ def rebuild_network(
             found=f"{receipt.sha256} in {path}",
             remedy=f"restore the weights there; the run was started from {base.get('source')}",
         )
-    lora = _adapt(model, config)
+    lora = adapt(model, config)
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
 
 def _first_device(config: TrainConfig, device: torch.device) -> torch.device:
     """Return where the base is read: on the CPU where it shall not reach the device in float32."""
-    narrowed = config.precision == "bf16-sr" or (config.method == "lora" and holds_less_than_float32(config))
+    narrowed = config.precision == "bf16-sr" or (config.uses_adapters and holds_less_than_float32(config))
     return torch.device("cpu") if narrowed else device
 
 
@@ -163,20 +156,9 @@ def holds_less_than_float32(config: TrainConfig) -> bool:
     return config.precision != "float32" or config.peft.quantize != "none"
 
 
-def _adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
-    """Put LoRA's adapters on, and hold what stays frozen as training does."""
-    if config.method != "lora":
-        return None
-    plan = plan_lora(config, model)
-    add_adapters(model, plan, config)
-    freeze_base(model, plan)
-    hold_frozen_weights(model)
-    return plan
-
-
-def trainable(network: Network, method: str) -> dict[str, nn.Parameter]:
+def trainable(network: Network, part: Part) -> dict[str, nn.Parameter]:
     """Switch gradients off for what stays as it is; return the trainable parameters by name."""
-    return freeze(network.model, method) if network.lora is None else freeze_base(network.model, network.lora)
+    return freeze(network.model, part) if network.lora is None else freeze_base(network.model, network.lora)
 
 
 def keep_weights(
@@ -188,11 +170,12 @@ def keep_weights(
         return None
     if network.lora is None:
         return {"path": network.receipt.source, "sha256": network.receipt.sha256}
-    if locate(path).adapter is None:
-        return keep_base(root, path, network.receipt.sha256, tell)
+    location = locate(path)
+    if location.adapter is None:
+        return keep_base(root, location, network.receipt.sha256, tell)
     model = network.model
     if holds_less_than_float32(config):  # it has the weights of that base no more
-        model, _ = read_model(path, "cpu", torch.float32, model.config)
+        model, _ = read_model(location, "cpu", torch.float32, model.config)
     sizes = {"model": model.config.to_dict(), "pi05_version": pi05.__version__}
     return keep_merged(root, base_weights(model), sizes, path, tell)
 
@@ -206,12 +189,11 @@ def compute_dtype(precision: str) -> torch.dtype:
 def hold_matrices(model: Pi05, precision: str) -> Pi05:
     """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model.
 
-    The towers round these matrices at every use anyway. Vectors, and what computes in float32 (`FLOAT32_MAPS`), stay
-    float32: a thousandth of the parameters.
+    The towers round these matrices at every use anyway. Vectors, and the maps that compute in float32, stay float32: a
+    thousandth of the parameters.
     """
     if precision != "bf16-sr":
         return model
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding) and name not in FLOAT32_MAPS:
-            module.weight.data = module.weight.data.to(torch.bfloat16)
+    for module in (*model.tower_maps.values(), model.embedding):
+        module.weight.data = module.weight.data.to(torch.bfloat16)
     return model

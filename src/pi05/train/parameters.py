@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor, nn
 
-from pi05.errors import CheckpointError, ConfigError
+from pi05.errors import CheckpointError
 from pi05.model.quantize import quantized_weights
+from pi05.train.method import Part
 from pi05.train.parallel.shards import global_norm
-
-Method = Literal["full", "frozen-vision", "expert"]
 
 GROUPS = {
     "vision tower": ("vision.",),
@@ -30,7 +28,7 @@ GROUPS = {
     "action expert": ("expert.",),
     "action and time projections": ("action_in.", "action_out.", "time_in.", "time_out."),
 }
-FROZEN: dict[str, tuple[str, ...]] = {
+FROZEN: dict[Part, tuple[str, ...]] = {
     "full": (),
     "frozen-vision": ("vision tower",),
     "expert": ("vision tower", "vision head", "embedding", "language model"),
@@ -45,17 +43,10 @@ def group_of(name: str) -> str:
     return max(matches)[1]
 
 
-def freeze(model: nn.Module, method: str) -> dict[str, nn.Parameter]:
-    """Switch gradients off for what `method` leaves as it is; return the trainable parameters by name."""
-    if method not in FROZEN:
-        raise ConfigError(
-            f"there is no training method {method}",
-            wanted=" or ".join(FROZEN),
-            found=method,
-            remedy="choose one of these",
-        )
+def freeze(model: nn.Module, part: Part) -> dict[str, nn.Parameter]:
+    """Switch gradients off for all but a part of the network; return the trainable parameters by name."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(group_of(name) not in FROZEN[method])
+        parameter.requires_grad_(group_of(name) not in FROZEN[part])
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -52,8 +52,8 @@ class PolicyConfig(Checked):
     """Normalisation of STATE and ACTION: QUANTILES, MEAN_STD or IDENTITY each; VISUAL is always IDENTITY."""
     tokenizer_max_length: int | None = None
     """Longest prompt in tokens, 1 or more; a longer one is an error; that of the base checkpoint when not given."""
-    optimizer_lr: float = 2.5e-5
-    """Peak learning rate of AdamW, above 0; LoRA starts from ten times this default, or ten times the preset's."""
+    optimizer_lr: float | None = None
+    """Peak learning rate of AdamW, above 0; when not given 2.5e-5 or the preset's, and ten times that for LoRA."""
     optimizer_betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of AdamW's first and second moment, each from 0 to below 1."""
     optimizer_eps: float = 1e-8
@@ -67,7 +67,7 @@ class PolicyConfig(Checked):
     scheduler_decay_steps: int | None = None
     """Steps until the cosine reaches its end, warm-up included; the run's steps, at most 30,000, when not given."""
     scheduler_decay_lr: float | None = None
-    """Learning rate at the cosine's end and after it, 0 or more; a tenth of the peak when not given."""
+    """Learning rate at the cosine's end and after it, 0 or more; a tenth of the peak when not given (sim: the peak)."""
     push_to_hub: bool = False
     """Publish the policy on the hub when training is done; whether that is possible is found out before it starts."""
     repo_id: str | None = None
@@ -87,7 +87,8 @@ class PolicyConfig(Checked):
         self._at_least(1, "chunk_size", "n_action_steps", "tokenizer_max_length", "scheduler_decay_steps")
         self._at_least(0, "scheduler_warmup_steps", "scheduler_decay_lr", "optimizer_weight_decay")
         for name in ("optimizer_lr", "optimizer_eps", "optimizer_grad_clip_norm"):
-            self._require(getattr(self, name) > 0, name, "a number above 0")
+            value = getattr(self, name)
+            self._require(value is None or value > 0, name, "a number above 0")
         self._require(all(0 <= beta < 1 for beta in self.optimizer_betas), "optimizer_betas", "two numbers in [0, 1)")
         self._require(self.empty_cameras is None or 0 <= self.empty_cameras <= 3, "empty_cameras", "0 to 3")
         if self.chunk_size is not None and self.n_action_steps is not None:

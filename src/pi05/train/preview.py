@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from pi05.checkpoint.store import write_atomic, write_json
+from pi05.files import write_atomic, write_json
 from pi05.train.data import TrainingData
 from pi05.types import Batch
 

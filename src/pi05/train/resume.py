@@ -14,6 +14,7 @@ from typing import Any
 from pi05.checkpoint import run_folder, store
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
+from pi05.files import read_json, write_json
 from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import Schedule
@@ -48,6 +49,11 @@ class OpenRun:
     """What the configuration changes against the stored one, as text."""
 
     @property
+    def continues(self) -> bool:
+        """Whether the run goes on from a checkpoint."""
+        return self.folder is not None
+
+    @property
     def metrics(self) -> Path:
         """Return the path of the records."""
         return self.root / METRICS
@@ -76,7 +82,7 @@ def open_run(config: TrainConfig) -> OpenRun:
             found="no such file",
             remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
         )
-    stored = TrainConfig.from_dict(store.read_json(stored_config))
+    stored = TrainConfig.from_dict(read_json(stored_config))
     changed = compare(stored, config)
     run_folder.remove_leftovers(root)
     complete = run_folder.list_checkpoints(root)
@@ -115,9 +121,9 @@ def compare(stored: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(permitted)
 
 
-def require_same_batch(run: OpenRun, config: TrainConfig, world_size: int) -> None:
+def require_batch_of_run(run: OpenRun, config: TrainConfig, world_size: int) -> None:
     """Raise ConfigError when a step of a resumed run would see another number of samples than before."""
-    if run.folder is None:
+    if not run.continues:
         return
     before, now = int(run.saved["samples_per_step"]), config.samples_per_step(world_size)
     if before != now:
@@ -139,18 +145,18 @@ def lookup(config: Any, path: str) -> Any:
 
 def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
     """Write the configuration, and for a new run where its weights and its data came from."""
-    store.write_json(run.root / CONFIG, config.to_dict())
-    if run.folder is None:
+    write_json(run.root / CONFIG, config.to_dict())
+    if not run.continues:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
-        store.write_json(run.root / RECEIPT, known)
+        write_json(run.root / RECEIPT, known)
         if config.dataset.root is not None:
             facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
-            store.write_json(run.root / DATASET, facts)
+            write_json(run.root / DATASET, facts)
 
 
-def require_same_data(run: OpenRun, identity: Mapping[str, Any]) -> None:
+def require_data_of_run(run: OpenRun, identity: Mapping[str, Any]) -> None:
     """Raise DataError when a resumed run would go on with other data than it was started with."""
-    if run.folder is None:
+    if not run.continues:
         return
     stored = run.saved["data"]
     differing = [name for name in identity if stored.get(name) != identity[name]]
@@ -178,7 +184,7 @@ def build_schedule(config: TrainConfig, saved: Mapping[str, Any]) -> Schedule:
     if "schedule" in saved:
         return Schedule(**saved["schedule"])
     return Schedule(
-        peak=config.policy.optimizer_lr,
+        peak=config.learning_rate,
         warmup_steps=config.warmup_steps,
         decay_steps=config.decay_steps,
         end=config.decay_lr,

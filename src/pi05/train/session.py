@@ -1,4 +1,4 @@
-"""A run in progress, and what the loop does with it: fetch, check, log, validate, save.
+"""A run in progress, and what the loop does with it: deal batches, preview, check, log, validate, save a checkpoint.
 
 Leaves out the order of these (`loop.py`) and the step itself (`step.py`).
 """
@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import torch
 
 import pi05
+from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.model.config import ModelConfig
-from pi05.train import checkpoint, resume
+from pi05.train import resume
+from pi05.train.checkpoint import save_state
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
 from pi05.train.faults import BatchOrigin, require_finite_on_all
@@ -52,32 +54,56 @@ class Session:
     unchecked: deque[tuple[StepResult, BatchOrigin]] = field(default_factory=deque)
 
 
-def fetch(session: Session) -> Iterator[tuple[list[Batch], BatchOrigin]]:
-    """Yield the forward passes of one step after the other, on the device; the first ones are drawn as pictures."""
-    config, state = session.config, session.state
-    ranks = state.parallel.ranks
-    pin = session.device.type == "cuda"
-    loader = build_loader(config, session.data, ranks.rank, ranks.world_size, pin, session.prefixes)
-    if state.loader:
-        loader.load_state_dict(state.loader)
+@dataclass(frozen=True, kw_only=True)
+class StepData:
+    """What one optimizer step works on: the batches of its forward passes (gradient accumulation: several)."""
+
+    batches: list[Batch]
+    """On the device."""
+    origin: BatchOrigin
+    position: dict[str, int]
+    """Of the loader, behind these batches: what a checkpoint after this step continues from."""
+
+
+def deal_batches(session: Session, loader: TrainLoader) -> Iterator[StepData]:
+    """Yield the data of one step after the other, on the device, from the loader's position on."""
     stream = iter(loader)
-    preview = session.run.folder is None and ranks.first
     while True:
-        pairs = [next(stream) for _ in range(config.gradient_accumulation_steps)]
-        if preview:
-            shown, frames = pairs[0][0], pairs[0][1].frame_indices.tolist()
-            shown = shown if shown.prefix is None else loader.batch(frames)
-            write_preview(session.run.root / resume.PREVIEW, shown, frames, session.data)
-            preview = False
-        state.loader = loader.state_dict()
+        pairs = [next(stream) for _ in range(session.config.gradient_accumulation_steps)]
         origin = BatchOrigin(
             frames=[int(frame) for _, info in pairs for frame in info.frame_indices],
             episodes=[int(episode) for _, info in pairs for episode in info.episodes],
         )
-        yield [batch.to(session.device, non_blocking=True) for batch, _ in pairs], origin
+        yield StepData(
+            batches=[batch.to(session.device, non_blocking=True) for batch, _ in pairs],
+            origin=origin,
+            position=loader.state_dict(),
+        )
 
 
-def check(session: Session, result: StepResult, origin: BatchOrigin) -> None:
+def open_loader(session: Session) -> TrainLoader:
+    """Return the loader at the position that the run has reached."""
+    ranks = session.state.parallel.ranks
+    pin = session.device.type == "cuda"
+    loader = build_loader(session.config, session.data, ranks.rank, ranks.world_size, pin, session.prefixes)
+    if session.state.loader:
+        loader.load_state_dict(session.state.loader)
+    return loader
+
+
+def preview(session: Session, loader: TrainLoader, first: StepData) -> None:
+    """Draw what the network is given in the first forward pass of a new run; only rank 0 does."""
+    if session.run.continues or not session.state.parallel.ranks.first:
+        return
+    started = time.perf_counter()
+    batch = first.batches[0]
+    frames = first.origin.frames[: len(batch.tokens)]
+    shown = loader.batch(frames) if batch.prefix is not None else batch.to(torch.device("cpu"))
+    write_preview(session.run.root / resume.PREVIEW, shown, frames, session.data)
+    session.meter.paused(time.perf_counter() - started)
+
+
+def check_loss(session: Session, result: StepResult, origin: BatchOrigin) -> None:
     """Stop the run at a loss that is not finite; on a GPU one step late, so that nobody waits for it."""
     session.unchecked.append((result, origin))
     settle(session, behind=0 if session.device.type == "cpu" else 1)
@@ -114,12 +140,12 @@ def validate(session: Session, validator: Validator) -> bool:
     return improved
 
 
-def save(session: Session, improved: bool) -> None:
+def save_checkpoint(session: Session, improved: bool) -> None:
     """Write a checkpoint."""
     settle(session)
     started = time.perf_counter()
     data = session.data
-    folder = checkpoint.save(
+    folder = save_state(
         session.run,
         session.state,
         config={

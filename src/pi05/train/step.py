@@ -1,8 +1,9 @@
 """One optimizer step, and all that has to be known to continue after it. No input or output here.
 
-Noise and flow times are drawn for all samples of a step at once, from seed and step, and each forward pass of each GPU
-takes its own: so they do not depend on how a step is divided, and the random state that resume needs is the step's
-number. Leaves out where batches come from and what becomes of the result (`loop.py`).
+A step is one or several forward passes (gradient accumulation) on one or several GPUs. Noise and flow times are drawn
+for all its samples at once, from seed and step, and each pass of each GPU takes its own. So they do not depend on how a
+step is divided, and the random state that resume needs is the step's number. Leaves out where batches come from and
+what becomes of the result (`loop.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.model.flow import LossKind, reduce_loss, sample_time
-from pi05.train.optim.adamw import Ema, Optimizer
-from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.optim.adamw import Ema
+from pi05.train.optim.protocol import Optimizer
 from pi05.train.parallel.split import Parallel
 from pi05.types import Batch
 
@@ -33,14 +34,17 @@ class LossSettings:
 
 @dataclass
 class TrainState:
-    """What resume needs: the step (which fixes all random draws), model, optimizer, average, position in the data."""
+    """A training between two steps: what a checkpoint restores, and how a step is run."""
 
     step: int
+    """Optimizer steps taken; with the seed it fixes all random draws."""
     seed: int
     model: nn.Module
-    optimizer: Optimizer | LowMemoryOptimizer
+    optimizer: Optimizer
     ema: Ema | None = None
     loader: dict[str, int] = field(default_factory=dict)
+    """Position in the data behind the last step; empty before the first. With step, weights, moments and average it is
+    all that a checkpoint restores; what follows is built anew from the settings."""
     dropout: bool = False
     """Whether the network draws random numbers of its own."""
     parallel: Parallel = field(default_factory=Parallel)
@@ -65,8 +69,8 @@ class StepResult:
 def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettings) -> StepResult:
     """Take one optimizer step over the forward passes `batches` and advance `state.step`.
 
-    The loss is the sum over all passes of all GPUs divided by the number of entries that count in all of them, so that
-    both give the gradient of the big batch even when passes hold different numbers of padded steps.
+    The loss is the sum over all passes of all GPUs divided by the number of entries that count in all of them. So the
+    gradient is that of the big batch, even when passes hold different numbers of padded steps.
     """
     if state.optimizer.measures_first:
         backward(state, batches, settings)

@@ -2,8 +2,9 @@
 
 A loss of flow matching says little about actions, so whole chunks are predicted, always for the same frames, turned
 back into robot units and compared with what the demonstrator did. The noise is fixed at zero, the centre of its
-distribution: a random draw would add the spread of the demonstrations to the error, and hide a policy that knows what
-to do behind dimensions that are mostly sensor noise (measured on a Dobot CR5: 1.20 instead of 0.71; baseline 0.74).
+distribution. A random draw would add the spread of the demonstrations to the error. That would hide a policy that knows
+what to do behind dimensions that are mostly sensor noise (measured on a Dobot CR5: 1.20 instead of 0.71; baseline
+0.74).
 
 The baseline repeats the mean action of the training data, which no constant beats in root mean square. One number
 sums up: the mean over dimensions of that error in standard deviations of the training actions, so that metres and
@@ -32,7 +33,7 @@ from pi05.train.parallel.ranks import Ranks
 from pi05.train.records.sinks import say
 
 NUM_STEPS = 10
-"""Euler steps, as in use."""
+"""Euler steps of the flow (denoising steps), as in use."""
 _CONSTANT = 1e-6
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.checkpoint.openpi.names import openpi_layout
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.data.cameras import CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.statistics import DimStats
@@ -52,7 +52,7 @@ def weights(model) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def foreign(layout: Layout, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def foreign(layout: TensorLayout, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in layout.to_foreign(weights).items()}
 
 

@@ -16,10 +16,11 @@ from rich.console import Console
 from pi05 import cli
 from pi05.checkpoint.inspection import inspect_checkpoint
 from pi05.checkpoint.load import read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.receipt import Receipt
 from pi05.commands.inspect import print_tables
 from pi05.errors import UserError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.train.config import TINY_BASE
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -39,7 +40,7 @@ def shown(facts: dict[str, Any]) -> str:
 
 def test_our_own_folder() -> None:
     facts = inspect_checkpoint(TINY_BASE)
-    receipt: Receipt = read_model(TINY_BASE)[1]
+    receipt: Receipt = read_model(locate(TINY_BASE))[1]
     assert (facts["layout"], facts["step"], facts["parameters"]) == ("pi05", 8000, receipt.parameters)
     assert facts["sha256"] == receipt.sha256
     assert facts["files"]["model.safetensors"]["bytes"] == receipt.bytes
@@ -70,7 +71,7 @@ def test_our_own_folder() -> None:
 
 
 def test_an_exported_folder_tells_its_origin(tmp_path: Path) -> None:
-    out = export(TINY_BASE, tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent).folder
+    out = export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent).folder
     facts = inspect_checkpoint(out)
     assert facts["layout"] == "LeRobot"
     assert set(facts["precision"]) == {"F32", "BF16"}

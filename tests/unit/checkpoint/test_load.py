@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from weight_folders import LAYOUTS, lerobot_folder, pi05_folder, same_weights
 
 import pi05
-from pi05.checkpoint.load import load_model, load_weights, read_config, read_model
+from pi05.checkpoint.load import load_model, read_config, read_model
+from pi05.checkpoint.locate import locate
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -26,7 +27,7 @@ FREE = {"horizon": 50, "max_prompt_tokens": 200}
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_network(files, config, weights, layout):
-    model, receipt = read_model(files[layout], config=config)
+    model, receipt = read_model(locate(files[layout]), config=config)
     assert model.config == config
     assert same_weights(model, weights)
     assert all(parameter.is_contiguous() and parameter.requires_grad for parameter in model.parameters())
@@ -39,31 +40,21 @@ def test_every_layout_gives_the_same_network(files, config, weights, layout):
     assert receipt.sha256 == hashlib.sha256(files[layout].read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_loading_into_a_network_that_exists(files, config, weights, layout):
-    model = Pi05(config)
-    before = dict(model.named_parameters())
-    receipt = load_weights(model, files[layout])
-    assert same_weights(model, weights)
-    assert all(parameter is before[name] for name, parameter in model.named_parameters())
-    assert receipt == read_model(files[layout], config=config)[1]
-
-
 def test_every_tensor_of_the_file_is_in_the_receipt(files, lerobot_tensors, openpi_tensors):
     for layout, tensors in (("LeRobot", lerobot_tensors), ("openpi PyTorch", openpi_tensors)):
-        receipt = load_weights(Pi05(read_sizes(files)), files[layout])
+        receipt = read_model(locate(files[layout]), config=read_sizes(files))[1]
         assert len(receipt.loaded) + len(receipt.tied) + len(receipt.ignored) == len(tensors)
         assert set(receipt.ignored) <= set(tensors)
         assert set(receipt.tied.values()) <= set(tensors)
 
 
 def read_sizes(files: dict[str, Path]) -> ModelConfig:
-    return read_config(files["openpi JAX"])
+    return read_config(locate(files["openpi JAX"]))
 
 
 def test_tied_embedding(files, config, openpi_tensors, weights):
     """openpi's file holds the language head only; it is the embedding."""
-    model, receipt = read_model(files["openpi PyTorch"], config=config)
+    model, receipt = read_model(locate(files["openpi PyTorch"]), config=config)
     assert receipt.tied == {"embedding.weight": "paligemma_with_expert.paligemma.lm_head.weight"}
     assert list(receipt.ignored) == ["paligemma_with_expert.gemma_expert.lm_head.weight"]
     assert torch.equal(model.embedding.weight, weights["embedding.weight"])
@@ -76,7 +67,7 @@ def test_embedding_and_head_both_present(files, config, lerobot_tensors, weights
     if not differ:
         lerobot_tensors[head] = weights["embedding.weight"].clone()
         save_file(lerobot_tensors, files["LeRobot"])
-    model, receipt = read_model(files["LeRobot"], config=config)
+    model, receipt = read_model(locate(files["LeRobot"]), config=config)
     assert torch.equal(model.embedding.weight, weights["embedding.weight"])
     embedding = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
     assert receipt.ignored[head] == f"not used by π₀.₅; the embedding was read from {embedding}"
@@ -86,7 +77,7 @@ def test_embedding_and_head_both_present(files, config, lerobot_tensors, weights
 def test_dead_heads_may_be_absent(files, config, lerobot_tensors, weights):
     kept = {name: tensor for name, tensor in lerobot_tensors.items() if "lm_head" not in name}
     save_file(kept, files["LeRobot"])
-    model, receipt = read_model(files["LeRobot"], config=config)
+    model, receipt = read_model(locate(files["LeRobot"]), config=config)
     assert same_weights(model, weights)
     assert not receipt.ignored
 
@@ -136,7 +127,7 @@ def test_public_name(files, config):
 
 
 def test_jax_files_tell_their_sizes(files, config):
-    assert read_config(files["openpi JAX"]) == replace(config, **FREE)
+    assert read_config(locate(files["openpi JAX"])) == replace(config, **FREE)
 
 
 def test_jax_names_with_wrapping(tmp_path, config, jax_arrays, weights):
@@ -190,7 +181,7 @@ def test_lerobot_output_folders(tmp_path, config, lerobot_tensors, weights, inne
 
 def test_openpi_folder(tmp_path, config, openpi_tensors, weights):
     save_file(openpi_tensors, tmp_path / "model.safetensors")
-    model, receipt = read_model(tmp_path, config=config)
+    model, receipt = read_model(locate(tmp_path), config=config)
     assert same_weights(model, weights)
     assert receipt.source == str(tmp_path)
     assert list(receipt.files) == ["model.safetensors"]
@@ -203,7 +194,7 @@ def test_sharded_folder(tmp_path, config, lerobot_tensors, weights):
         save_file({name: lerobot_tensors[name] for name in members}, tmp_path / file)
     index = {"weight_map": {name: file for file, members in shards.items() for name in members}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    model, receipt = read_model(tmp_path, config=config)
+    model, receipt = read_model(locate(tmp_path), config=config)
     assert same_weights(model, weights)
     assert list(receipt.files) == ["a.safetensors", "b.safetensors"]
     (tmp_path / "b.safetensors").unlink()
@@ -218,7 +209,7 @@ def test_own_checkpoint_tells_everything(tmp_path, config, weights, inside):
     model = load_model(folder / inside)
     assert model.config == config
     assert same_weights(model, weights)
-    assert read_config(folder) == config
+    assert read_config(locate(folder)) == config
 
 
 def test_run_folder_means_its_last_checkpoint(tmp_path, config, weights):
@@ -237,11 +228,10 @@ def test_horizon_may_be_changed_but_heads_may_not(tmp_path, config, weights):
     folder = pi05_folder(tmp_path / "000010", config, weights)
     assert load_model(folder, config=replace(config, horizon=9)).config.horizon == 9
     other = replace(config, num_heads=4, num_kv_heads=1, head_dim=8)
-    for load in (lambda: load_model(folder, config=other), lambda: load_weights(Pi05(other), folder)):
-        with pytest.raises(CheckpointError, match="other sizes") as caught:
-            load()
-        assert "num_heads=4" in str(caught.value)
-        assert "num_heads=8" in str(caught.value)
+    with pytest.raises(CheckpointError, match="other sizes") as caught:
+        load_model(folder, config=other)
+    assert "num_heads=4" in str(caught.value)
+    assert "num_heads=8" in str(caught.value)
 
 
 def test_paths_with_a_tilde(tmp_path, monkeypatch, files, config, weights):

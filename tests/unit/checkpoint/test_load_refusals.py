@@ -1,4 +1,4 @@
-"""What does not fit is an error that says so, and nothing is half-loaded."""
+"""What does not fit is an error that says so."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from weight_folders import LAYOUTS, lerobot_folder, pi05_folder, same_weights
+from weight_folders import LAYOUTS, lerobot_folder, pi05_folder
 
-from pi05.checkpoint.load import load_model, load_weights
+from pi05.checkpoint.load import load_model
 from pi05.errors import CheckpointError
-from pi05.model.pi05 import Pi05
 
 Spoil = Callable[[dict[str, torch.Tensor]], object]
 SPOILED: dict[str, tuple[Spoil, str]] = {
@@ -32,7 +31,7 @@ def last(tensors: dict[str, torch.Tensor]) -> str:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("fault", SPOILED)
-def test_what_does_not_fit_is_refused_and_nothing_is_loaded(files, config, layout, fault):
+def test_what_does_not_fit_is_refused(files, config, layout, fault):
     path = files[layout]
     if path.suffix == ".npz":
         with np.load(path) as archive:
@@ -46,41 +45,29 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(files, config, layou
         np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
     else:
         save_file(tensors, path)
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for load in (lambda: load_weights(model, path), lambda: load_model(path, config=config)):
-        with pytest.raises(CheckpointError) as caught:
-            load()
-        assert expected in str(caught.value)
-        assert str(path) in str(caught.value)
-    assert same_weights(model, before)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, config=config)
+    assert expected in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_truncated_file_is_refused_and_nothing_is_loaded(files, config, layout):
+def test_a_truncated_file_is_refused(files, config, layout):
     path = files[layout]
     path.write_bytes(path.read_bytes()[:-100])
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
-        load_weights(model, path)
     with pytest.raises(CheckpointError, match="damaged, cut short"):
         load_model(path, config=config)
-    assert same_weights(model, before)
 
 
-def test_damage_inside_an_archive_leaves_the_network_alone(files, config):
+def test_damage_inside_an_archive_is_noticed(files, config):
     """The last leaf's checksum fails, when all others have been read."""
     path = files["openpi JAX"]
     data = bytearray(path.read_bytes())
     start = data.rindex(b"time_mlp_out/kernel.npy", 0, data.index(b"PK\x01\x02"))
     data[start + 300] ^= 0xFF
     path.write_bytes(bytes(data))
-    model = Pi05(config)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with pytest.raises(CheckpointError, match="damaged"):
-        load_weights(model, path)
-    assert same_weights(model, before)
+        load_model(path, config=config)
 
 
 def test_wrong_sizes_name_the_first_tensors(files, config):

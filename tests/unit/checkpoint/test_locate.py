@@ -70,7 +70,7 @@ def test_openpi_experiment_means_its_newest_step(tmp_path, openpi_tensors, confi
     folder(tmp_path / "exp" / "tmp_11", None)
     folder(tmp_path / "exp" / "12", None, ())
     assert locate(tmp_path / "exp").path == tmp_path / "exp" / "10"
-    assert read_model(tmp_path / "exp", config=config)[1].layout == "openpi PyTorch"
+    assert read_model(locate(tmp_path / "exp"), config=config)[1].layout == "openpi PyTorch"
 
 
 # Sizes out of the sidecar
@@ -84,8 +84,8 @@ def test_the_sidecar_tells_the_sizes(tmp_path, config, lerobot_tensors, openpi_t
     save_file(lerobot_tensors if lerobot else openpi_tensors, path / "model.safetensors")
     write_sidecar(path, {"layout": "lerobot" if lerobot else "openpi", "model": config.to_dict()})
     expected = replace(config, horizon=9, max_prompt_tokens=33) if lerobot else config
-    assert read_config(path) == expected
-    model, receipt = read_model(path)
+    assert read_config(locate(path)) == expected
+    model, receipt = read_model(locate(path))
     assert model.config == expected
     assert receipt.layout == title
 
@@ -94,9 +94,9 @@ def test_a_sidecar_of_another_network_is_noticed(tmp_path, config, openpi_tensor
     save_file(openpi_tensors, tmp_path / "model.safetensors")
     write_sidecar(tmp_path, {"model": replace(config, expert_mlp=30).to_dict()})
     with pytest.raises(CheckpointError, match="of another shape"):
-        read_model(tmp_path)
+        read_model(locate(tmp_path))
     with pytest.raises(CheckpointError, match="other sizes than the checkpoint"):
-        read_model(tmp_path, config=config)
+        read_model(locate(tmp_path), config=config)
 
 
 # Adapters
@@ -161,7 +161,7 @@ def test_an_index_that_disagrees_with_its_shards(tmp_path, config, lerobot_tenso
         expected = f"{names[0]} is not in b.safetensors"
     sharded(path, lerobot_tensors, index)
     with pytest.raises(CheckpointError, match="index of the sharded checkpoint and its files disagree") as caught:
-        read_model(path, config=config)
+        read_model(locate(path), config=config)
     assert expected in str(caught.value)
 
 

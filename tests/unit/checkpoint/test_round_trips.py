@@ -14,7 +14,7 @@ from torch import Tensor
 from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.openpi.jax_names import jax_layout
 from pi05.checkpoint.openpi.names import openpi_layout
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 
@@ -61,7 +61,7 @@ def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def rounds(layout: Layout, foreign: dict[str, Tensor]) -> bool:
+def rounds(layout: TensorLayout, foreign: dict[str, Tensor]) -> bool:
     ours = layout.to_ours(foreign)
     return same_bits(layout.to_foreign(ours), foreign) and same_bits(layout.to_ours(layout.to_foreign(ours)), ours)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pi05.checkpoint.safetensors_writer import LazyTensor, file_bytes, write_safetensors
+from pi05.checkpoint.safetensors_writer import LazyTensor, safetensors_bytes, write_safetensors
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 shapes = st.lists(st.integers(0, 5), max_size=3).map(tuple)
@@ -38,7 +38,7 @@ def test_bytes_are_those_of_the_library(tmp_path_factory: pytest.TempPathFactory
     written = (folder / "ours.safetensors").read_bytes()
     assert written == (folder / "library.safetensors").read_bytes()
     assert facts == {"sha256": hashlib.sha256(written).hexdigest(), "bytes": len(written)}
-    assert file_bytes(lazy, {"format": "pt"}) == len(written)
+    assert safetensors_bytes(lazy, {"format": "pt"}) == len(written)
 
 
 def test_the_library_reads_what_was_cast_and_transposed(tmp_path: Path) -> None:

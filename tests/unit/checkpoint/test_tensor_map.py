@@ -3,21 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pi05.checkpoint.tensor_map import Layout, Target
+from pi05.checkpoint.tensor_map import TensorLayout, TensorTarget
 
 
 def swap(tensor):
     return tensor.T
 
 
-STACKED = Layout(
+STACKED = TensorLayout(
     "stacked",
     {
-        "both": (Target("a", (0, 0), swap, swap), Target("b", (0, 1), swap, swap), Target("c", (1, 0), swap, swap),
-                 Target("d", (1, 1), swap, swap)),
-        "alone": (Target("e"),),
+        "both": tuple(TensorTarget(name, (i // 2, i % 2), swap, swap) for i, name in enumerate("abcd")),
+        "alone": (TensorTarget("e"),),
     },
-)  # fmt: skip
+)
 
 
 def test_parts_are_put_together_and_taken_apart():
@@ -38,4 +37,4 @@ def test_shapes_need_no_memory():
 
 def test_a_parameter_mapped_twice_is_refused():
     with pytest.raises(ValueError, match="mapped twice"):
-        Layout("bad", {"x": (Target("a"),), "y": (Target("a"),)})
+        TensorLayout("bad", {"x": (TensorTarget("a"),), "y": (TensorTarget("a"),)})

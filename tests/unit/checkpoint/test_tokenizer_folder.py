@@ -14,7 +14,7 @@ import tokenizers
 from fakes import TASKS, write_tokenizer, write_word_tokenizer
 from tokenizers import processors
 
-from pi05.checkpoint.sentencepiece import read_model
+from pi05.checkpoint.sentencepiece import read_sentencepiece
 from pi05.checkpoint.tokenizer_folder import write_tokenizer as write
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import CheckpointError
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_written_alike_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x0a\xff\xff\xff", b"hello there", bytes(40)])
 def test_what_is_no_model_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError):
-        read_model(content)
+        read_sentencepiece(content)
 
 
 def test_transformers_reads_the_folder(folder: Path, tmp_path: Path) -> None:

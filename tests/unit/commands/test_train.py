@@ -202,30 +202,40 @@ def test_lora_is_asked_for_in_any_of_its_ways(arguments: list[str], place: Path)
     assert config.method == "lora"
     assert config.peft.targets == ("q_proj", "v_proj")
     assert (config.peft.r, config.peft.alpha) == (16, 16.0)
-    assert config.policy.optimizer_lr == 2.5e-4
+    assert config.learning_rate == 2.5e-4
 
 
 def test_lora_takes_ten_times_the_rate_of_a_preset_and_says_so(place: Path) -> None:
     request = read("--preset=sim", "--method=lora")
-    assert (request.config.policy.optimizer_lr, request.config.decay_lr) == (5e-4, 5e-4)
-    assert "--policy.optimizer_lr=0.0005, --policy.scheduler_decay_lr=0.0005" in request.notices[0]
-    assert read("--preset=sim", "--method=lora", "--policy.optimizer_lr=1e-4").config.policy.optimizer_lr == 1e-4
-    assert read("--method=expert").config.policy.optimizer_lr == 2.5e-5
+    assert (request.config.learning_rate, request.config.decay_lr) == (5e-4, 5e-4)
+    assert "--policy.optimizer_lr=0.0005" in request.notices[0]
+    given = read("--preset=sim", "--method=lora", "--policy.optimizer_lr=1e-4")
+    assert given.config.learning_rate == 1e-4
+    assert given.notices == ()
+    assert read("--method=expert").config.learning_rate == 2.5e-5
 
 
 def test_a_full_run_with_the_settings_of_a_lora_run_gets_its_rate_back(place: Path) -> None:
     (place / "run/config.json").write_text(read("--method=lora", "--output_dir=run").config.to_json())
-    assert read_command(["--config_path=run"]).config.policy.optimizer_lr == 2.5e-4
-    request = read_command(["--config_path=run", "--method=full"])
-    assert (request.config.policy.optimizer_lr, request.config.method) == (2.5e-5, "full")
-    assert "--policy.optimizer_lr=2.5e-05" in request.notices[0]
+    assert read_command(["--config_path=run"]).config.learning_rate == 2.5e-4
+    config = read_command(["--config_path=run", "--method=full"]).config
+    assert (config.learning_rate, config.method) == (2.5e-5, "full")
+
+
+def test_a_rate_that_a_file_names_is_changed_with_the_method(place: Path) -> None:
+    """Files of version 0.1 name every rate."""
+    flags = ["--output_dir=run", "--policy.optimizer_lr=1e-4", "--policy.scheduler_decay_lr=1e-5"]
+    (place / "run/config.json").write_text(read("--method=full", *flags).config.to_json())
+    request = read_command(["--config_path=run", "--method=lora"])
+    assert (request.config.learning_rate, request.config.decay_lr) == (1e-3, 1e-4)
+    assert "--policy.optimizer_lr=0.001, --policy.scheduler_decay_lr=0.0001" in request.notices[0]
 
 
 def test_a_lora_run_is_continued_as_it_is(place: Path) -> None:
     plain = read("--method=lora", "--output_dir=run").config.to_json()
     (place / "run/config.json").write_text(plain)
     request = read_command(["--resume", "run"])
-    assert (request.config.method, request.config.policy.optimizer_lr) == ("lora", 2.5e-4)
+    assert (request.config.method, request.config.learning_rate) == ("lora", 2.5e-4)
     assert request.notices == ()
 
 
@@ -291,7 +301,7 @@ def test_from_scratch_drops_the_presets_base(place: Path) -> None:
         (["word"], ConfigError, "'word' is no flag", "--name=value"),
         (["--method=qlora", "--peft.quantize=none"], ConfigError, "contradict", "remove one"),
         (["--peft.quantize=nf4", "--peft.use_dora"], ConfigError, "--peft.use_dora", "DoRA"),
-        (["--method=half"], ConfigError, "--method cannot be half", "full or lora or qlora or expert"),
+        (["--method=half"], ConfigError, "--method cannot be half", "full or frozen-vision or expert or lora or qlora"),
         (["--policy.type=act"], ConfigError, "π₀.₅ only", "pi05"),
     ],
 )

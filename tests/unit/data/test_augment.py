@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pi05.data.augment import BRIGHTNESS, CONTRAST, HUE, MAX_ANGLE, AugmentDraws, augment, draw, draw_at, recolour
+from pi05.data.augment import BRIGHTNESS, CONTRAST, HUE, MAX_ANGLE, AugmentDraws, augment, draw_at, recolour
 
 WRIST = [False, True, True]
 FIELDS = ("crop_y", "crop_x", "angle", "brightness", "contrast", "hue", "apply")
@@ -70,12 +70,6 @@ def test_wrists_share_their_colours_and_the_scene_has_its_own() -> None:
     draws = draw_at(0, np.arange(50), WRIST)
     assert torch.equal(draws.hue[:, 1], draws.hue[:, 2])
     assert not torch.equal(draws.hue[:, 0], draws.hue[:, 1])
-
-
-def test_draw_follows_its_generator() -> None:
-    first, again, other = (draw(5, WRIST, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
-    assert torch.equal(first.hue, again.hue)
-    assert not torch.equal(first.hue, other.hue)
 
 
 def test_wrist_images_do_not_move_and_unapplied_colours_stay() -> None:

@@ -193,6 +193,17 @@ def test_faulty_observations(processor: Processor, changes: dict[str, Any], part
     assert all(part in str(error.value) for part in parts), str(error.value)
 
 
+def test_the_state_may_be_missing_where_nothing_reads_it(processor: Processor) -> None:
+    without = observation(**{"observation.state": None})
+    blind = dataclasses.replace(processor, prompt_format="none")
+    assert blind.state_of(without).tolist() == [0, 0, 0, 0]
+    relative = dataclasses.replace(blind, relative_mask=(True, False, False))
+    with pytest.raises(DataError, match="no state"):
+        relative.state_of(without)
+    with pytest.raises(DataError, match="no state"):
+        relative.encode(without)
+
+
 def test_a_dropped_camera_may_be_sent(processor: Processor) -> None:
     processor.encode(observation(**{"observation.images.phone": np.zeros((4, 4, 3), np.uint8)}))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pi05.eval.config import EvalConfig
+from pi05.eval.film import Gallery
+from pi05.eval.result import EvalResult
+from pi05.eval.rollout import run_episodes
+from pi05.machine import machine_info
 from pi05.sim.experts import TabletopExpert
 from pi05.sim.tabletop import Tabletop
 
@@ -22,14 +27,14 @@ class OpenTabletop(Tabletop):
 class BrokenTabletop(OpenTabletop):
     """A table whose simulator fails at the third step of layouts with an odd seed."""
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, object], bool, bool]:
+    def step(self, action: np.ndarray) -> tuple[bool, bool]:
         if self.seed % 2 and self.steps == 2:
             raise FloatingPointError("the solver diverged")
         return super().step(action)
 
-    def reset(self, seed: int, instruction: str | None = None) -> dict[str, object]:
+    def reset(self, seed: int, task: str | None = None) -> None:
         self.seed = seed
-        return super().reset(seed, instruction)
+        super().reset(seed, task)
 
 
 class ExpertActor:
@@ -67,6 +72,27 @@ class LazyActor(ExpertActor):
 
     def _chunk(self, observation: dict[str, Any], noise: np.ndarray) -> np.ndarray:
         return observation["observation.state"][None]
+
+
+def measure(actor: Any, make: Any, **settings: Any) -> EvalResult:
+    gallery = Gallery(limit=2)
+    config = EvalConfig(**{"episodes": 6, **settings})
+    return EvalResult(
+        config=config.to_dict(),
+        policy={"path": "runs/mine", "step": 1200},
+        environment={"name": "tabletop", "family": "demo", "fps": 10.0, "max_steps": 60},
+        episodes=run_episodes(actor, make, config, gallery=gallery),
+        machine=machine_info(),
+        date="2025-11-22T12:00:00+00:00",
+        wall_s=61.0,
+        flagged=["state dimension 0 is <9>"],
+        gallery=gallery,
+    )
+
+
+@pytest.fixture
+def measured() -> Callable[..., EvalResult]:
+    return measure
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi05.eval.episode import EpisodeResult
-from pi05.eval.result import EvalResult, Rate, wilson_interval
+from pi05.eval.result import EvalResult, SuccessRate, wilson_interval
 from pi05.machine import machine_info
 
 
@@ -60,7 +60,7 @@ def test_wilson_interval_solves_the_score_equation(counts: tuple[int, int]) -> N
 
 
 def test_a_rate_without_trials_has_no_value() -> None:
-    rate = Rate(successes=0, trials=0)
+    rate = SuccessRate(successes=0, trials=0)
     assert rate.value is None
     assert rate.interval == (0.0, 1.0)
     assert "no episode" in rate.render()
@@ -70,7 +70,7 @@ def test_simulator_exceptions_are_in_no_rate() -> None:
     outcome = result(episode(0, "success"), episode(1, "error"), episode(2, "failure", "b"), episode(3, "error", "c"))
     assert (outcome.success.successes, outcome.success.trials) == (1, 2)
     assert list(outcome.by_instruction) == ["a", "b"]
-    assert outcome.by_instruction["a"] == Rate(successes=1, trials=1)
+    assert outcome.by_instruction["a"] == SuccessRate(successes=1, trials=1)
     text = outcome.render()
     assert "1/2 = 50.0%" in text
     assert "simulator exceptions           2 (not in the rates)" in text
@@ -82,8 +82,8 @@ def test_swapped_success_is_told_apart() -> None:
     outcome = result(
         episode(0, "failure", swapped=True), episode(1, "success", swapped=False), episode(2, "failure", swapped=True)
     )
-    assert outcome.success == Rate(successes=1, trials=3)
-    assert outcome.swapped_success == Rate(successes=2, trials=3)
+    assert outcome.success == SuccessRate(successes=1, trials=3)
+    assert outcome.swapped_success == SuccessRate(successes=2, trials=3)
     assert "original goal   1/3" in outcome.render()
     assert result(episode(0, "success")).swapped_success is None
 

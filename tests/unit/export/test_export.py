@@ -17,10 +17,11 @@ from exports import LAYOUTS, everything, silent
 from safetensors.torch import load_file
 
 from pi05.checkpoint.load import read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError, ConfigError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import PROBE
 from pi05.export.relocate import relocate
 from pi05.export.verify import verify
@@ -64,7 +65,7 @@ def test_the_folder_acts_as_the_source(exported: dict[str, Path], to: str) -> No
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_weights_come_back_to_the_bit(exported: dict[str, Path], to: str) -> None:
-    original, written = read_model(TINY_BASE)[0], read_model(exported[to])[0]
+    original, written = read_model(locate(TINY_BASE))[0], read_model(locate(exported[to]))[0]
     for (name, ours), (other, theirs) in zip(original.named_parameters(), written.named_parameters(), strict=True):
         assert name == other
         assert torch.equal(ours, theirs), name
@@ -96,7 +97,9 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
     facts = {"name": "lab/cubes", "camera_sizes": dict.fromkeys(keys, size) if size else {}}
     (tmp_path / "run" / "dataset.json").write_text(json.dumps(facts))
     notes = [
-        note for note in export(source, tmp_path / "out", to="lerobot", tell=silent).notes if "resizes pictures" in note
+        note
+        for note in export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent).notes
+        if "resizes pictures" in note
     ]
     assert len(notes) == (noted is not None)
     if noted is not None:
@@ -110,7 +113,7 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
 
 def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Path], tmp_path: Path) -> None:
     """pi05 → openpi → pi05: weights, statistics, names, units; what openpi's files do not tell is in pi05.json."""
-    export(exported["openpi"], tmp_path / "back", to="pi05", tell=silent)
+    export_policy(locate(exported["openpi"]), tmp_path / "back", to="pi05", tell=silent)
     before, after = Policy.load(TINY_BASE).processor, Policy.load(tmp_path / "back").processor
     unknown = {"min": None, "max": None, "count": 0}  # openpi keeps no extremes
     wanted = before.to_dict()
@@ -120,8 +123,8 @@ def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Pat
 
 
 def test_lerobots_statistics_survive_a_round_trip(exported: dict[str, Path], tmp_path: Path) -> None:
-    ours = export(exported["lerobot"], tmp_path / "ours", to="pi05", tell=silent).folder
-    back = export(ours, tmp_path / "back", to="lerobot", tell=silent).folder
+    ours = export_policy(locate(exported["lerobot"]), tmp_path / "ours", to="pi05", tell=silent).folder
+    back = export_policy(locate(ours), tmp_path / "back", to="lerobot", tell=silent).folder
     for name in everything(exported["lerobot"]):
         if name.endswith(".safetensors") and name != PROBE:
             assert (back / name).read_bytes() == (exported["lerobot"] / name).read_bytes(), name
@@ -130,7 +133,7 @@ def test_lerobots_statistics_survive_a_round_trip(exported: dict[str, Path], tmp
 
 
 def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], tmp_path: Path) -> None:
-    result = export(TINY_BASE, tmp_path / "half", to="lerobot", dtype="bfloat16", tell=silent)
+    result = export_policy(locate(TINY_BASE), tmp_path / "half", to="lerobot", dtype="bfloat16", tell=silent)
     facts = read_sidecar(result.folder)
     assert facts is not None
     assert 1e-5 < facts["rounding"]["normalised_actions"] < facts["rounding"]["limit"] == 0.05
@@ -143,12 +146,14 @@ def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], tmp_path: P
 def test_rounding_above_its_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi05.export.export.limit_for", lambda dtype: 1e-9)
     with pytest.raises(CheckpointError, match="rounding the weights to bfloat16 changes the policy"):
-        export(TINY_BASE, tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
-    folder = export(TINY_BASE, tmp_path / "out", to="lerobot", tokenizer_name="lab/arm", tell=silent).folder
+    folder = export_policy(
+        locate(TINY_BASE), tmp_path / "out", to="lerobot", tokenizer_name="lab/arm", tell=silent
+    ).folder
     assert {"tokenizer.json", "tokenizer_config.json", "tokenizer/tokenizer.json"} <= everything(folder)
     assert '"tokenizer_name": "lab/arm"' in (folder / "policy_preprocessor.json").read_text()
     assert relocate(folder) == []  # a repository's name is no path
@@ -172,7 +177,7 @@ def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        export(TINY_BASE, tmp_path / "out", tell=silent, **options)
+        export_policy(locate(TINY_BASE), tmp_path / "out", tell=silent, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,16 +187,16 @@ def test_a_policy_that_lerobot_cannot_be(tmp_path: Path) -> None:
     config["processor"]["prompt_format"] = "none"
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="LeRobot cannot run this policy"):
-        export(source, tmp_path / "out", to="lerobot", tell=silent)
+        export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent)
     assert not (tmp_path / "out").exists()
-    note = export(source, tmp_path / "out", to="openpi", tell=silent).folder / "OPENPI.md"
+    note = export_policy(locate(source), tmp_path / "out", to="openpi", tell=silent).folder / "OPENPI.md"
     assert "discrete_state_input=False" in note.read_text()
 
 
 def test_what_is_there_stays(exported_copy: Path) -> None:
     before = {name: hash_file(exported_copy / name) for name in everything(exported_copy)}
     with pytest.raises(CheckpointError, match="exists already"):
-        export(TINY_BASE, exported_copy, to="lerobot", tell=silent)
+        export_policy(locate(TINY_BASE), exported_copy, to="lerobot", tell=silent)
     assert {name: hash_file(exported_copy / name) for name in everything(exported_copy)} == before
 
 
@@ -209,7 +214,7 @@ def small_files() -> Iterator[None]:
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, to: Any) -> None:
     with pytest.raises(CheckpointError, match="nothing of it is left"):
-        export(TINY_BASE, tmp_path / "out", to=to, tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to=to, tell=silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,5 +224,5 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(TINY_BASE, tmp_path / "out", to="lerobot", tell=interrupt)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", tell=interrupt)
     assert list(tmp_path.iterdir()) == []

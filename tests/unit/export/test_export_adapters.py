@@ -12,18 +12,19 @@ import torch
 from exports import LAYOUTS, everything, silent
 from safetensors.torch import load_file, save_file
 
-from pi05.checkpoint import store
 from pi05.checkpoint.load import read_model
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import write_adapter
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError
 from pi05.export import checks
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import PROBE, ask, compare, make_probe
 from pi05.export.relocate import relocate
 from pi05.export.source import open_source
 from pi05.export.verify import verify
+from pi05.files import write_json
 from pi05.model.lora import LoraSpec, add_lora, lora_modules
 from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
@@ -34,7 +35,7 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint of an adapter on the packaged network, as if trained, and the base beside it."""
     root = tmp_path_factory.mktemp("lora")
     base = Path(shutil.copytree(TINY_BASE, root / "base"))
-    model, receipt = read_model(base)
+    model, receipt = read_model(locate(base))
     names = [f"expert.layers.{layer}.attention.{part}" for layer in range(4) for part in ("query", "value")]
     add_lora(model, {name: LoraSpec(rank=4, alpha=8) for name in names}, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
@@ -45,14 +46,14 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_adapter(folder, model, base=str(base), extra={})
     config = json.loads((base / "config.json").read_text())
     record = {"path": "../../base", "sha256": receipt.sha256}
-    store.write_json(folder / "config.json", {**config, "adapter": True, "base": record, "step": 12})
+    write_json(folder / "config.json", {**config, "adapter": True, "base": record, "step": 12})
     shutil.copy(base / "tokenizer.json", folder)
     return folder
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_adapters_are_merged_and_the_difference_is_stored(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(lora_run, tmp_path / "out", to=to, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, tell=silent)
     assert result.merge is not None
     assert 0 <= result.merge["normalised_actions"] < 1e-5
     facts = read_sidecar(result.folder)
@@ -61,7 +62,7 @@ def test_adapters_are_merged_and_the_difference_is_stored(lora_run: Path, tmp_pa
     assert facts["source"]["step"] == 12
     assert "adapter_config.json" not in everything(result.folder)
     probe = make_probe(Policy.load(TINY_BASE).processor)
-    unmerged = open_source(lora_run, merge=False).policy
+    unmerged = open_source(locate(lora_run), merge=False).policy
     assert lora_modules(unmerged.model)
     written = Policy.load(result.folder)
     difference = compare(ask(written, probe), ask(unmerged, probe), unmerged.processor)
@@ -83,14 +84,14 @@ def test_a_merge_that_changes_the_policy_is_refused(
 
     monkeypatch.setattr(checks, "merge_lora", forgetful)
     with pytest.raises(CheckpointError, match="merging the adapters changes the policy; nothing was written") as caught:
-        export(lora_run, tmp_path / "out", to="pi05", tell=silent)
+        export_policy(locate(lora_run), tmp_path / "out", to="pi05", tell=silent)
     assert "0.0001" in str(caught.value.wanted)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("to", ["lerobot", "pi05"])
 def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export(lora_run, tmp_path / "out", to=to, adapter_only=True, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, tell=silent)
     names = everything(result.folder)
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json", SIDECAR, PROBE} <= names
     assert "model.safetensors" not in names
@@ -112,7 +113,9 @@ def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
 
 def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lora_run.parent.parent, tmp_path / "run"))
-    out = export(run / "checkpoints" / "000012", tmp_path / "out", to="lerobot", adapter_only=True, tell=silent).folder
+    out = export_policy(
+        locate(run / "checkpoints" / "000012"), tmp_path / "out", to="lerobot", adapter_only=True, tell=silent
+    ).folder
     weights = run / "base" / "model.safetensors"
     tensors = load_file(weights)
     tensors["action_out.bias"] += 1e-3
@@ -122,7 +125,9 @@ def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path)
 
 
 def test_the_bases_name_is_the_users(lora_run: Path, tmp_path: Path) -> None:
-    out = export(lora_run, tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent).folder
+    out = export_policy(
+        locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent
+    ).folder
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"
     (line,) = relocate(out, base_name="/elsewhere/base")
     assert line == "adapter_config.json: base lab/base → /elsewhere/base"

@@ -10,10 +10,11 @@ import pytest
 from exports import silent
 from safetensors.torch import load_file, save_file
 
+from pi05.checkpoint.locate import locate
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.errors import CheckpointError
-from pi05.export.export import export
+from pi05.export.export import export_policy
 from pi05.export.probe import PROBE
 from pi05.export.verify import verify
 from pi05.train.config import TINY_BASE
@@ -101,7 +102,7 @@ def test_another_source_shows(exported_copy: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_source_that_is_gone_or_went_on_is_told(tmp_path: Path, gone: bool) -> None:
     source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    out = export(source, tmp_path / "out", to="pi05", tell=silent).folder
+    out = export_policy(locate(source), tmp_path / "out", to="pi05", tell=silent).folder
     if gone:
         shutil.rmtree(source)
     else:

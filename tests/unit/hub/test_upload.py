@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from pi05.errors import HubError
 from pi05.hub.access import connect
 from pi05.hub.faults import Patience
-from pi05.hub.upload import Sent, Target, upload
+from pi05.hub.upload import Sent, UploadTarget, upload
 
 WEIGHTS = "model.safetensors"
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 
 def send(hub: FakeHub, policy: Path, waits: Waits, said: list[str] | None = None, **options: Any) -> Sent:
-    target = Target(hub=connect(hub.url), repo_id="ada/cubes", **options)
+    target = UploadTarget(hub=connect(hub.url), repo_id="ada/cubes", **options)
     lines = [] if said is None else said
     return upload(policy, target, message="A policy", patience=Patience(sleep=waits.ours.append), say=lines.append)
 
@@ -162,7 +162,7 @@ def test_what_has_arrived_is_not_sent_again_by_the_next_run(hub: FakeHub, policy
 
 def test_an_interrupted_upload_continues(hub: FakeHub, policy: Path, waits: Waits) -> None:
     """Ctrl-C between two files: the first is not sent again."""
-    target = Target(hub=connect(hub.url), repo_id="ada/cubes")
+    target = UploadTarget(hub=connect(hub.url), repo_id="ada/cubes")
 
     def stop(path: str) -> None:
         raise KeyboardInterrupt

@@ -18,7 +18,16 @@ from pi05.model import quantize
 from pi05.model.layers import Linear
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.model.pi05 import Pi05
-from pi05.model.quantize import BLOCK, KINDS, NF4, Kind, QuantizedWeight, quantize_frozen, quantized_names, round_frozen
+from pi05.model.quantize import (
+    BLOCK,
+    CODE_KINDS,
+    NF4,
+    CodeKind,
+    QuantizedWeight,
+    quantize_frozen,
+    quantized_names,
+    round_frozen,
+)
 from pi05.train.activations import apply_from_outside
 
 WIDEST_GAP = max(b - a for a, b in itertools.pairwise(NF4)) / 2
@@ -32,20 +41,20 @@ def draw(*shape: int, std: float = 0.02) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * std
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_error_of_normal_weights(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", CODE_KINDS)
+def test_error_of_normal_weights(kind: CodeKind) -> None:
     weight = draw(256, 1024)
     error = QuantizedWeight(weight, kind).dequantize(torch.float32) - weight
     assert error.square().mean().sqrt() / weight.std() == pytest.approx(RMS[kind], rel=0.03)
 
 
 @given(
-    kind=st.sampled_from(KINDS),
+    kind=st.sampled_from(CODE_KINDS),
     rows=st.integers(1, 5),
     columns=st.integers(1, 6).map(lambda n: 32 * n),
     scale=st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e20]),
 )
-def test_no_weight_is_further_off_than_half_a_gap(kind: Kind, rows: int, columns: int, scale: float) -> None:
+def test_no_weight_is_further_off_than_half_a_gap(kind: CodeKind, rows: int, columns: int, scale: float) -> None:
     weight = draw(rows, columns, std=scale)
     held = QuantizedWeight(weight, kind)
     result = held.dequantize(torch.float32)
@@ -74,8 +83,8 @@ def test_nf4_shares_a_normal_distribution_evenly() -> None:
     assert sorted([*below, 0.0, *above]) == pytest.approx([value * above[-1] for value in NF4], abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_portions_do_not_change_the_result(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", CODE_KINDS)
+def test_portions_do_not_change_the_result(kind: CodeKind, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = QuantizedWeight(draw(30, 192), kind)
     monkeypatch.setattr(quantize, "PORTION", 1_000)
     again = QuantizedWeight(draw(30, 192), kind)
@@ -92,15 +101,15 @@ def test_rows_of_an_embedding_have_their_own_scales() -> None:
 
 
 @pytest.mark.parametrize(("kind", "per_weight"), [("nf4", 0.5 + 4 / BLOCK), ("int8", 1 + 4 / BLOCK)])
-def test_bytes_per_weight(kind: Kind, per_weight: float) -> None:
+def test_bytes_per_weight(kind: CodeKind, per_weight: float) -> None:
     held = QuantizedWeight(draw(128, 192), kind)
     assert sum(value.untyped_storage().nbytes() for value in held.parameters()) == per_weight * 128 * 192
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODE_KINDS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_product_is_that_with_the_weight_that_the_codes_mean(kind: Kind, bias: bool, dtype: torch.dtype) -> None:
+def test_a_product_is_that_with_the_weight_that_the_codes_mean(kind: CodeKind, bias: bool, dtype: torch.dtype) -> None:
     """Forward and backward, to the bit."""
     plain = Linear(96, 64, bias=bias)
     held = nn.ModuleDict({"expert": nn.ModuleDict({"map": deepcopy(plain)})})
@@ -139,10 +148,10 @@ def loss_and_gradients(model: Pi05) -> dict[str, torch.Tensor]:
     return {"loss": loss.detach(), **gradients}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODE_KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("recompute", [0.0, 1.0, "selective"])
-def test_a_network_on_codes_is_that_on_rounded_weights(kind: Kind, dtype: torch.dtype, recompute: float) -> None:
+def test_a_network_on_codes_is_that_on_rounded_weights(kind: CodeKind, dtype: torch.dtype, recompute: float) -> None:
     """Loss and the gradient of every adapter, to the bit; recomputed activations included."""
     on_codes, rounded = adapted(dtype), adapted(dtype)
     full = ("expert.layers.0.norm1.modulation.weight", "expert.layers.0.norm1.modulation.bias")

@@ -5,8 +5,6 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi05.eval.rate_charts import rate_bars, rate_scale, share_bar
-from pi05.eval.result import Rate
 from pi05.pages.charts import Series, line_chart, log_ticks, number, smooth, thin, ticks
 
 values = st.floats(-1e9, 1e9).map(lambda v: round(v, 6))
@@ -74,13 +72,4 @@ def test_values_that_are_not_finite_are_not_drawn() -> None:
 
 def test_text_is_escaped() -> None:
     text = str(line_chart("<b>", [Series("<i>", [(0, 1), (1, 2)])], x_label="&", y_label="<u>"))
-    text += str(rate_bars([("<b>", Rate(successes=1, trials=2))])) + str(share_bar([("<b>", 1.0)]))
     assert not any(tag in text for tag in ("<b>", "<i>", "<u>"))
-
-
-def test_bars_have_the_length_of_their_rate() -> None:
-    text = str(rate_bars([("a", Rate(successes=1, trials=4)), ("none", Rate(successes=0, trials=0))]))
-    assert 'class="bar" x="330" y="11.0" width="100.0"' in text
-    assert "1/4 · 25%" in text
-    assert "no episode counts" in text
-    assert 'class="goal" x1="680.8"' in str(rate_scale(Rate(successes=1, trials=4), 0.9))

@@ -18,7 +18,6 @@ from pi05.train.activations import (
     apply_from_outside,
     chosen_layers,
     keep,
-    require_gpu_for_offload,
     to_device,
     to_host,
 )
@@ -132,15 +131,6 @@ def test_the_degree_follows_from_both_flags() -> None:
     for wrong in ("half", "1.5", "-0.5", ""):
         with pytest.raises(ConfigError, match="activation_checkpointing"):
             TrainConfig(activation_checkpointing=wrong)
-
-
-def test_offload_needs_full_recomputation_and_a_gpu() -> None:
-    assert TrainConfig(activation_checkpointing="full", activation_offload=True).activation_offload
-    with pytest.raises(ConfigError, match="activation_offload"):
-        TrainConfig(activation_checkpointing="selective", activation_offload=True)
-    with pytest.raises(ConfigError, match="nothing to do on the CPU"):
-        require_gpu_for_offload(True, torch.device("cpu"))
-    require_gpu_for_offload(False, torch.device("cpu"))
 
 
 def test_tensors_come_back_from_host_memory_and_parameters_stay() -> None:

@@ -22,8 +22,9 @@ from pi05.model.pi05 import Pi05
 from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
+from pi05.train.exclusions import Place, require_compatible
+from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.parallel.split import refuse
 from pi05.train.parameters import freeze
 from pi05.train.resume import OpenRun
 from pi05.types import Batch
@@ -114,9 +115,9 @@ def stand_in(data: TrainingData, **changed: Any) -> TrainingData:
 def test_a_split_network_has_no_cache(data: TrainingData) -> None:
     config = TrainConfig(cache_prefix=True, augment=False, policy=PolicyConfig(train_expert_only=True))
     with pytest.raises(ConfigError, match="split over GPUs") as refusal:
-        refuse(config, "fsdp", Ranks(world_size=2))
+        require_compatible(config, Place(world=World.planned(2), kind="fsdp"))
     assert "--parallel=ddp" in refusal.value.remedy
-    refuse(config, "ddp", Ranks(world_size=2))
+    require_compatible(config, Place(world=World.planned(2), kind="ddp"))
     assert cache_prefixes(TrainConfig(from_scratch=True), data, network(), Ranks(), Console(quiet=True)) is None
 
 

@@ -25,7 +25,7 @@ texts = st.text(min_size=1)
 policies = {
     "path": st.none() | texts,
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]),
-    "optimizer_lr": rates,
+    "optimizer_lr": st.none() | rates,
     "optimizer_betas": st.lists(st.floats(0, 0.999), min_size=2, max_size=2),
     "chunk_size": st.none() | counts,
     "relative_exclude_joints": st.lists(texts, max_size=3),
@@ -56,7 +56,7 @@ def test_a_configuration_survives_its_file(values: dict[str, Any]) -> None:
 def test_the_defaults_are_those_of_openpi_and_lerobot() -> None:
     config = TrainConfig()
     policy = config.policy
-    assert (policy.optimizer_lr, config.decay_lr) == (2.5e-5, 2.5e-6)
+    assert (config.learning_rate, config.decay_lr) == (2.5e-5, 2.5e-6)
     assert (config.warmup_steps, config.decay_steps, config.steps) == (1_000, 30_000, 30_000)
     assert (policy.optimizer_betas, policy.optimizer_eps) == ((0.9, 0.95), 1e-8)
     assert (policy.optimizer_weight_decay, policy.optimizer_grad_clip_norm) == (1e-10, 1.0)
@@ -207,13 +207,6 @@ def test_sizes_of_a_network_from_scratch() -> None:
     policy = PolicyConfig(chunk_size=7, tokenizer_max_length=33)
     config = TrainConfig(network="tiny", policy=policy)
     assert config.network_sizes() == replace(tiny(), horizon=7, max_prompt_tokens=33)
-
-
-def test_method_in_one_word() -> None:
-    assert TrainConfig().method == "full"
-    assert TrainConfig(policy=PolicyConfig(freeze_vision_encoder=True)).method == "frozen-vision"
-    both = PolicyConfig(freeze_vision_encoder=True, train_expert_only=True)
-    assert TrainConfig(policy=both).method == "expert"
 
 
 def test_the_run_folder() -> None:

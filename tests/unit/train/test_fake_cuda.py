@@ -15,7 +15,6 @@ from small_network import CONFIG, make_batch
 from pi05.model.config import pi05 as full_size
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import EmaConfig, TrainConfig
-from pi05.train.lora import hold_frozen_weights
 from pi05.train.lora_config import PeftConfig
 from pi05.train.network import Network, trainable
 from pi05.train.optim.adamw import Ema, Schedule
@@ -85,10 +84,8 @@ def make_fake_state(cuda: FakeCuda, config: TrainConfig, network: Network) -> Tr
     """Build what a run would hold on the GPU, as `loop.py` does, but without weights."""
     model = network.model
     cuda.module(model)
-    parameters = trainable(network, config.method)
-    if network.lora is not None:
-        hold_frozen_weights(model)
-    dropout = config.method == "lora" and config.peft.lora_dropout > 0
+    parameters = trainable(network, config.part)
+    dropout = config.draws_dropout
     apply_from_outside(
         model,
         compile_layers=False,

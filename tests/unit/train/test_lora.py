@@ -22,15 +22,16 @@ from pi05.train.lora import (
     add_adapters,
     base_weights,
     freeze_base,
-    hold_frozen_weights,
+    frozen_precision,
     is_adapter_part,
     lora_table,
+    narrow_frozen_maps,
     plan_lora,
     read_trained,
     write_trained,
 )
 from pi05.train.lora_config import PeftConfig
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import count_groups
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
@@ -236,7 +237,8 @@ def test_a_base_held_in_bfloat16_gives_the_same_bits() -> None:
         model, trainable = adapted(config, torch.bfloat16)
         stir(trainable)
         if hold:
-            assert hold_frozen_weights(model) == "bfloat16"
+            narrow_frozen_maps(model)
+            assert frozen_precision(model) == "bfloat16"
         value = loss(model)
         value.backward()
         gradients = {name: parameter.grad for name, parameter in trainable.items() if parameter.grad is not None}
@@ -260,10 +262,11 @@ def test_a_base_held_in_bfloat16_gives_the_same_bits() -> None:
 
 def test_what_stays_in_float32() -> None:
     model, _ = adapted(configure())
-    assert hold_frozen_weights(model) == "float32"
+    narrow_frozen_maps(model)
+    assert frozen_precision(model) == "float32"
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     dora, _ = adapted(configure(use_dora=True), torch.bfloat16)
-    hold_frozen_weights(dora)
+    narrow_frozen_maps(dora)
     assert dora.get_parameter("expert.layers.0.mlp.up.weight").dtype == torch.float32
     assert dora.get_parameter("vision.blocks.0.mlp.up.weight").dtype == torch.bfloat16
 
@@ -275,7 +278,7 @@ def stepped(*, recompute: bool, dropout: float, disturb: bool = False) -> dict[s
     apply_from_outside(model, compile_layers=False, recompute_activations=recompute, dropout=dropout > 0)
     schedule = Schedule(peak=1e-3, warmup_steps=1, decay_steps=10, end=1e-4)
     state = TrainState(
-        step=0, seed=1, model=model, optimizer=Optimizer(trainable, AdamSettings(), schedule), dropout=dropout > 0
+        step=0, seed=1, model=model, optimizer=AdamW(trainable, AdamSettings(), schedule), dropout=dropout > 0
     )
     for index in range(2):
         if disturb:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pi05.errors import ConfigError
-from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.config import TrainConfig
 from pi05.train.lora_config import TARGET_SETS, PeftConfig
 
 
@@ -58,16 +58,9 @@ def test_the_named_sets_are_nested() -> None:
         ({"init_type": "pissa"}, "--peft.init_type"),
         ({"method_type": "loha"}, "--peft.method_type"),
         ({"quantize": "nf5"}, "--peft.quantize"),
-        ({"quantize": "int8", "use_dora": True}, "--peft.use_dora"),
     ],
 )
 def test_impossible_values_are_refused_by_name(values: dict[str, object], flag: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_dict({"peft": values})
     assert caught.value.problem.startswith(f"{flag} cannot be ")
-
-
-def test_the_method_in_one_word() -> None:
-    assert TrainConfig(policy=PolicyConfig(use_peft=True)).method == "lora"
-    assert TrainConfig(policy=PolicyConfig(use_peft=True, train_expert_only=True)).method == "lora"
-    assert TrainConfig(policy=PolicyConfig(train_expert_only=True)).method == "expert"

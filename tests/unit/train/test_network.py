@@ -12,8 +12,9 @@ from pi05.errors import CheckpointError, ConfigError, TrainingError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
+from pi05.train.lora import adapt
 from pi05.train.lora_config import PeftConfig
-from pi05.train.network import _adapt, _first_device, build_network, choose_device, choose_sizes, compute_dtype
+from pi05.train.network import _first_device, build_network, choose_device, choose_sizes, compute_dtype
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -98,7 +99,7 @@ def test_what_shall_not_reach_the_device_in_float32_is_read_on_the_cpu(
 
 def test_the_frozen_base_is_rounded_before_it_reaches_the_device() -> None:
     model = Pi05(tiny(), torch.bfloat16)
-    _adapt(model, TrainConfig(policy=PolicyConfig(use_peft=True), peft=PeftConfig(r=2)))
+    adapt(model, TrainConfig(policy=PolicyConfig(use_peft=True), peft=PeftConfig(r=2)))
     layer = model.language.layers[0].mlp.up
     assert (layer.weight.dtype, layer.lora_a.dtype) == (torch.bfloat16, torch.float32)
     assert model.language.layers[0].mlp_norm.scale.dtype == torch.float32

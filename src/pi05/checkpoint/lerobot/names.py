@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pi05.checkpoint.openpi.names import openpi_layout
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.errors import CheckpointError
 
 PREFIX = "model."
-HEADS = 8
+QUERY_HEADS = 8
 """Query heads of every LeRobot checkpoint: its joint attention has the number built in."""
 
 
-def lerobot_layout(depth: int, vision_depth: int) -> Layout:
+def lerobot_layout(depth: int, vision_depth: int) -> TensorLayout:
     """Return the layout of a LeRobot weight file."""
     return openpi_layout(depth, vision_depth, PREFIX, "LeRobot")
 

@@ -12,13 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from pi05.checkpoint.lerobot.steps import NORMALIZE, POSTPROCESSOR, PREPROCESSOR, Statistics, Step
-from pi05.data.processor import STATE
+from pi05.checkpoint.lerobot.steps import NORMALIZE, POSTPROCESSOR, PREPROCESSOR, Step, StoredStatistics
 from pi05.data.statistics import DimStats
 from pi05.data.transforms import LEROBOT_EPS, NORMALIZATION_MODES, NormalizationMode
 from pi05.errors import CheckpointError
+from pi05.types import ACTION, STATE
 
-ACTION = "action"
 NEEDED = {"QUANTILES": ("q01", "q99"), "MEAN_STD": ("mean", "std"), "IDENTITY": ()}
 _NAMES = ("mean", "std", "min", "max", "q01", "q99")
 
@@ -59,7 +58,7 @@ def read_modes(before: Step, after: Step, config: Mapping[str, Any], notes: list
     return cast(dict[str, NormalizationMode], {kind: told[kind] for kind in ("STATE", "ACTION")})
 
 
-def dim_stats(statistics: Statistics, feature: str, mode: str, dimension: int) -> DimStats:
+def dim_stats(statistics: StoredStatistics, feature: str, mode: str, dimension: int) -> DimStats:
     """Return the statistics of one feature. Raises CheckpointError when the mode lacks one, or for another length."""
     found = statistics.get(feature, {})
     count = int(found["count"].ravel()[0]) if "count" in found and found["count"].size else 0
@@ -78,7 +77,7 @@ def dim_stats(statistics: Statistics, feature: str, mode: str, dimension: int) -
     return DimStats(count=count, **cast(dict[str, Any], arrays))
 
 
-def require_agreement(before: Statistics, action: DimStats, mode: str) -> None:
+def require_agreement(before: StoredStatistics, action: DimStats, mode: str) -> None:
     """Raise CheckpointError when actions were normalised with other statistics than they are unnormalised with."""
     trained = before.get(ACTION, {})
     for name in NEEDED[mode]:

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.files import read_json
+from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.normalization import (
-    ACTION,
     dim_stats,
     note_zero_ranges,
     odd,
@@ -44,12 +43,14 @@ from pi05.checkpoint.policy_options import (
     rename_cameras,
 )
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
-from pi05.data.cameras import IMAGE_PREFIX, SLOTS, CameraSlots
-from pi05.data.processor import STATE, Processor
+from pi05.data.cameras import SLOTS, CameraSlots
+from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OLD_LEROBOT_RESIZE
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
+from pi05.types import ACTION, IMAGE_PREFIX, STATE
 
 EMPTY_CAMERA = IMAGE_PREFIX + "empty_camera_"
 UNREADABLE_SWITCHES = ("use_visual_memory", "use_proprioceptive_memory")
@@ -58,7 +59,7 @@ UNREADABLE_SWITCHES = ("use_visual_memory", "use_proprioceptive_memory")
 
 def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> ProcessorSource:
     """Return the processor of a LeRobot folder for a network of these sizes. Raises CheckpointError."""
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     sidecar = read_sidecar(folder) or {}
     _require_plain(config, sizes, folder)
     before = read_steps(folder, PREPROCESSOR, (NORMALIZE, PROMPT, TOKENIZE))
@@ -143,7 +144,7 @@ def base_prompt_format(folder: Path) -> tuple[PromptFormat, str]:
     steps = read_steps(folder, PREPROCESSOR, ()) if (folder / PREPROCESSOR).is_file() else {}
     if NORMALIZE not in steps or not steps[NORMALIZE].statistics:
         return "state", "as the base networks were trained"
-    return format_by_version(read_json(folder / "config.json"), steps)
+    return format_by_version(read_json(folder / CONFIG), steps)
 
 
 def stored_tokenizer_name(folder: Path) -> str | None:

@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pi05.checkpoint.files import read_json
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, RELATIVE, NORMALIZE = "rename_observations_processor", "relative_actions_processor", "normalizer_processor"
@@ -39,7 +39,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 """Step → its settings. Where a step stands in `ORDER`, it must stand in that order."""
 ORDER = (RENAME, RELATIVE, NORMALIZE, PROMPT, TOKENIZE, UNNORMALIZE, ABSOLUTE)
 
-Statistics = dict[str, dict[str, np.ndarray]]
+StoredStatistics = dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Step:
     """One step of a pipeline: its settings, and the statistics in its state file by feature and name."""
 
     settings: Mapping[str, Any]
-    statistics: Statistics = field(default_factory=dict)
+    statistics: StoredStatistics = field(default_factory=dict)
 
 
 def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step]:
@@ -90,7 +90,7 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
     return steps
 
 
-def _statistics(path: Path) -> Statistics:
+def _statistics(path: Path) -> StoredStatistics:
     """Read a state file: `FEATURE.STATISTIC` → numbers, which LeRobot keeps in float32."""
     try:
         tensors = load_file(path)
@@ -101,7 +101,7 @@ def _statistics(path: Path) -> Statistics:
             found="no such file" if isinstance(error, FileNotFoundError) else str(error),
             remedy="copy or download the checkpoint again, with all of its files",
         ) from error
-    found: Statistics = {}
+    found: StoredStatistics = {}
     for key, tensor in tensors.items():
         feature, _, statistic = key.rpartition(".")
         found.setdefault(feature, {})[statistic] = tensor.float().double().numpy()

@@ -16,22 +16,22 @@ import numpy as np
 import torch
 
 from pi05.checkpoint.foreign_statistics import COARSE, lerobot_statistics, rounding
-from pi05.checkpoint.lerobot.names import HEADS, PREFIX, lerobot_layout
+from pi05.checkpoint.lerobot.names import PREFIX, QUERY_HEADS, lerobot_layout
 from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD
 from pi05.checkpoint.safetensors_writer import LazyTensor
-from pi05.data.processor import STATE, Processor
+from pi05.data.processor import Processor
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05
+from pi05.types import ACTION, STATE
 
-ACTION = "action"
 METADATA = {"format": "pt"}
 STATE_DIM = 32
 """LeRobot's `max_state_dim`; the number is in the file and decides nothing for π₀.₅."""
 _HALF = re.compile(r"lm_head|\.(language_model|gemma_expert\.model)\.(embed_tokens|layers\.\d+\.(self_attn|mlp))\b")
 """What LeRobot keeps in bfloat16 with dtype=bfloat16; norms, vision and projections stay float32."""
 
-TRAINING: dict[str, Any] = {
+TRAINING_DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": False,
     "compile_model": False,
     "compile_mode": "max-autotune",
@@ -80,8 +80,8 @@ def differences(processor: Processor, sizes: ModelConfig, n_action_steps: int) -
             "LeRobot builds gemma_2b with gemma_300m; this network has other sizes, so LeRobot prints a warning and "
             "runs with random weights, unless its sizes are patched first (benchmarks/interop_lerobot.py does)"
         )
-    if sizes.num_heads != HEADS:
-        notes.append(f"LeRobot has {HEADS} query heads built in; this network has {sizes.num_heads}")
+    if sizes.num_heads != QUERY_HEADS:
+        notes.append(f"LeRobot has {QUERY_HEADS} query heads built in; this network has {sizes.num_heads}")
     if processor.relative_mask is not None and n_action_steps > 1:
         notes.append(
             "LeRobot adds the newest state to a relative action, not the state at the chunk's start: lerobot-eval "
@@ -189,5 +189,5 @@ def lerobot_config(
         "empty_cameras": empty_cameras(processor),
         "tokenizer_max_length": processor.max_prompt_tokens,
         "normalization_mapping": {"VISUAL": "IDENTITY", **processor.normalization},
-        **TRAINING,
+        **TRAINING_DEFAULTS,
     }

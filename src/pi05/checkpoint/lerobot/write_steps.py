@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from pi05.checkpoint.files import read_json, write_json
 from pi05.checkpoint.foreign_statistics import lerobot_statistics
 from pi05.checkpoint.lerobot.steps import (
     ABSOLUTE,
@@ -25,15 +24,17 @@ from pi05.checkpoint.lerobot.steps import (
     TOKENIZE,
     UNNORMALIZE,
 )
-from pi05.checkpoint.lerobot.write import ACTION, Cameras, input_features, output_features
+from pi05.checkpoint.lerobot.write import Cameras, input_features, output_features
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
-from pi05.data.processor import STATE, Processor
+from pi05.data.processor import Processor
+from pi05.data.transforms import LEROBOT_EPS
 from pi05.errors import CheckpointError
+from pi05.files import read_json, write_json
+from pi05.types import ACTION, STATE, TASK
 
 PRE_STATISTICS = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 POST_STATISTICS = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
-EPS = 1e-8
 _DEVICE = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
 """LeRobot's commands override the device."""
 
@@ -53,7 +54,7 @@ def write_pipelines(folder: Path, processor: Processor, *, cameras: Cameras, tok
         },
         {
             "registry_name": NORMALIZE,
-            "config": {"eps": EPS, "features": {**inputs, **outputs}, "norm_map": norm_map},
+            "config": {"eps": LEROBOT_EPS, "features": {**inputs, **outputs}, "norm_map": norm_map},
             "state_file": PRE_STATISTICS,
         },
         {"registry_name": PROMPT, "config": {}},
@@ -61,7 +62,7 @@ def write_pipelines(folder: Path, processor: Processor, *, cameras: Cameras, tok
             "registry_name": TOKENIZE,
             "config": {
                 "max_length": processor.max_prompt_tokens,
-                "task_key": "task",
+                "task_key": TASK,
                 "padding_side": "right",
                 "padding": "max_length",
                 "truncation": True,
@@ -74,7 +75,7 @@ def write_pipelines(folder: Path, processor: Processor, *, cameras: Cameras, tok
     after = [
         {
             "registry_name": UNNORMALIZE,
-            "config": {"eps": EPS, "features": outputs, "norm_map": norm_map},
+            "config": {"eps": LEROBOT_EPS, "features": outputs, "norm_map": norm_map},
             "state_file": POST_STATISTICS,
         },
         {"registry_name": ABSOLUTE, "config": {"enabled": relative}},

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from pi05.checkpoint.tensor_map import Change, Layout, Target
+from pi05.checkpoint.tensor_map import Change, TensorLayout, TensorTarget
 from pi05.model.config import ModelConfig
 
 IMAGE = "PaliGemma/img/"
@@ -23,15 +23,15 @@ PROJECTIONS = {
     "time_mlp_out": "time_out",
 }
 
-Leaf = tuple[str, Target]
+Leaf = tuple[str, TensorTarget]
 
 
-def jax_layout(config: ModelConfig) -> Layout:
+def jax_layout(config: ModelConfig) -> TensorLayout:
     """Return the layout of openpi's JAX parameters for a network of these sizes."""
-    targets: dict[str, tuple[Target, ...]] = {}
+    targets: dict[str, tuple[TensorTarget, ...]] = {}
     for leaf, target in _leaves(config):
         targets[leaf] = (*targets.get(leaf, ()), target)
-    return Layout("openpi JAX", targets)
+    return TensorLayout("openpi JAX", targets)
 
 
 def tidy_name(name: str) -> str:
@@ -42,16 +42,16 @@ def tidy_name(name: str) -> str:
 def _leaves(config: ModelConfig) -> Iterator[Leaf]:
     """Yield (leaf, our parameter in it) for every parameter."""
     yield from _vision_leaves(config)
-    yield LANGUAGE + "embedder/input_embedding", Target("embedding.weight")
+    yield LANGUAGE + "embedder/input_embedding", TensorTarget("embedding.weight")
     for layer in range(config.depth):
         yield from _gemma_leaves(config, layer, "language", "")
         yield from _gemma_leaves(config, layer, "expert", "_1")
         for leaf, ours in (("pre_attention_norm", "attention_norm"), ("pre_ffw_norm", "mlp_norm")):
             scale = f"language.layers.{layer}.{ours}.scale"
-            yield f"{LANGUAGE}layers/{leaf}/scale", Target(scale, (layer,))
+            yield f"{LANGUAGE}layers/{leaf}/scale", TensorTarget(scale, (layer,))
             modulation = f"expert.layers.{layer}.{ours}.modulation"
             yield from _dense(f"{LANGUAGE}layers/{leaf}_1/Dense_0", modulation, (layer,))
-    yield LANGUAGE + "final_norm/scale", Target("language.norm.scale")
+    yield LANGUAGE + "final_norm/scale", TensorTarget("language.norm.scale")
     yield from _dense(LANGUAGE + "final_norm_1/Dense_0", "expert.norm.modulation")
     for leaf, ours in PROJECTIONS.items():
         yield from _dense(leaf, ours)
@@ -60,9 +60,9 @@ def _leaves(config: ModelConfig) -> Iterator[Leaf]:
 def _vision_leaves(config: ModelConfig) -> Iterator[Leaf]:
     heads, head_dim = config.vision_heads, config.vision_width // config.vision_heads
     side = config.patch_size
-    yield IMAGE + "embedding/kernel", Target("vision.patch_embedding.weight", (), *_patch_kernel(side))
-    yield IMAGE + "embedding/bias", Target("vision.patch_embedding.bias")
-    yield IMAGE + "pos_embedding", Target("vision.position_embedding", (0,))
+    yield IMAGE + "embedding/kernel", TensorTarget("vision.patch_embedding.weight", (), *_patch_kernel(side))
+    yield IMAGE + "embedding/bias", TensorTarget("vision.patch_embedding.bias")
+    yield IMAGE + "pos_embedding", TensorTarget("vision.position_embedding", (0,))
     for block in range(config.vision_depth):
         leaf, ours, index = f"{IMAGE}Transformer/encoderblock/", f"vision.blocks.{block}.", (block,)
         for number in (0, 1):
@@ -72,11 +72,11 @@ def _vision_leaves(config: ModelConfig) -> Iterator[Leaf]:
         attention = leaf + "MultiHeadDotProductAttention_0/"
         for part in ("query", "key", "value"):
             name = f"{ours}attention.{part}"
-            yield f"{attention}{part}/kernel", Target(name + ".weight", index, *_split_outputs(heads, head_dim))
-            yield f"{attention}{part}/bias", Target(name + ".bias", index, *_split_bias(heads, head_dim))
+            yield f"{attention}{part}/kernel", TensorTarget(name + ".weight", index, *_split_outputs(heads, head_dim))
+            yield f"{attention}{part}/bias", TensorTarget(name + ".bias", index, *_split_bias(heads, head_dim))
         out = f"{ours}attention.out"
-        yield f"{attention}out/kernel", Target(out + ".weight", index, *_split_inputs(heads, head_dim))
-        yield f"{attention}out/bias", Target(out + ".bias", index)
+        yield f"{attention}out/kernel", TensorTarget(out + ".weight", index, *_split_inputs(heads, head_dim))
+        yield f"{attention}out/bias", TensorTarget(out + ".bias", index)
     yield from _norm(IMAGE + "Transformer/encoder_norm", "vision.norm")
     yield from _dense(IMAGE + "head", "vision.head")
 
@@ -87,23 +87,23 @@ def _gemma_leaves(config: ModelConfig, layer: int, tower: str, suffix: str) -> I
     queries = _heads_first(config.num_heads, config.head_dim)
     keys = _heads_first(config.num_kv_heads, config.head_dim)
     out = _split_inputs(config.num_heads, config.head_dim)
-    yield f"{leaf}attn/q_einsum{suffix}/w", Target(ours + "attention.query.weight", (layer,), *queries)
-    yield f"{leaf}attn/kv_einsum{suffix}/w", Target(ours + "attention.key.weight", (layer, 0), *keys)
-    yield f"{leaf}attn/kv_einsum{suffix}/w", Target(ours + "attention.value.weight", (layer, 1), *keys)
-    yield f"{leaf}attn/attn_vec_einsum{suffix}/w", Target(ours + "attention.out.weight", (layer,), *out)
-    yield f"{leaf}mlp{suffix}/gating_einsum", Target(ours + "mlp.gate.weight", (layer, 0), _swap, _swap)
-    yield f"{leaf}mlp{suffix}/gating_einsum", Target(ours + "mlp.up.weight", (layer, 1), _swap, _swap)
-    yield f"{leaf}mlp{suffix}/linear", Target(ours + "mlp.down.weight", (layer,), _swap, _swap)
+    yield f"{leaf}attn/q_einsum{suffix}/w", TensorTarget(ours + "attention.query.weight", (layer,), *queries)
+    yield f"{leaf}attn/kv_einsum{suffix}/w", TensorTarget(ours + "attention.key.weight", (layer, 0), *keys)
+    yield f"{leaf}attn/kv_einsum{suffix}/w", TensorTarget(ours + "attention.value.weight", (layer, 1), *keys)
+    yield f"{leaf}attn/attn_vec_einsum{suffix}/w", TensorTarget(ours + "attention.out.weight", (layer,), *out)
+    yield f"{leaf}mlp{suffix}/gating_einsum", TensorTarget(ours + "mlp.gate.weight", (layer, 0), _swap, _swap)
+    yield f"{leaf}mlp{suffix}/gating_einsum", TensorTarget(ours + "mlp.up.weight", (layer, 1), _swap, _swap)
+    yield f"{leaf}mlp{suffix}/linear", TensorTarget(ours + "mlp.down.weight", (layer,), _swap, _swap)
 
 
 def _dense(leaf: str, ours: str, index: tuple[int, ...] = ()) -> Iterator[Leaf]:
-    yield f"{leaf}/kernel", Target(f"{ours}.weight", index, _swap, _swap)
-    yield f"{leaf}/bias", Target(f"{ours}.bias", index)
+    yield f"{leaf}/kernel", TensorTarget(f"{ours}.weight", index, _swap, _swap)
+    yield f"{leaf}/bias", TensorTarget(f"{ours}.bias", index)
 
 
 def _norm(leaf: str, ours: str, index: tuple[int, ...] = ()) -> Iterator[Leaf]:
-    yield f"{leaf}/scale", Target(f"{ours}.weight", index)
-    yield f"{leaf}/bias", Target(f"{ours}.bias", index)
+    yield f"{leaf}/scale", TensorTarget(f"{ours}.weight", index)
+    yield f"{leaf}/bias", TensorTarget(f"{ours}.bias", index)
 
 
 def _swap(kernel: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from pi05.checkpoint.tensor_map import Layout, Target
+from pi05.checkpoint.tensor_map import TensorLayout, TensorTarget
 
 PALIGEMMA = "paligemma_with_expert.paligemma.model."
 TOWER = PALIGEMMA + "vision_tower.vision_model."
@@ -52,11 +52,11 @@ PROJECTIONS = {
 }
 
 
-def openpi_layout(depth: int, vision_depth: int, prefix: str = "", title: str = "openpi PyTorch") -> Layout:
+def openpi_layout(depth: int, vision_depth: int, prefix: str = "", title: str = "openpi PyTorch") -> TensorLayout:
     """Return the layout of an openpi PyTorch file; `prefix` stands before every name (LeRobot: "model.")."""
-    targets = {prefix + foreign: (Target(ours),) for foreign, ours in _names(depth, vision_depth)}
-    targets[prefix + PATCHES] = (Target("vision.patch_embedding.weight", (), _from_convolution, _to_convolution),)
-    return Layout(
+    targets = {prefix + foreign: (TensorTarget(ours),) for foreign, ours in _names(depth, vision_depth)}
+    targets[prefix + PATCHES] = (TensorTarget("vision.patch_embedding.weight", (), _from_convolution, _to_convolution),)
+    return TensorLayout(
         title,
         targets,
         stand_ins={prefix + LANGUAGE_HEAD: prefix + EMBEDDING},

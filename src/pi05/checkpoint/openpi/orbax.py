@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from pi05.checkpoint.openpi.jax_names import tidy_name
-from pi05.checkpoint.tensors import LFS_REMEDY, Index, hash_file, is_lfs_pointer, require_weights
+from pi05.checkpoint.tensors import LFS_REMEDY, Index, hash_file, require_weights
 from pi05.errors import CheckpointError
+from pi05.files import is_lfs_pointer
 
 ITEM_METADATA, MANIFEST = "_METADATA", "manifest.ocdbt"
 PARAMS = "params."

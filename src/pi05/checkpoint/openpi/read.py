@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from pi05.checkpoint.files import read_json
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
     ProcessorSource,
@@ -23,12 +22,14 @@ from pi05.checkpoint.policy_options import (
     rename_cameras,
 )
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
-from pi05.data.cameras import IMAGE_PREFIX, OPENPI_SLOTS, CameraSlots
+from pi05.data.cameras import OPENPI_SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.config import ModelConfig
+from pi05.types import IMAGE_PREFIX
 
 ASSETS, NORM_STATS = "assets", "norm_stats.json"
 NAMES = ("mean", "std", "q01", "q99")

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
-from pi05.checkpoint.files import write_atomic, write_json
+from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.foreign_statistics import openpi_statistics
 from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor
 from pi05.data.cameras import OPENPI_SLOTS
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, ConfigError
+from pi05.files import write_atomic, write_json
 from pi05.model.config import ModelConfig, pi05
 from pi05.model.pi05 import Pi05
 
@@ -89,7 +90,7 @@ def write_openpi_files(folder: Path, processor: Processor, *, asset_id: str, dty
     require_asset_id(asset_id)
     precision = str(dtype).removeprefix("torch.")
     write_json(
-        folder / "config.json",
+        folder / CONFIG,
         {
             "action_dim": processor.action_dim,
             "action_horizon": processor.horizon,

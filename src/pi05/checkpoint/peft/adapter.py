@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pi05.checkpoint.files import write_json
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pi05.checkpoint.peft.config import (
-    CONFIG,
     AdapterConfig,
     adapter_config_values,
     parse_adapter_config,
@@ -39,12 +38,13 @@ from pi05.checkpoint.peft.names import (
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.tensors import TensorFiles
 from pi05.errors import CheckpointError
+from pi05.files import write_json
 from pi05.model.lora import LORA_A, LORA_B, MAGNITUDE, LoraSpec, add_lora, load_lora_state, lora_modules
 from pi05.model.pi05 import Pi05
 
 __all__ = ["Adapter", "apply_adapter", "read_adapter", "resolve_full", "resolve_targets", "write_adapter"]
 
-WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+PICKLED = "adapter_model.bin"
 PREFIX = "base_model.model."
 PARTS = {LORA_A: ".lora_A.weight", LORA_B: ".lora_B.weight", MAGNITUDE: ".lora_magnitude_vector"}
 FAULTS_SHOWN = 6
@@ -100,7 +100,7 @@ def read_adapter(folder: Path, model: Pi05) -> Adapter:
     config = read_adapter_config(folder)
     files = TensorFiles([_weight_file(folder)])
     modules = lerobot_modules(model)
-    plan = _plan(folder, config, modules, model, files.shapes)
+    plan = _plan(config, modules, model, files.shapes)
     _compare(folder, plan, files.shapes)
     return Adapter(
         specs={modules.linear[name]: spec for name, spec in plan.specs.items()},
@@ -118,7 +118,7 @@ def read_adapter(folder: Path, model: Pi05) -> Adapter:
 
 
 def _weight_file(folder: Path) -> Path:
-    path = folder / WEIGHTS
+    path = folder / ADAPTER_WEIGHTS
     if path.is_file():
         return path
     pickled = (folder / PICKLED).is_file()
@@ -126,14 +126,12 @@ def _weight_file(folder: Path) -> Path:
         "the adapter's weights are pickled, which can run code, and are not opened" if pickled else
         "the adapter's weights are missing",
         wanted=str(path),
-        found=PICKLED if pickled else f"no {WEIGHTS} beside {CONFIG}",
+        found=PICKLED if pickled else f"no {ADAPTER_WEIGHTS} beside {ADAPTER_CONFIG}",
         remedy="save it again with peft's save_pretrained(..., safe_serialization=True)" if pickled else REMEDY,
     )  # fmt: skip
 
 
-def _plan(
-    folder: Path, config: AdapterConfig, modules: LerobotModules, model: Pi05, found: Mapping[str, tuple[int, ...]]
-) -> _Plan:
+def _plan(config: AdapterConfig, modules: LerobotModules, model: Pi05, found: Mapping[str, tuple[int, ...]]) -> _Plan:
     """Work out what the file must hold; tensors of the heads that π₀.₅ does not use are the only ones to ignore."""
     targets = config.targets(modules)
     unfit = [name for name in targets if name not in modules.linear and name not in HEADS]
@@ -175,7 +173,7 @@ def _compare(folder: Path, plan: _Plan, found: Mapping[str, tuple[int, ...]]) ->
         return
     more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
     raise CheckpointError(
-        f"the adapter in {folder} does not fit its own {CONFIG} and this network",
+        f"the adapter in {folder} does not fit its own {ADAPTER_CONFIG} and this network",
         wanted=f"{len(wanted)} tensors, for {len(plan.specs)} adapters and {len(plan.full)} tensors trained in full",
         found="; ".join(faults[:FAULTS_SHOWN]) + more,
         remedy=REMEDY,
@@ -227,13 +225,13 @@ def write_adapter(
         tensors[PREFIX + tensor] = LazyTensor.of(target.to_foreign(model.get_parameter(target.name).detach()))
     specs = {foreign[name]: module.spec for name, module in adapted.items()}
     values = adapter_config_values(specs, base=base, modules_to_save=list(saved), extra=extra or {})
-    read_back = parse_adapter_config(folder / CONFIG, values)
+    read_back = parse_adapter_config(folder / ADAPTER_CONFIG, values)
     with torch.device("meta"):
         plain = Pi05(model.config)  # a quantised weight does not tell its shape
-    plan = _plan(folder, read_back, modules, plain, {})
+    plan = _plan(read_back, modules, plain, {})
     if set(plan.shapes()) != set(tensors) or dict(plan.specs) != specs:
         raise ValueError("adapter_config.json would not be read back as the adapters of this model")
     folder.mkdir(parents=True, exist_ok=True)
-    written = write_safetensors(folder / WEIGHTS, tensors, {"format": "pt"})
-    write_json(folder / CONFIG, values)
+    written = write_safetensors(folder / ADAPTER_WEIGHTS, tensors, {"format": "pt"})
+    write_json(folder / ADAPTER_CONFIG, values)
     return written

@@ -1,8 +1,8 @@
 """`adapter_config.json` of PEFT's LoRA: read strictly, and written with the fields that its versions share.
 
-A setting that is understood is used; one that cannot matter here is passed over; any other must be off, so that an
-adapter that PEFT reads otherwise (QALoRA, tokens trained alone, PiSSA's changed base, …) is refused by name. Fields and
-their meaning: PEFT `tuners/lora/config.py`, 0.18 to 0.21 (what LeRobot 0.6 accepts).
+A setting that is understood is used, and one that cannot matter here is passed over. Any other must be off: an adapter
+that PEFT reads otherwise (QALoRA, tokens trained alone, PiSSA's changed base, …) is refused by name. Fields and their
+meaning: PEFT `tuners/lora/config.py`, 0.18 to 0.21 (what LeRobot 0.6 accepts).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pi05.checkpoint.files import read_json
+from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.peft.names import ALL_LINEAR, LerobotModules, Patterns, barred_by_full, in_layers, matches
 from pi05.errors import CheckpointError
+from pi05.files import read_json
 from pi05.model.lora import LoraSpec
 
 Number = TypeVar("Number", int, float)
 
-CONFIG = "adapter_config.json"
 UNDERSTOOD = {
     "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_dropout",
     "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern", "bias",
@@ -93,7 +93,7 @@ def _of_pattern(pattern: Mapping[str, Number], name: str, default: Number) -> Nu
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
     """Read and check `adapter_config.json`. Raises CheckpointError for what is damaged or not supported."""
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     return parse_adapter_config(path, read_json(path))
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from torch import Tensor
 
-from pi05.checkpoint.files import remove_tree, require_space, sync_file, sync_folder
-from pi05.checkpoint.locate import CONFIG, INDEX, WEIGHTS, locate
+from pi05.checkpoint.file_names import CONFIG, INDEX, WEIGHTS
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.sidecar import SIDECAR
-from pi05.checkpoint.store import Checkpoint, save_checkpoint
+from pi05.checkpoint.store import Checkpoint, require_checkpoint_space, save_checkpoint
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes
+from pi05.files import remove_tree, sync
 
 FOLDER = "base"
 FROM_CHECKPOINT = Path("..", "..", FOLDER)
@@ -31,12 +32,11 @@ _DESCRIPTIONS = (CONFIG, INDEX, SIDECAR)
 Tell = Callable[[str], None]
 
 
-def keep_base(run: Path, source: str, sha256: str, tell: Tell) -> dict[str, str]:
-    """Link or copy the weights at `source` into the run, all or nothing; return what its checkpoints record of them.
+def keep_base(run: Path, location: Location, sha256: str, tell: Tell) -> dict[str, str]:
+    """Link or copy located weights into the run, all or nothing; return what its checkpoints record of them.
 
     Raises TrainingError when a copy is needed and the disk has no room for it.
     """
-    location = locate(source)
     single = location.path.is_file()
     folder = location.path.parent if single else location.path
     weights = sorted(file for path in location.files for file in _files_below(path))
@@ -47,13 +47,13 @@ def keep_base(run: Path, source: str, sha256: str, tell: Tell) -> dict[str, str]
     copied = _place(weights, folder, partial, tell)
     for path in beside:
         _copy(path, partial / path.name)
-    sync_folder(partial)
+    sync(partial)
     _publish(run)
     size = sum(path.stat().st_size for path in weights)
     how = "copied" if copied else "linked"
     tell(f"base: {len(weights)} file{'s' * (len(weights) != 1)}, {size / 1e6:,.1f} MB, {how} into {run / FOLDER}")
     path = FROM_CHECKPOINT / location.path.name if single else FROM_CHECKPOINT
-    return {"path": str(path), "sha256": sha256, "source": str(Path(source).absolute())}
+    return {"path": str(path), "sha256": sha256, "source": str(location.given.absolute())}
 
 
 def keep_merged(
@@ -88,7 +88,7 @@ def _place(files: list[Path], root: Path, target: Path, tell: Tell) -> bool:
     else:
         return False
     size = sum(file.stat().st_size for file in files)
-    require_space(target, size, "a copy of the base weights inside the run")
+    require_checkpoint_space(target, size, "a copy of the base weights inside the run")
     tell(f"base: copying {size / 1e9:,.1f} GB into the run, which cannot be linked from {root}")
     for file in files:
         place = target / file.relative_to(root)
@@ -100,11 +100,11 @@ def _place(files: list[Path], root: Path, target: Path, tell: Tell) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
-    sync_file(target)
+    sync(target)
 
 
 def _publish(run: Path) -> None:
     """Give the finished folder its name. What bears it already is of a start that saved no checkpoint."""
     remove_tree(run / FOLDER)
     (run / _PARTIAL).rename(run / FOLDER)
-    sync_folder(run)
+    sync(run)

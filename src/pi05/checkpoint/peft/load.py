@@ -1,21 +1,21 @@
-"""A network out of an adapter and its base: the base is found, loaded and verified, the adapter applied, merged or not.
+"""A network out of an adapter and its base: the base is loaded and verified, the adapter applied, merged or not.
 
-The adapter's own files are read in `adapter.py`, its arithmetic is in `model/lora.py`.
+The base is found in `locate_base.py`, the adapter's own files are read in `adapter.py`; the arithmetic is in
+`model/lora.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.peft.adapter import Adapter, apply_adapter, read_adapter
-from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
+from pi05.checkpoint.peft.locate_base import AdapterBase
 from pi05.checkpoint.receipt import AdapterReceipt, Receipt
 from pi05.checkpoint.tensors import combine_hashes
-from pi05.checkpoint.weights import decide_sizes, open_source, read_full
+from pi05.checkpoint.weights import decide_sizes, open_tensors, read_full
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.lora import merge_lora
@@ -30,44 +30,42 @@ MERGED_ROUNDED = "merged in float32 into the base as it was rounded when loaded,
 
 def read_adapted(
     location: Location,
+    base: AdapterBase,
     device: torch.device | str,
     dtype: torch.dtype,
     config: ModelConfig | None,
     compute_dtype: torch.dtype | None,
-    base: str | Path | None,
     merge: bool,
-    above: tuple[Path, ...] = (),
 ) -> tuple[Pi05, Receipt]:
     """Build the network of an adapter on its base, and say what was read of both.
 
     An adapter that was trained on a quantised base gets the base with the values that its codes stand for: on the
-    original weights it is another policy.
-    `above` are the adapters that this one is the base of. Raises CheckpointError for a base that is missing, is not the
-    recorded one or does not fit, and for an adapter that does not fit it.
+    original weights it is another policy. Raises CheckpointError for a base that is not the recorded one or does not
+    fit, and for an adapter that does not fit it.
     """
-    folder, found, below, above = _base(location, base, above)
-    sizes = config if config is not None else _sizes(location, below, above)
-    exact = dtype if found.quantized is None else torch.float32  # codes are those of the base as it is
+    folder = location.folder
+    sizes = config if config is not None else adapted_sizes(location, base)
+    exact = dtype if base.quantized is None else torch.float32  # codes are those of the base as it is
     compute_dtype = compute_dtype or dtype
-    if below.adapter is None:
-        model, base_receipt = read_full(below, device, exact, sizes, compute_dtype)
+    if base.below is None:
+        model, base_receipt = read_full(base.location, device, exact, sizes, compute_dtype)
     else:
-        model, base_receipt = read_adapted(below, device, exact, sizes, compute_dtype, None, True, above)
-    if found.sha256 is not None and found.sha256 != base_receipt.sha256:
+        model, base_receipt = read_adapted(base.location, base.below, device, exact, sizes, compute_dtype, True)
+    if base.sha256 is not None and base.sha256 != base_receipt.sha256:
         raise CheckpointError(
             "the base is not the one that the adapter was trained on; nothing was loaded",
-            wanted=f"SHA-256 {found.sha256}, recorded in {folder}",
-            found=f"{base_receipt.sha256} of {found.path} ({found.told_by})",
+            wanted=f"SHA-256 {base.sha256}, recorded in {folder}",
+            found=f"{base_receipt.sha256} of {base.location.given} ({base.told_by})",
             remedy="give the folder of the right base (base=…)",
         )
     adapter = read_adapter(folder, model)
-    if found.quantized is not None:
-        round_frozen(model, found.quantized, tuple(adapter.full))
+    if base.quantized is not None:
+        round_frozen(model, base.quantized, tuple(adapter.full))
         model.to(dtype)
     apply_adapter(model, adapter)
     if merge:
         merge_lora(model)
-    return model, _receipt(location, model, base_receipt, adapter, found, merge)
+    return model, _receipt(location, model, base_receipt, adapter, base, merge)
 
 
 def _how(model: Pi05, found: AdapterBase, merge: bool) -> str:
@@ -76,40 +74,13 @@ def _how(model: Pi05, found: AdapterBase, merge: bool) -> str:
     return told if found.quantized is None else f"{told}; base rounded to {found.quantized}, as in training"
 
 
-def adapted_sizes(location: Location, base: str | Path | None) -> ModelConfig:
-    """Return the sizes of an adapter's network, without reading its weights."""
-    _, _, below, above = _base(location, base, ())
-    return _sizes(location, below, above)
-
-
-def _sizes(location: Location, below: Location, above: tuple[Path, ...]) -> ModelConfig:
+def adapted_sizes(location: Location, base: AdapterBase) -> ModelConfig:
     """Return the sizes that adapter and base tell together; horizon and prompt length are the adapter's."""
     if location.config is not None:
         return location.config
-    if below.adapter is None:
-        return replace(decide_sizes(below, open_source(below).shapes, None), **location.sizes)
-    _, _, lower, above = _base(below, None, above)
-    return replace(_sizes(below, lower, above), **location.sizes)
-
-
-def _base(
-    location: Location, base: str | Path | None, above: tuple[Path, ...]
-) -> tuple[Path, AdapterBase, Location, tuple[Path, ...]]:
-    """Return the adapter's folder, where its base is, and the adapters met so far, this one included."""
-    folder = location.adapter
-    if folder is None:
-        raise ValueError(f"{location.path} holds full weights")
-    above = (*above, folder.resolve())
-    found = locate_base(folder, base)
-    below = locate(found.path)
-    if below.adapter is not None and below.adapter.resolve() in above:
-        raise CheckpointError(
-            "adapters are each other's base",
-            wanted="full weights at the end of the chain",
-            found=" on ".join(str(path) for path in (*above, below.adapter)),
-            remedy="give the folder of the base (base=…)",
-        )
-    return folder, found, below, above
+    if base.below is not None:
+        return replace(adapted_sizes(base.location, base.below), **location.sizes)
+    return replace(decide_sizes(base.location, open_tensors(base.location).shapes, None), **location.sizes)
 
 
 def _receipt(
@@ -129,7 +100,7 @@ def _receipt(
         base=base,
         adapter=AdapterReceipt(
             source=str(location.adapter),
-            base=str(found.path),
+            base=str(found.location.given),
             base_told_by=found.told_by,
             base_check=NOT_VERIFIED if found.sha256 is None else VERIFIED,
             merge=_how(model, found, merge),

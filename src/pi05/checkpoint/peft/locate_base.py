@@ -9,43 +9,60 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pi05.checkpoint.files import read_json
-from pi05.checkpoint.locate import ADAPTER_CONFIG, CONFIG
+from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
+from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
+from pi05.files import read_json
+from pi05.model.quantize import CODE_KINDS, CodeKind
 
-Quantized = Literal["nf4", "int8"] | None
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
 
 
 @dataclass(frozen=True)
 class AdapterBase:
-    """The base that an adapter is to be applied to."""
+    """The base that an adapter is to be applied to, located."""
 
-    path: Path
+    location: Location
     sha256: str | None
     """What the base's files must hash to (`Receipt.sha256`); None when the adapter records nothing."""
     told_by: str
     """Who said that it is there."""
-    quantized: Quantized = None
+    quantized: CodeKind | None = None
     """How the base was held while the adapter was trained on it; None: not in codes."""
+    below: AdapterBase | None = None
+    """The base of this base, where this one is an adapter itself."""
 
 
-def locate_base(adapter: Path, base: str | Path | None = None) -> AdapterBase:
-    """Find the base of the adapter in this folder; `base` is the caller's own word for it and goes first.
+def locate_base(location: Location, base: str | Path | None = None, above: tuple[Path, ...] = ()) -> AdapterBase | None:
+    """Find the base of a located adapter, down to full weights; None when it holds full weights itself.
 
-    A recorded path is tried as it is when absolute, else from the adapter's folder, then from the working directory.
-    Raises CheckpointError with all places that were tried.
+    `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
+    the adapter's folder, then from the working directory. `above` are the adapters that this one is the base of.
+    Raises CheckpointError with all places that were tried, and for adapters that are each other's base.
     """
+    adapter = location.adapter
+    if adapter is None:
+        return None
+    above = (*above, adapter.resolve())
     record = _recorded(adapter)
     sha256 = record.get("sha256") if isinstance(record.get("sha256"), str) else None
     tried = []
     for told_by, path in _places(adapter, base, record):
         if path.exists() and path.resolve() != adapter.resolve():
-            return AdapterBase(path, sha256, told_by, recorded_quantization(adapter))
+            found = locate(path)
+            if found.adapter is not None and found.adapter.resolve() in above:
+                raise CheckpointError(
+                    "adapters are each other's base",
+                    wanted="full weights at the end of the chain",
+                    found=" on ".join(str(folder) for folder in (*above, found.adapter)),
+                    remedy="give the folder of the base (base=…)",
+                )
+            below = locate_base(found, None, above)
+            return AdapterBase(found, sha256, told_by, recorded_quantization(adapter), below)
         tried.append(f"{path} ({told_by})")
         if base is not None:
             break
@@ -65,16 +82,17 @@ def _recorded(adapter: Path) -> dict[str, Any]:
     return {}
 
 
-def recorded_quantization(adapter: Path) -> Quantized:
+def recorded_quantization(adapter: Path) -> CodeKind | None:
     """Return what the frozen weights were rounded to while the adapter was trained. Raises CheckpointError."""
     told = next((values["frozen_precision"] for values in _notes(adapter) if "frozen_precision" in values), "float32")
-    if told == "nf4" or told == "int8":
-        return "nf4" if told == "nf4" else "int8"
+    for kind in CODE_KINDS:
+        if told == kind:
+            return kind
     if told in ("float32", "bfloat16"):
         return None
     raise CheckpointError(
         "the adapter was trained on a base in an unknown precision",
-        wanted="float32, bfloat16, nf4 or int8",
+        wanted=f"float32, bfloat16, {' or '.join(CODE_KINDS)}",
         found=f"frozen_precision {told!r} in {adapter}",
         remedy="upgrade pi05",
     )

@@ -1,8 +1,8 @@
 """Which of our modules an adapter's patterns hit: LeRobot's module names, and PEFT's matching rules on them.
 
 Patterns are written for LeRobot's names ("model.paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj").
-A string is a regular expression for the whole name; each entry of a list is a name or the end of one, whole words
-between dots; "all-linear" means every linear map that π₀.₅ uses (PEFT `tuners_utils.py: check_target_module_exists`).
+A string is a regular expression for the whole name. Each entry of a list is a name or the end of one, whole words
+between dots. "all-linear" means every linear map that π₀.₅ uses (PEFT `tuners_utils.py: check_target_module_exists`).
 Modules of LeRobot that cannot have an adapter here take part in the matching, so that a pattern that hits one is
 refused as PEFT refuses it, and not read otherwise than PEFT reads it.
 """
@@ -25,7 +25,7 @@ from pi05.checkpoint.openpi.names import (
     TOWER,
     UNUSED,
 )
-from pi05.checkpoint.tensor_map import Layout
+from pi05.checkpoint.tensor_map import TensorLayout
 from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig
 from pi05.model.layers import Linear
@@ -49,7 +49,7 @@ NAMES_SHOWN = 4
 class LerobotModules:
     """The module tree that PEFT sees in LeRobot's π₀.₅ of some sizes."""
 
-    layout: Layout
+    layout: TensorLayout
     linear: Mapping[str, str]
     """LeRobot's module name → ours, for every linear map that π₀.₅ uses, in our model's order."""
     others: tuple[str, ...]

@@ -13,9 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi05.errors import DataError
-
-LFS_HEAD = b"version https://git-lfs.github.com/spec/"
-"""How a git-lfs pointer begins: a text file of about 130 bytes that stands where the real file should be."""
+from pi05.files import is_lfs_pointer, parse_object
 
 DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
 
@@ -32,10 +30,8 @@ def defect(path: Path) -> str | None:
     size = path.stat().st_size
     if size == 0:
         return "an empty file (0 bytes)"
-    if size < 1024:
-        with path.open("rb") as file:
-            if file.read(len(LFS_HEAD)) == LFS_HEAD:
-                return "a git-lfs pointer: the real file was never downloaded"
+    if is_lfs_pointer(path):
+        return "a git-lfs pointer: the real file was never downloaded"
     return None
 
 
@@ -61,16 +57,13 @@ def unreadable(path: Path, what: str, reason: object, episode: int | None = None
     )
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object."""
+def read_meta(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object of a data set. Raises DataError when the file is missing or damaged."""
     require_file(path, what)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(path)
     except ValueError as error:
         raise unreadable(path, what, error) from error
-    if not isinstance(value, dict):
-        raise unreadable(path, what, f"a JSON {type(value).__name__} where an object should be")
-    return value
 
 
 def read_json_lines(path: Path, what: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:

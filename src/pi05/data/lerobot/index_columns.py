@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN
-from pi05.data.lerobot.layout import EpisodeFiles, Layout, is_video
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_video
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
@@ -32,7 +32,7 @@ class FrameTable:
     """Episodes whose clock does not start at 0."""
 
 
-def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
+def read_frame_table(layout: DatasetLayout, allow: Collection[str]) -> FrameTable:
     """Read and check the index columns of all data files. `allow` may hold 'timestamps' and 'index'."""
     total = sum(episode.length for episode in layout.episodes)
     frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64), set())
@@ -65,7 +65,7 @@ def read_frame_table(layout: Layout, allow: Collection[str]) -> FrameTable:
     return frames
 
 
-def _check_columns(layout: Layout, table: Table) -> None:
+def _check_columns(layout: DatasetLayout, table: Table) -> None:
     columns = table.column_names
     missing = [name for name, f in layout.features.items() if not is_video(f) and name not in columns]
     if missing:
@@ -158,7 +158,7 @@ def _check_clock(table: Table, episode: EpisodeFiles, times: np.ndarray, fps: fl
         )
 
 
-def _tasks(table: Table, episode: EpisodeFiles, layout: Layout, column: np.ndarray | None) -> np.ndarray:
+def _tasks(table: Table, episode: EpisodeFiles, layout: DatasetLayout, column: np.ndarray | None) -> np.ndarray:
     """Return the task numbers of an episode's frames, each of them in the task list."""
     if column is None:
         numbers = [number for number, task in layout.tasks.items() if task in episode.tasks]

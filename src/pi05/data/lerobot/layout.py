@@ -41,7 +41,7 @@ class EpisodeFiles:
 
 
 @dataclass
-class Layout:
+class DatasetLayout:
     """All that `meta/` says, checked against itself and against the list of files."""
 
     root: Path
@@ -85,7 +85,7 @@ def ghost_camera(name: str, found: str, path: Path) -> DataError:
     )
 
 
-def check_totals(layout: Layout, info: dict[str, Any], info_path: Path) -> None:
+def check_totals(layout: DatasetLayout, info: dict[str, Any], info_path: Path) -> None:
     """Compare the episode list with itself and with the totals of info.json."""
     listing = layout.meta_files[-1]
     expected_start = 0
@@ -118,7 +118,7 @@ def check_totals(layout: Layout, info: dict[str, Any], info_path: Path) -> None:
         raise unreadable(layout.meta_files[1], "task list", "it names no task")
 
 
-def check_presence(layout: Layout) -> None:
+def check_presence(layout: DatasetLayout) -> None:
     """Raise the error for the first file that is missing, empty or a git-lfs pointer, with the count of such files."""
     cameras = list(layout.episodes[0].clips)
     roles: list[tuple[str, list[tuple[int, Path]]]] = [
@@ -143,7 +143,7 @@ def check_presence(layout: Layout) -> None:
         )
 
 
-def check_clips(layout: Layout) -> None:
+def check_clips(layout: DatasetLayout) -> None:
     """Raise DataError where two episodes claim the same stretch of a video file."""
     ends: dict[tuple[str, Path], tuple[float, int]] = {}
     for episode in layout.episodes:

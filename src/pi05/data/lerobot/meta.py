@@ -19,11 +19,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json, read_json_lines, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json_lines, read_meta, read_parquet, unreadable
 from pi05.data.lerobot.layout import (
     Clip,
+    DatasetLayout,
     EpisodeFiles,
-    Layout,
     check_clips,
     check_presence,
     check_totals,
@@ -36,7 +36,7 @@ from pi05.errors import DataError
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
-def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> Layout:
+def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> DatasetLayout:
     """Find and check the parts of the data set at `root`. Raises DataError."""
     if not root.is_dir():
         raise DataError(
@@ -46,7 +46,7 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> Layout:
             remedy="give the folder that holds meta/, data/ and videos/ (--dataset.root)",
         )
     info_path = root / "meta" / "info.json"
-    info = read_json(info_path, "data set description (meta/info.json)")
+    info = read_meta(info_path, "data set description (meta/info.json)")
     version = str(info.get("codebase_version"))
     if version not in VERSIONS:
         raise DataError(
@@ -58,7 +58,7 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = ()) -> Layout:
     fps = info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
         raise unreadable(info_path, "data set description", f"fps is {fps!r}; a positive number is needed")
-    layout = Layout(
+    layout = DatasetLayout(
         root=root,
         version=version,
         fps=float(fps),
@@ -112,7 +112,7 @@ def fill(template: object, root: Path, info_path: Path, **values: object) -> Pat
         raise unreadable(info_path, "data set description", f"path template {template!r}: {error!r}") from error
 
 
-def _read_v2(layout: Layout, info: dict[str, Any]) -> None:
+def _read_v2(layout: DatasetLayout, info: dict[str, Any]) -> None:
     meta, info_path = layout.root / "meta", layout.meta_files[0]
     tasks, episodes = meta / "tasks.jsonl", meta / "episodes.jsonl"
     layout.meta_files += [tasks, episodes]
@@ -156,7 +156,7 @@ def _locate(path: Path, moved: set[str]) -> Path:
     return others[0]
 
 
-def _read_v3(layout: Layout, info: dict[str, Any]) -> None:
+def _read_v3(layout: DatasetLayout, info: dict[str, Any]) -> None:
     tasks = layout.root / "meta" / "tasks.parquet"
     table = read_parquet(tasks, "task list")
     layout.meta_files.append(tasks)
@@ -184,7 +184,7 @@ def _read_v3(layout: Layout, info: dict[str, Any]) -> None:
         rows_before[path] = rows_before.get(path, 0) + length
 
 
-def _episode_rows_v3(layout: Layout) -> list[dict[str, Any]]:
+def _episode_rows_v3(layout: DatasetLayout) -> list[dict[str, Any]]:
     folder = layout.root / "meta" / "episodes"
     files = sorted(folder.glob("chunk-*/file-*.parquet"))
     if not files:

@@ -1,24 +1,24 @@
 """What a data set's own files say about it: robot, size, rate, licence, and which version of the hub's it is.
 
 Only what is written there; nothing is inferred from names. Reads `meta/info.json`, the front matter of `README.md` (the
-card that the hub keeps the licence in), and the note that `hf download --local-dir` leaves about the commit.
+card that the hub keeps the licence in), and what a download noted of the commit (`revision.py`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-DOWNLOADED = Path(".cache") / "huggingface" / "download"
+from pi05.files import read_notes
+from pi05.revision import read_revision
 
 
 def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
     """Return the facts as plain data, None where the files do not tell. `name` is what the user calls the data set."""
-    info = _read_info(root)
+    info = read_notes(root / "meta" / "info.json")
     license_, where = read_license(root, info)
     features = info.get("features")
     return {
@@ -34,7 +34,7 @@ def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
         "camera_sizes": camera_sizes(features),
         "license": license_,
         "license_from": where,
-        "revision": read_revision(root, "meta/info.json"),
+        "revision": read_revision(root, [root / "meta" / "info.json"]),
     }
 
 
@@ -76,20 +76,3 @@ def read_front_matter(card: Path) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def read_revision(folder: Path, file: str) -> str | None:
-    """Return the commit that a downloaded file belongs to: first line of the note of `hf download --local-dir`."""
-    try:
-        first = (folder / DOWNLOADED / f"{file}.metadata").read_text(encoding="utf-8").split("\n", 1)[0].strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return first if len(first) == 40 and set(first) <= set("0123456789abcdef") else None
-
-
-def _read_info(root: Path) -> dict[str, Any]:
-    try:
-        value = json.loads((root / "meta" / "info.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

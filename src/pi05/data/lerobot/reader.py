@@ -26,10 +26,11 @@ from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video
 from pi05.data.lerobot.meta import find_layout
 from pi05.errors import DataError
+from pi05.types import ACTION, STATE
 
-STATE_NAMES = ("observation.state", "state")
+STATE_NAMES = (STATE, "state")
 """Names under which the robot's state is found, in this order."""
-ACTION_NAMES = ("action", "actions")
+ACTION_NAMES = (ACTION, "actions")
 """Names under which the action is found, in this order."""
 ALLOWANCES = ("timestamps", "index")
 """Checks that `allow` can turn off."""
@@ -57,7 +58,7 @@ class Dataset:
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
     clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Numbers of the
     episodes in `unused` may be broken, because nobody will read them. Raises DataError naming file, episode and
-    remedy. May be used in DataLoader workers.
+    remedy. May be used from several threads.
     """
 
     def __init__(

@@ -1,15 +1,13 @@
 """Frames out of video files, by number and exactly; PyAV with its own FFmpeg, nothing to install on the system.
 
-A file is first demuxed (packets, no decoding): that gives every frame's presentation time, so that a frame number
-means the n-th frame shown, seeking goes to a known key frame, and a file that was cut off is found out. Leaves out
+A file is first demuxed (packets, no decoding), which gives every frame's presentation time. So a frame number means
+the n-th frame shown, seeking goes to a known key frame, and a file that was cut off is found out. Leaves out
 which episode a file belongs to: problems are raised as `VideoFault` and the caller names the episode.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +24,8 @@ from jaxtyping import Float64, Int64, UInt8
 ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
 """Conversion of colours in the calling thread (older PyAV knows nothing else).
 
-No decoder and no converter here has threads of its own: a forked DataLoader worker that comes to free one of its
-parent's, be it through the garbage collector, would wait for ever for threads that a fork does not copy.
+No decoder and no converter here has threads of its own: the loader's threads are as many as were asked for, and slice
+threads would swallow the error of a damaged frame.
 """
 
 
@@ -125,7 +123,7 @@ class VideoReader:
         self._container = _open(path)
         self._stream = _video_stream(self._container)
         # Damage must be an error: left alone, FFmpeg paints over it, and the training set has smeared pictures in it.
-        # (Slice threads would swallow the error; see ONE_THREAD for why there are no threads at all.)
+        # (Slice threads would swallow the error; see ONE_THREAD.)
         self._stream.codec_context.options = {"err_detect": "explode"}
         self._stream.codec_context.thread_count = 1
         self._reformatter = VideoReformatter()
@@ -210,29 +208,13 @@ def _decode(container: Any, stream: Any, first_pts: int | None) -> Iterator[Any]
 
 
 class VideoCache:
-    """Open videos, the latest `max_open` of them; frame indices of all videos seen.
-
-    May be used from several threads (one lock), after a fork (the child opens its own files: a decoder's threads do
-    not survive a fork) and after pickling.
-    """
+    """Open videos, the latest `max_open` of them; frame indices of all videos seen. For several threads (one lock)."""
 
     def __init__(self, max_open: int = 8) -> None:
         self._max_open = max_open
         self._indices: dict[Path, FrameIndex] = {}
-        self._start_afresh()
-
-    def _start_afresh(self) -> None:
-        self._abandoned = getattr(self, "_readers", None)  # never closed: closing would wait for threads that are gone
         self._readers: OrderedDict[Path, VideoReader] = OrderedDict()
         self._lock = threading.RLock()
-        _CACHES.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_max_open": self._max_open, "_indices": self._indices}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start_afresh()
 
     def index(self, path: Path) -> FrameIndex:
         """Return the frame index of a file, demuxing it the first time."""
@@ -264,14 +246,3 @@ class VideoCache:
         with self._lock:
             while self._readers:
                 self._readers.popitem()[1].close()
-
-
-_CACHES: weakref.WeakSet[VideoCache] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for cache in list(_CACHES):
-        cache._start_afresh()
-
-
-os.register_at_fork(after_in_child=_after_fork)

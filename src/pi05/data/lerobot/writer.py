@@ -26,6 +26,7 @@ from pi05.data.lerobot import format_v3
 from pi05.data.lerobot.encoder import Quality, VideoEncoder
 from pi05.data.lerobot.feature_stats import Stats, histogram, number_stats, picture_stats
 from pi05.errors import DataError
+from pi05.files import free_bytes, size_text, sync
 
 
 class DatasetWriter:
@@ -230,9 +231,9 @@ class DatasetWriter:
             (self._partial / ".lock").unlink()
             for folder, _, names in os.walk(self._partial):
                 for path in [folder, *(os.path.join(folder, name) for name in names)]:
-                    _sync(path)
+                    sync(Path(path))
             os.rename(self._partial, self.root)
-            _sync(self.root.parent)
+            sync(self.root.parent)
         self._lock.close()
 
     def _close_files(self) -> None:
@@ -249,11 +250,11 @@ class DatasetWriter:
             yield
         except OSError as error:
             self.abort()
-            free = shutil.disk_usage(self.root.parent).free
+            free = size_text(free_bytes(self.root.parent))
             raise DataError(
                 f"the data set {self.root} cannot be written",
                 wanted="room and permission to write",
-                found=f"{error}; {free / 1e6:.0f} MB are free",
+                found=f"{error}; {free} are free",
                 remedy="free disk space, or choose another folder; nothing of this set was kept",
             ) from error
 
@@ -290,11 +291,3 @@ class DatasetWriter:
             self.close()
         else:
             self.abort()
-
-
-def _sync(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -54,11 +54,13 @@ class AdamSettings:
     clip_norm: float = 1.0
 
 
-class Optimizer:
+class AdamW:
     """AdamW over named parameters, with clipping and a schedule; its state is a dictionary of tensors by name."""
 
     measures_first = False
     """Whether the next step needs a backward pass of its own beforehand (`gradient_release.py`); never here."""
+    remark = ""
+    """What the user should know of the update; PyTorch's own needs no words."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], settings: AdamSettings, schedule: Schedule) -> None:
         self.parameters = dict(parameters)
@@ -88,6 +90,17 @@ class Optimizer:
             group["lr"] = rate
         self._adam.step()
         return norm, rate
+
+    def make_moments(self) -> dict[str, list[Tensor]]:
+        """Make the moments of every parameter now, which its first step would do; return them by parameter."""
+        made = {}
+        for name, parameter in self.parameters.items():
+            state = self._adam.state[parameter]
+            if not state:
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            made[name] = [state[moment].detach() for moment in _MOMENTS]
+        return made
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the moments as `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`."""
@@ -146,7 +159,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Float[
 
 
 class Ema:
-    """The moving average of the trainable weights, in float32, starting at their first values."""
+    """The exponential moving average (EMA) of the trainable weights, in float32, starting at their first values."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from pi05.errors import ConfigError
 from pi05.train.config import TrainConfig
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.compiled_check import of_any_process, why_not_compiled
-from pi05.train.optim.low_memory import LowMemoryOptimizer
+from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, run_now
+from pi05.train.optim.protocol import Optimizer
 
 
 def adam_settings(config: TrainConfig) -> AdamSettings:
@@ -26,23 +26,19 @@ def adam_settings(config: TrainConfig) -> AdamSettings:
 
 
 def build_optimizer(
-    config: TrainConfig, parameters: Mapping[str, nn.Parameter], schedule: Schedule, device: torch.device
-) -> Optimizer | LowMemoryOptimizer:
+    config: TrainConfig,
+    parameters: Mapping[str, nn.Parameter],
+    schedule: Schedule,
+    device: torch.device,
+    run_portion: RunPortion = run_now,
+) -> Optimizer:
     """Return PyTorch's own AdamW, or ours where memory is to be saved.
 
-    Raises ConfigError for moments in host memory on a device that has no other.
+    On `meta`, where the planner measures, there is no host memory: moments of host memory are on `meta` too.
     """
-    if config.optimizer_offload and device.type == "cpu":
-        raise ConfigError(
-            "--optimizer_offload has nothing to do on the CPU",
-            wanted="a GPU, whose memory it spares",
-            found=str(device),
-            remedy="leave --optimizer_offload out; --optimizer_state=8bit saves memory here too",
-        )
     settings = adam_settings(config)
-    saves = config.precision == "bf16-sr" or config.optimizer_state != "float32"
-    if not (saves or config.optimizer_offload or config.gradient_release):
-        return Optimizer(parameters, settings, schedule)
+    if not config.own_optimizer:
+        return AdamW(parameters, settings, schedule)
     on_gpu = device.type == "cuda"
     weights = torch.bfloat16 if config.precision == "bf16-sr" else torch.float32
     reason = None
@@ -54,9 +50,10 @@ def build_optimizer(
         schedule,
         seed=config.seed,
         state=config.optimizer_state,
-        offload=config.optimizer_offload,
+        offload=config.optimizer_offload and device.type != "meta",
         release=config.gradient_release,
         compiled=on_gpu and reason is None,
+        run_portion=run_portion,
     )
     optimizer.why_not_compiled = reason
     return optimizer

@@ -6,7 +6,7 @@ of the step before and s the norm of this step's gradients so far, this one incl
 - where neither this step's norm nor the one before is above the limit, nothing is scaled, as with exact clipping;
 - no gradient of a parameter is ever larger than the limit;
 - all together they are never larger than limit · sqrt(1 + 2 ln(n / m)) for a norm n above m = max(limit, p), and never
-  larger than the limit for a smaller one: a step a hundred times as large as the one before counts 3.2 limits.
+  larger than the limit for a smaller one. So a step a hundred times as large as the one before counts 3.2 limits.
 
 The bound is the sum of aᵢ / max(m², a₁+…+aᵢ) over the squares aᵢ, which is at most 1 + ln(n² / m²). Before the first
 step of a run there is no norm: a pass whose gradients are not used measures it. A resumed run has it in its checkpoint.

@@ -8,8 +8,9 @@ docs/decisions/. Leaves out which of it a run wants (`build.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,13 +30,23 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 STEPS, NORM = "step", "previous_norm"
 PORTION = {"cpu": 2**18, "cuda": 2**23}
 """Values that are updated at once, a multiple of every block: what fits a cache, what keeps a GPU busy."""
+PortionKind = tuple[Any, ...]
+"""Length and precisions of a portion: those of one kind take the same memory."""
+RunPortion = Callable[[PortionKind, Callable[[], None]], None]
+"""Runs the update of one portion."""
+
+
+def run_now(kind: PortionKind, update: Callable[[], None]) -> None:
+    """Run the update of a portion, of whatever kind."""
+    update()
 
 
 class LowMemoryOptimizer:
     """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
 
     With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. With
-    `compiled` the arithmetic is that of `portion.py`, which differs by roundings only.
+    `compiled` the arithmetic is that of `portion.py`, which differs by roundings only. `run_portion` may look on while
+    one portion after the other is updated, or leave out those whose kind it knows: the planner does.
     """
 
     def __init__(
@@ -49,6 +60,7 @@ class LowMemoryOptimizer:
         offload: bool = False,
         release: bool = False,
         compiled: bool = False,
+        run_portion: RunPortion = run_now,
     ) -> None:
         self.parameters = dict(parameters)
         self.settings = settings
@@ -58,6 +70,7 @@ class LowMemoryOptimizer:
         self.offload = offload
         self.release = release
         self.compiled = compiled
+        self._run_portion = run_portion
         self.why_not_compiled: str | None = None
         """What the user is told where the device could have a compiled update but has none."""
         self._states: dict[str, ParameterState] = {}
@@ -69,9 +82,20 @@ class LowMemoryOptimizer:
                 parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._take(name))
 
     @property
+    def remark(self) -> str:
+        """Whether the update runs as compiled code, where that is a question."""
+        if self.why_not_compiled is not None:
+            return f"the update is not compiled, which makes it slower ({self.why_not_compiled})"
+        return "the update is compiled" if self.compiled else ""
+
+    @property
     def measures_first(self) -> bool:
         """Whether the next step needs a backward pass of its own for the norm that clipping starts from."""
         return self.release and self._norm.previous is None
+
+    def start_from_norm(self, norm: Float[Tensor, ""]) -> None:
+        """With `release`, take `norm` as that of the step before, in the place of a pass that only measures."""
+        self._norm.previous = norm
 
     def begin(self, update: int) -> None:
         """Forget the gradients; those that come belong to `update`, counted from 0."""
@@ -120,7 +144,10 @@ class LowMemoryOptimizer:
         keys = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
         for start in range(0, len(flat), portion):
             here = slice(start, start + portion)
-            self._move_portion(flat[here], gradients[here].float() * factor, state, start, keys, update)
+            self._run_portion(
+                (len(flat[here]), flat.dtype, gradients.dtype, state.first.kind),
+                partial(self._move_portion, flat[here], gradients[here], factor, state, start, keys, update),
+            )
 
     def _move_compiled(
         self,
@@ -159,17 +186,19 @@ class LowMemoryOptimizer:
             state.second.put_back(start, count, second)
         if whole < len(flat):
             pairs = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
-            self._move_portion(flat[whole:], gradients[whole:].float() * factor, state, whole, pairs, update)
+            self._move_portion(flat[whole:], gradients[whole:], factor, state, whole, pairs, update)
 
     def _move_portion(
         self,
         weight: Tensor,
         gradient: Tensor,
+        factor: Float[Tensor, ""],
         state: ParameterState,
         start: int,
         keys: list[tuple[int, int]],
         update: int,
     ) -> None:
+        gradient = gradient.float() * factor
         (beta1, beta2), rate = self.settings.betas, self.schedule.rate(update)
         first = state.first.read(start, len(weight)).lerp(gradient, 1 - beta1)
         second = state.second.read(start, len(weight)).mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -197,6 +226,11 @@ class LowMemoryOptimizer:
             first, second = (Moment(parameter, kind, self.offload) for kind in kinds)
             self._states[name] = ParameterState(first, second)
         return self._states[name]
+
+    def make_moments(self) -> dict[str, list[Tensor]]:
+        """Make the moments of every parameter now, which its first step would do; return them by parameter."""
+        states = {name: self._state_of(name) for name in self.parameters}
+        return {name: [*state.first.parts, *state.second.parts] for name, state in states.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the next step depends on: `exp_avg/NAME`, `exp_avg.scales/NAME`, `step/NAME` and so on.

@@ -1,7 +1,7 @@
 """Rounding up or down by chance, so that what is rounded away is right on average.
 
-The random bits of an element follow from seed, update, parameter name and the element's index, through an integer hash:
-a resumed run draws the same ones, so does a run that works through a parameter in other portions, and the global random
+The random bits of an element follow from seed, update, parameter name and the element's index, through an integer hash.
+A resumed run draws the same ones, and so does a run that works through a parameter in other portions. The global random
 state is neither read nor moved. Leaves out what is rounded: weights (`low_memory.py`) and moments (`minifloat.py`).
 """
 

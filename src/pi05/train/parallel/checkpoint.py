@@ -1,28 +1,20 @@
 """Checkpoints of a network that is split over processes, and resuming on another number of them.
 
 The folder is that of one process: whole weights in `model.safetensors` (or the adapter's files), gathered to rank 0 and
-written one tensor at a time. Only what resume alone needs stays in parts, `training_state/parts/` of
-`torch.distributed.checkpoint`, each process writing its own: moments, and under EMA the raw weights. Any number of
+written one tensor at a time. Only what resume alone needs stays in parts (`parts.py`), each process writing its own:
+moments, and under EMA the raw weights. Any number of
 processes reads either form. Rank 0 gives the folder its name when all of it is on disk (`checkpoint/store.py`).
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import safetensors
 import torch
-import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -32,6 +24,8 @@ from pi05.errors import CheckpointError
 from pi05.model.lora import add_lora
 from pi05.model.pi05 import Pi05
 from pi05.train.lora import LoraPlan, read_trained, write_trained
+from pi05.train.parallel.parts import read_parts, write_part
+from pi05.train.parallel.parts_of_0_1 import is_of_0_1, read_parts_of_0_1
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import fill, own_part, whole
 from pi05.train.parameters import require_names
@@ -39,8 +33,6 @@ from pi05.train.step import TrainState
 
 PARTS = "parts"
 OPTIMIZER, RAW = "optimizer/", "raw/"
-
-logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)
 
 
 def has_parts(folder: Path) -> bool:
@@ -85,28 +77,16 @@ def write_parts(training: Path, state: TrainState, raw: Mapping[str, Tensor] | N
     """
     tensors = {OPTIMIZER + name: value for name, value in state.optimizer.tensors().items()}
     tensors |= {RAW + name: value for name, value in (raw or {}).items()}
-    state.parallel.ranks.meet()
-    writer = dcp.FileSystemWriter(training / PARTS)
-    try:
-        dcp.save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
-    except CheckpointException as error:  # a BaseException, which nobody expects
-        causes = [cause for cause, _ in error.failures.values()]
-        numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno is not None]
-        # What torch's own writer says of a full disk is a RuntimeError.
-        # Without torch's exception: torchrun prints the chain, a traceback per rank.
-        raise OSError(numbers[0] if numbers else errno.EIO, _told(error)) from None
+    ranks = state.parallel.ranks
+    if ranks.first:
+        (training / PARTS).mkdir()
+    ranks.meet()
+    write_part(training / PARTS, tensors, ranks)
 
 
-def _told(error: CheckpointException) -> str:
-    """Return what each rank says, in a line."""
-    return "; ".join(f"rank {rank}: {_first_line(cause)}" for rank, (cause, _) in sorted(error.failures.items()))
-
-
-def _first_line(cause: BaseException) -> str:
-    return (str(cause) or type(cause).__name__).splitlines()[0]
-
-
-def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: Ranks, lora: LoraPlan | None) -> None:
+def save_in_parts(
+    folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: Ranks, lora: LoraPlan | None
+) -> None:
     """Write the checkpoint of a split network; every process calls this.
 
     `checkpoint` has the split tensors; rank 0 replaces how they are written, the others take part in that.
@@ -149,13 +129,13 @@ def save(folder: Path, checkpoint: store.Checkpoint, state: TrainState, ranks: R
             raise store.unwritable(folder, checkpoint, error) from error
 
 
-def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
+def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
     """Put weights, average and moments of a checkpoint into a state; every process calls this and reads its part.
 
     The checkpoint may be whole or in parts, and so may the state.
     """
     training = folder / store.TRAINING
-    parts = read_parts(folder, names) if has_parts(folder) else {}
+    parts = _read_any_parts(folder, names) if has_parts(folder) else {}
     saved = read_trained(folder, cast(Pi05, state.model)) if adapter else _Rows(folder / store.WEIGHTS, names)
     require_names(names, saved)
     raw: Mapping[str, Tensor] = {name[len(RAW) :]: value for name, value in parts.items() if name.startswith(RAW)}
@@ -174,37 +154,10 @@ def restore(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapte
     state.optimizer.load_tensors({name: _like(moments[name], name, names) for name in moments})
 
 
-def read_parts(folder: Path, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_any_parts(folder: Path, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read what lies in parts: split as the parameters are, or whole where they are whole."""
-    reader = dcp.FileSystemReader(folder / store.TRAINING / PARTS)
-    found: dict[str, Any] = {}
-    try:
-        kinds = reader.read_metadata().state_dict_metadata
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise _damaged(folder, _first_line(error)) from error
-    for label, kind in kinds.items():
-        if not isinstance(kind, TensorStorageMetadata):
-            raise CheckpointError(f"{folder} holds {label}, which is no tensor", remedy="use another checkpoint")
-        parameter = names.get(label.rpartition("/")[2])
-        if parameter is not None and parameter.shape == kind.size:
-            found[label] = torch.empty_like(parameter.detach(), dtype=kind.properties.dtype)
-        else:
-            found[label] = torch.empty(kind.size, dtype=kind.properties.dtype)
-    with warnings.catch_warnings():  # torch is surprised by one process; here it is a number like any other
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        try:
-            dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
-        except CheckpointException as error:
-            raise _damaged(folder, _told(error)) from None
-    return found
-
-
-def _damaged(folder: Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        f"the parts in {folder / store.TRAINING / PARTS} are damaged or incomplete",
-        found=found,
-        remedy="use another checkpoint of the run, or copy it again",
-    )
+    parts = folder / store.TRAINING / PARTS
+    return read_parts_of_0_1(parts, names) if is_of_0_1(parts) else read_parts(parts, names)
 
 
 class _Rows(Mapping[str, Tensor]):

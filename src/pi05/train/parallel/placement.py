@@ -1,8 +1,8 @@
 """The network of a run on its processes: whole on each, or split from the start so that none ever holds all of it.
 
 A split network is laid out on the `meta` device, split, and given memory for the own part only. Values come from rank
-0, which builds the network in host memory as one process would (so the same base, the same draws), and hands it out
-tensor by tensor; on resume each process reads its rows from the checkpoint. Leaves out what splitting means
+0, which builds the network in host memory as one process would (so the same base, the same draws). It hands it out
+tensor by tensor (broadcast). On resume each process reads its rows from the checkpoint. Leaves out what splitting means
 (`split.py`).
 """
 
@@ -17,7 +17,8 @@ from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train import resume
 from pi05.train.config import TrainConfig
-from pi05.train.lora import add_adapters, hold_frozen_weights, plan_lora
+from pi05.train.exclusions import Place, require_compatible
+from pi05.train.lora import adapt, frozen_precision
 from pi05.train.network import (
     Network,
     build_network,
@@ -26,8 +27,9 @@ from pi05.train.network import (
     rebuild_network,
     trainable,
 )
+from pi05.train.parallel.kind import Kind, choose_kind, held_bytes
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.parallel.split import Parallel, choose, replicate, shard, spread
+from pi05.train.parallel.split import Parallel, replicate, shard, spread
 
 
 @dataclass(kw_only=True)
@@ -40,39 +42,49 @@ class Placed:
     parallel: Parallel
     whole: Network | None
     """The network with all values in one place, on rank 0 only; drop it when the run has kept what it needs of it."""
-    precision: str | None = None
-    """Precision of frozen weights, where these are held in it already."""
 
     def start(self) -> str:
         """Make ready for the first step; return the precision of frozen weights."""
         model = self.network.model
-        precision = self.precision or ("float32" if self.network.lora is None else hold_frozen_weights(model))
         if self.parallel.kind == "ddp":
             self.parallel.ddp = replicate(model)
-        return precision
+        return "float32" if self.network.lora is None else frozen_precision(model)
 
 
 def place_network(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, ranks: Ranks) -> Placed:
     """Build the network, with the base's weights or empty for those of the checkpoint, where it is to be trained."""
-    kind = choose(config, ranks, *count_parameters(config, sizes)) if ranks.several else choose(config, ranks, 0, 0)
+    kind = agree_on_kind(config, sizes, ranks)
+    require_compatible(config, Place(on_gpu=ranks.device.type != "cpu", world=ranks.world, kind=kind))
     parallel = Parallel(ranks=ranks, kind=kind)
     if not parallel.sharded:
         network = _build(config, sizes, run, ranks.device)
-        parameters = trainable(network, config.method)
+        parameters = trainable(network, config.part)
         return Placed(network=network, parameters=parameters, parallel=parallel, whole=network if ranks.first else None)
     network = outline(config, sizes)
-    trainable(network, config.method)
+    trainable(network, config.part)
     model = network.model
-    precision = "float32" if network.lora is None else hold_frozen_weights(model)
     shard(model, kind, ranks)
     whole = None
-    if run.folder is None or network.lora is not None:
+    if not run.continues or network.lora is not None:
         whole = _build(config, sizes, run, torch.device("cpu")) if ranks.first else None
         spread(model, None if whole is None else dict(whole.model.named_parameters()), ranks)
         receipt = None if whole is None else whole.receipt
         network = Network(model=model, receipt=receipt, lora=network.lora)
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    return Placed(network=network, parameters=parameters, parallel=parallel, whole=whole, precision=precision)
+    return Placed(network=network, parameters=parameters, parallel=parallel, whole=whole)
+
+
+def agree_on_kind(config: TrainConfig, sizes: ModelConfig, ranks: Ranks) -> Kind:
+    """Return how the network lies on the GPUs of this run: the same answer in every process."""
+    memory = None
+    if ranks.device.type == "cuda":
+        own = torch.cuda.get_device_properties(ranks.device).total_memory
+        memory = -int(ranks.maxima([-float(own)])[0])
+    held = 0
+    if ranks.several:
+        parameters, trained = count_parameters(config, sizes)
+        held = held_bytes(config, parameters=parameters, trained=trained)
+    return choose_kind(config, held=held, gpu_memory=memory, world=ranks.world)
 
 
 def _build(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, device: torch.device) -> Network:
@@ -85,15 +97,11 @@ def outline(config: TrainConfig, sizes: ModelConfig) -> Network:
     """Return the network without memory, adapters included."""
     with torch.device("meta"):
         model = hold_matrices(Pi05(sizes, compute_dtype(config.precision)), config.precision)
-    lora = None
-    if config.method == "lora":
-        lora = plan_lora(config, model)
-        add_adapters(model, lora, config)
-    return Network(model=model, receipt=None, lora=lora)
+    return Network(model=model, receipt=None, lora=adapt(model, config))
 
 
 def count_parameters(config: TrainConfig, sizes: ModelConfig) -> tuple[int, int]:
     """Return the parameters of the network, and how many of them are trained."""
     network = outline(config, sizes)
-    trained = trainable(network, config.method)
+    trained = trainable(network, config.part)
     return sum(value.numel() for value in network.model.parameters()), sum(v.numel() for v in trained.values())

@@ -125,7 +125,7 @@ def agree_on_settings(ranks: Ranks, config: TrainConfig) -> TrainConfig:
     return TrainConfig.from_dict({**plain, "output_dir": ranks.from_first(str(config.run_dir))})
 
 
-def require_same_data(ranks: Ranks, identity: Mapping[str, Any]) -> None:
+def require_same_data_on_all(ranks: Ranks, identity: Mapping[str, Any]) -> None:
     """Raise DataError where a process reads other data than rank 0."""
     if not ranks.several:
         return

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pi05.errors import TrainingError, UserError
+from pi05.train.parallel.kind import World
 
 T = TypeVar("T")
 START_TIMEOUT = timedelta(minutes=5)
@@ -53,6 +54,9 @@ class Ranks:
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
+    """Processes on this machine."""
+    fewest_per_machine: int | None = None
+    """Processes on the machine with the fewest; None: on all of them as many as here."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: dist.Store | None = None
     """Where the processes leave notes for each other; None when there is one process and no group."""
@@ -69,12 +73,12 @@ class Ranks:
         return self.world_size > 1
 
     @property
-    def nodes(self) -> int:
-        """Machines of the run."""
-        return max(1, self.world_size // self.local_world_size)
+    def world(self) -> World:
+        """The GPUs of the run: the same answer in every process."""
+        return World(gpus=self.world_size, per_machine=self.fewest_per_machine or self.local_world_size)
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum over all processes, on the same device; waits for no device."""
+        """Return the sum over all processes (all-reduce), on the same device; waits for no device."""
         if self.several:
             value = value.clone()
             dist.all_reduce(value)
@@ -93,7 +97,7 @@ class Ranks:
         return list(tensor.tolist())
 
     def gather(self, value: T) -> list[T]:
-        """Return the plain data of all processes, in the order of their ranks."""
+        """Return the plain data of all processes (all-gather), in the order of their ranks."""
         if not self.several:
             return [value]
         found: list[Any] = [None] * self.world_size
@@ -101,7 +105,7 @@ class Ranks:
         return found
 
     def from_first(self, value: T) -> T:
-        """Return rank 0's plain data."""
+        """Return rank 0's plain data (broadcast)."""
         if not self.several:
             return value
         holder = [value]
@@ -109,7 +113,10 @@ class Ranks:
         return holder[0]
 
     def meet(self, timeout: timedelta | None = None) -> None:
-        """Wait until all processes are here, however long that takes. Raises TrainingError when one has failed."""
+        """Wait until all processes are here, however long that takes: a barrier.
+
+        Raises TrainingError when one has failed.
+        """
         if not self.several or self.store is None:
             return
         self._met += 1
@@ -188,6 +195,7 @@ def join(device: torch.device, check: Callable[[dist.Store, int, int], None], *,
     group_store = dist.PrefixStore("pi05/group", store)
     dist.init_process_group(backend, store=group_store, rank=rank, world_size=world_size, timeout=TIMEOUT)
     prove_connected(ranks)
+    ranks.fewest_per_machine = min(ranks.gather(ranks.local_world_size))
     return ranks
 
 

@@ -4,12 +4,13 @@ DDP averages gradients while the backward pass runs. FSDP splits every parameter
 GPUs and gathers one layer at a time; HSDP does that inside each machine and averages between machines.
 
 The unit of FSDP is a layer: those of the language model and of the expert each on their own. Torch's grouped
-`fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too; here the
+`fully_shard([language layer, expert layer])` would free a language layer only when the expert's has run too. Here the
 whole language stack runs before the expert, so all its layers would lie on every GPU at once
 (docs/decisions/0006-many-gpus.md).
 
 Weights are gathered in their own precision, so that vectors that compute in float32 are not rounded on the way: N GPUs
-give the run of one. Leaves out the processes themselves (`ranks.py`) and the tensors' parts (`shards.py`).
+give the run of one. Leaves out which of it a run gets (`kind.py`), the processes themselves (`ranks.py`) and the
+tensors' parts (`shards.py`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -29,16 +29,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pi05.errors import ConfigError
 from pi05.model.pi05 import Pi05
-from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import Kind
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import fill_from_first, own_part
 from pi05.types import Batch
 
-Kind = Literal["none", "ddp", "fsdp", "hsdp"]
 METHODS_OF_ROOT = ("loss", "sample_actions")
 """What is called on the network besides its layers; FSDP gathers the rest of the parameters for them."""
-SHARE_OF_MEMORY = 0.5
-"""`auto` keeps the whole network on every GPU while weights, gradients, moments and average take less than this."""
 
 
 @dataclass(kw_only=True)
@@ -79,71 +76,6 @@ class LossModule(nn.Module):
         return self.model.loss(batch, noise=noise, time=time, flow_samples=flow_samples)
 
 
-def refuse(config: TrainConfig, kind: Kind, ranks: Ranks) -> None:
-    """Raise ConfigError for settings that several GPUs cannot honour, with the reason."""
-    if ranks.several and config.gradient_release:
-        raise ConfigError(
-            "--gradient_release works on one GPU only",
-            wanted=f"false on {ranks.world_size} GPUs",
-            found="true: each gradient is used and freed before it is averaged with those of the other GPUs",
-            remedy="leave it out; --parallel=fsdp divides gradients and moments by the number of GPUs",
-        )
-    if kind not in ("fsdp", "hsdp"):
-        return
-    if config.peft.quantize != "none":
-        raise ConfigError(
-            f"a base in {config.peft.quantize} cannot be split over GPUs (--parallel={kind})",
-            wanted="--parallel=ddp, or LoRA on a base that is not quantised",
-            found="codes and scales, which FSDP does not divide",
-            remedy=f"use --parallel=ddp, or --method=lora with --parallel={kind}",
-        )
-    if config.cache_prefix:
-        raise ConfigError(
-            "--cache_prefix cannot be combined with a network that is split over GPUs",
-            wanted="--parallel=ddp, or one GPU",
-            found=f"--parallel={kind}",
-            remedy="add --parallel=ddp: only the expert is trained, so the moments are small",
-        )
-    fewer_bits = config.optimizer_state != "float32"
-    if fewer_bits or config.precision == "bf16-sr" or config.optimizer_offload:
-        flag = "--precision=bf16-sr" if config.precision == "bf16-sr" else "--optimizer_offload"
-        flag = f"--optimizer_state={config.optimizer_state}" if fewer_bits else flag
-        raise ConfigError(
-            f"{flag} cannot be combined with --parallel={kind}",
-            wanted="--precision=mixed or float32, with float32 moments on the GPU",
-            found=f"{flag}: its blocks and its rounding go by the position in the whole parameter, which is split here",
-            remedy=f"leave {flag.partition('=')[0]} out, since {kind} divides that memory by the number of GPUs; "
-            "or use --parallel=ddp",
-        )
-    if kind == "hsdp" and ranks.world_size % ranks.local_world_size:
-        raise ConfigError(
-            "--parallel=hsdp needs the same number of GPUs on every machine",
-            wanted=f"a multiple of {ranks.local_world_size}",
-            found=f"{ranks.world_size} GPUs in all",
-            remedy="use --parallel=fsdp",
-        )
-
-
-def choose(config: TrainConfig, ranks: Ranks, parameters: int, trained: int) -> Kind:
-    """Return how the network is put on the GPUs: as asked, or by what `auto` means. Raises ConfigError.
-
-    `auto`: DDP while a GPU holds it all easily, else FSDP, between machines HSDP. On a CPU it is DDP.
-    """
-    kind: Kind = config.parallel if config.parallel != "auto" else "none"
-    if config.parallel == "auto" and ranks.several:
-        kind = "ddp"
-        saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
-        saves = saves or config.peft.quantize != "none"
-        if ranks.device.type == "cuda" and not saves:
-            memory = torch.cuda.get_device_properties(ranks.device).total_memory
-            frozen = 2 if config.method == "lora" and config.precision == "mixed" else 4
-            needed = frozen * (parameters - trained) + (16 + 4 * config.ema.enable) * trained
-            if needed > SHARE_OF_MEMORY * memory:
-                kind = "hsdp" if ranks.nodes > 1 else "fsdp"
-    refuse(config, kind, ranks)
-    return kind
-
-
 def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:
     """Split a network whose parameters are on the `meta` device; then it has memory, but no values.
 
@@ -161,7 +93,7 @@ def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
     device = ranks.device.type
     if kind == "hsdp":
-        shape = (ranks.world_size // ranks.local_world_size, ranks.local_world_size)
+        shape = (ranks.world.machines, ranks.world.per_machine)
         mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
     else:
         mesh = init_device_mesh(device, (ranks.world_size,), mesh_dim_names=("shard",))

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig
+from pi05.train.method import Part
 from pi05.train.plan.gpus import GPUS, Gpu
-
-METHODS = ("full", "frozen-vision", "expert", "lora", "lora-expert")
-"""`lora`: adapters on attention and MLP of language model and expert; `lora-expert`: on those of the expert."""
 
 DEVICE_NAMES = {
     "NVIDIA GeForce RTX 3090": "rtx3090",
@@ -66,57 +63,48 @@ def flops_per_sample(
     *,
     cameras: int,
     prompt_tokens: int,
-    method: str,
+    part: Part,
+    lora_rank: int = 0,
     flow_samples: int = 1,
     checkpointing: float = 0.0,
-    lora_rank: int = 0,
     cached_prefix: bool = False,
 ) -> float:
     """Return the work of one sample, forward and backward.
 
-    `prompt_tokens` are those that are computed, padding of the batch included. `checkpointing` is the share of the
-    layers that is computed twice; 0 gives the useful work. With `cached_prefix` only the expert is run.
+    With a `lora_rank` it is adapters that are trained, on attention and MLP of language model and expert, or of the
+    expert alone; without one the `part` itself. `prompt_tokens` are those that are computed, padding of the batch
+    included. `checkpointing` is the share of the layers that is computed twice; 0 gives the useful work. With
+    `cached_prefix` only the expert is run.
     """
-    if method not in METHODS:
-        raise ConfigError(
-            f"the work of method {method!r} is not known",
-            wanted=" or ".join(METHODS),
-            found=method,
-            remedy="choose one of these",
-        )
     prefix = cameras * sizes.patches_per_image + prompt_tokens
     total, repeated = Work(), Work()
     if not cached_prefix:
-        ends, layers = vision_work(sizes, method)
-        language = language_work(sizes, prefix, method, lora_rank)
+        ends, layers = vision_work(sizes, part, lora_rank)
+        language = language_work(sizes, prefix, part, lora_rank)
         total, repeated = (ends + layers) * cameras + language, layers * cameras + language
-    ends, layers = expert_work(sizes, prefix, method, lora_rank)
+    ends, layers = expert_work(sizes, prefix, lora_rank)
     total = total + (ends + layers) * flow_samples
     repeated = repeated + layers * flow_samples
     return total.forward + total.backward + checkpointing * (repeated.forward if repeated.backward else 0.0)
 
 
-def vision_work(sizes: ModelConfig, method: str) -> tuple[Work, Work]:
+def vision_work(sizes: ModelConfig, part: Part, rank: int) -> tuple[Work, Work]:
     """Return the work of one image outside of the blocks and in them. The pixels want no gradient."""
     width, tokens = sizes.vision_width, sizes.patches_per_image
-    trained = Training(weights=method == "full", inputs=method == "full")
-    first = Training(weights=method == "full", inputs=False)
-    head = Training(weights=method in ("full", "frozen-vision"), inputs=method == "full")
+    own = part == "full" and not rank
+    trained, first = Training(weights=own, inputs=own), Training(weights=own, inputs=False)
+    head = Training(weights=part != "expert" and not rank, inputs=own)
     ends = linear(tokens, 3 * sizes.patch_size**2, width, first) + linear(tokens, width, sizes.language_width, head)
     block = linear(tokens, width, width, trained) * 4 + attention(tokens, tokens, width, trained.graph)
     block = block + linear(tokens, width, sizes.vision_mlp, trained) + linear(tokens, sizes.vision_mlp, width, trained)
     return ends, block * sizes.vision_depth
 
 
-def language_work(sizes: ModelConfig, prefix: int, method: str, rank: int) -> Work:
+def language_work(sizes: ModelConfig, prefix: int, part: Part, rank: int) -> Work:
     """Return the work of the language model; its last layer computes keys and values only."""
-    adapted = method == "lora"
-    inner = Training(
-        weights=method in ("full", "frozen-vision"),
-        inputs=method in ("full", "frozen-vision", "lora"),
-        rank=rank if adapted else 0,
-    )
-    first = Training(weights=inner.weights, inputs=inner.inputs and not adapted, rank=inner.rank)
+    moves = part != "expert"
+    inner = Training(weights=moves and not rank, inputs=moves, rank=rank if moves else 0)
+    first = Training(weights=inner.weights, inputs=inner.weights, rank=inner.rank)
     width, heads, mlp = sizes.language_width, sizes.num_heads * sizes.head_dim, sizes.language_mlp
     kv = 2 * sizes.num_kv_heads * sizes.head_dim
     rest = linear(prefix, heads, width, inner) + attention(prefix, prefix, heads, inner.graph)
@@ -132,11 +120,10 @@ def language_work(sizes: ModelConfig, prefix: int, method: str, rank: int) -> Wo
     return projections(first, heads + kv) + rest + between + projections(inner, kv)
 
 
-def expert_work(sizes: ModelConfig, prefix: int, method: str, rank: int) -> tuple[Work, Work]:
+def expert_work(sizes: ModelConfig, prefix: int, rank: int) -> tuple[Work, Work]:
     """Return the work of one flow draw outside of the expert's layers and in them."""
-    adapted = method in ("lora", "lora-expert")
-    inner = Training(weights=not adapted, rank=rank if adapted else 0)
-    norm, whole = Training(weights=not adapted), Training(weights=True)
+    inner = Training(weights=not rank, rank=rank)
+    norm, whole = Training(weights=not rank), Training(weights=True)
     entering = Training(weights=True, inputs=False)
     width, heads, mlp, steps = sizes.expert_width, sizes.num_heads * sizes.head_dim, sizes.expert_mlp, sizes.horizon
     modulation = linear(1, width, 3 * width, norm)

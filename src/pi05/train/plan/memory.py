@@ -10,14 +10,12 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import Kind, World, choose_kind, divided_by, held_bytes
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.step_on_shapes import Shapes, StepMemory, measure_step
-
-Kind = Literal["none", "ddp", "fsdp", "hsdp"]
 
 CUDA_CONTEXT = round(0.6 * GIB)
 """Bytes that CUDA and its libraries take outside of PyTorch's allocator. Assumption: 0.4 to 0.6 GiB are usual."""
@@ -28,10 +26,9 @@ CUBLAS_WORKSPACE = 32 * 2**20
 parseChosenWorkspaceSize); 8 MiB on older GPUs."""
 COLLECTIVES = round(0.5 * GIB)
 """Bytes of NCCL's buffers with several GPUs. Assumption."""
+ONE_GPU = World()
 GATHERED = 3
 """Whole layers that FSDP holds at once: the one in use, the one gathered ahead, one gradient before it is divided."""
-GPUS_PER_MACHINE = 8
-"""GPUs over which HSDP splits. Assumption, for runs planned on another machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +78,7 @@ def predict(
     shapes: Shapes,
     *,
     gpu: Gpu | None = None,
-    world_size: int = 1,
+    world: World = ONE_GPU,
     step: StepMemory | None = None,
 ) -> MemoryPrediction:
     """Predict the memory of each GPU of a run. `gpu` decides what `--parallel=auto` means; without it, DDP.
@@ -91,13 +88,14 @@ def predict(
     step = step or _measured(_what_shapes_depend_on(config), sizes, shapes)
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
-    kind = parallel_kind(config, step, gpu, world_size)
+    held = held_bytes(config, parameters=step.parameters, trained=step.trained)
+    kind = choose_kind(config, held=held, gpu_memory=None if gpu is None else gpu.memory, world=world)
     if kind in ("fsdp", "hsdp"):
-        over = min(world_size, GPUS_PER_MACHINE) if kind == "hsdp" else world_size
+        over = divided_by(kind, world)
         for name in ("weights", "gradients", "optimizer", "average"):
             parts[name] = -(-parts[name] // over)
         parts["workspace"] += GATHERED * step.largest_unit
-    if kind != "none":
+    if world.gpus > 1:
         parts["workspace"] += COLLECTIVES
     return MemoryPrediction(**parts, host=step.host, kind=kind, step=step)
 
@@ -113,17 +111,3 @@ def _measured(config: str, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
 
 
 _PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")
-
-
-def parallel_kind(config: TrainConfig, step: StepMemory, gpu: Gpu | None, world_size: int) -> Kind:
-    """Return what `--parallel` means on these GPUs, by the rule of `parallel.choose`."""
-    if world_size == 1:
-        return "none"
-    if config.parallel != "auto":
-        return config.parallel
-    saves = config.precision == "bf16-sr" or config.optimizer_state != "float32" or config.optimizer_offload
-    saves = saves or config.peft.quantize != "none"
-    held = sum(step.at_peak.get(name, 0) for name in ("weights", "optimizer", "average")) + 4 * step.trained
-    if gpu is None or saves or held <= gpu.memory / 2:
-        return "ddp"
-    return "hsdp" if world_size > GPUS_PER_MACHINE else "fsdp"

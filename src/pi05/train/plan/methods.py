@@ -14,22 +14,25 @@ from pi05.errors import ConfigError
 from pi05.model.config import ModelConfig
 from pi05.settings.schema import to_plain
 from pi05.train.config import TrainConfig
+from pi05.train.exclusions import Place, find_conflict
+from pi05.train.method import MEANINGS, Method
+from pi05.train.parallel.kind import Kind, World, divided_by
 from pi05.train.plan.gpus import Gpu
-from pi05.train.plan.memory import MemoryPrediction, predict
+from pi05.train.plan.memory import ONE_GPU, MemoryPrediction, predict
 from pi05.train.plan.speed import Speed, estimate_speed
 from pi05.train.plan.step_on_shapes import Shapes, held_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
-    """A way to train: its name, and the settings that make it."""
+class Recipe:
+    """A method with what saves memory: its name, and the settings that make it."""
 
     name: str
     settings: dict[str, Any]
     """By flag."""
 
 
-_FULL = {"policy.use_peft": False, "policy.train_expert_only": False, "policy.freeze_vision_encoder": False}
+_FULL = MEANINGS["full"].settings
 _PLAIN = {
     "precision": "mixed",
     "optimizer_state": "float32",
@@ -38,22 +41,22 @@ _PLAIN = {
     "activation_offload": False,
 }
 _SMALL = {"activation_checkpointing": "full", "gradient_release": True, "gradient_accumulation_steps": 1}
-_LORA = {**_PLAIN, "policy.use_peft": True, "policy.train_expert_only": False, "peft.quantize": "none"}
-_QLORA = {**_LORA, "peft.quantize": "nf4"}
+_LORA = {**_PLAIN, **MEANINGS["lora"].settings}
+_QLORA = {**_PLAIN, **MEANINGS["qlora"].settings}
 
 FULL = (
-    Method(name="full", settings={**_FULL, **_PLAIN, "activation_checkpointing": "none"}),
-    Method(name="full, cheap work recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "selective"}),
-    Method(name="full, activations recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "full"}),
-    Method(
+    Recipe(name="full", settings={**_FULL, **_PLAIN, "activation_checkpointing": "none"}),
+    Recipe(name="full, cheap work recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "selective"}),
+    Recipe(name="full, activations recomputed", settings={**_FULL, **_PLAIN, "activation_checkpointing": "full"}),
+    Recipe(
         name="full, 8-bit moments, activations recomputed",
         settings={**_FULL, **_PLAIN, "activation_checkpointing": "full", "optimizer_state": "8bit"},
     ),
-    Method(
+    Recipe(
         name="full, 8-bit moments, gradient release",
         settings={**_FULL, **_PLAIN, **_SMALL, "optimizer_state": "8bit"},
     ),
-    Method(
+    Recipe(
         name="full, bfloat16 weights, 8-bit moments",
         settings={
             **_FULL,
@@ -63,22 +66,22 @@ FULL = (
             "optimizer_state": "8bit",
         },
     ),
-    Method(
+    Recipe(
         name="full, bfloat16 weights, 8-bit moments, gradient release",
         settings={**_FULL, **_PLAIN, **_SMALL, "precision": "bf16-sr", "optimizer_state": "8bit"},
     ),
-    Method(
+    Recipe(
         name="full, bfloat16 weights, 4-bit moments, gradient release",
         settings={**_FULL, **_PLAIN, **_SMALL, "precision": "bf16-sr", "optimizer_state": "4bit"},
     ),
 )
 LORA = (
-    Method(name="LoRA", settings={**_LORA, "activation_checkpointing": "none"}),
-    Method(name="LoRA, activations recomputed", settings={**_LORA, "activation_checkpointing": "full"}),
-    Method(name="QLoRA, cheap work recomputed", settings={**_QLORA, "activation_checkpointing": "selective"}),
-    Method(name="QLoRA, activations recomputed", settings={**_QLORA, "activation_checkpointing": "full"}),
+    Recipe(name="LoRA", settings={**_LORA, "activation_checkpointing": "none"}),
+    Recipe(name="LoRA, activations recomputed", settings={**_LORA, "activation_checkpointing": "full"}),
+    Recipe(name="QLoRA, cheap work recomputed", settings={**_QLORA, "activation_checkpointing": "selective"}),
+    Recipe(name="QLoRA, activations recomputed", settings={**_QLORA, "activation_checkpointing": "full"}),
 )
-METHODS = FULL + LORA
+RECIPES = FULL + LORA
 """From the best to the lightest. Training of the expert alone is not among them: in full it needs more than LoRA, and
 its adapters need more than QLoRA's and learn less (docs/memory.md)."""
 
@@ -94,7 +97,7 @@ class Plan:
     sizes: ModelConfig
     shapes: Shapes
     gpu: Gpu
-    gpus: int
+    world: World
     memory: MemoryPrediction
     speed: Speed | None
     """None for a GPU whose arithmetic is not known."""
@@ -128,26 +131,26 @@ def make_plan(
     sizes: ModelConfig,
     shapes: Shapes,
     gpu: Gpu,
-    gpus: int = 1,
+    world: World = ONE_GPU,
     free: int | None = None,
 ) -> Plan:
     """Plan a run. `free` is what a present GPU has left, CUDA's own memory already taken; else the GPU is empty."""
-    memory = predict(config, sizes, shapes, gpu=gpu, world_size=gpus)
+    memory = predict(config, sizes, shapes, gpu=gpu, world=world)
     return Plan(
         config=config,
         sizes=sizes,
         shapes=shapes,
         gpu=gpu,
-        gpus=gpus,
+        world=world,
         memory=memory,
-        speed=estimate_speed(config, sizes, shapes, memory, gpu, gpus),
+        speed=estimate_speed(config, sizes, shapes, memory, gpu, world),
         available=gpu.memory if free is None else free,
         required=memory.needed if free is None else memory.needed_beside_cuda,
     )
 
 
 def settle_recomputation(
-    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, gpus: int = 1, free: int | None = None
+    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, world: World = ONE_GPU, free: int | None = None
 ) -> TrainConfig:
     """Return the configuration with the least recomputation that fits in the place of `auto`; full where none does."""
     if config.activation_checkpointing != "auto":
@@ -155,7 +158,7 @@ def settle_recomputation(
     settled = config
     for degree in LEAST_FIRST:
         settled = replace(config, activation_checkpointing=degree)
-        if make_plan(settled, sizes, shapes, gpu, gpus, free).fits:
+        if make_plan(settled, sizes, shapes, gpu, world, free).fits:
             break
     return settled
 
@@ -163,10 +166,10 @@ def settle_recomputation(
 def propose(plan: Plan) -> Proposal | None:
     """Return the best method that fits the GPU of a plan at its batch size, or LoRA at a smaller one; None: nothing."""
     for method, config, shapes in candidates(plan):
-        if held_bytes(config, plan.sizes) > plan.available * _divided(config, plan.gpus):
+        if held_bytes(config, plan.sizes) > plan.available * divided_by(_kind(config), plan.world):
             continue
         free = None if plan.available == plan.gpu.memory else plan.available
-        found = make_plan(config, plan.sizes, shapes, plan.gpu, plan.gpus, free)
+        found = make_plan(config, plan.sizes, shapes, plan.gpu, plan.world, free)
         if found.fits:
             return Proposal(method=method, flags=changed_flags(plan.config, config), plan=found)
     return None
@@ -178,16 +181,11 @@ def same_method(plan: Plan) -> Proposal | None:
         return None
     free = None if plan.available == plan.gpu.memory else plan.available
     asked = replace(plan.config, activation_checkpointing="auto")
-    settled = settle_recomputation(asked, plan.sizes, plan.shapes, plan.gpu, plan.gpus, free)
-    found = make_plan(settled, plan.sizes, plan.shapes, plan.gpu, plan.gpus, free)
+    settled = settle_recomputation(asked, plan.sizes, plan.shapes, plan.gpu, plan.world, free)
+    found = make_plan(settled, plan.sizes, plan.shapes, plan.gpu, plan.world, free)
     if not found.fits:
         return None
-    return Proposal(method=method_name(settled), flags=changed_flags(plan.config, settled), plan=found)
-
-
-def method_name(config: TrainConfig) -> str:
-    """Return what `--method` calls a run; frozen-vision, which it does not know, by that name."""
-    return "qlora" if config.method == "lora" and config.peft.quantize != "none" else config.method
+    return Proposal(method=settled.method, flags=changed_flags(plan.config, settled), plan=found)
 
 
 def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
@@ -195,47 +193,41 @@ def candidates(plan: Plan) -> Iterator[tuple[str, TrainConfig, Shapes]]:
 
     A moving average is given up before full fine-tuning is.
     """
-    ways = ("ddp", "fsdp") if plan.gpus > 1 else (plan.config.parallel,)
-    for method in (*FULL, *(map(without_average, FULL) if plan.config.ema.enable else ()), *LORA):
+    ways = ("ddp", "fsdp") if plan.world.gpus > 1 else (plan.config.parallel,)
+    for recipe in (*FULL, *(map(without_average, FULL) if plan.config.ema.enable else ()), *LORA):
         for parallel in ways:
-            changed = changed_config(plan, {**method.settings, "parallel": parallel})
+            changed = changed_config(plan, {**recipe.settings, "parallel": parallel})
             if changed is not None:
-                yield method.name, changed, _shapes(changed, plan)
-    size = plan.config.micro_batch_size(plan.gpus)
+                yield recipe.name, changed, _shapes(changed, plan)
+    size = plan.config.micro_batch_size(plan.world.gpus)
     passes = plan.config.gradient_accumulation_steps
-    for method in METHODS[-2:]:
+    for recipe in RECIPES[-2:]:
         for smaller in (size // 2**halving for halving in range(1, 10) if size % 2**halving == 0):
             batch: dict[str, Any] = {"gradient_accumulation_steps": passes * size // smaller, "parallel": ways[0]}
             if plan.config.global_batch_size is None:
                 batch["batch_size"] = smaller
-            changed = changed_config(plan, {**method.settings, **batch})
+            changed = changed_config(plan, {**recipe.settings, **batch})
             if changed is not None:
-                yield f"{method.name}, smaller forward passes", changed, _shapes(changed, plan)
+                yield f"{recipe.name}, smaller forward passes", changed, _shapes(changed, plan)
 
 
-def without_average(method: Method) -> Method:
-    """Return the method without a moving average of the weights."""
-    return Method(name=f"{method.name}, no moving average", settings={**method.settings, "ema.enable": False})
+def without_average(recipe: Recipe) -> Recipe:
+    """Return the recipe without a moving average of the weights."""
+    return Recipe(name=f"{recipe.name}, no moving average", settings={**recipe.settings, "ema.enable": False})
 
 
 def _shapes(config: TrainConfig, plan: Plan) -> Shapes:
-    return replace(plan.shapes, batch=config.micro_batch_size(plan.gpus))
+    return replace(plan.shapes, batch=config.micro_batch_size(plan.world.gpus))
 
 
-def _divided(config: TrainConfig, gpus: int) -> int:
-    return gpus if config.parallel in ("fsdp", "hsdp") else 1
+def _kind(config: TrainConfig) -> Kind:
+    """Return how a candidate lies on the GPUs: candidates name it."""
+    return "none" if config.parallel == "auto" else config.parallel
 
 
 def changed_config(plan: Plan, settings: dict[str, Any]) -> TrainConfig | None:
     """Return the plan's configuration with other settings; None where they exclude each other."""
     given = plan.config
-    splits = settings.get("parallel") == "fsdp"
-    saves = settings["precision"] == "bf16-sr" or settings["optimizer_state"] != "float32"
-    saves = saves or settings.get("peft.quantize", "none") != "none"
-    if plan.gpus > 1 and (settings["gradient_release"] or (splits and saves)):
-        return None
-    if given.from_scratch and settings["policy.use_peft"]:
-        return None
     settings = {**settings, "cache_prefix": False}  # every method here trains the prefix
     recomputed = {"none": 0.0, "full": 1.0}.get(settings["activation_checkpointing"])
     if given.recomputed == recomputed:
@@ -253,9 +245,11 @@ def changed_config(plan: Plan, settings: dict[str, Any]) -> TrainConfig | None:
         else:
             values[head] = value
     try:
-        return TrainConfig.from_dict(values)
-    except ConfigError:
+        changed = TrainConfig.from_dict(values)
+    except ConfigError:  # settings that exclude each other anywhere
         return None
+    place = Place(world=plan.world, kind=_kind(changed))
+    return changed if find_conflict(changed, place) is None else None
 
 
 def changed_flags(before: TrainConfig, after: TrainConfig) -> tuple[str, ...]:
@@ -263,8 +257,10 @@ def changed_flags(before: TrainConfig, after: TrainConfig) -> tuple[str, ...]:
     old, new = _flat(to_plain(before)), _flat(to_plain(after))
     changed = {path: value for path, value in new.items() if value != old[path]}
     if changed.pop("policy.use_peft", None) is not None:
-        method = "lora" if after.policy.use_peft else "full"
-        return (f"--method={method}", *(_flag(path, value) for path, value in changed.items()))
+        word: Method = after.method
+        told = MEANINGS[word].settings
+        rest = {path: value for path, value in changed.items() if told.get(path) != value}
+        return (f"--method={word}", *(_flag(path, value) for path, value in rest.items()))
     return tuple(_flag(path, value) for path, value in changed.items())
 
 

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.exclusions import Place, require_compatible
 from pi05.train.network import choose_sizes
-from pi05.train.parallel.ranks import Ranks
-from pi05.train.parallel.split import refuse
+from pi05.train.parallel.kind import World
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu
-from pi05.train.plan.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION, GPUS_PER_MACHINE
-from pi05.train.plan.methods import Plan, Proposal, make_plan, method_name, propose, same_method, settle_recomputation
+from pi05.train.plan.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION, ONE_GPU
+from pi05.train.plan.methods import Plan, Proposal, make_plan, propose, same_method, settle_recomputation
 from pi05.train.plan.shapes import Assumed, plan_shapes
 from pi05.train.plan.speed import UTILISATION
 from pi05.train.plan.step_on_shapes import Shapes
@@ -33,32 +33,37 @@ MEANINGS = {
 }
 
 
-def report(
-    config: TrainConfig, *, gpu: str | None, gpus: int, cameras: int | None, prompt_tokens: int | None, as_json: bool
+def print_plan(
+    config: TrainConfig,
+    *,
+    gpu: str | None,
+    world: World,
+    cameras: int | None,
+    prompt_tokens: int | None,
+    as_json: bool,
 ) -> None:
     """Plan a run and print it. Raises a UserError for settings or files that cannot be used."""
     sizes = sizes_of(config)
-    assumed = plan_shapes(config, sizes, world_size=gpus, cameras=cameras, prompt_tokens=prompt_tokens)
+    assumed = plan_shapes(config, sizes, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
     console = Console()
     known = GPUS[gpu] if gpu is not None else present_gpu()
-    if gpus > 1:
-        refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], gpus)
+    refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], world)
     if known is None:
-        plans = overview(config, sizes, assumed.shapes, gpus)
+        plans = overview(config, sizes, assumed.shapes, world)
         if as_json:
             print(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
         else:
             _print_overview(plans, assumed, console)
         return
-    settled = settle_recomputation(config, sizes, assumed.shapes, known, gpus)
+    settled = settle_recomputation(config, sizes, assumed.shapes, known, world)
     if settled is not config:
         told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
         assumed = replace(assumed, told=(*assumed.told, told))
-    plan = make_plan(settled, sizes, assumed.shapes, known, gpus)
+    plan = make_plan(settled, sizes, assumed.shapes, known, world)
     if as_json:
         print(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
     else:
-        _print_plan(plan, assumed, console)
+        _print_one(plan, assumed, console)
 
 
 def sizes_of(config: TrainConfig) -> ModelConfig:
@@ -84,18 +89,20 @@ def describe_gpu(title: str, memory: int) -> Gpu:
     return Gpu(name=title, title=title, memory_gib=memory / GIB, bf16_tflops=0, bandwidth_gbs=0, source="this machine")
 
 
-def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpus: int = 1) -> list[Plan]:
+def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, world: World = ONE_GPU) -> list[Plan]:
     """Return the same run on every GPU of the table, each with the recomputation that `auto` means there."""
     return [
-        make_plan(settle_recomputation(config, sizes, shapes, gpu, gpus), sizes, shapes, gpu, gpus)
+        make_plan(settle_recomputation(config, sizes, shapes, gpu, world), sizes, shapes, gpu, world)
         for gpu in GPUS.values()
     ]
 
 
-def refuse_together(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, gpus: int) -> None:
+def refuse_together(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, world: World) -> None:
     """Raise the ConfigError that training on these GPUs would end with, where settings exclude each other."""
-    kind = make_plan(config, sizes, shapes, gpu, gpus).memory.kind
-    refuse(config, kind, Ranks(world_size=gpus, local_world_size=min(gpus, GPUS_PER_MACHINE)))
+    require_compatible(config, Place(world=world))  # before a step is run on shapes
+    if world.gpus > 1:
+        kind = make_plan(config, sizes, shapes, gpu, world).memory.kind
+        require_compatible(config, Place(world=world, kind=kind))
 
 
 def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None) -> dict[str, Any]:
@@ -103,9 +110,10 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
     speed = plan.speed
     return {
         "gpu": plan.gpu.name,
-        "gpus": plan.gpus,
+        "gpus": plan.world.gpus,
+        "gpus_per_machine": plan.world.per_machine,
         "parallel": plan.memory.kind,
-        "method": method_name(plan.config),
+        "method": plan.config.method,
         "batch_per_pass": plan.shapes.batch,
         "cameras": plan.shapes.cameras,
         "prompt_tokens": plan.shapes.prompt_tokens,
@@ -134,8 +142,8 @@ def assumptions(plan: Plan) -> list[str]:
         "speed: no GPU has been measured with this program yet; "
         f"{UTILISATION:.0%} of the peak arithmetic is assumed (what openpi reaches on an H200), data in time",
     ]
-    if plan.gpus > 1:
-        found.append(f"{plan.gpus} GPUs: parts divided by arithmetic, {gib(COLLECTIVES)} GiB for NCCL: assumed")
+    if plan.world.gpus > 1:
+        found.append(f"{plan.world.gpus} GPUs: parts divided by arithmetic, {gib(COLLECTIVES)} GiB for NCCL: assumed")
     return found
 
 
@@ -167,13 +175,13 @@ def proposals_text(plan: Plan) -> str:
     return f"{proposal_text(best)}; or keep {proposal_text(same)}"
 
 
-def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
+def _print_one(plan: Plan, assumed: Assumed, console: Console) -> None:
     shapes, memory = plan.shapes, plan.memory
-    times = f"{plan.gpus} × " if plan.gpus > 1 else ""
+    times = f"{plan.world.gpus} × " if plan.world.gpus > 1 else ""
     passes = plan.config.gradient_accumulation_steps
     batch = f"{passes} passes of {shapes.batch}" if passes > 1 else f"batch {shapes.batch}"
-    split = f"{memory.kind}, " if plan.gpus > 1 else ""
-    title = f"{times}{plan.gpu.title}: {method_name(plan.config)}, {split}{batch}, at the peak"
+    split = f"{memory.kind}, " if plan.world.gpus > 1 else ""
+    title = f"{times}{plan.gpu.title}: {plan.config.method}, {split}{batch}, at the peak"
     table = Table(title=title, title_justify="left")
     for column in ("part", "GiB", "what"):
         table.add_column(column, justify="right" if column == "GiB" else "left")
@@ -202,7 +210,7 @@ def _print_plan(plan: Plan, assumed: Assumed, console: Console) -> None:
 
 def _print_overview(plans: list[Plan], assumed: Assumed, console: Console) -> None:
     first = plans[0]
-    table = Table(title=f"{method_name(first.config)}, batch {first.shapes.batch}, by GPU", title_justify="left")
+    table = Table(title=f"{first.config.method}, batch {first.shapes.batch}, by GPU", title_justify="left")
     settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
     for column in ("--gpu", "GiB", "needed", "", "steps per hour", *["recomputed"] * settled):
         table.add_column(column, justify="left" if column in ("--gpu", "", "recomputed") else "right")

@@ -15,6 +15,7 @@ from pi05.errors import TrainingError
 from pi05.model.config import ModelConfig
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.data import TrainingData
+from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.methods import LEAST_FIRST, make_plan, settle_recomputation
@@ -39,21 +40,21 @@ def require_memory(
     prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
     if config.activation_checkpointing == "auto":
         shapes = shapes_of(config, ranks.world_size, cameras, prompt)
-        own = settle_recomputation(config, sizes, shapes, gpu, ranks.world_size, free).activation_checkpointing
+        own = settle_recomputation(config, sizes, shapes, gpu, ranks.world, free).activation_checkpointing
         degree = LEAST_FIRST[int(ranks.maxima([LEAST_FIRST.index(own)])[0])]  # all processes compute alike
         settled = replace(config, activation_checkpointing=degree)
         tell(f"memory   --activation_checkpointing=auto is {degree} here")
     if ALLOW_MEMORY not in config.allow:
-        tell(check_memory(settled, sizes, cameras, prompt, gpu, free, ranks.world_size))
+        tell(check_memory(settled, sizes, cameras, prompt, gpu, free, ranks.world))
     return settled
 
 
 def check_memory(
-    config: TrainConfig, sizes: ModelConfig, cameras: int, prompt_tokens: int, gpu: Gpu, free: int, world_size: int
+    config: TrainConfig, sizes: ModelConfig, cameras: int, prompt_tokens: int, gpu: Gpu, free: int, world: World
 ) -> str:
     """Return a line about the memory that the run needs, or raise TrainingError when `free` bytes are too few."""
-    shapes = shapes_of(config, world_size, cameras, prompt_tokens)
-    plan = make_plan(config, sizes, shapes, gpu, world_size, free)
+    shapes = shapes_of(config, world.gpus, cameras, prompt_tokens)
+    plan = make_plan(config, sizes, shapes, gpu, world, free)
     if plan.fits:
         return f"memory   {gib(plan.required)} GiB predicted, {gib(free)} of {gpu.memory / GIB:.1f} GiB free"
     worth_saying = plan.memory.peak / 100

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World, divided_by
 from pi05.train.plan.flops import flops_per_sample
 from pi05.train.plan.gpus import Gpu
 from pi05.train.plan.memory import MemoryPrediction
@@ -43,7 +44,7 @@ class Speed:
 
 
 def estimate_speed(
-    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, memory: MemoryPrediction, gpu: Gpu, gpus: int
+    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, memory: MemoryPrediction, gpu: Gpu, world: World
 ) -> Speed | None:
     """Estimate the time of an optimizer step; None for a GPU whose arithmetic is not known."""
     if not gpu.bf16_tflops:
@@ -52,15 +53,14 @@ def estimate_speed(
         sizes,
         cameras=shapes.cameras,
         prompt_tokens=shapes.prompt_tokens,
-        method="lora-expert" if config.method == "lora" and config.policy.train_expert_only else config.method,
+        part=config.part,
+        lora_rank=config.lora_rank,
         flow_samples=config.flow_samples,
         checkpointing=0.0 if config.recomputed == "selective" else config.recomputed,
-        lora_rank=config.peft.r if config.method == "lora" else 0,
         cached_prefix=config.cache_prefix,
     )
     rate = UTILISATION * gpu.bf16_tflops * 1e12 * (FLOAT32_SHARE if config.precision == "float32" else 1)
     passes = shapes.batch * config.gradient_accumulation_steps * work / rate
-    divided = gpus if memory.kind in ("fsdp", "hsdp") else 1
-    update = memory.step.moved / divided / (gpu.bandwidth_gbs * 1e9)
+    update = memory.step.moved / divided_by(memory.kind, world) / (gpu.bandwidth_gbs * 1e9)
     to_host = memory.step.to_host / HOST_LINK
-    return Speed(step_seconds=passes + update + to_host, samples_per_step=config.samples_per_step(gpus))
+    return Speed(step_seconds=passes + update + to_host, samples_per_step=config.samples_per_step(world.gpus))

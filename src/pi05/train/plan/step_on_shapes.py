@@ -23,11 +23,11 @@ from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside, layers_of
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
-from pi05.train.lora import hold_frozen_weights
 from pi05.train.network import trainable
-from pi05.train.optim.adamw import Ema, Optimizer, clip_gradients
-from pi05.train.optim.build import adam_settings, build_optimizer
-from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, state_bytes
+from pi05.train.optim.adamw import Ema, clip_gradients
+from pi05.train.optim.build import build_optimizer
+from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, PortionKind, state_bytes
+from pi05.train.optim.protocol import Optimizer
 from pi05.train.parallel.placement import outline
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
 from pi05.train.resume import build_schedule
@@ -79,8 +79,11 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     moving: set[nn.Parameter] = set()
     for parameter in parameters.values():
         parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, moving, each))
-    optimizer = _optimizer(config, parameters)
-    moments = _make_moments(optimizer)
+    largest = max(value.numel() for value in parameters.values())
+    read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+    once = _EachKindOnce(tracker, read_back)
+    optimizer = build_optimizer(config, parameters, build_schedule(config, {}), META, once)
+    moments = optimizer.make_moments()
     of_moments = [part for parts in moments.values() for part in parts]
     if config.optimizer_offload:
         tracker.ignore(of_moments)
@@ -126,10 +129,7 @@ def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
 def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter]]:
     """Return the network as training holds it, and its trainable parameters."""
     network = outline(config, sizes)
-    parameters = trainable(network, config.method)
-    if network.lora is not None:
-        hold_frozen_weights(network.model)
-    return network.model, parameters
+    return network.model, trainable(network, config.part)
 
 
 def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
@@ -138,7 +138,7 @@ def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
         model,
         compile_layers=False,
         recompute_activations=config.recomputed,
-        dropout=config.method == "lora" and config.peft.lora_dropout > 0,
+        dropout=config.draws_dropout,
     )
     moved: list[int] = []
     if config.activation_offload:
@@ -163,21 +163,6 @@ def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **opti
         return forward(*arguments, **options)
 
 
-def _optimizer(config: TrainConfig, parameters: dict[str, nn.Parameter]) -> Optimizer | LowMemoryOptimizer:
-    """Return the run's optimizer. Moments of host memory are on `meta` too, and not counted later."""
-    schedule = build_schedule(config, {})
-    if not config.optimizer_offload:
-        return build_optimizer(config, parameters, schedule, META)
-    return LowMemoryOptimizer(
-        parameters,
-        adam_settings(config),
-        schedule,
-        seed=config.seed,
-        state=config.optimizer_state,
-        release=config.gradient_release,
-    )
-
-
 def _adopt_gradient(tracker: LiveStorage, moving: set[nn.Parameter], parameter: nn.Parameter) -> None:
     moving.add(parameter)
     if parameter.grad is not None:
@@ -188,40 +173,29 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(-(-tensor.nbytes // BLOCK) * BLOCK for tensor in tensors)
 
 
-def _make_moments(optimizer: Optimizer | LowMemoryOptimizer) -> dict[str, list[Tensor]]:
-    """Return AdamW's moments by parameter, as the optimizer keeps them after its first step."""
-    if isinstance(optimizer, LowMemoryOptimizer):
-        states = {name: optimizer._state_of(name) for name in optimizer.parameters}
-        return {name: [*state.first.parts, *state.second.parts] for name, state in states.items()}
-    return {
-        name: [torch.empty_like(value), torch.empty_like(value), torch.empty((), device=META)]
-        for name, value in optimizer.parameters.items()
-    }
-
-
-def _measure_portions_once(optimizer: LowMemoryOptimizer, tracker: LiveStorage, read_back: int) -> None:
-    """Let the optimizer work on one portion of each kind only; the rest of them take the same memory.
+class _EachKindOnce:
+    """Lets the optimizer work on one portion of each kind only; the rest of them take the same memory.
 
     `read_back` is what a portion's moments take on the device when they come from host memory, in bytes.
     """
-    move, known = optimizer._move_portion, dict[Any, int]()
 
-    def stand_in(weight: Tensor, gradient: Tensor, state: Any, *rest: Any) -> None:
-        kind = (len(weight), weight.dtype, gradient.dtype, state.first.kind)
-        if kind in known:
-            with tracker.extra(read_back + known[kind]):
+    def __init__(self, tracker: LiveStorage, read_back: int) -> None:
+        self._tracker, self._read_back = tracker, read_back
+        self._known: dict[PortionKind, int] = {}
+
+    def __call__(self, kind: PortionKind, update: Callable[[], None]) -> None:
+        if kind in self._known:
+            with self._tracker.extra(self._read_back + self._known[kind]):
                 return
-        with tracker.extra(read_back), tracker.growth() as growth:
-            move(weight, gradient, state, *rest)
-        known[kind] = growth()
-
-    setattr(optimizer, "_move_portion", stand_in)  # noqa: B010
+        with self._tracker.extra(self._read_back), self._tracker.growth() as growth:
+            update()
+        self._known[kind] = growth()
 
 
 def _run(
     config: TrainConfig,
     model: Pi05,
-    optimizer: Optimizer | LowMemoryOptimizer,
+    optimizer: Optimizer,
     ema: Ema | None,
     tracker: LiveStorage,
     shapes: Shapes,
@@ -230,12 +204,8 @@ def _run(
     """Take the step."""
     tracker.forget_peak()
     optimizer.begin(0)
-    if isinstance(optimizer, LowMemoryOptimizer):
-        largest = max(value.numel() for value in optimizer.parameters.values())
-        read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
-        _measure_portions_once(optimizer, tracker, read_back)
-        if optimizer.release:
-            optimizer._norm.previous = torch.zeros((), device=META)  # as after the pass that only measures
+    if isinstance(optimizer, LowMemoryOptimizer) and optimizer.release:
+        optimizer.start_from_norm(torch.zeros((), device=META))
     if config.cache_prefix:  # before the first step; a run that is continued has its moments then
         with tracker.making(WORKSPACE), torch.no_grad():
             stack_prefix(model.read_prefix(_batch(shapes, sizes))[0])
@@ -251,7 +221,7 @@ def _run(
             loss.backward()
         del losses, loss, total, batch, noise, time
     with tracker.making(WORKSPACE), torch.no_grad():
-        if isinstance(optimizer, LowMemoryOptimizer):
+        if config.own_optimizer:
             optimizer.apply(0)
         else:
             clip_gradients(optimizer.parameters.values(), config.policy.optimizer_grad_clip_norm)

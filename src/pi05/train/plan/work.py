@@ -14,6 +14,7 @@ import torch
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.method import Part
 from pi05.train.plan.flops import flops_per_sample, known_gpu
 from pi05.types import Batch
 
@@ -23,7 +24,7 @@ class WorkCount:
     """What the work of a batch follows from, besides its shape."""
 
     sizes: ModelConfig
-    method: str
+    part: Part
     flow_samples: int = 1
     lora_rank: int = 0
     peak: float | None = None
@@ -41,7 +42,7 @@ class WorkCount:
             self.sizes,
             cameras=cameras,
             prompt_tokens=prompt,
-            method=self.method,
+            part=self.part,
             flow_samples=self.flow_samples,
             lora_rank=self.lora_rank,
             cached_prefix=batch.prefix is not None,
@@ -50,13 +51,11 @@ class WorkCount:
 
 def count_work(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> WorkCount:
     """Return how the work of a run is counted. Adapters count as if on attention and MLP of the towers they are in."""
-    low_rank = config.method == "lora"
     gpu = known_gpu(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    method = ("lora-expert" if config.policy.train_expert_only else "lora") if low_rank else config.method
     return WorkCount(
         sizes=sizes,
-        method=method,
+        part=config.part,
         flow_samples=config.flow_samples,
-        lora_rank=config.peft.r if low_rank else 0,
+        lora_rank=config.lora_rank,
         peak=None if gpu is None or config.precision == "float32" else gpu.bf16_tflops * 1e12,
     )

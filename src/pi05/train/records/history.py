@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pi05
-from pi05.checkpoint.store import write_json
+from pi05.files import write_json
 from pi05.machine import machine_info
 
 HISTORY = "history.json"

@@ -23,6 +23,7 @@ from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, is_adapter, read
 from pi05.errors import CheckpointError, EvaluationError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.train.method import Method, name_method, name_part
 
 Record = dict[str, Any]
 
@@ -34,6 +35,13 @@ PARTS = {
     **dict.fromkeys(("action_in", "action_out", "time_in", "time_out"), "action and time projections"),
 }
 """What people call the modules of the network."""
+METHOD_TITLES: dict[Method, str] = {
+    "full": "everything trained",
+    "frozen-vision": "all but the vision tower",
+    "expert": "action expert only",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +78,13 @@ class RunRecord:
         policy, peft = self.config.get("policy"), self.config.get("peft") or {}
         if not isinstance(policy, dict):
             return ""
-        if policy.get("use_peft"):
-            return f"{'LoRA' if peft.get('quantize', 'none') == 'none' else 'QLoRA'}, rank {peft.get('r')}"
-        if policy.get("train_expert_only"):
-            return "action expert only"
-        return "all but the vision tower" if policy.get("freeze_vision_encoder") else "everything trained"
+        part = name_part(
+            train_expert_only=bool(policy.get("train_expert_only")),
+            freeze_vision_encoder=bool(policy.get("freeze_vision_encoder")),
+        )
+        adapters, quantize = bool(policy.get("use_peft")), str(peft.get("quantize", "none"))
+        title = METHOD_TITLES[name_method(part, use_peft=adapters, quantize=quantize)]
+        return f"{title}, rank {peft.get('r')}" if adapters else title
 
     def of(self, kind: str) -> list[Record]:
         """Return the records of one type."""

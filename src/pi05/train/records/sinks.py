@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pi05.checkpoint.store import write_atomic
 from pi05.errors import TrainingError
+from pi05.files import write_atomic
 from pi05.train.records.metrics import render_line
 
 Record = Mapping[str, Any]

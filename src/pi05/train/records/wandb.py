@@ -19,8 +19,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pi05.checkpoint.store import read_json, write_json
 from pi05.errors import ConfigError
+from pi05.files import read_json, write_json
 from pi05.train.records.config import WandbConfig
 from pi05.train.records.sinks import Record, RunInfo, finite, say
 

@@ -37,8 +37,8 @@ def files(root: Path) -> list[str]:
 
 def test_weights_are_linked_and_read_back_as_the_recorded_ones(tmp_path: Path, folder: Path, model: Pi05) -> None:
     told: list[str] = []
-    receipt = read_model(folder)[1]
-    record = keep_base(tmp_path / "run", str(folder), receipt.sha256, told.append)
+    receipt = read_model(locate(folder))[1]
+    record = keep_base(tmp_path / "run", locate(folder), receipt.sha256, told.append)
     kept = tmp_path / "run" / "base"
     assert files(kept) == ["config.json", "model.safetensors"]
     assert (kept / "model.safetensors").samefile(folder / "model.safetensors")
@@ -46,8 +46,8 @@ def test_weights_are_linked_and_read_back_as_the_recorded_ones(tmp_path: Path, f
     assert told == [f"base: 1 file, {receipt.bytes / 1e6:,.1f} MB, linked into {kept}"]
     assert record == {"path": "../../base", "sha256": receipt.sha256, "source": str(folder)}
     assert (tmp_path / "run" / "checkpoints" / "000001" / record["path"]).resolve().name == "base"
-    assert read_config(kept) == model.config
-    assert read_model(kept)[1].sha256 == receipt.sha256
+    assert read_config(locate(kept)) == model.config
+    assert read_model(locate(kept))[1].sha256 == receipt.sha256
 
 
 def test_where_links_are_impossible_it_is_copied_with_the_size_said_first(
@@ -58,20 +58,20 @@ def test_where_links_are_impossible_it_is_copied_with_the_size_said_first(
 
     monkeypatch.setattr(os, "link", refuse)  # what the system says of two disks
     told: list[str] = []
-    sha256 = read_model(folder)[1].sha256
-    keep_base(tmp_path / "run", str(folder), sha256, told.append)
+    sha256 = read_model(locate(folder))[1].sha256
+    keep_base(tmp_path / "run", locate(folder), sha256, told.append)
     kept = tmp_path / "run" / "base"
     assert "copying 0.0 GB" in told[0]
     assert "copied into" in told[1]
     assert not (kept / "model.safetensors").samefile(folder / "model.safetensors")
-    assert read_model(kept)[1].sha256 == sha256
+    assert read_model(locate(kept))[1].sha256 == sha256
 
 
 def test_a_file_that_was_named_itself_keeps_its_name(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     (tmp_path / "x").mkdir()
     source = tmp_path / "x" / "net.safetensors"
     save_file({name: value.contiguous() for name, value in weights.items()}, source)
-    record = keep_base(tmp_path / "run", str(source), "abc", print)
+    record = keep_base(tmp_path / "run", locate(source), "abc", print)
     assert record["path"] == "../../base/net.safetensors"
     assert files(tmp_path / "run" / "base") == ["net.safetensors"]
 
@@ -81,7 +81,7 @@ def test_links_of_a_hub_cache_are_followed(tmp_path: Path, folder: Path) -> None
     snapshot.mkdir()
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).symlink_to(folder / name)
-    keep_base(tmp_path / "run", str(snapshot), "abc", print)
+    keep_base(tmp_path / "run", locate(snapshot), "abc", print)
     kept = tmp_path / "run" / "base"
     assert not any(path.is_symlink() for path in kept.rglob("*"))
     assert (kept / "model.safetensors").samefile(folder / "model.safetensors")
@@ -90,7 +90,7 @@ def test_links_of_a_hub_cache_are_followed(tmp_path: Path, folder: Path) -> None
 def test_openpis_jax_tree_is_kept_as_a_tree(tmp_path: Path, shared: Path) -> None:
     golden = shared / "golden" / "openpi" / "ckpt" / "ema"
     location = locate(golden)
-    keep_base(tmp_path / "run", str(golden), "abc", print)
+    keep_base(tmp_path / "run", locate(golden), "abc", print)
     again = locate(tmp_path / "run" / "base")
     assert again.kind == "jax"
     assert [path.relative_to(again.path) for path in again.files] == [
@@ -100,7 +100,7 @@ def test_openpis_jax_tree_is_kept_as_a_tree(tmp_path: Path, shared: Path) -> Non
 
 def test_merged_weights_become_a_folder_of_ours(tmp_path: Path, model: Pi05, weights: dict[str, torch.Tensor]) -> None:
     record = keep_merged(tmp_path / "run", weights, {"model": model.config.to_dict()}, "adapter", print)
-    found, receipt = read_model(tmp_path / "run" / "base")
+    found, receipt = read_model(locate(tmp_path / "run" / "base"))
     assert receipt.sha256 == record["sha256"]
     assert all(torch.equal(value, weights[name]) for name, value in found.named_parameters())
 
@@ -110,7 +110,7 @@ def test_what_an_earlier_start_left_is_replaced(tmp_path: Path, folder: Path) ->
     for name in ("base", ".partial-base"):
         (run / name).mkdir(parents=True)
         (run / name / "model.safetensors").write_bytes(b"other")
-    keep_base(run, str(folder), "abc", print)
+    keep_base(run, locate(folder), "abc", print)
     assert sorted(path.name for path in run.iterdir()) == ["base"]
     assert (run / "base" / "model.safetensors").samefile(folder / "model.safetensors")
 
@@ -118,5 +118,5 @@ def test_what_an_earlier_start_left_is_replaced(tmp_path: Path, folder: Path) ->
 def test_a_failure_on_the_way_leaves_no_base(tmp_path: Path, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError):
-        keep_base(tmp_path / "run", str(folder), "abc", print)
+        keep_base(tmp_path / "run", locate(folder), "abc", print)
     assert not (tmp_path / "run" / "base").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from pi05.data.lerobot.provenance import camera_sizes, describe_dataset, read_front_matter, read_license, read_revision
+from pi05.data.lerobot.provenance import camera_sizes, describe_dataset, read_front_matter, read_license
 
 
 def test_facts_of_a_data_set(tmp_path: Path) -> None:
@@ -66,7 +66,9 @@ def test_a_card_that_is_no_text(tmp_path: Path) -> None:
 def test_the_commit_of_a_downloaded_folder(tmp_path: Path) -> None:
     note = tmp_path / ".cache/huggingface/download/meta/info.json.metadata"
     note.parent.mkdir(parents=True)
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{}")
     note.write_text(f"{'0a' * 20}\netag\n1700000000.0\n")
-    assert read_revision(tmp_path, "meta/info.json") == "0a" * 20
+    assert describe_dataset(tmp_path)["revision"] == "0a" * 20
     note.write_text("no commit\n")
-    assert read_revision(tmp_path, "meta/info.json") is None
+    assert describe_dataset(tmp_path)["revision"] is None

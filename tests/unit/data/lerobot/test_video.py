@@ -124,7 +124,7 @@ def test_no_video_in_the_file(tmp_path: Path) -> None:
 
 
 def test_no_threads(path: Path) -> None:
-    """A fork copies no threads: whoever frees a decoder that has some waits for ever."""
+    """As many threads decode as the loader has."""
     before = len(os.listdir("/proc/self/task"))
     cache = VideoCache()
     cache.frame(path, 30)
@@ -134,7 +134,7 @@ def test_no_threads(path: Path) -> None:
 
 
 def test_nothing_stays_open_behind_the_cache(path: Path) -> None:
-    """Freed at once and not by the garbage collector, which may run in a forked process."""
+    """Freed at once, with its file and its buffers, and not when the garbage collector comes by."""
     gc.disable()
     try:
         cache = VideoCache()

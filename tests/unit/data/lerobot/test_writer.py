@@ -197,7 +197,7 @@ class TestNothingHalfWritten:
     def test_a_killed_writer_leaves_nothing_in_the_way(self, tmp_path: Path) -> None:
         code = (
             f"import sys; sys.path[:0] = {sys.path!r}\n"
-            "import os, signal\nfrom test_lerobot_writer import *\n"
+            "import os, signal\nfrom test_writer import *\n"
             f"writer = DatasetWriter({str(tmp_path / 'set')!r}, 10, make_features(), 'r', video_file_mb=0)\n"
             "for k in range(3):\n    add(writer, k * 5, 5); writer.end_episode('go')\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -248,7 +248,7 @@ class TestNothingHalfWritten:
         # A limit on the size of a file stands in for a full disk: writing ends with an OSError all the same.
         code = (
             f"import sys; sys.path[:0] = {sys.path!r}\n"
-            "import resource, signal\nfrom test_lerobot_writer import *\n"
+            "import resource, signal\nfrom test_writer import *\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
             f"with DatasetWriter({str(tmp_path / 'set')!r}, 10, make_features(), 'r') as writer:\n"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pi05.errors import CheckpointError
-from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule, clip_gradients
+from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule, clip_gradients
 
 OPENPI_DEFAULT = {
     0: 2.497472451068461e-08, 1: 4.994944902136922e-08, 500: 1.2512487046478782e-05, 999: 2.4975024643936194e-05,
@@ -77,7 +77,7 @@ def test_adamw_with_clipping_equals_the_formula(scale: float) -> None:
     schedule = Schedule(peak=0.1, warmup_steps=2, decay_steps=6, end=0.01)
     values = parameters()
     expected = {name: value.detach().double().clone() for name, value in values.items() if name != "unused"}
-    optimizer = Optimizer(values, AdamSettings(weight_decay=0.1), schedule)
+    optimizer = AdamW(values, AdamSettings(weight_decay=0.1), schedule)
     gradients = []
     for step in range(6):
         set_gradients(values, step, scale)
@@ -112,16 +112,16 @@ def test_clipped_gradients_have_the_norm_of_the_limit() -> None:
 def test_state_round_trip_continues_bit_for_bit() -> None:
     schedule = Schedule(peak=0.1, warmup_steps=0, decay_steps=10, end=0.1)
 
-    def step(values: dict[str, nn.Parameter], optimizer: Optimizer, number: int) -> None:
+    def step(values: dict[str, nn.Parameter], optimizer: AdamW, number: int) -> None:
         set_gradients(values, number, 1.0)
         optimizer.apply(number)
 
     whole = parameters()
-    optimizer = Optimizer(whole, AdamSettings(), schedule)
+    optimizer = AdamW(whole, AdamSettings(), schedule)
     for number in range(3):
         step(whole, optimizer, number)
     halved = {name: nn.Parameter(value.detach().clone()) for name, value in whole.items()}
-    restored = Optimizer(halved, AdamSettings(), schedule)
+    restored = AdamW(halved, AdamSettings(), schedule)
     tensors = optimizer.tensors()
     assert len(tensors) == 6
     restored.load_tensors({name: value.clone() for name, value in tensors.items()})
@@ -134,10 +134,10 @@ def test_state_round_trip_continues_bit_for_bit() -> None:
 def test_state_of_other_parameters_is_refused() -> None:
     schedule = Schedule(peak=0.1, warmup_steps=0, decay_steps=10, end=0.1)
     values = parameters()
-    optimizer = Optimizer(values, AdamSettings(), schedule)
+    optimizer = AdamW(values, AdamSettings(), schedule)
     set_gradients(values, 0, 1.0)
     optimizer.apply(0)
-    fewer = Optimizer({"a.weight": values["a.weight"]}, AdamSettings(), schedule)
+    fewer = AdamW({"a.weight": values["a.weight"]}, AdamSettings(), schedule)
     with pytest.raises(CheckpointError, match="other parameters"):
         fewer.load_tensors(optimizer.tensors())
     damaged = optimizer.tensors()

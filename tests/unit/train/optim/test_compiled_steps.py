@@ -16,7 +16,7 @@ from pi05.model.lora import LoraSpec, add_lora
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantize_frozen
 from pi05.train.network import hold_matrices
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parameters import freeze
 from pi05.train.step import TrainState, train_step
@@ -62,8 +62,8 @@ def build(made: Combination) -> tuple[Pi05, TrainState]:
         parameters = adapt(model, made)
     schedule = Schedule(peak=1e-2, warmup_steps=0, decay_steps=100, end=1e-2)
     settings = AdamSettings(clip_norm=1e9)
-    optimizer: Optimizer | LowMemoryOptimizer = (
-        Optimizer(parameters, settings, schedule)
+    optimizer: AdamW | LowMemoryOptimizer = (
+        AdamW(parameters, settings, schedule)
         if made.optimizer is None
         else LowMemoryOptimizer(parameters, settings, schedule, seed=0, **made.optimizer)
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pi05.errors import CheckpointError
 from pi05.train.optim import low_memory
-from pi05.train.optim.adamw import AdamSettings, Ema, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, state_bytes
 
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
@@ -39,7 +39,7 @@ def set_gradients(values: dict[str, nn.Parameter], seed: int, scale: float = 1.0
         value.grad = None if name == "unused" else drawn.to(value.dtype)
 
 
-def walk(values: dict[str, nn.Parameter], optimizer: Optimizer | LowMemoryOptimizer, steps: range) -> None:
+def walk(values: dict[str, nn.Parameter], optimizer: AdamW | LowMemoryOptimizer, steps: range) -> None:
     for number in steps:
         optimizer.begin(number)
         set_gradients(values, number)
@@ -49,7 +49,7 @@ def walk(values: dict[str, nn.Parameter], optimizer: Optimizer | LowMemoryOptimi
 @pytest.mark.parametrize("scale", [0.001, 10.0])
 def test_without_rounding_it_is_adamw_with_clipping(scale: float) -> None:
     plain, ours = parameters(), parameters()
-    one = Optimizer(plain, SETTINGS, SCHEDULE)
+    one = AdamW(plain, SETTINGS, SCHEDULE)
     other = LowMemoryOptimizer(ours, SETTINGS, SCHEDULE, seed=0)
     for number in range(6):
         set_gradients(plain, number, scale)
@@ -91,14 +91,14 @@ def test_stopped_and_continued_it_takes_the_same_steps(kind: StateKind, dtype: t
     assert all(torch.equal(whole[name], halved[name]) for name in whole)
 
 
-@pytest.mark.parametrize("first", [Optimizer, LowMemoryOptimizer])
+@pytest.mark.parametrize("first", [AdamW, LowMemoryOptimizer])
 def test_moments_in_float32_are_read_by_either(first: type, tmp_path: Path) -> None:
     """`--optimizer_offload` may change on resume, and decides which of the two a run has."""
 
-    def build(kind: type, values: dict[str, nn.Parameter]) -> Optimizer | LowMemoryOptimizer:
-        return kind(values, SETTINGS, SCHEDULE, **({} if kind is Optimizer else {"seed": 0}))  # type: ignore[no-any-return]
+    def build(kind: type, values: dict[str, nn.Parameter]) -> AdamW | LowMemoryOptimizer:
+        return kind(values, SETTINGS, SCHEDULE, **({} if kind is AdamW else {"seed": 0}))  # type: ignore[no-any-return]
 
-    (other,) = {Optimizer, LowMemoryOptimizer} - {first}
+    (other,) = {AdamW, LowMemoryOptimizer} - {first}
     whole, halved = parameters(), parameters()
     walk(whole, build(first, whole), range(6))
     before = build(first, halved)

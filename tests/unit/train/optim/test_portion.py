@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 from waits import Waits
 
-from pi05.train.announce import compiled_part
 from pi05.train.optim import low_memory
 from pi05.train.optim.adamw import AdamSettings, Schedule
 from pi05.train.optim.compiled_check import BLOCKS, SHORT, of_any_process, why_not_compiled
@@ -139,9 +137,8 @@ def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPa
 def test_the_run_says_whether_its_update_is_compiled() -> None:
     values = parameters(torch.float32)
     optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=1)
-    state = SimpleNamespace(optimizer=optimizer)
-    assert compiled_part(state) == ""
+    assert optimizer.remark == ""
     optimizer.compiled = True
-    assert compiled_part(state) == "; the update is compiled"
+    assert optimizer.remark == "the update is compiled"
     optimizer.why_not_compiled = of_any_process("no compiler")
-    assert compiled_part(state) == "; the update is not compiled, which makes it slower (no compiler)"
+    assert optimizer.remark == "the update is not compiled, which makes it slower (no compiler)"

@@ -16,24 +16,24 @@ import torch.distributed as dist
 import pi05
 from pi05.errors import ConfigError, DataError, TrainingError
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World
 from pi05.train.parallel.rank_check import (
     agree_on_settings,
     check_processes,
     describe_process,
     differences,
     hash_source,
-    require_same_data,
+    require_same_data_on_all,
     require_shared_folder,
 )
 from pi05.train.parallel.ranks import OtherRankFailed, Ranks, await_keys, note_failure, prove_connected
-from pi05.train.parallel.split import choose
 
 SOON = timedelta(seconds=0.3)
 
 
 def test_one_process_needs_nobody() -> None:
     ranks = Ranks()
-    assert (ranks.first, ranks.several, ranks.nodes) == (True, False, 1)
+    assert (ranks.first, ranks.several, ranks.world) == (True, False, World())
     value = torch.tensor(3.0)
     assert ranks.sum(value) is value
     assert (ranks.any(True), ranks.any(False), ranks.maxima([1.5]), ranks.gather("x")) == (True, False, [1.5], ["x"])
@@ -108,9 +108,9 @@ def test_other_flags_on_another_machine_are_refused_by_name() -> None:
 def test_other_data_on_another_machine_are_refused_by_name() -> None:
     ranks = both(lambda value: {**value, "frames": 5} if isinstance(value, dict) else value)
     with pytest.raises(DataError, match="not the same on every machine") as refusal:
-        require_same_data(ranks, {"frames": 6, "statistics": "abc"})
+        require_same_data_on_all(ranks, {"frames": 6, "statistics": "abc"})
     assert "frames 5 instead of 6" in str(refusal.value.found)
-    require_same_data(both(lambda value: value), {"frames": 6})
+    require_same_data_on_all(both(lambda value: value), {"frames": 6})
 
 
 def test_a_machine_that_does_not_see_the_runs_folder_is_named(tmp_path: Path) -> None:
@@ -166,45 +166,6 @@ class DataErrorStandIn(Exception):
     """An error of another process."""
 
 
-TWO = Ranks(rank=0, world_size=2, local_world_size=2)
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"gradient_release": True}, "--gradient_release works on one GPU only"),
-        ({"parallel": "fsdp", "optimizer_state": "8bit"}, "--optimizer_state=8bit cannot be combined"),
-        ({"parallel": "hsdp", "precision": "bf16-sr"}, "--precision=bf16-sr cannot be combined"),
-        ({"parallel": "fsdp", "optimizer_offload": True}, "--optimizer_offload cannot be combined"),
-    ],
-)
-def test_what_several_gpus_cannot_do_is_refused_with_the_reason(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        choose(TrainConfig(**settings), TWO, 1, 1)
-
-
-def test_auto_is_ddp_on_several_and_nothing_on_one() -> None:
-    assert choose(TrainConfig(), TWO, 10, 10) == "ddp"
-    assert choose(TrainConfig(optimizer_state="8bit"), TWO, 10, 10) == "ddp"
-    assert choose(TrainConfig(), Ranks(), 10, 10) == "none"
-
-
-@pytest.mark.parametrize(("gibibytes", "machines", "kind"), [(10, 1, "ddp"), (4, 1, "fsdp"), (4, 2, "hsdp")])
-def test_auto_on_gpus_goes_by_their_memory(
-    gibibytes: int, machines: int, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A quarter of a billion trained parameters take 4 GB with gradients and moments."""
-
-    class Properties:
-        total_memory = gibibytes * 2**30
-
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
-    gpus = Ranks(rank=0, world_size=4, local_world_size=4 // machines, device=torch.device("cuda", 0))
-    assert choose(TrainConfig(), gpus, 250_000_000, 250_000_000) == kind
-    assert choose(TrainConfig(precision="bf16-sr"), gpus, 250_000_000, 250_000_000) == "ddp", "it cannot be split"
-    assert choose(TrainConfig(), gpus, 250_000_000, 1_000_000) == "ddp", "what is frozen needs less"
-
-
 class Deaf(Ranks):
     """A process whose sums lack those of the others."""
 
@@ -225,8 +186,3 @@ def test_a_connection_that_does_not_work_is_told() -> None:
     with pytest.raises(TrainingError, match=r"rank 1 \(\S+\) cannot reach the others by gloo") as failure:
         prove_connected(Cut(rank=1, world_size=2))
     assert failure.value.found == "connection refused"
-
-
-def test_unequal_machines_cannot_split_inside_each() -> None:
-    with pytest.raises(ConfigError, match="same number of GPUs on every machine"):
-        choose(TrainConfig(parallel="hsdp"), Ranks(world_size=3, local_world_size=2), 1, 1)

@@ -9,8 +9,9 @@ import pytest
 
 from pi05.model.config import tiny
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World
 from pi05.train.plan.gpus import GPUS
-from pi05.train.plan.methods import METHODS, Plan, candidates, make_plan, same_method
+from pi05.train.plan.methods import RECIPES, Plan, candidates, make_plan, same_method
 from pi05.train.plan.step_on_shapes import Shapes
 from pi05.train.policy_config import PolicyConfig
 
@@ -19,12 +20,12 @@ CONFIG = TrainConfig(batch_size=8, policy=PolicyConfig(path="base"))
 
 
 def plan_on(gpus: int, **settings: Any) -> Plan:
-    return make_plan(replace(CONFIG, **settings), tiny(), SHAPES, GPUS["rtx4090"], gpus)
+    return make_plan(replace(CONFIG, **settings), tiny(), SHAPES, GPUS["rtx4090"], World.planned(gpus))
 
 
 def test_one_gpu_may_use_every_method_and_never_splits() -> None:
     found = [(name, config) for name, config, _ in candidates(plan_on(1))]
-    assert [name for name, _ in found[: len(METHODS)]] == [method.name for method in METHODS]
+    assert [name for name, _ in found[: len(RECIPES)]] == [recipe.name for recipe in RECIPES]
     assert {config.parallel for _, config in found} == {"auto"}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pi05.model import config as model_config
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World
 from pi05.train.plan.flops import flops_per_sample
 from pi05.train.plan.gpus import GIB, GPUS
 from pi05.train.plan.memory import (
@@ -43,7 +44,7 @@ WAYS: dict[str, tuple[int, int]] = {"ddp": (4, 1), "fsdp": (16, 16), "hsdp": (16
 
 
 def predicted(parallel: Any = "auto", gpus: int = 1, step: StepMemory = STEP) -> MemoryPrediction:
-    return predict(TrainConfig(parallel=parallel), SIZES, SHAPES, world_size=gpus, step=step)
+    return predict(TrainConfig(parallel=parallel), SIZES, SHAPES, world=World.planned(gpus), step=step)
 
 
 def test_one_gpu_has_the_parts_of_the_step_and_the_libraries_own() -> None:
@@ -69,14 +70,14 @@ def test_several_gpus_divide_what_is_held_and_nothing_else(kind: str) -> None:
 
 def speed(step: StepMemory = STEP, gpus: int = 1, parallel: Any = "auto", **settings: Any) -> Speed:
     config = TrainConfig(parallel=parallel, **settings)
-    memory = predict(config, SIZES, SHAPES, world_size=gpus, step=step)
+    memory = predict(config, SIZES, SHAPES, world=World.planned(gpus), step=step)
     found = estimate_speed(config, SIZES, SHAPES, memory, H100, gpus)
     assert found is not None
     return found
 
 
 def test_time_is_arithmetic_over_the_peak_and_traffic_over_the_bandwidth() -> None:
-    work = flops_per_sample(SIZES, cameras=2, prompt_tokens=16, method="full")
+    work = flops_per_sample(SIZES, cameras=2, prompt_tokens=16, part="full")
     arithmetic = 8 * work / (UTILISATION * 989e12)
     update = 3e9 / 3350e9
     found = speed(batch_size=8)
@@ -109,8 +110,8 @@ def test_recomputation_costs_time_by_its_share_and_flow_draws_too() -> None:
     computed, cached = (
         speed(still, policy=alone, augment=False, cache_prefix=cached).step_seconds for cached in (False, True)
     )
-    prefix = flops_per_sample(SIZES, cameras=2, prompt_tokens=16, method="expert") - flops_per_sample(
-        SIZES, cameras=2, prompt_tokens=16, method="expert", cached_prefix=True
+    prefix = flops_per_sample(SIZES, cameras=2, prompt_tokens=16, part="expert") - flops_per_sample(
+        SIZES, cameras=2, prompt_tokens=16, part="expert", cached_prefix=True
     )
     assert computed - cached == pytest.approx(SHAPES.batch * prefix / (UTILISATION * H100.bf16_tflops * 1e12))
     lora, expert = (PolicyConfig(use_peft=True, train_expert_only=only) for only in (False, True))

@@ -17,7 +17,7 @@ from pi05.train.activations import apply_from_outside
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import freeze_base, plan_lora
-from pi05.train.optim.adamw import AdamSettings, Optimizer, Schedule
+from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
 from pi05.train.plan.step_on_shapes import HAVE_GRADIENTS, Shapes, StepMemory, build_on_meta, held_bytes, measure_step
@@ -71,14 +71,14 @@ class RealStep:
     def __init__(self, config: TrainConfig) -> None:
         self.cached = config.cache_prefix
         self.model = Pi05(tiny())
-        if config.method == "lora":
+        if config.uses_adapters:
             plan = plan_lora(config, self.model)
             add_lora(self.model, plan.specs)
             self.parameters = freeze_base(self.model, plan)
         else:
-            self.parameters = freeze(self.model, config.method)
+            self.parameters = freeze(self.model, config.part)
         apply_from_outside(self.model, compile_layers=False, recompute_activations=config.recomputed)
-        self.optimizer = Optimizer(self.parameters, AdamSettings(), SCHEDULE)
+        self.optimizer = AdamW(self.parameters, AdamSettings(), SCHEDULE)
 
     def forward(self) -> Tensor:
         inputs = batch(SHAPES, tiny(), self.cached)
@@ -131,7 +131,7 @@ def test_what_the_forward_pass_keeps_is_what_it_keeps_on_a_cpu(changes: dict[str
         model = Pi05(tiny())
         inputs = batch(SHAPES, tiny(), config.cache_prefix)
         noise, time = torch.empty(4, tiny().horizon, tiny().action_dim), torch.empty(4)
-    freeze(model, config.method)
+    freeze(model, config.part)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), "weights")
     given = [inputs.images, inputs.tokens, inputs.token_mask, inputs.actions, inputs.action_mask, noise, time]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pi05.checkpoint.revision import read_revision
+from pi05.revision import read_revision
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 

@@ -1,0 +1,138 @@
+"""Files on disk: written so that they survive a crash, the room for them, JSON objects, pointers of Git LFS.
+
+Every file is written under a temporary name, put on disk (fsync) and renamed. Knows nothing of what is in the files,
+and no errors but those that its callers name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pi05.errors import CheckpointError, UserError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+HEADROOM = 16 * 2**20
+"""Room that stays free beside what is written, in bytes; beside less than that, as much again."""
+LFS_HEAD = b"version https://git-lfs"
+"""How a Git LFS pointer begins: a text file of about 130 bytes that stands where the real file should be."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Readers and crashes see the old content or the new one, never a part. After any other end the old one is left.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically. Raises ValueError for NaN, which JSON has not."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def parse_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises OSError, and ValueError when the file is damaged or holds something else."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__} where an object should be")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run or a checkpoint. Raises CheckpointError when the file is missing or damaged."""
+    try:
+        return parse_object(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.name} is missing", wanted=str(path), remedy="give the path of a complete run or checkpoint folder"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read", found=str(error), remedy="restore the file, or use another checkpoint"
+        ) from error
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """Read a JSON object that decides nothing; empty when the file is missing or damaged."""
+    try:
+        return parse_object(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def require_space(folder: Path, size_bytes: int, what: str, error: type[UserError], remedy: str) -> None:
+    """Raise `error` when the disk of `folder` has no room for `what` and a little more."""
+    needed = size_bytes + min(HEADROOM, size_bytes)
+    if free_bytes(folder) < needed:
+        raise no_space(folder, needed, what, error, remedy)
+
+
+def no_space(folder: Path, size_bytes: int, what: str, error: type[UserError], remedy: str) -> UserError:
+    """Return what the user is told when the disk of `folder` is full."""
+    return error(
+        f"no room on the disk for {what}",
+        wanted=f"{size_bytes / 1e6:,.1f} MB free under {folder}",  # to the digit: the two may be close
+        found=f"{free_bytes(folder) / 1e6:,.1f} MB",
+        remedy=remedy,
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that `folder` lies on."""
+    return shutil.disk_usage(folder).free
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a size as text, to three digits."""
+    amount = float(size_bytes)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.4g} GB"
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a file, a link or a folder with all it holds, if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def sync(path: Path) -> None:
+    """Put the content of a file, or the names in a folder, on disk, so that it survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Say whether a file is what git leaves in the place of a large one when git-lfs is not installed."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_HEAD)) == LFS_HEAD

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from fake_policies import make_policy
+
+from pi05.errors import EvaluationError
+from pi05.eval.chosen_policy import load_policy, require_fit
+from pi05.eval.config import EvalConfig
+from pi05.sim.tabletop import Tabletop
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+def test_a_policy_of_the_same_robot_fits(tokenizer: Path) -> None:
+    require_fit(make_policy(tokenizer), Tabletop("demo"), None)
+    require_fit(make_policy(tokenizer), Tabletop("demo"), make_policy(tokenizer).processor.horizon)
+    require_fit(make_policy(tokenizer, fps=10.4), Tabletop("demo"), None)
+
+
+def test_another_rate_robot_camera_or_horizon_does_not(tokenizer: Path) -> None:
+    policy = make_policy(tokenizer)
+
+    def refused(match: str, n_action_steps: int | None = None, **changes: Any) -> None:
+        with pytest.raises(EvaluationError, match=match):
+            require_fit(make_policy(tokenizer, **changes), Tabletop("demo"), n_action_steps)
+
+    refused("another control rate", fps=10.6)
+    refused("does not predict as many", n_action_steps=policy.processor.horizon + 1)
+    stats = policy.processor.action_stats
+    two = replace(stats, **{name: getattr(stats, name)[:2] for name in ("mean", "std", "min", "max", "q01", "q99")})
+    refused("another robot", action_stats=two)
+    refused("other cameras", slots=replace(policy.processor.slots, scene="observation.images.front"))
+    refused("other cameras", slots=replace(policy.processor.slots, left_wrist=None))
+
+
+def test_an_evaluation_needs_a_policy() -> None:
+    with pytest.raises(EvaluationError, match="no policy is named"):
+        load_policy(EvalConfig())
