@@ -67,8 +67,8 @@ def films(fine_tuned: Path) -> list[Row]:
     env, config = Tabletop(family="demo"), EvalConfig()
     for episode in range(LAYOUTS):
         seed = config.episode_seed(episode)
-        task = env.reset(seed)["task"]
-        item = env.goal.item
+        env.reset(seed)
+        task, item = env.goal.instruction, env.goal.item
         others = [goal.instruction for goal in env.goals if goal.item != item and goal.target is not None]
         if env.goal.target is None or not others:
             continue
@@ -103,14 +103,14 @@ def rates() -> list[dict[str, Any]]:
 
 def play(policy: Policy, env: Tabletop, seed: int, asked: str) -> tuple[list[np.ndarray], bool]:
     """Return the frames of one episode, and whether the table then is as asked."""
-    observation = env.reset(seed)
+    env.reset(seed)
     noise = torch.Generator().manual_seed(0)
     frames = [env.render(FRAME_PX)]
     while True:
         draws = torch.randn(1, *policy.noise_shape, generator=noise)
-        (chunk,) = policy.infer_batch([{**observation, "task": asked}], noise=draws)
+        (chunk,) = policy.infer_batch([{**env.observe(), "task": asked}], noise=draws)
         for action in chunk[: policy.n_action_steps]:
-            observation, done, _ = env.step(action)
+            done, _ = env.step(action)
             frames.append(env.render(FRAME_PX))
             if done or env.check(asked):
                 return frames, env.check(asked)
