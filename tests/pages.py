@@ -9,7 +9,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
 PAGES = [ENGLISH, CHINESE, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-TRAINING = REPOSITORY / "docs" / "training.md"
+TRAINING, MEMORY, ADAPTERS, SEVERAL_GPUS = (
+    REPOSITORY / "docs" / f"{name}.md" for name in ("training", "memory", "adapters", "several-gpus")
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 

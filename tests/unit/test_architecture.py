@@ -146,6 +146,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "test_docs": "the documentation",
     "test_docs_numbers": "numbers in the documentation",
     "test_launch": "launch/skypilot.yaml",
+    "test_plan_table": "the READMEs' table of GPUs",
     "test_setup_env": "scripts/setup_env.py",
     "test_slurm_script": "launch/slurm.sbatch",
     "test_tiny_base": "the base that ships in the package",

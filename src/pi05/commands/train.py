@@ -28,7 +28,7 @@ METHOD = Setting(
     "method",
     Method | None,
     None,
-    "What to train, in one word; docs/training.md tells which when, and `pi05 plan` which fits.\n"
+    "What to train, in one word; docs/memory.md tells which when, and `pi05 plan` which fits.\n"
     "- full: everything; the most that can be learnt, and the most memory.\n"
     "- frozen-vision: everything but the vision tower (--policy.freeze_vision_encoder).\n"
     "- expert: the action expert only (--policy.train_expert_only); the fastest, learns no new sights or words.\n"

@@ -83,7 +83,7 @@ LORA = (
 )
 RECIPES = FULL + LORA
 """From the best to the lightest. Training of the expert alone is not among them: in full it needs more than LoRA, and
-its adapters need more than QLoRA's and learn less (docs/training.md)."""
+its adapters need more than QLoRA's and learn less (docs/memory.md)."""
 
 LEAST_FIRST = ("none", "selective", "0.75", "full")
 """Degrees of recomputation by what they cost; smaller shares keep more than `selective` and cost more too."""
