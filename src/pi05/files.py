@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +25,21 @@ LFS_HEAD = b"version https://git-lfs"
 """How a Git LFS pointer begins: a text file of about 130 bytes that stands where the real file should be."""
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` that nobody else uses.
+
+    A process number would not do: containers on a shared disk all have the same few.
+    """
+    return path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Readers and crashes see the old content or the new one, never a part. After any other end the old one is left.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    temporary = temporary_name(path)
     try:
         yield temporary
         sync(temporary)

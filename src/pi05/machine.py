@@ -1,4 +1,4 @@
-"""What a reader needs to place a number: processor, GPU, versions of the machine that it was measured on."""
+"""The machine: which device a name means, and what a reader needs to place a number that was measured on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ import platform
 from typing import Any
 
 import torch
+
+from pi05.errors import ConfigError
+
+
+def choose_device(name: str, index: int | None = None) -> torch.device:
+    """Return the device of a `--device`: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU.
+
+    `index` is the GPU for a name that names none. Raises ConfigError when the device is not there.
+    """
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda" if name == "auto" else name)
+    if device.type == "cuda" and device.index is None and index is not None:
+        device = torch.device("cuda", index)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {name}",
+            wanted=name,
+            found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
+            remedy="use auto or cpu, or install a torch build that supports this GPU; torchrun wants one process "
+            "per GPU (--nproc-per-node)",
+        )
+    return device
 
 
 def machine_info() -> dict[str, Any]:

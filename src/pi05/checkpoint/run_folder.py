@@ -14,7 +14,7 @@ from pathlib import Path
 from pi05.checkpoint.file_names import CONFIG, WEIGHTS
 from pi05.checkpoint.store import PARTIAL, is_adapter
 from pi05.errors import CheckpointError
-from pi05.files import remove_tree, sync
+from pi05.files import remove_tree, sync, temporary_name
 
 LAST, BEST = "last", "best"
 DELETED = ".deleted-"
@@ -57,11 +57,19 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 def point(run: Path, name: str, target: Path) -> None:
     """Make the symlink `checkpoints/NAME` point at `target`, atomically."""
     link = run / "checkpoints" / name
-    temporary = link.parent / f".{name}.{os.getpid()}.tmp"
-    temporary.unlink(missing_ok=True)
+    if link.is_dir() and not link.is_symlink():  # a run that was copied with its links followed
+        remove_tree(link)
+    temporary = temporary_name(link)
     temporary.symlink_to(target.name)
     temporary.replace(link)
     sync(link.parent)
+
+
+def point_best(run: Path, step: int | None) -> None:
+    """Make `checkpoints/best` point at the checkpoint of the best step, as the training state knows it."""
+    target = None if step is None else checkpoint_folder(run, step)
+    if target is not None and target.is_dir() and pointed(run, BEST) != target:
+        point(run, BEST, target)
 
 
 def pointed(run: Path, name: str) -> Path | None:
@@ -84,7 +92,7 @@ def keep_last(run: Path, count: int) -> list[Path]:
 
 def remove_leftovers(run: Path) -> None:
     """Delete what a killed process left: half-written and half-deleted checkpoints, temporary files."""
-    for folder in (run, run / "checkpoints"):
+    for folder in (run, run / "checkpoints", run / "step0"):
         if not folder.is_dir():
             continue
         for path in folder.iterdir():

@@ -83,7 +83,7 @@ def run_export(config: ExportConfig, words: Sequence[str]) -> None:
         _only("verify", config)
         from pi05.export.verify import verify
 
-        verify(out, source=config.source, device=choose_device(config.device), base=config.base)
+        verify(out, source=config.source, device=_device(config), base=config.base)
     elif config.relocate:
         (out,) = _words("relocate", words, 1)
         _only("relocate", config)
@@ -126,26 +126,15 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         asset_id=config.asset_id if config.to == "openpi" or not of_openpi else None,
         base=config.base,
         base_name=config.base_name,
-        device=choose_device(config.device),
+        device=_device(config),
         options=options,
     )
 
 
-def choose_device(name: str) -> str:
-    """Return the device that a flag means; auto is CUDA where there is a GPU."""
-    import torch
+def _device(config: ExportConfig) -> str:
+    from pi05.machine import choose_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"there is no device {name}",
-            wanted=name,
-            found=f"{torch.cuda.device_count()} CUDA devices",
-            remedy="use --device=cpu",
-        )
-    return name
+    return str(choose_device(config.device))
 
 
 def _words(command: str, words: Sequence[str], count: int) -> list[Path]:

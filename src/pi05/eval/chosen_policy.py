@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 
-import torch
-
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
+from pi05.machine import choose_device
 from pi05.policy import Policy
 from pi05.sim.protocol import Environment
 
@@ -19,12 +18,9 @@ def load_policy(config: EvalConfig) -> Policy:
     """Load the policy of an evaluation, with what its folder does not tell."""
     if config.policy.path is None:
         raise EvaluationError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
-    device = config.policy.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return Policy.load(
         config.policy.path,
-        device=device,
+        device=str(choose_device(config.policy.device)),
         prompt_format=config.prompt_format,
         rename_map=config.rename_map,
         asset_id=config.asset_id,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.run_folder import resolve_checkpoint
+from pi05.checkpoint.locate import locate
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film
@@ -38,7 +38,7 @@ def output_folder(config: EvalConfig) -> Path:
         return folder
     parent = Path("outputs")
     if config.policy.path is not None:
-        checkpoint = resolve_checkpoint(Path(config.policy.path))
+        checkpoint = locate(config.policy.path).folder
         if checkpoint.parent.name == "checkpoints":
             parent = checkpoint.parent.parent
     return fresh_folder(parent, f"eval-{config.env}")

@@ -21,8 +21,9 @@ from pi05.data.processor import Processor
 from pi05.model.pi05 import Pi05
 from pi05.train.lora import LoraPlan, read_trained, write_trained
 from pi05.train.parallel import checkpoint as parts
-from pi05.train.parameters import require_names
+from pi05.train.parameters import require_fits, require_names
 from pi05.train.resume import OpenRun
+from pi05.train.soundness import require_sound_after_reading, require_sound_before_saving
 from pi05.train.step import TrainState
 
 
@@ -34,13 +35,15 @@ def save_state(
     processor: Processor,
     extra: Mapping[str, Any],
     keep: int,
-    best: bool,
+    best_step: int | None,
     lora: LoraPlan | None = None,
 ) -> Path:
-    """Save a checkpoint, point `last` (and `best`) at it, and delete those that are no longer kept.
+    """Save a checkpoint, point `last` at it and `best` at that of the best step, and delete those no longer kept.
 
     With LoRA it holds what was trained and no base weights; those lie in the run (`checkpoint/peft/kept_base.py`).
+    Raises TrainingError where the state is not finite.
     """
+    require_sound_before_saving(state)
     held = state.model.named_parameters() if lora is None else state.optimizer.parameters.items()
     parameters = {name: value.detach() for name, value in held}
     average = {} if state.ema is None else state.ema.tensors()
@@ -67,8 +70,7 @@ def save_state(
             store.save_checkpoint(folder, checkpoint)
     if ranks.first:
         run_folder.point(run.root, run_folder.LAST, folder)
-        if best:
-            run_folder.point(run.root, run_folder.BEST, folder)
+        run_folder.point_best(run.root, best_step)
         run_folder.keep_last(run.root, keep)
     ranks.meet()
     return folder
@@ -83,6 +85,7 @@ def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any
         "loader": dict(state.loader),
         "schedule": state.optimizer.schedule.to_dict(),
         "ema": state.ema is not None,
+        "moments": len(state.optimizer.tensors()),
         "world_size": state.parallel.ranks.world_size,
         "versions": {"pi05": pi05.__version__, "torch": torch.__version__},
         **extra,
@@ -90,23 +93,32 @@ def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any
 
 
 def restore_state(run: OpenRun, state: TrainState) -> None:
-    """Put weights, average, optimizer and positions of the checkpoint into a training state."""
+    """Put weights, average, optimizer and positions of the checkpoint into a training state.
+
+    Raises CheckpointError for what no run has saved: other names or shapes, values that are not finite, lost moments.
+    """
     if run.folder is None:
         raise ValueError("there is no checkpoint to restore")
-    adapter = store.is_adapter(run.folder)
+    _restore(run.folder, run, state)
+    require_sound_after_reading(state, run.saved.get("moments"), str(run.folder))
+
+
+def _restore(folder: Path, run: OpenRun, state: TrainState) -> None:
+    adapter = store.is_adapter(folder)
     names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
     state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
-    if state.parallel.sharded or parts.has_parts(run.folder):
-        parts.restore_in_parts(run.folder, state, names, adapter)
+    if state.parallel.sharded or parts.has_parts(folder):
+        parts.restore_in_parts(folder, state, names, adapter)
         return
-    checkpoint = store.load_checkpoint(run.folder, training=True)
+    checkpoint = store.load_checkpoint(folder, training=True)
     if checkpoint.training is None:
         raise ValueError("the checkpoint was read without its training state")
-    saved = read_trained(run.folder, cast(Pi05, state.model)) if adapter else checkpoint.weights
+    saved = read_trained(folder, cast(Pi05, state.model)) if adapter else checkpoint.weights
     weights = {**saved, **(checkpoint.training.raw_weights or {})}
     require_names(names, weights)
     with torch.no_grad():
         for name, parameter in names.items():
+            require_fits(name, weights[name], parameter)
             parameter.copy_(weights[name])
     if state.ema is not None:
         state.ema.load_tensors(saved)

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from pi05.checkpoint.run_folder import checkpoint_folder
+from pi05.checkpoint.run_lock import RunLock
 from pi05.checkpoint.store import require_checkpoint_space
 from pi05.model.config import ModelConfig
 from pi05.train import resume
@@ -26,7 +27,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.network import choose_device, choose_sizes, keep_weights
+from pi05.train.network import choose_sizes, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
 from pi05.train.parallel.placement import place_network
@@ -39,6 +40,7 @@ from pi05.train.parallel.rank_check import (
 from pi05.train.parallel.ranks import Ranks, join, one_fate
 from pi05.train.plan.require_memory import require_memory
 from pi05.train.plan.work import count_work
+from pi05.train.records.console import run_console
 from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
@@ -65,16 +67,18 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     Raises a UserError for what the user can put right, and Interrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
     when the run is saved.
     """
-    device = choose_device(config.policy.device)
+    device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):
-        return train_on(ranks, agree_on_settings(ranks, config), Console(quiet=not console or not ranks.first))
+        agreed, out = agree_on_settings(ranks, config), run_console(quiet=not console or not ranks.first)
+        with RunLock(agreed.run_dir, held=ranks.first) as lock:
+            return train_on(ranks, agreed, lock, out)
 
 
-def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
+def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> TrainResult:
     """Train as one of the processes of a run."""
     # 1. The run's folder, and the checkpoint to continue from.
-    run = ranks.in_turns(lambda: resume.open_run(config))
+    run = ranks.in_turns(lambda: resume.open_run(config, lock))
     require_shared_folder(ranks, run.root)
     resume.require_batch_of_run(run, config, ranks.world_size)
     # 2. The machine.
@@ -109,7 +113,7 @@ def train_on(ranks: Ranks, config: TrainConfig, out: Console) -> TrainResult:
     base = resume.base_of(run)
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
     if ranks.first:
-        run.root.mkdir(parents=True, exist_ok=True)
+        resume.take_folder(run, lock)
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if not run.continues and placed.whole is not None:

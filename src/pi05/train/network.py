@@ -18,7 +18,8 @@ from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
-from pi05.errors import CheckpointError, ConfigError, TrainingError
+from pi05.errors import CheckpointError, ConfigError
+from pi05.machine import choose_device
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
@@ -39,24 +40,13 @@ class Network:
     """What LoRA trains; None for the other methods."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of `--policy.device`. Raises TrainingError when it is not there.
+def own_device(name: str) -> torch.device:
+    """Return the device of `--policy.device` for this process, and make it the current one.
 
-    Of the processes that torchrun starts on a machine each takes the GPU of its number.
+    Of the processes that torchrun starts on a machine each takes the GPU of its number. Raises ConfigError when it is
+    not there.
     """
-    if name == "auto" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda" if name == "auto" else name)
-    if launched() and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank())
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise TrainingError(
-            f"there is no device {name}",
-            wanted=name,
-            found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
-            remedy="use --policy.device=auto or cpu, or install a torch build that supports this GPU; under torchrun "
-            "there is one process per GPU (--nproc-per-node)",
-        )
+    device = choose_device(name, local_rank() if launched() else None)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -104,3 +104,14 @@ def require_names(wanted: Collection[str], found: Collection[str]) -> None:
             found=f"{len(found)}; differing: {', '.join(sorted(set(wanted) ^ set(found))[:5])}",
             remedy="use another checkpoint of the run",
         )
+
+
+def require_fits(name: str, value: Tensor, parameter: Tensor) -> None:
+    """Raise CheckpointError unless a stored tensor can be the values of a parameter, which copying would not mind."""
+    if value.shape != parameter.shape or not value.is_floating_point():
+        raise CheckpointError(
+            f"the checkpoint's {name} is not that of the network",
+            wanted=f"numbers of shape {list(parameter.shape)}",
+            found=f"{str(value.dtype).removeprefix('torch.')} of shape {list(value.shape)}",
+            remedy="use another checkpoint of the run, or copy it again",
+        )

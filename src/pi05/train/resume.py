@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint import run_folder, store
+from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
 from pi05.files import read_json, write_json
@@ -39,6 +40,8 @@ class OpenRun:
     """A run folder that may be written to, and the checkpoint that it continues from."""
 
     root: Path
+    started: bool = False
+    """Whether the folder holds the run already, with or without a checkpoint."""
     folder: Path | None = None
     """The checkpoint to continue from; None for a run that has saved none yet."""
     saved: Mapping[str, Any] = field(default_factory=dict)
@@ -59,21 +62,16 @@ class OpenRun:
         return self.root / METRICS
 
 
-def open_run(config: TrainConfig) -> OpenRun:
-    """Return the folder of a run: one without a run in it, or on resume the one to continue.
+def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
+    """Return the folder of a run: one without a run in it, or on resume the one to continue, which is locked.
 
-    Raises ConfigError for a folder that holds a run, for nothing to resume, and for settings that differ.
+    Raises ConfigError for a folder that holds a run or that another process writes, for nothing to resume, and for
+    settings that differ.
     """
     root = config.run_dir
     stored_config = root / CONFIG
     if not config.resume:
-        if stored_config.exists() or run_folder.list_checkpoints(root):
-            raise ConfigError(
-                f"{root} holds a run already",
-                wanted="a folder without one",
-                found=", ".join(sorted(path.name for path in root.iterdir())[:6]),
-                remedy=f"choose another --output_dir, or continue that run: pi05 train --resume {root}",
-            )
+        require_no_run(root)
         return OpenRun(root=root)
     if not stored_config.exists():
         raise ConfigError(
@@ -84,10 +82,11 @@ def open_run(config: TrainConfig) -> OpenRun:
         )
     stored = TrainConfig.from_dict(read_json(stored_config))
     changed = compare(stored, config)
+    lock.take()
     run_folder.remove_leftovers(root)
     complete = run_folder.list_checkpoints(root)
     if not complete:
-        return OpenRun(root=root, changed=changed)
+        return OpenRun(root=root, started=True, changed=changed)
     folder = complete[-1]
     saved = store.read_training_state(folder)
     if config.steps < saved["step"]:
@@ -98,7 +97,35 @@ def open_run(config: TrainConfig) -> OpenRun:
             remedy="raise --steps",
         )
     run_folder.point(root, run_folder.LAST, folder)
-    return OpenRun(root=root, folder=folder, saved=saved, stored=store.read_checkpoint_config(folder), changed=changed)
+    best = saved.get("best")
+    run_folder.point_best(root, None if best is None else int(best["step"]))
+    return OpenRun(
+        root=root,
+        started=True,
+        folder=folder,
+        saved=saved,
+        stored=store.read_checkpoint_config(folder),
+        changed=changed,
+    )
+
+
+def require_no_run(root: Path) -> None:
+    """Raise ConfigError for a folder that holds a run."""
+    if (root / CONFIG).exists() or run_folder.list_checkpoints(root):
+        raise ConfigError(
+            f"{root} holds a run already",
+            wanted="a folder without one",
+            found=", ".join(sorted(path.name for path in root.iterdir())[:6]),
+            remedy=f"choose another --output_dir, or continue that run: pi05 train --resume {root}",
+        )
+
+
+def take_folder(run: OpenRun, lock: RunLock) -> None:
+    """Make the run's folder and lock it. Raises ConfigError when another process has taken it since it was opened."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    lock.take()
+    if not run.started:
+        require_no_run(run.root)
 
 
 def compare(stored: TrainConfig, config: TrainConfig) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ def save_checkpoint(session: Session, improved: bool) -> None:
             "data": data.identity(),
         },
         keep=session.config.keep_checkpoints,
-        best=improved,
+        best_step=None if session.best is None else int(session.best["step"]),
         lora=session.lora,
     )
     session.last_saved = session.state.step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,25 @@ def test_leftovers_of_a_killed_process_are_no_checkpoints(tmp_path: Path) -> Non
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint found"):
         run_folder.resolve_checkpoint(tmp_path / "nowhere")
+
+
+def test_best_follows_the_training_state(tmp_path: Path) -> None:
+    """A process that is killed between checkpoint and link leaves the older one as best; a resumed run mends that."""
+    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+    run_folder.point(tmp_path, "best", older)
+    run_folder.point_best(tmp_path, None)
+    assert run_folder.pointed(tmp_path, "best") == older
+    run_folder.point_best(tmp_path, 2)
+    assert run_folder.pointed(tmp_path, "best") == newer
+    run_folder.point_best(tmp_path, 9)  # its checkpoint is gone
+    assert run_folder.pointed(tmp_path, "best") == newer
+
+
+def test_a_run_that_was_copied_with_its_links_followed_is_a_run(tmp_path: Path) -> None:
+    first, second = save(tmp_path / "run", 1), save(tmp_path / "run", 2)
+    run_folder.point(tmp_path / "run", "last", first)
+    copy = Path(shutil.copytree(tmp_path / "run", tmp_path / "copy"))
+    assert not (copy / "checkpoints" / "last").is_symlink()
+    run_folder.point(copy, "last", copy / "checkpoints" / second.name)
+    assert os.readlink(copy / "checkpoints" / "last") == "000002"
+    assert [path.name for path in run_folder.list_checkpoints(copy)] == ["000001", "000002"]

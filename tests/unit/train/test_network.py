@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from pi05.errors import CheckpointError, ConfigError, TrainingError
+from pi05.errors import CheckpointError, ConfigError
+from pi05.machine import choose_device
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import adapt
 from pi05.train.lora_config import PeftConfig
-from pi05.train.network import _first_device, build_network, choose_device, choose_sizes, compute_dtype
+from pi05.train.network import _first_device, build_network, choose_sizes, compute_dtype
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -74,9 +75,9 @@ def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:
 def test_devices() -> None:
     assert choose_device("cpu") == CPU
     assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(TrainingError, match="no device cuda:63") as refusal:
+    with pytest.raises(ConfigError, match="no device cuda:63") as refusal:
         choose_device("cuda:63")
-    assert "--policy.device=auto or cpu" in refusal.value.remedy
+    assert "use auto or cpu" in refusal.value.remedy
 
 
 @pytest.mark.parametrize(

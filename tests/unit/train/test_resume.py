@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pi05.checkpoint.run_lock import RunLock
 from pi05.errors import ConfigError, DataError
 from pi05.files import read_json
 from pi05.settings.schema import walk
@@ -22,8 +23,10 @@ from pi05.train.resume import (
     require_data_of_run,
     schedule_notice,
     start_files,
+    take_folder,
 )
 
+UNLOCKED = RunLock(Path("nowhere"), held=False)
 STORED = TrainConfig(steps=100)
 
 
@@ -63,19 +66,19 @@ def test_everything_else_is_refused_by_name(changes: dict[str, object], named: s
 
 def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
     config = TrainConfig(output_dir=str(tmp_path / "run"))
-    fresh = open_run(config)
+    fresh = open_run(config, UNLOCKED)
     start_files(fresh, config, None)
     assert read_json(tmp_path / "run" / "receipt.json") == {"source": "drawn from the seed", "seed": 42}
     with pytest.raises(ConfigError, match="holds a run already"):
-        open_run(config)
-    again = open_run(dataclasses.replace(config, resume=True))
+        open_run(config, UNLOCKED)
+    again = open_run(dataclasses.replace(config, resume=True), UNLOCKED)
     assert again.folder is None
     assert again.saved == {}
 
 
 def test_a_folder_with_other_files_is_fine(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert open_run(TrainConfig(output_dir=str(tmp_path))).root == tmp_path
+    assert open_run(TrainConfig(output_dir=str(tmp_path)), UNLOCKED).root == tmp_path
 
 
 def test_the_schedule_of_the_first_start_stays() -> None:
@@ -96,3 +99,15 @@ def test_other_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="other statistics, frames") as refusal:
         require_data_of_run(run, {**identity, "statistics": "xyz", "frames": 31})
     assert refusal.value.found == "statistics xyz; frames 31"
+
+
+def test_two_runs_that_found_the_same_folder_empty(tmp_path: Path) -> None:
+    config = TrainConfig(output_dir=str(tmp_path / "run"))
+    first, second = open_run(config, UNLOCKED), open_run(config, UNLOCKED)
+    with RunLock(first.root) as lock:
+        take_folder(first, lock)
+        with RunLock(second.root) as other, pytest.raises(ConfigError, match="another process is writing"):
+            take_folder(second, other)
+        start_files(first, config, None)
+    with RunLock(second.root) as other, pytest.raises(ConfigError, match="holds a run already"):
+        take_folder(second, other)

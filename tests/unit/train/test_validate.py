@@ -69,6 +69,27 @@ def test_noise_is_zero_so_that_nothing_is_left_to_chance(data: TrainingData) -> 
     assert not torch.cat(oracle.noises).any()
 
 
+def test_a_run_that_is_stopped_does_not_wait_for_the_measurement(data: TrainingData) -> None:
+    """However slow the network, the request is heeded before the next batch."""
+    asked: list[int] = []
+
+    def stopped() -> bool:
+        asked.append(len(oracle.noises))
+        return len(asked) == 3
+
+    oracle = Oracle(data, choose_frames(data, 10), 0.0)
+    oracle.train()
+    assert Validator(data, max_frames=10, batch_size=2).measure(oracle, CPU, stopped) is None
+    assert asked == [0, 1, 2]
+    assert oracle.training
+
+
+def test_predictions_that_are_not_finite_end_the_run(data: TrainingData) -> None:
+    with pytest.raises(TrainingError, match="not finite; no checkpoint was written") as refusal:
+        Validator(data, max_frames=4, batch_size=2).measure(Oracle(data, choose_frames(data, 4), float("nan")), CPU)
+    assert "4 of 4 frames" in str(refusal.value.found)
+
+
 def test_the_baseline_is_the_mean_of_the_training_actions(data: TrainingData) -> None:
     mean, scale = action_moments(data)
     train = data.dataset.actions()[data.frames_of(data.train_episodes)]

@@ -28,7 +28,7 @@ from pi05.train.parallel.parts import read_parts, write_part
 from pi05.train.parallel.parts_of_0_1 import is_of_0_1, read_parts_of_0_1
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import fill, own_part, whole
-from pi05.train.parameters import require_names
+from pi05.train.parameters import require_fits, require_names
 from pi05.train.step import TrainState
 
 PARTS = "parts"
@@ -142,7 +142,9 @@ def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor
     if (training / store.RAW_WEIGHTS).is_file():
         raw = _Rows(training / store.RAW_WEIGHTS, names)
     for name, parameter in names.items():
-        _put(parameter, raw[name] if name in raw else saved[name])
+        value = raw[name] if name in raw else saved[name]
+        require_fits(name, value, parameter)
+        _put(parameter, value)
     if state.ema is not None:
         for name, average in state.ema.tensors().items():
             _put(average, saved[name])
