@@ -18,6 +18,7 @@ from rich.console import Console
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
+from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache
@@ -48,6 +49,8 @@ class TrainingData:
     statistics: Statistics
     processor: Processor
     frames: FrameCache
+    content: dict[str, str]
+    """What the data set holds, as hashes (`data/lerobot/identity.py`)."""
 
     def frames_of(self, episodes: Sequence[int]) -> list[int]:
         """Return the global numbers of all frames of some episodes."""
@@ -62,7 +65,10 @@ class TrainingData:
 
     def identity(self) -> dict[str, Any]:
         """Return what must still hold when a run is resumed on this data."""
+        slots = self.processor.slots
         return {
+            **self.content,
+            "cameras": dict(zip(slots.used, slots.keys, strict=True)),
             "statistics": self.statistics.sha256,
             "train_episodes": self.train_episodes,
             "held_out": self.held_out,
@@ -102,6 +108,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         statistics=statistics,
         processor=processor,
         frames=frames,
+        content=identify(dataset, keys),
     )
 
 

@@ -186,7 +186,8 @@ def require_data_of_run(run: OpenRun, identity: Mapping[str, Any]) -> None:
     if not run.continues:
         return
     stored = run.saved["data"]
-    differing = [name for name in identity if stored.get(name) != identity[name]]
+    known = [name for name in identity if name in stored]  # version 0.1 noted less
+    differing = [name for name in known if stored[name] != identity[name]]
     if differing:
         raise DataError(
             f"the data set is not the one that the run was started with: other {', '.join(differing)}",

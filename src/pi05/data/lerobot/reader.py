@@ -38,6 +38,9 @@ ALLOWANCES = ("timestamps", "index")
 _KEEP_TABLES = 4
 _KEEP_GROUPS = 8
 
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+"""Of pictures that lie beside the tables, which then hold their paths."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -139,11 +142,18 @@ class Dataset:
         digest = hashlib.sha256(json.dumps([self.version, self.camera_keys]).encode())
         for path in self._layout.meta_files:
             digest.update(path.read_bytes())
-        files = set(self._tables) | {clip.path for files in self._layout.episodes for clip in files.clips.values()}
-        for path in sorted(files):
+        for path in sorted({*self._tables, *self.picture_files(self.camera_keys)}):
             stat = path.stat()
             digest.update(f"{path.relative_to(self.root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+    def picture_files(self, cameras: Sequence[str]) -> list[Path]:
+        """Return the files that hold these cameras' pictures: videos, tables, pictures beside the tables."""
+        files = {clip.path for e in self._layout.episodes for name, clip in e.clips.items() if name in cameras}
+        if any(not is_video(self.features[name]) for name in cameras):
+            files |= set(self._tables)
+            files |= {path for path in self.root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES}
+        return sorted(files)
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

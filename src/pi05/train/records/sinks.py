@@ -67,6 +67,8 @@ class JsonlSink:
         steps = ((line, line_step(line)) for line in self._lines())
         kept = [line for line, step in steps if step is not None and step <= run.first_step]
         write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
+        if run.resumed and not any(is_save_of(line, run.first_step) for line in kept):
+            self.log({"type": "save", "step": run.first_step, "text": "saved before the process was killed"})
         if run.resumed:
             self.log({"type": "resume", "step": run.first_step})
 
@@ -100,6 +102,12 @@ def line_step(line: str) -> int | None:
     except ValueError:
         return None
     return record.get("step") if isinstance(record, dict) else None
+
+
+def is_save_of(line: str, step: int) -> bool:
+    """Tell whether a line, which is a complete record, is that of the checkpoint of `step`."""
+    record = json.loads(line)
+    return record.get("type") == "save" and record["step"] == step
 
 
 def finite(value: Any) -> Any:
