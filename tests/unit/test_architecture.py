@@ -151,7 +151,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "model/test_dead_work": "work that nothing reads is not done, over the whole network",
     "test_architecture": "the layout itself",
     "test_docs": "the documentation",
-    "test_docs_numbers": "numbers in the documentation",
+    "test_docs_tables": "benchmarks/docs_tables.py, numbers in the documentation",
     "test_launch": "launch/skypilot.yaml",
     "test_setup_env": "scripts/setup_env.py",
     "test_slurm_script": "launch/slurm.sbatch",

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from programs import REPOSITORY, load_program
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FILE = REPOSITORY / "scripts" / "setup_env.py"
 INDEX = "https://download.pytorch.org/whl"
 
 
-def load() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("setup_env", FILE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["setup_env"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-setup_env = load()
+setup_env = load_program("scripts/setup_env.py")
 
 
 @pytest.mark.parametrize(
