@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from long_tests import LONG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
@@ -161,6 +164,11 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def import_nodes(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Yield all imports, those inside functions included, those for type checkers only left out."""
     for child in ast.iter_child_nodes(tree):
@@ -170,10 +178,11 @@ def import_nodes(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield from import_nodes(child)
 
 
-def imported(file: Path) -> set[str]:
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     """Return the modules of pi05 that a file imports, anywhere in it."""
     found: set[str] = set()
-    for node in import_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in import_nodes(tree_of(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "pi05"}
         elif node.module is not None and node.module.split(".")[0] == "pi05":
@@ -181,7 +190,7 @@ def imported(file: Path) -> set[str]:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.add(whole if whole in MODULES else node.module)
-    return found
+    return frozenset(found)
 
 
 ROOMS = {file.parent.name for file in FILES if file.name == "__init__.py" and file.parent.parent == SOURCE / "pi05"}
@@ -280,9 +289,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
-        module
-        for module, file in MODULES.items()
-        if (tree := ast.parse(file.read_text(encoding="utf-8"))).body and ast.get_docstring(tree) is None
+        module for module, file in MODULES.items() if (tree := tree_of(file)).body and ast.get_docstring(tree) is None
     ]
     assert not silent
 
@@ -290,10 +297,9 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_files_and_functions_stay_short() -> None:
     long = []
     for module, file in MODULES.items():
-        text = file.read_text(encoding="utf-8")
-        if (lines := text.count("\n")) > LONGEST_FILE:
+        if (lines := file.read_text(encoding="utf-8").count("\n")) > LONGEST_FILE:
             long.append(f"{module} has {lines} lines: look for the second concept")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 limit = LONGEST_TRAIN if (module, node.name) == ("pi05.train.loop", "train_on") else LONGEST_FUNCTION
                 if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > limit:
@@ -302,8 +308,7 @@ def test_files_and_functions_stay_short() -> None:
 
 
 def holds_tests(file: Path) -> bool:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in ast.walk(tree))
+    return re.search(r"^ *def test_", file.read_text(encoding="utf-8"), re.M) is not None
 
 
 def test_every_test_file_is_collected() -> None:
@@ -312,3 +317,9 @@ def test_every_test_file_is_collected() -> None:
     never_run = [file.name for file in files if holds_tests(file) and not file.name.startswith("test_")]
     empty = [file.name for file in files if file.name.startswith("test_") and not holds_tests(file)]
     assert (never_run, empty) == ([], [])
+
+
+def test_long_tests_are_there() -> None:
+    for path, _, name in (entry.partition("::") for entry in LONG):
+        assert f"def {name}(" in (REPOSITORY / "tests" / path).read_text(encoding="utf-8") if name else True, path
+        assert (REPOSITORY / "tests" / path).is_file()
