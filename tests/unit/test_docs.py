@@ -1,6 +1,6 @@
 """The documentation says what is so: links, files, tests and flags exist, quoted commands parse.
 
-Its tables and numbers: `test_docs_numbers.py`. A quoted command that this version cannot do is marked with a comment
+Its numbers: `test_docs_tables.py`. A quoted command that this version cannot do is marked with a comment
 line "not yet in this version" before it; such a command must be refused, so that the mark goes when the capability
 comes.
 """
@@ -87,6 +87,19 @@ def test_every_page_is_reached_from_the_readme() -> None:
             targets = (target.partition("#")[0] for target in LINK.findall(prose(page)))
             waiting += [(page.parent / target).resolve() for target in targets if target and ":" not in target]
     assert set(PAGES) <= seen
+
+
+def test_every_default_is_told() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    without_choice = {"policy.type", "policy.device", "dataset.video_backend", "network"}
+    settings = [setting.path for setting in walk(TrainConfig) if setting.default not in (None, (), {})]
+    assert {path for path in settings if f"--{path}" not in text} <= without_choice
+
+
+def test_details_are_numbered_in_order() -> None:
+    numbers = re.findall(r"^\| (\d+) \|", prose(REPOSITORY / "docs" / "details.md"), re.M)
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+    assert numbers
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -212,11 +225,6 @@ def test_both_readmes_have_the_same_numbers_spans_and_links() -> None:
             for page in (ENGLISH, CHINESE)
         )
         assert english == chinese, pattern
-
-
-def test_the_place_of_the_demos_numbers_is_marked() -> None:
-    for page in (ENGLISH, CHINESE):
-        assert re.findall(r"<!-- (/?demo-numbers) -->", page.read_text()) == ["demo-numbers", "/demo-numbers"]
 
 
 def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:

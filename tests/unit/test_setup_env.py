@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from programs import REPOSITORY, load_program
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FILE = REPOSITORY / "scripts" / "setup_env.py"
 INDEX = "https://download.pytorch.org/whl"
 
 
-def load() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("setup_env", FILE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["setup_env"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-setup_env = load()
+setup_env = load_program("scripts/setup_env.py")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +111,7 @@ def plan(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 def test_the_plan_reads_nvidia_smi(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA GeForce RTX 5090, 12.0, 575.57.08"')
     assert answer.returncode == 0
@@ -130,6 +119,7 @@ def test_the_plan_reads_nvidia_smi(tmp_path: Path) -> None:
     assert f"pip install {setup_env.RANGE} --index-url http://127.0.0.1:9/whl/cu128" in answer.stdout
 
 
+@pytest.mark.process
 def test_a_driver_that_does_not_answer_means_no_gpu_and_is_said(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA-SMI has failed" >&2; exit 9')
     assert answer.returncode == 0
@@ -137,6 +127,7 @@ def test_a_driver_that_does_not_answer_means_no_gpu_and_is_said(tmp_path: Path) 
     assert "no NVIDIA GPU found" in answer.stdout
 
 
+@pytest.mark.process
 def test_an_old_driver_ends_with_2_and_a_remedy(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA GeForce RTX 5090, 12.0, 560.1"')
     assert answer.returncode == 2

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from programs import load_program
 
 from pi05.model.config import ModelConfig
 
-FILE = Path(__file__).resolve().parents[3] / "benchmarks" / "load_memory.py"
+pytestmark = pytest.mark.process
+
 MB = 2**20
 SLACK = 24 * MB
 """For Python, the allocator and tensorstore's buffers; a second copy of the network is more than twice as large."""
 
-
-def benchmark() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("load_memory", FILE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["load_memory"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-load_memory = benchmark()
+load_memory = load_program("benchmarks/load_memory.py")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +33,15 @@ def sizes() -> ModelConfig:
 
 
 def measured(folder: Path, sizes: ModelConfig, dtype: str, *more: str) -> dict[str, int]:
-    command = [sys.executable, str(FILE), "--measure", str(folder), dtype, json.dumps(sizes.to_dict()), *more]
+    command = [
+        sys.executable,
+        load_memory.__file__,
+        "--measure",
+        str(folder),
+        dtype,
+        json.dumps(sizes.to_dict()),
+        *more,
+    ]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back: no allocator's reserves
     answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return dict(json.loads(answer.stdout))
