@@ -1,7 +1,9 @@
 # The two commands of the README are `make demo` and `make test`; both set everything up first.
 #
 #   make demo             collect, fine-tune, evaluate and report on the embedded simulator (CPU, minutes)
-#   make test             all tests; SLOW=1 adds the slow ones
+#   make test             all tests; SLOW=1 adds the slow ones; the 40 that took longest are printed at the end
+#   make quick            unit tests that start no process and take no two seconds each (markers `process` and `long`),
+#                         for use while writing; minutes less, and no replacement for `make test`
 #   make check            format, lint, types and tests, as .ci/run does
 #   make tiny-base        pre-train the base model that ships in the package (hours)
 #   make setup            only the virtual environment in .venv
@@ -15,7 +17,10 @@ BIN := .venv/bin
 WORKERS ?= auto
 SLOW ?=
 
-.PHONY: setup demo test check style tiny-base
+BRIEF := not (process or long or slow or gpu)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: setup demo test quick check style tiny-base
 
 setup:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one" >&2; exit 2; }
@@ -25,7 +30,10 @@ demo: setup
 	@$(BIN)/pi05 demo $(ARGS)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),--slow) $(ARGS)
+	$(PYTEST) --durations=40 --durations-min=2 $(if $(SLOW),--slow) $(ARGS)
+
+quick: setup
+	$(PYTEST) tests/unit -m "$(BRIEF)" $(ARGS)
 
 style: setup
 	$(BIN)/ruff format --check .

@@ -32,6 +32,14 @@ def replace(table: pa.Table, name: str, column: Any) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
 
 
+def set_cell(path: Path, name: str, row: int, change: Callable[[list[float]], list[float] | None]) -> None:
+    """Change the vector in one row of a column."""
+    table = pq.read_table(path)
+    rows = table[name].to_pylist()
+    rows[row] = change(rows[row])
+    pq.write_table(replace(table, name, pa.array(rows, pa.list_(pa.float32()))), path)
+
+
 def data_file(fake: FakeDataset, number: int) -> Path:
     name = f"file-{number:03d}" if fake.version == "v3.0" else f"episode_{number:06d}"
     return fake.root / "data/chunk-000" / f"{name}.parquet"

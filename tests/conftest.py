@@ -1,4 +1,4 @@
-"""What all tests share: checked shapes, the folder of real data, and the markers `slow` and `gpu`."""
+"""What all tests share: checked shapes, the folder of real data, and the markers `slow`, `gpu` and `long`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # `fakes.py` lies beside this file and is imported as `fakes` from every folder of tests.
 if str(REPOSITORY / "tests") not in sys.path:
     sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from long_tests import LONG  # noqa: E402 - it lies there
 
 # Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
 jaxtyping.install_import_hook("pi05", "checker.typecheck")
@@ -45,6 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not torch.cuda.is_available():
             skip_gpu = pytest.mark.skip(reason="gpu: this machine has no CUDA device")
     for item in items:
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        if {path, f"{path}::{item.name.partition('[')[0]}"} & LONG:
+            item.add_marker(pytest.mark.long)
         if skip_slow is not None and item.get_closest_marker("slow"):
             item.add_marker(skip_slow)
         if skip_gpu is not None and item.get_closest_marker("gpu"):

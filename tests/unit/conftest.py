@@ -1,8 +1,10 @@
-"""Exported folders of the packaged network, made once."""
+"""Exported folders of the packaged network, made once; and who starts a process without saying so fails."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,20 @@ from exports import LAYOUTS, silent
 
 from pi05.export.export import export
 from pi05.train.config import TINY_BASE
+
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
+"""Names in Python's table of audit events."""
+_started: list[str] = []
+sys.addaudithook(lambda event, _: _started.append(event) if event in STARTS else None)
+
+
+@pytest.fixture(autouse=True)
+def _unmarked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where a process was started by a test without the marker that `make quick` goes by."""
+    before = len(_started)
+    yield
+    if len(_started) > before and not request.node.get_closest_marker("process"):
+        pytest.fail(f"{_started[before:]}: mark the test with pytest.mark.process")
 
 
 @pytest.fixture(scope="session")

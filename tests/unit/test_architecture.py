@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from long_tests import LONG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
@@ -74,7 +77,6 @@ TORCH_FREE = [
 TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
-    "checkpoint.files": "unit/checkpoint/test_store.py",
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",
@@ -82,25 +84,15 @@ TESTED_BY: dict[str, str] = {
     "checkpoint.policy_folder": "unit/test_policy.py",
     "checkpoint.policy_options": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.sentencepiece": "unit/checkpoint/test_tokenizer_folder.py",
-    "checkpoint.sizes": "unit/checkpoint/test_load.py",
     "checkpoint.weights": "unit/checkpoint/test_load.py",
     "commands.collect": "unit/test_cli.py",
     "commands.command": "unit/test_cli.py",
     "commands.demo": "unit/test_cli.py",
     "commands.eval": "e2e/test_eval.py",
-    "commands.inspect": "unit/checkpoint/test_inspection.py",
-    "commands.plan": "unit/train/plan/test_report.py",
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
-    "data.lerobot.columns": "unit/data/lerobot/test_reader.py",
-    "data.lerobot.encoder": "unit/data/lerobot/test_writer.py",
     "data.lerobot.files": "unit/data/lerobot/test_reader.py",
-    "data.lerobot.format_v3": "unit/data/lerobot/test_writer.py",
-    "data.lerobot.layout": "unit/data/lerobot/test_meta.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
-    "data.prompt": "unit/data/test_transforms.py",
-    "data.quantiles": "unit/data/test_statistics.py",
-    "data.requirements": "unit/data/test_processor.py",
     "eval.chosen_policy": "unit/eval/test_rollout.py",
     "eval.config": "unit/eval/test_rollout.py",
     "eval.demo_report": "unit/eval/test_report.py",
@@ -110,27 +102,20 @@ TESTED_BY: dict[str, str] = {
     "export.checks": "unit/export/test_export_adapters.py",
     "export.folders": "unit/export/test_export.py",
     "export.source": "unit/export/test_export_adapters.py",
-    "hub.config": "unit/hub/test_access.py",
-    "hub.facts": "unit/hub/test_card.py",
-    "hub.faults": "unit/hub/test_upload.py",
     "machine": "unit/eval/test_result.py",
     "pages.page": "unit/eval/test_report.py",
     "pages.pictures": "unit/eval/test_film.py",
     "pages.run": "unit/eval/test_report.py",
     "sim.protocol": "unit/eval/test_rollout.py",
-    "train.announce": "e2e/test_train.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",
-    "train.optim.compiled_check": "unit/train/optim/test_portion.py",
     "train.optim.config": "unit/train/test_config.py",
     "train.optim.moments": "unit/train/optim/test_low_memory.py",
     "train.parallel.placement": "e2e/test_ranks.py",
-    "train.parallel.rank_check": "unit/train/parallel/test_ranks.py",
     "train.parallel.split": "unit/train/parallel/test_ranks.py",
     "train.plan.gpus": "unit/train/plan/test_methods.py",
-    "train.plan.live_memory": "unit/train/plan/test_step_on_shapes.py",
+    "train.plan.report": "unit/commands/test_plan.py",
     "train.plan.require_memory": "unit/train/plan/test_methods.py",
-    "train.plan.shapes": "unit/train/plan/test_report.py",
     "train.plan.speed": "unit/train/plan/test_memory.py",
     "train.policy_config": "unit/train/test_config.py",
     "train.preview": "e2e/test_train.py",
@@ -159,8 +144,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "train/optim/test_compiled_steps": "compiled layers with every optimizer",
     "train/optim/test_precision": "what each precision learns",
     "train/plan/test_candidates": "what the planner may propose",
-    "train/test_fake_cuda": "every kind of step on CUDA tensors without values",
-    "train/test_waits": "nothing in a step waits for the device",
+    "train/test_fake_cuda": "every kind of step on CUDA tensors without values; nothing waits",
 }
 """Test files in tests/unit that mirror no module, and what they are about."""
 
@@ -180,6 +164,11 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def import_nodes(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Yield all imports, those inside functions included, those for type checkers only left out."""
     for child in ast.iter_child_nodes(tree):
@@ -189,10 +178,11 @@ def import_nodes(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield from import_nodes(child)
 
 
-def imported(file: Path) -> set[str]:
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     """Return the modules of pi05 that a file imports, anywhere in it."""
     found: set[str] = set()
-    for node in import_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in import_nodes(tree_of(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "pi05"}
         elif node.module is not None and node.module.split(".")[0] == "pi05":
@@ -200,7 +190,7 @@ def imported(file: Path) -> set[str]:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.add(whole if whole in MODULES else node.module)
-    return found
+    return frozenset(found)
 
 
 ROOMS = {file.parent.name for file in FILES if file.name == "__init__.py" and file.parent.parent == SOURCE / "pi05"}
@@ -278,11 +268,14 @@ def test_no_import_cycle_even_through_lazy_imports() -> None:
         visit(module, [])
 
 
-@pytest.mark.parametrize("module", TORCH_FREE)
-def test_no_torch_is_imported_with(module: str) -> None:
-    program = f"import {module}, sys; print(sorted({{'torch', 'numpy'}} & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
+@pytest.mark.process
+def test_no_torch_is_imported_with_what_starts_fast() -> None:
+    """One process for all: what a module brings in is seen before the next one is imported."""
+    program = "import importlib, sys; seen = set()\n"
+    program += "for name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    program += "    if new := ({'torch', 'numpy'} & set(sys.modules)) - seen: print(name, *new); seen |= new"
+    answer = subprocess.run([sys.executable, "-c", program, *TORCH_FREE], capture_output=True, text=True, check=True)
+    assert answer.stdout == ""
 
 
 def test_every_config_is_watched() -> None:
@@ -296,9 +289,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
-        module
-        for module, file in MODULES.items()
-        if (tree := ast.parse(file.read_text(encoding="utf-8"))).body and ast.get_docstring(tree) is None
+        module for module, file in MODULES.items() if (tree := tree_of(file)).body and ast.get_docstring(tree) is None
     ]
     assert not silent
 
@@ -306,10 +297,9 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_files_and_functions_stay_short() -> None:
     long = []
     for module, file in MODULES.items():
-        text = file.read_text(encoding="utf-8")
-        if (lines := text.count("\n")) > LONGEST_FILE:
+        if (lines := file.read_text(encoding="utf-8").count("\n")) > LONGEST_FILE:
             long.append(f"{module} has {lines} lines: look for the second concept")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 limit = LONGEST_TRAIN if (module, node.name) == ("pi05.train.loop", "train_on") else LONGEST_FUNCTION
                 if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > limit:
@@ -318,8 +308,7 @@ def test_files_and_functions_stay_short() -> None:
 
 
 def holds_tests(file: Path) -> bool:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in ast.walk(tree))
+    return re.search(r"^ *def test_", file.read_text(encoding="utf-8"), re.M) is not None
 
 
 def test_every_test_file_is_collected() -> None:
@@ -328,3 +317,9 @@ def test_every_test_file_is_collected() -> None:
     never_run = [file.name for file in files if holds_tests(file) and not file.name.startswith("test_")]
     empty = [file.name for file in files if file.name.startswith("test_") and not holds_tests(file)]
     assert (never_run, empty) == ([], [])
+
+
+def test_long_tests_are_there() -> None:
+    for path, _, name in (entry.partition("::") for entry in LONG):
+        assert f"def {name}(" in (REPOSITORY / "tests" / path).read_text(encoding="utf-8") if name else True, path
+        assert (REPOSITORY / "tests" / path).is_file()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from pi05 import cli
 from pi05.checkpoint.inspection import inspect_checkpoint
 from pi05.checkpoint.load import read_model
 from pi05.checkpoint.receipt import Receipt
@@ -126,12 +124,3 @@ def test_what_is_no_checkpoint_is_an_error(tmp_path: Path, content: dict[str, st
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError):
         inspect_checkpoint(tmp_path)
-
-
-def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["inspect", str(TINY_BASE), "--json", "--hash=false"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["layout"] == "pi05"
-    assert cli.main(["inspect"]) == 2
-    assert "takes one path" in capsys.readouterr().err
-    assert cli.main(["inspect", "/nowhere"]) == 2

@@ -13,6 +13,8 @@ from programs import load_program
 
 from pi05.model.config import ModelConfig
 
+pytestmark = pytest.mark.process
+
 MB = 2**20
 SLACK = 24 * MB
 """For Python, the allocator and tensorstore's buffers; a second copy of the network is more than twice as large."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import resource
-import signal
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import largest_file
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -80,13 +79,6 @@ def test_a_value_too_large_for_half_precision_is_refused(tmp_path: Path) -> None
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
-    try:
-        with pytest.raises(OSError, match="large"):
-            write_safetensors(tmp_path / "a.safetensors", {"x": LazyTensor.of(torch.ones(2**20))})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
+    with largest_file(2**20), pytest.raises(OSError, match="large"):
+        write_safetensors(tmp_path / "a.safetensors", {"x": LazyTensor.of(torch.ones(2**20))})
     assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import resource
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from full_disk import largest_file
 
 from pi05.checkpoint.staging import staged_folder
 from pi05.errors import CheckpointError
@@ -61,18 +59,11 @@ def test_a_disk_without_room_is_told_before(tmp_path: Path) -> None:
     assert everything(tmp_path) == []
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, before)
-
-
-@pytest.mark.usefixtures("small_files")
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nothing of it is left"), staged_folder(tmp_path / "out", 10) as folder:
+    with (
+        largest_file(1000),
+        pytest.raises(CheckpointError, match="nothing of it is left"),
+        staged_folder(tmp_path / "out", 10) as folder,
+    ):
         (folder / "a").write_bytes(bytes(2000))
     assert everything(tmp_path) == []

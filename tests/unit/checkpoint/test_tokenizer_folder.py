@@ -108,6 +108,7 @@ def test_what_is_no_model_is_an_error(content: bytes) -> None:
         read_model(content)
 
 
+@pytest.mark.process
 def test_transformers_reads_the_folder(folder: Path, tmp_path: Path) -> None:
     """In a process of its own: nothing of ours may import transformers."""
     pytest.importorskip("importlib.metadata").version("transformers")

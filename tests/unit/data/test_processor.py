@@ -17,7 +17,6 @@ from hypothesis.extra import numpy as npst
 from pi05.data.cameras import CameraSlots
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
-from pi05.data.requirements import require_settings
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.errors import DataError
@@ -213,21 +212,6 @@ def test_actions_of_the_wrong_shape(processor: Processor) -> None:
     for shape in ((5, 4), (4, 3)):
         with pytest.raises(DataError, match="the action has the wrong shape"):
             processor.encode_actions(np.zeros(shape, np.float32), state)
-
-
-@pytest.mark.parametrize(
-    ("modes", "prompt_format", "dim", "part"),
-    [
-        ({"STATE": "QUANTILES"}, "state", 3, "normalisation mapping"),
-        ({"STATE": "QUANTILES", "ACTION": "MIN_MAX"}, "state", 3, "normalisation mapping"),
-        ({"STATE": "IDENTITY", "ACTION": "IDENTITY", "VISUAL": "MEAN_STD"}, "state", 3, "images are always scaled"),
-        ({"STATE": "IDENTITY", "ACTION": "IDENTITY"}, "words", 3, "prompt format is unknown"),
-        ({"STATE": "IDENTITY", "ACTION": "IDENTITY"}, "none", 9, "more action dimensions than the network"),
-    ],
-)
-def test_impossible_settings(modes: dict[str, str], prompt_format: str, dim: int, part: str) -> None:
-    with pytest.raises(DataError, match=part):
-        require_settings(modes, prompt_format, dim, 8, None)
 
 
 def test_settings_are_checked_at_construction(processor: Processor) -> None:

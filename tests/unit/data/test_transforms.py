@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pi05.data.prompt import discretize_state, format_prompt
 from pi05.data.statistics import DimStats
 from pi05.data.transforms import NORMALIZATION_MODES, NormalizationMode, Normalizer, absolute, relative, relative_mask
 from pi05.errors import DataError
@@ -64,25 +63,6 @@ def test_relative_mask_excludes_by_part_of_the_name() -> None:
     assert relative_mask(names, []).tolist() == [True] * 4
     with pytest.raises(DataError, match="'jaw'"):
         relative_mask(names, ["gripper", "jaw"])
-
-
-def test_bins_of_all_inner_edges() -> None:
-    edges = np.linspace(-1, 1, 257)[:-1]
-    assert discretize_state(edges).tolist() == list(range(256))
-    assert discretize_state(np.nextafter(edges, -2)).tolist() == list(range(-1, 255))
-
-
-def test_prompt_formats() -> None:
-    state = np.array([-1.5, 0.0, 3.0])
-    assert format_prompt(" Put_it\nthere ", state, "state") == "Task: Put it there, State: -1 128 255;\nAction: "
-    padded = format_prompt("go", state, "state32")
-    assert padded == "Task: go, State: -1 128 255 " + " ".join(["128"] * 29) + ";\nAction: "
-    assert format_prompt("Put_it there\n", state, "none") == "Put it there"
-
-
-def test_a_state_format_needs_a_state() -> None:
-    with pytest.raises(DataError, match="--prompt_format none"):
-        format_prompt("go", None, "state")
 
 
 LEROBOT_ROUND_TRIP = 1e-5

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from fake_hub import TOKEN, FakeHub, Repository, User
 from huggingface_hub import constants, get_session
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pi05.errors import ConfigError, HubError
 from pi05.hub.access import BEFORE_TRAINING, CONNECT_S, SILENCE_S, Access, check_access, role_allows
-from pi05.hub.config import PushConfig, valid_name
+from pi05.hub.config import PushConfig
 from pi05.hub.faults import Patience
 
 
@@ -207,19 +205,6 @@ def test_names_that_cannot_be(hub: FakeHub, name: str) -> None:
     assert hub.requests == []
     with pytest.raises(ConfigError):
         PushConfig(repo_id=name)
-
-
-@given(st.text(alphabet="aZ0-_./é ", min_size=0, max_size=12) | st.text(max_size=200))
-def test_names_are_judged_as_the_client_judges_them(name: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        assert not valid_name(name)
-    else:
-        assert valid_name(name)
 
 
 def test_a_hub_that_says_little_proves_nothing() -> None:

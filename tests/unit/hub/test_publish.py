@@ -11,7 +11,6 @@ import pytest
 from pi05.cli import main
 from pi05.errors import CheckpointError, ConfigError, HubError
 from pi05.hub.config import PushConfig
-from pi05.hub.faults import asked_wait
 from pi05.hub.publish import command_line, find_run, publish_after_training, shorten, wish_of, with_wish_of_run
 from pi05.hub.upload import OURS
 from pi05.settings.flags import overlay, parse_flags
@@ -127,18 +126,3 @@ def test_files_that_an_upload_may_remove() -> None:
     )
     assert all(OURS.fullmatch(name) for name in ours)
     assert not any(OURS.fullmatch(name) for name in theirs)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7.0),
-        ({"RETRY-AFTER": " 7 "}, 7.0),
-        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
-        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
-        ({"RateLimit": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_the_wait_that_an_answer_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait(headers) == seconds

@@ -244,11 +244,3 @@ def test_the_question_for_the_storage(hub: FakeHub, policy: Path, waits: Waits) 
     hub.fail("GET", "xet-write-token", 403)
     with pytest.raises(HubError, match="asking for the storage"):
         send(hub, policy, waits)
-
-
-def test_patience_is_for_faults_of_hub_and_network_only() -> None:
-    def broken() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        Patience(sleep=lambda s: None).run("dividing", broken, lambda line: None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from broken import data_file, edit_info, edit_table, refusal, replace
+from broken import data_file, edit_info, edit_table, refusal, replace, set_cell
 from fakes import CAMERAS, FakeDataset, read_frame_number
 
 from pi05.data.lerobot.index_columns import clock_fault
@@ -59,38 +61,24 @@ class TestBrokenNumbers:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.parametrize("column", ["action", "observation.state"])
     def test_a_value_that_is_not_finite(self, fake_v3: FakeDataset, column: str, value: float) -> None:
-        def spoil(table: pa.Table) -> pa.Table:
-            rows = table[column].to_pylist()
-            rows[15][2] = value
-            return replace(table, column, pa.array(rows, pa.list_(pa.float32())))
-
-        edit_table(data_file(fake_v3, 0), spoil)
+        set_cell(data_file(fake_v3, 0), column, 15, lambda row: [*row[:2], value, *row[3:]])
         data = Dataset(fake_v3.root)
         place = r"episode 1, frame 3: .*file-000\.parquet.*dimension 2"
         for read in (data.states if column != "action" else data.actions, lambda: data.frame(0)):
             with pytest.raises(DataError, match="(?s)" + column + ".*" + place):
                 read()
 
-    def test_a_vector_that_is_too_short(self, fake: FakeDataset) -> None:
-        def shorten(table: pa.Table) -> pa.Table:
-            rows = table["action"].to_pylist()
-            rows[4] = rows[4][:2]
-            return replace(table, "action", pa.array(rows, pa.list_(pa.float32())))
-
-        edit_table(data_file(fake, 1), shorten)
-        with pytest.raises(
-            DataError, match=r"(?s)episode 1, frame 4: .*episode_000001\.parquet.*2 values where others"
-        ):
-            Dataset(fake.root).actions()
-
-    def test_an_empty_cell(self, fake: FakeDataset) -> None:
-        def empty(table: pa.Table) -> pa.Table:
-            rows = table["action"].to_pylist()
-            rows[4] = None
-            return replace(table, "action", pa.array(rows, pa.list_(pa.float32())))
-
-        edit_table(data_file(fake, 1), empty)
-        with pytest.raises(DataError, match=r"(?s)action is incomplete at episode 1, frame 4: .*an empty cell"):
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda row: row[:2], r"episode 1, frame 4: .*episode_000001\.parquet.*2 values where others"),
+            (lambda row: None, "action is incomplete at episode 1, frame 4: .*an empty cell"),
+        ],
+        ids=["too short", "empty"],
+    )
+    def test_a_cell_without_all_its_numbers(self, fake: FakeDataset, change: Any, told: str) -> None:
+        set_cell(data_file(fake, 1), "action", 4, change)
+        with pytest.raises(DataError, match=f"(?s){told}"):
             Dataset(fake.root).actions()
 
     def test_a_vector_of_another_size_than_info_says(self, fake: FakeDataset) -> None:
@@ -146,12 +134,7 @@ def test_a_clock_that_drifts() -> None:
 
 
 def test_numbers_of_episodes_that_nobody_uses_may_be_broken(fake_v3: FakeDataset) -> None:
-    def spoil(table: pa.Table) -> pa.Table:
-        rows = table["action"].to_pylist()
-        rows[14][2] = float("nan")
-        return replace(table, "action", pa.array(rows, pa.list_(pa.float32())))
-
-    edit_table(data_file(fake_v3, 0), spoil)
+    set_cell(data_file(fake_v3, 0), "action", 14, lambda row: [*row[:2], float("nan"), *row[3:]])
     with pytest.raises(DataError, match="episode 1"):
         Dataset(fake_v3.root).actions()
     actions = Dataset(fake_v3.root, unused=[1]).actions()

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from broken import data_file, edit_info, edit_table, replace
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
 from pi05.data.lerobot.reader import Dataset
-from pi05.errors import DataError
 
 ALL_KINDS = [(version, storage) for version in ("v2.0", "v2.1", "v3.0") for storage in ("video", "image")]
 
@@ -103,36 +101,6 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     assert len(data._clips._videos._readers) == data._clips._videos._max_open
 
 
-def test_pictures_in_many_row_groups(tmp_path: Path) -> None:
-    fake = write_dataset(tmp_path / "set", "v3.0", storage="image")
-    pq.write_table(pq.read_table(data_file(fake, 0)), data_file(fake, 0), row_group_size=5)
-    data = Dataset(fake.root)
-    for i in [0, 4, 5, 20, 12, 13, 3, 27]:
-        assert read_frame_number(data.image(CAMERAS[1], i)) == (i, 1)
-    assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 1)] == list(range(12, 21))
-
-
-def test_pictures_given_by_path(tmp_path: Path) -> None:
-    fake = write_dataset(tmp_path / "set", "v2.0", storage="image", cameras=CAMERAS[:1])
-    folder = fake.root / "images"
-    folder.mkdir()
-
-    def move(table: pa.Table) -> pa.Table:
-        cells = table[CAMERAS[0]].to_pylist()
-        first = table["index"][0].as_py()
-        for k, cell in enumerate(cells):
-            (folder / f"{first + k}.png").write_bytes(cell["bytes"])
-        paths = [{"bytes": None, "path": f"images/{first + k}.png"} for k in range(len(cells))]
-        return replace(table, CAMERAS[0], pa.array(paths, table[CAMERAS[0]].type))
-
-    for episode in range(3):
-        edit_table(data_file(fake, episode), move)
-    assert read_frame_number(Dataset(fake.root).image(CAMERAS[0], 15)) == (15, 0)
-    (folder / "15.png").unlink()
-    with pytest.raises(DataError, match=r"(?s)episode 1, frame 3: .*episode_000001\.parquet.*images/15\.png"):
-        Dataset(fake.root).image(CAMERAS[0], 15)
-
-
 def test_times_that_start_late_are_matched_by_number(fake: FakeDataset) -> None:
     for episode in range(3):
         edit_table(
@@ -153,6 +121,7 @@ def test_fingerprint_follows_the_files(fake: FakeDataset) -> None:
 
 
 class TestProcesses:
+    @pytest.mark.process
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
     def test_after_a_fork(self, fake_v3: FakeDataset) -> None:
         data = Dataset(fake_v3.root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,36 +9,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from fakes import numbered_image, read_frame_number
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recordings import SCENE, WRIST, add, make_features
 
-from pi05.data.lerobot.encoder import PHOTO, SMALL, VideoEncoder, quality_for
+from pi05.data.lerobot.encoder import VideoEncoder
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import DataError
 
-SCENE, WRIST = "observation.images.scene", "observation.images.wrist"
 SMALL_MEAN_TOLERANCE = 6.0
 """Mean error of a value of 255 that H.264 at `SMALL` may make on small pictures of random colours in large cells."""
-
-
-def make_features(size: int = 48, cameras: tuple[str, ...] = (SCENE, WRIST), dims: int = 4) -> dict[str, Any]:
-    features: dict[str, Any] = {c: {"dtype": "video", "shape": [size, size, 3]} for c in cameras}
-    vector = {"dtype": "float32", "shape": [dims], "names": [f"joint_{d}" for d in range(dims)]}
-    return features | {"observation.state": vector, "action": vector}
-
-
-def add(writer: DatasetWriter, number: int, length: int = 1) -> None:
-    """Add numbered frames whose state and action say the number, too."""
-    for i in range(number, number + length):
-        images = {SCENE: numbered_image(i, 0, 48, 48), WRIST: numbered_image(i, 1, 48, 48)}
-        writer.add_frame(images, {"observation.state": np.full(4, i), "action": np.full(4, -i)})
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -101,56 +85,6 @@ def test_files_are_shared_up_to_their_limit(tmp_path: Path) -> None:
             assert (frame["observation.state"][0], frame["action"][3]) == (i, -i)
 
 
-def test_metadata(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path / "set", 10, make_features(), "tabletop") as writer:
-        for episode, task in enumerate(("put", "push", "put")):
-            add(writer, episode * 8, 8)
-            writer.end_episode(task)
-        assert writer.num_episodes == 3
-    meta = tmp_path / "set" / "meta"
-    info = json.loads((meta / "info.json").read_text())
-    assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (3, 24, 2)
-    assert (info["codebase_version"], info["fps"], info["robot_type"]) == ("v3.0", 10, "tabletop")
-    assert info["splits"] == {"train": "0:3"}
-    assert info["features"][SCENE]["info"]["video.pix_fmt"] == "yuv444p"
-    stats = json.loads((meta / "stats.json").read_text())
-    np.testing.assert_allclose(stats["action"]["q01"], [np.quantile(-np.arange(24), 0.01)] * 4)
-    assert stats["observation.state"]["count"] == [24]
-    assert np.shape(stats[WRIST]["mean"]) == (3, 1, 1)
-    tasks = pq.read_table(meta / "tasks.parquet")
-    assert tasks.to_pydict() == {"task_index": [0, 1], "task": ["put", "push"]}
-    assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
-    episodes = pq.read_table(meta / "episodes/chunk-000/file-000.parquet").to_pylist()
-    assert [(e["dataset_from_index"], e["dataset_to_index"], e["tasks"]) for e in episodes] == [
-        (0, 8, ["put"]),
-        (8, 16, ["push"]),
-        (16, 24, ["put"]),
-    ]
-    assert episodes[1][f"videos/{SCENE}/from_timestamp"] == 0.8
-    assert episodes[2]["stats/action/min"] == [-23.0] * 4
-    names = {path.relative_to(tmp_path / "set").parts[0] for path in (tmp_path / "set").rglob("*")}
-    assert names == {"meta", "data", "videos"}
-
-
-def test_small_pictures_keep_their_colours(tmp_path: Path) -> None:
-    image = np.full((48, 48, 3), (196, 178, 150), np.uint8)
-    image[20:26, 11:17] = (220, 40, 40)
-    image[31:37, 30:36] = (40, 80, 220)
-    errors = {}
-    for quality in (PHOTO, SMALL):
-        features = make_features(cameras=(SCENE,))
-        root = tmp_path / quality.pixel_format
-        with DatasetWriter(root, 10, features, "r", quality=quality) as writer:
-            for _ in range(5):
-                writer.add_frame({SCENE: image}, {"observation.state": np.zeros(4), "action": np.zeros(4)})
-            writer.end_episode("look")
-        errors[quality] = np.abs(Dataset(root).image(SCENE, 3).astype(int) - image)
-    assert errors[SMALL].mean() < 1.0
-    assert errors[SMALL].max() < 25 < errors[PHOTO].max()
-    assert quality_for(48, 640) == SMALL
-    assert quality_for(480, 640) == PHOTO
-
-
 def test_the_caller_may_use_its_arrays_again(tmp_path: Path) -> None:
     image, state = np.zeros((48, 48, 3), np.uint8), np.zeros(4, np.float32)
     with DatasetWriter(tmp_path / "set", 10, make_features(cameras=(SCENE,)), "r") as writer:
@@ -194,10 +128,11 @@ class TestNothingHalfWritten:
             collect()
         assert os.listdir(tmp_path) == []
 
+    @pytest.mark.process
     def test_a_killed_writer_leaves_nothing_in_the_way(self, tmp_path: Path) -> None:
         code = (
             f"import sys; sys.path[:0] = {sys.path!r}\n"
-            "import os, signal\nfrom test_lerobot_writer import *\n"
+            "import os, signal\nfrom recordings import *\n"
             f"writer = DatasetWriter({str(tmp_path / 'set')!r}, 10, make_features(), 'r', video_file_mb=0)\n"
             "for k in range(3):\n    add(writer, k * 5, 5); writer.end_episode('go')\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -244,11 +179,12 @@ class TestNothingHalfWritten:
             writer.end_episode("go")
         assert Dataset(tmp_path / "set").num_frames == 3
 
+    @pytest.mark.process
     def test_a_disk_that_refuses(self, tmp_path: Path) -> None:
         # A limit on the size of a file stands in for a full disk: writing ends with an OSError all the same.
         code = (
             f"import sys; sys.path[:0] = {sys.path!r}\n"
-            "import resource, signal\nfrom test_lerobot_writer import *\n"
+            "import resource, signal\nfrom recordings import *\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
             f"with DatasetWriter({str(tmp_path / 'set')!r}, 10, make_features(), 'r') as writer:\n"

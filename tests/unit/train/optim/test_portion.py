@@ -1,26 +1,17 @@
-"""The update as compiled code: the same steps as operation by operation but for roundings, few compilations, no waits.
+"""The update as compiled code: the same steps as operation by operation but for roundings, few compilations.
 
 Compiled for this CPU, which training itself does not do (docs/decisions/0004-optimizer-memory.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
-from waits import Waits
 
-from pi05.train.announce import compiled_part
 from pi05.train.optim import low_memory
 from pi05.train.optim.adamw import AdamSettings, Schedule
-from pi05.train.optim.compiled_check import BLOCKS, SHORT, of_any_process, why_not_compiled
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
-from pi05.train.optim.portion import Forms, update_portion
 
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
 SETTINGS = AdamSettings(weight_decay=0.1)
@@ -76,72 +67,3 @@ def test_compiled_it_takes_the_same_steps(kind: StateKind, dtype: torch.dtype, m
     kinds = {(value.dtype, kind != "float32" and value.numel() >= low_memory.SMALLEST) for value in fused.values()}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= len(kinds)
     assert not torch._dynamo.utils.counters["graph_break"]
-
-
-def test_what_goes_into_compiled_code_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code itself is one graph (above), which cannot read a value back; a count cannot look into it."""
-    monkeypatch.setattr(low_memory, "compiled_update", partial(partial, update_portion))
-    values = parameters(torch.bfloat16)
-    optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=1, state="8bit", compiled=True)
-    walk(values, optimizer, range(1))
-    generator = torch.Generator().manual_seed(9)
-    for value in values.values():
-        value.grad = torch.randn(value.shape, generator=generator).to(value.dtype)
-    with Waits() as waits:
-        optimizer.apply(1)
-    assert waits.found == {"aten.lift_fresh.default": 1}, "the table of keys, made in host memory"
-
-
-@pytest.mark.slow
-def test_compiled_it_takes_the_same_steps_during_the_backward_pass() -> None:
-    """With gradient release, bfloat16 matrices and a float32 vector, through autograd's hooks."""
-    torch._dynamo.utils.counters.clear()
-    assert why_not_compiled(torch.device("cpu"), "8bit", torch.bfloat16, release=True) is None
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
-    assert not torch._dynamo.utils.counters["graph_break"]
-
-
-@pytest.mark.parametrize("release", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["float32", "8bit", "4bit"])
-def test_what_is_compiled_is_the_same_update(
-    kind: StateKind, dtype: torch.dtype, release: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The function that would be compiled, run as it is, passes the check of a run's start; a wrong one does not."""
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(low_memory, "compiled_update", partial(partial, update_portion))
-    assert why_not_compiled(cpu, kind, dtype, release) is None
-
-    def wrong_for(count: int) -> Callable[..., None]:
-        """Return an update that leaves a vector of `count` values as it is."""
-
-        def update(form: Forms, betas: tuple[float, float], eps: float, weight: torch.Tensor, *rest: Any) -> None:
-            if weight.numel() != count:
-                update_portion(form, betas, eps, weight, *rest)
-
-        return update
-
-    for count, name in ((SHORT, "vector"), (BLOCKS, "")):
-        monkeypatch.setattr(low_memory, "compiled_update", partial(partial, wrong_for(count)))
-        assert f"other weights ({name}" in str(why_not_compiled(cpu, kind, dtype, release))
-
-
-def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not compile is named, and the run goes on operation by operation."""
-
-    def broken(*_: object) -> None:
-        raise RuntimeError("no compiler\nat all")
-
-    monkeypatch.setattr(low_memory, "compiled_update", lambda *_: broken)
-    assert why_not_compiled(torch.device("cpu"), "8bit", torch.bfloat16) == "RuntimeError: no compiler"
-
-
-def test_the_run_says_whether_its_update_is_compiled() -> None:
-    values = parameters(torch.float32)
-    optimizer = LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=1)
-    state = SimpleNamespace(optimizer=optimizer)
-    assert compiled_part(state) == ""
-    optimizer.compiled = True
-    assert compiled_part(state) == "; the update is compiled"
-    optimizer.why_not_compiled = of_any_process("no compiler")
-    assert compiled_part(state) == "; the update is not compiled, which makes it slower (no compiler)"

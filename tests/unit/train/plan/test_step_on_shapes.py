@@ -163,26 +163,6 @@ def test_the_peak_with_a_cached_prefix_is_that_of_computing_it_or_of_a_step(size
     assert sum(predicted.values()) < 1.02 * sum(without.values())
 
 
-def test_live_storage_counts_real_memory_as_it_comes_and_goes() -> None:
-    tracker = LiveStorage(device="cpu", block=1)
-    with tracker:
-        first = torch.zeros(1000)
-        view = first[10:]
-        second = first + 1
-        assert tracker.total == 8000
-        del first
-        assert tracker.total == 8000, "the view holds it"
-        del view
-        assert tracker.total == 4000
-        with tracker.making("workspace"):
-            third = second * 2
-        tracker.adopt([second], "weights")
-    assert tracker.live == {"activations": 0, "weights": 4000, "workspace": 4000}
-    del second, third
-    assert tracker.total == 0
-    assert tracker.peak == 8000
-
-
 def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     small, medium, large = (measure(settings(), replace(SHAPES, batch=size)).at_peak for size in (2, 4, 6))
     growth = medium["activations"] - small["activations"]

@@ -67,6 +67,7 @@ def recorded(folder: Path, last: bytes) -> bytes:
     return content
 
 
+@pytest.mark.process
 def test_offline_records_and_keeps_its_id_on_resume(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     _, told = run_sink(folder, mode="offline", project="lab", entity="team", notes="a note")
@@ -83,11 +84,13 @@ def test_offline_records_and_keeps_its_id_on_resume(tmp_path: Path) -> None:
     assert all(name.endswith(stored["run_id"]) for name in names)
 
 
+@pytest.mark.process
 def test_a_given_run_id_is_used(tmp_path: Path) -> None:
     run_sink(tmp_path / "run", mode="offline", run_id="mine1234")
     assert json.loads((tmp_path / "run" / "wandb.json").read_text())["run_id"] == "mine1234"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("login", [True, False])
 def test_online_without_network_or_login_turns_offline_in_bounded_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: bool
@@ -109,6 +112,7 @@ def test_disabled_does_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.process
 def test_a_crash_inside_wandb_ends_wandb_only(tmp_path: Path) -> None:
     out = io.StringIO()
     sink = WandbSink(WandbConfig(enable=True, mode="offline"), Console(file=out, width=200))
