@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pi05.cli import main
 from pi05.commands.train import read_command
 from pi05.model.pi05 import Pi05
 from pi05.train.loop import train
@@ -37,6 +40,17 @@ def flags(workshop: Any, run: Path, base: Path, **settings: object) -> list[str]
 
 def run(words: list[str]) -> None:
     train(read_command(words).config, console=False)
+
+
+def learn(folder: Path, *words: str) -> tuple[Path, str]:
+    """Train 40 steps on demonstrations of the simulator through the command; return the run, and what it printed."""
+    assert main(["collect", "--episodes=8", f"--output={folder / 'data'}"]) == 0
+    places = (f"--dataset.root={folder / 'data'}", f"--dataset.cache_dir={folder / 'cache'}")
+    usual = ("--steps=40", "--log_freq=10", "--batch_size=16", "--eval_steps=0", "--augment=false", "--threads=1")
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        assert main(["train", "--preset=tiny", *places, *usual, f"--output_dir={folder / 'run'}", *words]) == 0
+    return folder / "run", text.getvalue()
 
 
 def losses(run_dir: Path) -> list[float]:

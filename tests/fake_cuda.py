@@ -4,7 +4,8 @@ Inside `fake_cuda` the real code takes its CUDA branches on PyTorch's fake tenso
 an operation over tensors of both devices, and whatever would make the program wait for the device, be it a value that
 is read back, a shape that follows from values, or a copy that is not asynchronous. Attention goes to the kernel that
 PyTorch would choose (`aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`), or to an error where that is the one
-that builds a matrix of scores. Leaves out what the kernels compute.
+that builds a matrix of scores. Leaves out what the kernels compute, and compilation:
+what would be compiled runs as it is.
 
 A build of PyTorch for CPUs lacks two things that autograd asks for: the guard that switches devices and streams, and
 the word that CUDA is there. Both are put in place for the duration of the block; `torch/csrc` has a guard that does
@@ -29,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.model import quantize
 from pi05.train.optim.minifloat import _table_of
+from pi05.train.optim.portion import compiled_update
 from pi05.types import Batch
 
 aten = torch.ops.aten
@@ -99,12 +101,13 @@ def fake_cuda(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeCuda]:
         for patch in (
             mock.patch.object(torch, "Generator", _generator_for),
             mock.patch.object(Tensor, "pin_memory", lambda tensor: tensor),
+            mock.patch.object(torch, "compile", lambda function, **options: function),  # the program, not its compiler
             mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", _Attention(found)),
         ):
             stack.enter_context(patch)
-        for forget in (_table_of.cache_clear, quantize.BYTE_VALUES.clear):
+        for forget in (_table_of.cache_clear, quantize.BYTE_VALUES.clear, compiled_update.cache_clear):
             forget()
-            stack.callback(forget)  # fake tensors belong to one block
+            stack.callback(forget)  # fake tensors, and what is not compiled, belong to one block
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         stack.enter_context(mode)
         yield found

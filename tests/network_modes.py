@@ -38,8 +38,9 @@ MODES = (
     compiled(Mode(1.0, "inductor"), "compiled, recomputed", pytest.mark.slow),
 )
 """Every mode must give the peers' numbers."""
-FEW_MODES = (MODES[0], MODES[1], MODES[3], MODES[5])
-"""One of each kind, where a mode is not the point: Inductor's C++ takes most of a minute per network."""
+FEW_MODES = (MODES[0], MODES[1], compiled(Mode(0.0, "aot_eager"), "traced", pytest.mark.slow), MODES[5])
+"""One of each kind, where a mode is not the point: Inductor's C++ takes most of a minute per network, tracing seconds
+per test. Without `--slow` tracing is shown in float32 (`test_network_jax`) and mixed (`test_train_step_golden`)."""
 
 
 @contextmanager

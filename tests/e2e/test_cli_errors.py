@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -40,49 +39,23 @@ def cut(pattern: str) -> Break:
     return halve
 
 
-def edit_info(**values: object) -> Break:
-    def edit(root: Path) -> None:
-        file = root / "meta/info.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-
-    return edit
-
-
-def drop_feature(name: str) -> Break:
-    def edit(root: Path) -> None:
-        file = root / "meta/info.json"
-        info = json.loads(file.read_text())
-        del info["features"][name]
-        file.write_text(json.dumps(info))
-
-    return edit
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (delete("meta/info.json"), ["info.json"]),
-        (cut("meta/info.json"), ["info.json"]),
-        (edit_info(codebase_version="v9.0"), ["v9.0"]),
-        (edit_info(total_frames=9_999), ["9999"]),
-        (drop_feature("action"), ["action"]),
-        (drop_feature("observation.state"), ["observation.state"]),
-        (delete("data/**/*.parquet"), ["file-000.parquet"]),
         (cut("data/**/*.parquet"), ["file-000.parquet"]),
         (delete("videos/**/*.mp4"), ["file-000.mp4"]),
-        (cut("videos/**/*.mp4"), ["file-000.mp4"]),
-        (delete("meta/episodes/**/*.parquet"), ["episodes"]),
-        (delete("meta/tasks.parquet"), ["tasks.parquet"]),
     ],
 )
 def test_a_broken_data_set(
     damage: Break, words: list[str], workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """One of each kind; every fault of a data set is in `unit/data/lerobot`."""
     shutil.copytree(workshop.dataset, tmp_path / "data")
     damage(tmp_path / "data")
     flags = workshop.flags(tmp_path / "run", dataset__root=tmp_path / "data", dataset__cache_dir=tmp_path / "cache")
     message = complaint(["train", *flags, "--steps=1"], capsys)
-    assert all(word in message.replace(",", "") for word in words), message
+    assert all(word in message for word in words), message
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

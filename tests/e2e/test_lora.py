@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import re
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapter_runs import RUN, SAME_PRODUCT, actions, flags, losses, run
+from adapter_runs import RUN, SAME_PRODUCT, actions, flags, learn, losses, run
 from lerobot_tree import load_with_peft
 from safetensors.torch import load_file, save_file
 
@@ -51,19 +49,14 @@ def whole(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A first run in LeRobot's words from plain weights, on demonstrations of the simulator; and what it printed."""
-    folder = tmp_path_factory.mktemp("learnt")
-    assert main(["collect", "--episodes=8", f"--output={folder / 'data'}"]) == 0
-    words = [
-        *("--preset=tiny", f"--dataset.root={folder / 'data'}", f"--dataset.cache_dir={folder / 'cache'}"),
-        *("--policy.use_peft=true", "--peft.method_type=LORA", "--peft.r=16", "--peft.target_modules=[q_proj,v_proj]"),
-        *("--steps=40", "--log_freq=10", "--batch_size=16", "--eval_steps=0", "--augment=false", "--threads=1"),
-        f"--output_dir={folder / 'run'}",
-    ]
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        assert main(["train", *words]) == 0
-    return folder / "run", text.getvalue()
+    """A first run in LeRobot's words from plain weights."""
+    words = (
+        "--policy.use_peft=true",
+        "--peft.method_type=LORA",
+        "--peft.r=16",
+        "--peft.target_modules=[q_proj,v_proj]",
+    )
+    return learn(tmp_path_factory.mktemp("learnt"), *words)
 
 
 def test_a_first_run_in_lerobots_words_learns(learnt: tuple[Path, str]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from adapter_runs import RUN, SAME_PRODUCT, actions, flags, losses, run
+from adapter_runs import RUN, SAME_PRODUCT, actions, flags, learn, losses, run
 from safetensors.torch import load_file
 
 from pi05.checkpoint.load import read_model
@@ -33,18 +31,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run on demonstrations of the simulator, and what it printed."""
-    folder = tmp_path_factory.mktemp("learnt")
-    assert main(["collect", "--episodes=8", f"--output={folder / 'data'}"]) == 0
-    words = [
-        *("--preset=tiny", f"--dataset.root={folder / 'data'}", f"--dataset.cache_dir={folder / 'cache'}"),
-        *("--method=qlora", "--steps=40", "--log_freq=10", "--batch_size=16", "--eval_steps=0"),
-        *("--augment=false", "--threads=1", f"--output_dir={folder / 'run'}"),
-    ]
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        assert main(["train", *words]) == 0
-    return folder / "run", text.getvalue()
+    return learn(tmp_path_factory.mktemp("learnt"), "--method=qlora")
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,7 @@ def test_evaluation_takes_the_newest_run(scripts: Path, tmp_path: Path) -> None:
     assert answer.stdout.rstrip().endswith("--policy.n_action_steps=3 --films=1")
 
 
-@pytest.mark.parametrize("script", TRAINERS)
+@pytest.mark.parametrize("script", [TRAINERS[0], pytest.param(TRAINERS[1], marks=pytest.mark.slow)])
 def test_the_tiny_preset_trains_and_evaluates(script: str, demonstrations: Path, pi05: str, tmp_path: Path) -> None:
     settings = {"PI05": pi05, "PRESET": "tiny", "DATASET": str(demonstrations), "PI05_CACHE": str(tmp_path / "cache")}
     trained = run(SCRIPTS / script, "--threads=1", cwd=tmp_path, STEPS="4", BATCH_SIZE="4", JOB_NAME="lab", **settings)

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from fake_skypilot import TASK, shell_lines, variables
 
 from pi05.checkpoint.run_folder import list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK = yaml.safe_load((ROOT / "launch" / "skypilot.yaml").read_text())
 BASE = ROOT / "src" / "pi05" / "assets" / "pi05-tiny"
 FLAGS = "--preset=tiny --global_batch_size=4 --steps=60 --policy.scheduler_decay_steps=60 --threads=1 --log_freq=1"
 SECONDS = 240
@@ -45,17 +44,14 @@ class Job:
             port = free.getsockname()[1]
         self.folder = folder
         self.run = folder / "runs" / "test"
-        lines = str(TASK["run"])
-        for ours, here in (
-            ("/runs/", f"{folder}/runs/"),
-            ("/data/dataset", str(dataset)),
-            ("/data/base", str(BASE)),
-            ("--master-port=29500", f"--master-port={port}"),
-        ):
-            assert ours in lines
-            lines = lines.replace(ours, here)
+        here = {
+            "/runs/": f"{folder}/runs/",
+            "/data/dataset": str(dataset),
+            "/data/base": str(BASE),
+            "--master-port=29500": f"--master-port={port}",
+        }
         self.script = folder / "run.sh"
-        self.script.write_text(lines)
+        self.script.write_text(shell_lines(here))
         words = f"--eval_steps=0 --save_freq=1000 --dataset.cache_dir={folder.parent / 'cache'}"
         self.machines = [self._start(rank, f"{flags} {words}") for rank in (0, 1)]
 
@@ -64,12 +60,7 @@ class Job:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
-            "RUN_NAME": self.run.name,
-            "FLAGS": flags,
-            "SKYPILOT_NUM_NODES": "2",
-            "SKYPILOT_NODE_RANK": str(rank),
-            "SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1",
-            "SKYPILOT_NUM_GPUS_PER_NODE": "1",
+            **variables(rank, self.run.name, flags, ("127.0.0.1", "127.0.0.1"), gpus=1),
         }
         with (self.folder / f"{rank}.log").open("a") as log:
             return subprocess.Popen(

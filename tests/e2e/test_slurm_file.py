@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_slurm import Job
 from launched import finish, flags, records, wait_for_step
 
 from pi05.checkpoint.run_folder import list_checkpoints
@@ -23,51 +23,23 @@ def child_of(parent: int) -> int:
 
 @pytest.mark.slow
 def test_the_slurm_file_survives_preemption(workshop: Any, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "srun").write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
-    (programs / "squeue").write_text("#!/bin/bash\necho 1-00:00:00\n")
-    (programs / "scontrol").write_text(
-        f'#!/bin/bash\n[ "$1" = show ] && echo localhost || echo "$@" >> {tmp_path}/requeued\n'
-    )
-    for program in programs.iterdir():
-        program.chmod(0o755)
-    run = tmp_path / "run"
-    words = flags(workshop, run, steps=120, policy__scheduler_decay_steps=120, save_freq=1000, eval_steps=0)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PI05_PYTHON": sys.executable,
-        "RUN": str(run),
-        "SLURM_JOB_NODELIST": "localhost",
-        "SLURM_NNODES": "1",
-        "SLURM_GPUS_ON_NODE": "2",
-        "SLURM_JOB_ID": "7",
-    }
-    script = Path(__file__).resolve().parents[2] / "launch" / "slurm.sbatch"
-    given = [word for word in words if not word.startswith("--output_dir")]
+    job, requeued = Job(tmp_path), tmp_path / "requeued"
+    settings = {"steps": 120, "policy__scheduler_decay_steps": 120, "save_freq": 1000, "eval_steps": 0}
+    words = [word for word in flags(workshop, job.run, **settings) if not word.startswith("--output_dir")]
+    real = {"PI05_PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "SLURM_GPUS_ON_NODE": "2"}
+    real |= {"SLURM_JOB_NODELIST": "localhost", "MACHINE": "localhost"}
 
-    def submit() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["bash", str(script), *given],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-
-    job = submit()
-    wait_for_step(run, 3, job)
-    machine = child_of(job.pid)
+    process = job.start(variables=real, words=words)
+    wait_for_step(job.run, 3, process)
+    machine = child_of(process.pid)
     for each in (child_of(machine), machine):  # Slurm tells every process of the step
         os.kill(each, signal.SIGTERM)
-    code, told = finish(job)
+    code, told = finish(process)
     assert code == 0, told
-    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
-    assert len(list_checkpoints(run)) == 1
-    code, told = finish(submit())
+    assert requeued.read_text() == "requeue 7\n"
+    assert len(list_checkpoints(job.run)) == 1
+    code, told = finish(job.start(variables=real, words=words))
     assert code == 0, told
     assert "resumed: " in told
-    assert ("train", 120) in records(run)
-    assert (tmp_path / "requeued").read_text() == "requeue 7\n", "a finished run is not put back"
+    assert ("train", 120) in records(job.run)
+    assert requeued.read_text() == "requeue 7\n", "a finished run is not put back"

@@ -32,6 +32,7 @@ def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.Cap
     }
 
 
+@pytest.mark.process
 def test_help_loads_next_to_nothing() -> None:
     program = """
 import sys, pi05.cli
@@ -84,6 +85,7 @@ def test_the_plans_own_flags_come_first(capsys: pytest.CaptureFixture[str]) -> N
     assert printed.index("  --gpu  (") < printed.index("  --method  (") < printed.index("  --preset  (")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("encoding", ["ascii", "gbk"])
 def test_a_terminal_that_cannot_write_every_letter(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -154,6 +156,7 @@ def test_a_demo_that_misses_its_goals_ends_with_1(met: bool, code: int, monkeypa
     assert cli.main(["demo"]) == code
 
 
+@pytest.mark.process
 def test_a_reader_that_leaves_is_no_fault() -> None:
     program = f"set -o pipefail; {sys.executable} -m pi05 train --help | head -1"
     answer = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)

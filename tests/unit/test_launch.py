@@ -6,14 +6,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import yaml
+import pytest
+from fake_skypilot import shell_lines, variables
 
-FILE = Path(__file__).resolve().parents[2] / "launch" / "skypilot.yaml"
-
-
-def run_section() -> str:
-    """Return the shell lines that SkyPilot runs on each machine."""
-    return str(yaml.safe_load(FILE.read_text())["run"])
+pytestmark = pytest.mark.process
 
 
 def command_on(rank: int, tmp_path: Path) -> list[str]:
@@ -23,21 +19,14 @@ def command_on(rank: int, tmp_path: Path) -> list[str]:
     python = programs / "python"
     python.write_text('#!/bin/bash\n[ "${*: -1}" = --help ] && echo --shutdown-timeout && exit\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
+    told = variables(rank, "libero", "--preset=sim --steps=7", ("10.0.0.1", "10.0.0.2"), gpus=8)
     done = subprocess.run(
-        ["bash", "-c", run_section().replace("/runs/", f"{tmp_path}/runs/")],
+        ["bash", "-c", shell_lines({"/runs/": f"{tmp_path}/runs/"})],
         capture_output=True,
         text=True,
         check=True,
         cwd=tmp_path,
-        env={
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "RUN_NAME": "libero",
-            "FLAGS": "--preset=sim --steps=7",
-            "SKYPILOT_NUM_NODES": "2",
-            "SKYPILOT_NODE_RANK": str(rank),
-            "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2",
-            "SKYPILOT_NUM_GPUS_PER_NODE": "8",
-        },
+        env={"PATH": f"{programs}:{os.environ['PATH']}", **told},
     )
     return done.stdout.split("\n")[:-1]
 

@@ -111,6 +111,7 @@ def plan(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 def test_the_plan_reads_nvidia_smi(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA GeForce RTX 5090, 12.0, 575.57.08"')
     assert answer.returncode == 0
@@ -118,6 +119,7 @@ def test_the_plan_reads_nvidia_smi(tmp_path: Path) -> None:
     assert f"pip install {setup_env.RANGE} --index-url http://127.0.0.1:9/whl/cu128" in answer.stdout
 
 
+@pytest.mark.process
 def test_a_driver_that_does_not_answer_means_no_gpu_and_is_said(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA-SMI has failed" >&2; exit 9')
     assert answer.returncode == 0
@@ -125,6 +127,7 @@ def test_a_driver_that_does_not_answer_means_no_gpu_and_is_said(tmp_path: Path) 
     assert "no NVIDIA GPU found" in answer.stdout
 
 
+@pytest.mark.process
 def test_an_old_driver_ends_with_2_and_a_remedy(tmp_path: Path) -> None:
     answer = plan(tmp_path, 'echo "NVIDIA GeForce RTX 5090, 12.0, 560.1"')
     assert answer.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import small_network
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +91,18 @@ def test_pinning_takes_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(getattr(pinned, name), getattr(whole, name))
         assert getattr(pinned, name).data_ptr() != getattr(whole, name).data_ptr()
     assert pinned.actions is None
+
+
+def test_the_valid_images_are_found_before_the_copy() -> None:
+    """So that no GPU is waited for (`train/test_fake_cuda.py`); the loss is that of selecting by the mask."""
+    batch = replace(
+        small_network.make_batch(3),
+        image_mask=torch.tensor([[True, True], [False, True], [True, False]]),
+        trimmed=False,
+    ).trim()
+    assert batch.image_rows is not None
+    assert batch.image_rows.tolist() == [0, 1, 3, 4]
+    model, config = small_network.make_model(), small_network.CONFIG
+    noise, time = torch.randn(3, config.horizon, config.action_dim), torch.rand(3)
+    losses = [model.loss(each, noise=noise, time=time) for each in (batch, replace(batch, image_rows=None))]
+    assert torch.equal(*losses)

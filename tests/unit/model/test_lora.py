@@ -239,7 +239,7 @@ def test_compiled_and_recomputed_layers(model, batch, noise, time, dora, recompu
     """Layers are wrapped after the adapters are on; losses and gradients stay."""
     with_adapters(model, dora=dora)
     plain = deepcopy(model)
-    for layer in [*model.vision.blocks, *model.language.layers, *model.expert.layers]:
+    for layer in (model.vision.blocks[0], model.language.layers[0], model.expert.layers[0]):  # one of each kind
         forward = torch.compile(layer.forward, backend="aot_eager")
         layer.forward = partial(checkpoint, forward, use_reentrant=False) if recompute else forward
     losses = [network.loss(batch, noise, time).mean() for network in (model, plain)]
