@@ -234,7 +234,7 @@ class TestRefusals:
             run(workshop.flags(tmp_path / "run", policy__tokenizer_path=tmp_path / "tokenizer.json"))
 
     def test_a_gpu_that_is_not_there(self, workshop: Any, tmp_path: Path) -> None:
-        with pytest.raises(TrainingError, match="there is no device cuda:63"):
+        with pytest.raises(ConfigError, match="there is no device cuda:63"):
             run(workshop.flags(tmp_path / "run", policy__device="cuda:63"))
 
 
