@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +124,25 @@ def test_cameras_of_the_data_set_reach_lerobot(run: Path, tmp_path: Path) -> Non
     for key in ("observation.images.scene", "observation.images.wrist"):
         height, width, _ = demos[key]["shape"]
         assert features[key]["shape"] == [3, height, width]
+
+
+def test_an_interrupted_export_leaves_nothing(run: Path, island: Path, tmp_path: Path) -> None:
+    """Ctrl-C while the folder is being written, from outside, as a user presses it."""
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pi05", "export", "--to=pi05", str(run), str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    if process.returncode == 0:  # it was quicker than the signal
+        assert list(tmp_path.iterdir()) == [out]
+    else:
+        assert process.returncode == 130, errors
+        assert list(tmp_path.iterdir()) == []
