@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import Table
+from pi05.data.lerobot.dimensions import Dimensions, name_dimensions
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video
 from pi05.data.lerobot.meta import find_layout
@@ -85,11 +86,14 @@ class Dataset:
         self.camera_keys = [name for name, feature in self.features.items() if is_camera(feature)]
         self.state_key = self._find("state", STATE_NAMES)
         self.action_key = self._find("action", ACTION_NAMES)
-        self.state_names, self.action_names = self._dimensions(self.state_key), self._dimensions(self.action_key)
+        state, action = self._dimensions(self.state_key), self._dimensions(self.action_key)
+        self.state_names, self.action_names = state.names, action.names
+        self.names_actions = action.known
+        """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
         self._frames = read_frame_table(layout, allow)
-        self.notes = layout.notes
+        self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
         """Oddities of the files that change nothing in what is read."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)
@@ -115,16 +119,9 @@ class Dataset:
             "every episode",
         )
 
-    def _dimensions(self, key: str) -> list[str]:
-        """Return one name per dimension: the set's own where they fit, else numbered ones."""
-        shape = self.features[key].get("shape") or [1]
-        size = int(np.prod(shape))
-        names = self.features[key].get("names")
-        while isinstance(names, dict):
-            names = next(iter(names.values()), None)
-        if isinstance(names, list) and len(names) == size and len(set(map(str, names))) == size:
-            return [str(name) for name in names]
-        return [f"{key}_{number}" for number in range(size)]
+    def _dimensions(self, key: str) -> Dimensions:
+        feature = self.features[key]
+        return name_dimensions(key, feature.get("names"), int(np.prod(feature.get("shape") or [1])))
 
     def _episode(self, files: EpisodeFiles) -> Episode:
         numbers = self._frames.task_index[files.start : files.start + files.length]
