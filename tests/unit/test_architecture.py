@@ -109,7 +109,6 @@ TESTED_BY: dict[str, str] = {
     "commands.report": "e2e/test_report.py",
     "data.lerobot.columns": "unit/data/lerobot/test_reader.py",
     "data.lerobot.encoder": "unit/data/lerobot/test_writer.py",
-    "data.lerobot.files": "unit/data/lerobot/test_reader.py",
     "data.lerobot.format_v3": "unit/data/lerobot/test_writer.py",
     "data.lerobot.layout": "unit/data/lerobot/test_meta.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",

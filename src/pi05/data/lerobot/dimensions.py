@@ -1,7 +1,7 @@
 """What the dimensions of a state or an action are called, in every form that info.json holds.
 
 LeRobot's recorders write a list, {group: list}, or {name: index}; openpi's converters a list in a list. Names decide
-which dimensions stay absolute with relative actions, so none may be lost in silence. Leaves out what names are used for.
+which dimensions stay absolute with relative actions, so none may be lost in silence. Leaves out what they are used for.
 """
 
 from __future__ import annotations
