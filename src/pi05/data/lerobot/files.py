@@ -18,6 +18,11 @@ from pi05.files import is_lfs_pointer, parse_object
 DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
 
 
+def excluding(episode: int) -> str:
+    """Return the flag that trains without an episode."""
+    return f"--dataset.exclude_episodes='[{episode}]'"
+
+
 def of_episode(episode: int | None) -> str:
     """Return ' of episode 3', or nothing for a file that belongs to no single episode."""
     return "" if episode is None else f" of episode {episode}"
@@ -55,6 +60,18 @@ def unreadable(path: Path, what: str, reason: object, episode: int | None = None
         found=f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason),
         remedy=f"the file is damaged or was cut off while copying; {DOWNLOAD_AGAIN}",
     )
+
+
+def wrong_content(problem: str, *, wanted: str, found: str, remedy: str) -> DataError:
+    """Return the error for a whole file that holds something else than it should: another download would be equal."""
+    return DataError(problem, wanted=wanted, found=found, remedy=remedy)
+
+
+def whole_number(value: object) -> int | None:
+    """Return a whole number, also one that pandas made a float of because of an empty cell; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_meta(path: Path, what: str) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json_lines, read_meta, read_parquet, unreadable
 from pi05.data.lerobot.layout import (
     Clip,
@@ -31,6 +29,7 @@ from pi05.data.lerobot.layout import (
     is_camera,
     is_video,
 )
+from pi05.data.lerobot.tasks import read_task_lines, read_task_table
 from pi05.errors import DataError
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -116,8 +115,7 @@ def _read_v2(layout: DatasetLayout, info: dict[str, Any]) -> None:
     meta, info_path = layout.root / "meta", layout.meta_files[0]
     tasks, episodes = meta / "tasks.jsonl", meta / "episodes.jsonl"
     layout.meta_files += [tasks, episodes]
-    for row in read_json_lines(tasks, "task list", ("task_index", "task")):
-        layout.tasks[int(row["task_index"])] = str(row["task"])
+    layout.tasks = read_task_lines(tasks)
     rows = read_json_lines(episodes, "episode list", ("episode_index", "length"))
     rows.sort(key=lambda row: int(row["episode_index"]))
     videos = [name for name, feature in layout.features.items() if is_video(feature)]
@@ -158,15 +156,8 @@ def _locate(path: Path, moved: set[str]) -> Path:
 
 def _read_v3(layout: DatasetLayout, info: dict[str, Any]) -> None:
     tasks = layout.root / "meta" / "tasks.parquet"
-    table = read_parquet(tasks, "task list")
+    layout.tasks = read_task_table(tasks)
     layout.meta_files.append(tasks)
-    names = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
-    names += [name for name in table.column_names if pa.types.is_large_string(table.schema.field(name).type)]
-    if "task_index" not in table.column_names or not names:
-        raise unreadable(tasks, "task list", f"columns {table.column_names}; task_index and task are needed")
-    name = "task" if "task" in names else names[0]
-    layout.tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
-
     rows = _episode_rows_v3(layout)
     info_path, rows_before = layout.meta_files[0], dict[Path, int]()
     for row in rows:

@@ -33,7 +33,7 @@ STATE_NAMES = (STATE, "state")
 """Names under which the robot's state is found, in this order."""
 ACTION_NAMES = (ACTION, "actions")
 """Names under which the action is found, in this order."""
-ALLOWANCES = ("timestamps", "index")
+ALLOWANCES = ("timestamps", "index", "tasks")
 """Checks that `allow` can turn off."""
 
 _KEEP_TABLES = 4
@@ -57,9 +57,10 @@ class Dataset:
     """A LeRobot data set on disk.
 
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
-    clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Numbers of the
-    episodes in `unused` may be broken, because nobody will read them. Raises DataError naming file, episode and
-    remedy. May be used from several threads.
+    clock disagrees with fps or video; frames go by number), 'index' (frame_index or index is wrong) and 'tasks' (the
+    episode list names other tasks than the frames, which count). Numbers and tasks of the episodes in `unused` may be
+    broken, because nobody will read them. Raises DataError naming file, episode and remedy. May be used from several
+    threads.
     """
 
     def __init__(
@@ -92,14 +93,14 @@ class Dataset:
         """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
-        self._frames = read_frame_table(layout, allow)
+        self._unused = frozenset(unused)
+        self._frames = read_frame_table(layout, allow, self._unused)
         self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
         """Oddities of the files that change nothing in what is read."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
-        self._unused = frozenset(unused)
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
         self._clips = Clips(layout.fps, late=self._frames.late, check_clocks="timestamps" not in allow)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
