@@ -91,9 +91,9 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
     announce(dataset, processor, statistics, console)
-    note = relative_note(config, dataset)
-    if note is not None:
-        say(console, f"note: {note}")
+    unnamed = relative_note(config, dataset)
+    if unnamed is not None:
+        say(console, f"note: {unnamed}")
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)

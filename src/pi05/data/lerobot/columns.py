@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jaxtyping import UInt8
 from PIL import Image
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding, open_parquet, read_parquet, unreadable
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.errors import DataError
 
@@ -116,17 +116,25 @@ class Table:
             return inner.reshape(len(array), size, *inner.shape[1:])
         return np.array(array.to_numpy(zero_copy_only=False))
 
+    def as_numbers(self, cells: Any, name: str) -> Any:
+        """Convert the cells of a column that nobody depends on; they stay as they are where that cannot be."""
+        try:
+            return self._to_numpy(cells, name)
+        except DataError:
+            return cells
+
     def _gap(self, name: str, row: int, found: str) -> DataError:
+        episode, _ = self.locate(row)
         return self.fault(
             f"{name} is incomplete",
             row,
             wanted="the same number of values in every frame",
             found=found,
-            remedy="remove or repair that episode",
+            remedy=f"repair that episode, or train without it: {excluding(episode.index)}",
         )
 
-    def image_cells(self, name: str, group: int) -> Any:
-        """Read one row group of a picture column, still compressed."""
+    def cells(self, name: str, group: int) -> Any:
+        """Read one row group of a column; pictures stay compressed."""
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             try:
                 return file.read_row_group(group, columns=[name], use_threads=False)[name].combine_chunks()
@@ -140,7 +148,7 @@ class Table:
         for group in range(bisect_right(groups, start) - 1, len(groups) - 1):
             if groups[group] >= stop:
                 return
-            cells = self.image_cells(name, group)
+            cells = self.cells(name, group)
             for row in range(max(start, groups[group]), min(stop, groups[group + 1])):
                 yield self.decode_image(cells[row - groups[group]].as_py(), name, row, root)
 

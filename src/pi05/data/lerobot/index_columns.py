@@ -14,11 +14,12 @@ from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
-from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_video
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
+INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,21 @@ class FrameTable:
     """Episodes whose clock does not start at 0."""
 
 
-def read_frame_table(layout: DatasetLayout, allow: Collection[str], unused: Collection[int] = ()) -> FrameTable:
+def read_frame_table(
+    layout: DatasetLayout, allow: Collection[str], needed: Collection[str] = (), unused: Collection[int] = ()
+) -> FrameTable:
     """Read and check the index columns of all data files. `allow` may hold 'timestamps', 'index' and 'tasks'.
 
-    Tasks of the episodes in `unused` may be wrong.
+    Every file must have the columns in `needed`; others of info.json may be missing. Tasks of the episodes in `unused`
+    may be wrong.
     """
     total = sum(episode.length for episode in layout.episodes)
     frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64), set())
     reworded: list[int] = []
     for path, episodes in layout.tables.items():
         table = Table(path, episodes)
-        _check_columns(layout, table)
-        names = ["timestamp", "frame_index", "episode_index", "index", "task_index"]
-        present = [name for name in names if name in table.column_names]
+        _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
+        present = [name for name in INDEX_COLUMNS if name in table.column_names]
         values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
         _check_rows(table, values.get("episode_index"))
         for episode in episodes:
@@ -80,9 +83,9 @@ def read_frame_table(layout: DatasetLayout, allow: Collection[str], unused: Coll
     return frames
 
 
-def _check_columns(layout: DatasetLayout, table: Table) -> None:
+def _check_columns(table: Table, needed: list[str]) -> None:
     columns = table.column_names
-    missing = [name for name, f in layout.features.items() if not is_video(f) and name not in columns]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise DataError(
             f"a column is missing in the data file of episode {table.episodes[0].index}: {table.path}",

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json_lines, read_meta, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, open_parquet, read_json_lines, read_meta, read_parquet, unreadable
 from pi05.data.lerobot.layout import (
     Clip,
     DatasetLayout,
@@ -191,10 +191,11 @@ def _episode_rows_v3(layout: DatasetLayout) -> list[dict[str, Any]]:
             wanted += [f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
     for path in files:
-        table = read_parquet(path, "episode list")
-        columns = [name for name in table.column_names if not name.startswith("stats/")]
+        with open_parquet(path, "episode list") as file:
+            columns = list(file.schema_arrow.names)
         _require_columns(path, wanted, columns)
-        rows += table.select(columns).to_pylist()
+        table = read_parquet(path, "episode list", [name for name in (*wanted, "tasks") if name in columns])
+        rows += table.to_pylist()
         for row in rows[len(rows) - table.num_rows :]:
             empty = [name for name in wanted if row[name] is None]
             if empty:
