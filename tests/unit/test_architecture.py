@@ -107,7 +107,6 @@ TESTED_BY: dict[str, str] = {
     "commands.plan": "unit/train/plan/test_report.py",
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
-    "data.lerobot.columns": "unit/data/lerobot/test_reader.py",
     "data.lerobot.encoder": "unit/data/lerobot/test_writer.py",
     "data.lerobot.format_v3": "unit/data/lerobot/test_writer.py",
     "data.lerobot.layout": "unit/data/lerobot/test_meta.py",

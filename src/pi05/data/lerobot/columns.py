@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding, open_parquet, read_parquet, unreadable
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.errors import DataError
+
+_ORIENTATION = ExifTags.Base.Orientation
 
 
 class Table:
@@ -48,10 +50,11 @@ class Table:
         return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
 
     @cached_property
-    def _footer(self) -> tuple[list[str], list[int]]:
+    def _footer(self) -> tuple[list[str], list[int], dict[str, pa.DataType]]:
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
-            return list(file.schema_arrow.names), [0, *np.cumsum(sizes).tolist()]
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            return list(kinds), [0, *np.cumsum(sizes).tolist()], kinds
 
     @property
     def column_names(self) -> list[str]:
@@ -163,13 +166,54 @@ class Table:
                 if path is None:
                     raise OSError("an empty cell")
                 data = (root / path).read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
-                return np.array(image.convert("RGB"))
+            return decode_picture(data)
+        except PictureKind as error:
+            raise self.fault(
+                f"a picture of {name} is not one of 8 bits per colour",
+                row,
+                wanted="8 bits per colour or grey value",
+                found=str(error),
+                remedy=f"convert the pictures, or leave the camera out: {dropping(name)}",
+            ) from error
         except (OSError, SyntaxError, ValueError) as error:
+            episode, _ = self.locate(row)
             raise self.fault(
                 f"the picture of {name} cannot be read",
                 row,
                 wanted="a PNG or JPEG image",
                 found=f"{type(error).__name__}: {error}",
-                remedy=f"{DOWNLOAD_AGAIN}, or remove that episode",
+                remedy=f"{DOWNLOAD_AGAIN}, or train without that episode: {excluding(episode.index)}",
             ) from error
+
+    def require_pictures(self, name: str) -> None:
+        """Raise DataError unless a column can hold compressed pictures. Reads the footer."""
+        kind = self._footer[2][name]
+        if pa.types.is_struct(kind):
+            fields = {kind.field(i).name for i in range(kind.num_fields)}
+            fits = bool(fields & {"bytes", "path"})
+        else:
+            tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_large_string)
+            fits = any(test(kind) for test in tests)
+        if not fits:
+            raise DataError(
+                f"camera {name} is no column of pictures: {self.path}",
+                wanted="PNG or JPEG files as bytes or paths, as dtype image in meta/info.json says",
+                found=f"a column of type {kind}",
+                remedy=f"write the pictures as PNG, as LeRobot does, or leave the camera out: {dropping(name)}",
+            )
+
+
+class PictureKind(Exception):
+    """A picture that cannot become 8-bit RGB without a guess; the text says of which kind it is."""
+
+
+def decode_picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode a PNG or JPEG file to RGB, turned upright as its EXIF entry says, which is how LeRobot reads it.
+
+    Raises PictureKind for 16-bit and float pictures: their range is not known, and Pillow would cut it off at 255.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode in ("F", "I") or image.mode.startswith("I;"):
+            raise PictureKind(f"a {image.format} of mode {image.mode} (16 or more bits per pixel: a depth map?)")
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION) is not None else image
+        return np.array(upright.convert("RGB"))

@@ -23,6 +23,11 @@ def excluding(episode: int) -> str:
     return f"--dataset.exclude_episodes='[{episode}]'"
 
 
+def dropping(*cameras: str) -> str:
+    """Return the flag that leaves cameras out."""
+    return f"--drop_cameras='[{', '.join(cameras)}]'"
+
+
 def of_episode(episode: int | None) -> str:
     """Return ' of episode 3', or nothing for a file that belongs to no single episode."""
     return "" if episode is None else f" of episode {episode}"

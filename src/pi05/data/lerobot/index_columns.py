@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
-from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_camera
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
@@ -47,6 +47,9 @@ def read_frame_table(
     for path, episodes in layout.tables.items():
         table = Table(path, episodes)
         _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
+        for name in needed:
+            if is_camera(layout.features[name]):
+                table.require_pictures(name)
         present = [name for name in INDEX_COLUMNS if name in table.column_names]
         values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
         _check_rows(table, values.get("episode_index"))

@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, open_parquet, read_json_lines, read_meta, read_parquet, unreadable
+from pi05.data.lerobot.files import (
+    DOWNLOAD_AGAIN,
+    dropping,
+    open_parquet,
+    read_json_lines,
+    read_meta,
+    read_parquet,
+    unreadable,
+)
 from pi05.data.lerobot.layout import (
     Clip,
     DatasetLayout,
@@ -27,6 +35,7 @@ from pi05.data.lerobot.layout import (
     check_totals,
     ghost_camera,
     is_camera,
+    is_unreadable_camera,
     is_video,
 )
 from pi05.data.lerobot.tasks import read_task_lines, read_task_table
@@ -81,7 +90,8 @@ def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> 
     features = info.get("features")
     if not isinstance(features, dict) or not all(isinstance(f, dict) and "dtype" in f for f in features.values()):
         raise unreadable(path, "data set description", "no list of features with their dtype")
-    cameras = [name for name, feature in features.items() if is_camera(feature)]
+    unreadable_kinds = [name for name, feature in features.items() if is_unreadable_camera(name, feature)]
+    cameras = [name for name, feature in features.items() if is_camera(feature) or name in unreadable_kinds]
     unknown = sorted(set(drop_cameras) - set(cameras))
     if unknown:
         raise DataError(
@@ -91,16 +101,30 @@ def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> 
             remedy="correct --drop_cameras",
         )
     for name in cameras:
-        details = features[name].get("info") or features[name].get("video_info") or {}
-        depth = any(details.get(key) for key in ("is_depth_map", "video.is_depth_map"))
-        if depth and name not in drop_cameras:
+        if name in drop_cameras:
+            continue
+        if name in unreadable_kinds:
+            raise DataError(
+                f"camera {name} is stored in a way that is not read: {path}",
+                wanted="dtype video or image",
+                found=f"dtype {features[name]['dtype']!r}, shape {features[name].get('shape')}",
+                remedy=f"convert its pictures, or leave it out: {dropping(name)}",
+            )
+        if _is_depth(features[name]):
             raise DataError(
                 f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
                 wanted="colour cameras",
                 found='"is_depth_map": true',
-                remedy=f"leave it out with --drop_cameras='[{name}]'",
+                remedy=f"leave it out with {dropping(name)}",
             )
     return {name: feature for name, feature in features.items() if name not in drop_cameras}
+
+
+def _is_depth(feature: dict[str, Any]) -> bool:
+    """Return whether the details of a camera call it a depth map; details that are no dictionary say nothing."""
+    details = [feature.get("info"), feature.get("video_info")]
+    keys = ("is_depth_map", "video.is_depth_map")
+    return any(part.get(key) for part in details if isinstance(part, dict) for key in keys)
 
 
 def fill(template: object, root: Path, info_path: Path, **values: object) -> Path:
