@@ -64,7 +64,7 @@ def write_json(path: Path, value: object) -> None:
 
 def parse_object(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises OSError, and ValueError when the file is damaged or holds something else."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = json.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a byte-order mark first
     if not isinstance(value, dict):
         raise ValueError(f"a JSON {type(value).__name__} where an object should be")
     return value

@@ -107,7 +107,6 @@ TESTED_BY: dict[str, str] = {
     "commands.eval": "e2e/test_eval.py",
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
-    "data.lerobot.files": "unit/data/lerobot/test_reader.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
     "eval.evaluate": "e2e/test_eval.py",
     "export.checks": "unit/export/test_export_adapters.py",

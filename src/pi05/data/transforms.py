@@ -77,19 +77,23 @@ class Normalizer:
         return (values + np.float32(1)) * self._width / np.float32(2) + self._low
 
 
-def relative_mask(action_names: Sequence[str], exclude: Sequence[str]) -> Bool[np.ndarray, " n"]:
+def relative_mask(action_names: Sequence[str], exclude: Sequence[str], *, named: bool = True) -> Bool[np.ndarray, " n"]:
     """Mark the action dimensions that become relative: all but those whose name contains a word of `exclude`.
 
-    Case does not count. Raises DataError for a word that no name contains, because it excludes nothing.
+    Case does not count; `named` says whether the names are the data set's own. Raises DataError for a word that no
+    name contains, because it excludes nothing, and for an empty one, which would exclude everything.
     """
     lowered = [name.lower() for name in action_names]
     for word in exclude:
-        if not any(word.lower() in name for name in lowered):
+        if not word.strip() or not any(word.lower() in name for name in lowered):
+            shown = ", ".join(action_names)
+            unnamed = "" if named else " (numbers: meta/info.json does not name the dimensions of the action)"
             raise DataError(
                 f"no action dimension has {word!r} in its name, so nothing would stay absolute for it",
-                wanted=f"a part of one of {', '.join(action_names)}",
+                wanted=f"a part of one of {shown}{unnamed}",
                 found=repr(word),
-                remedy="correct --policy.relative_exclude_joints ('[]' makes every dimension relative)",
+                remedy="correct --policy.relative_exclude_joints ('[]' makes every dimension relative)"
+                + ("" if named else ", or name the dimensions in meta/info.json: features, action, names"),
             )
     return np.array([not any(word.lower() in name for word in exclude) for name in lowered], bool)
 

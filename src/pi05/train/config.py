@@ -94,8 +94,8 @@ class TrainConfig(Checked):
     drop_cameras: tuple[str, ...] = ()
     """Cameras of the data set that the policy shall not see."""
     allow: tuple[str, ...] = ()
-    """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), memory (the run is
-    predicted not to fit the GPU)."""
+    """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), tasks (the episode
+    list names other tasks than the frames, which count), memory (the run is predicted not to fit the GPU)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"

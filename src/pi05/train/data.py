@@ -7,7 +7,7 @@ On resume the processor comes from the checkpoint, and the data must still be th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,13 +29,15 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
-from pi05.train.config import ALLOW_MEMORY, PolicyConfig, TrainConfig
+from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
 from pi05.train.records.sinks import say
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
 
 SECONDS_BETWEEN_LINES = 10
+DEFAULT_EXCLUSION = ("gripper",)
+"""Action dimensions that stay absolute with relative actions when the user names none: LeRobot's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     """
     dataset = open_dataset(config)
     train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
-    mask = choose_relative(config, dataset)
+    mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
     statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
     tokenizer = open_tokenizer(config, sizes) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
@@ -95,6 +97,9 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
     announce(dataset, processor, statistics, console)
+    unnamed = relative_note(config, dataset)
+    if unnamed is not None:
+        say(console, f"note: {unnamed}")
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)
@@ -110,6 +115,12 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         frames=frames,
         content=identify(dataset, keys),
     )
+
+
+def _stored_mask(stored: Mapping[str, Any]) -> np.ndarray | None:
+    """Return which dimensions a resumed run trains relative: those it began with, whatever names are read now."""
+    mask = stored["processor"]["relative_mask"]
+    return None if mask is None else np.array(mask, bool)
 
 
 def build_processor(
@@ -220,14 +231,27 @@ def choose_episodes(config: DatasetConfig, dataset: Dataset, seed: int) -> tuple
 
 
 def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
-    """Return which action dimensions are relative to the state; None when all are absolute."""
+    """Return which action dimensions are relative to the state; None when all are absolute.
+
+    Raises DataError for a word of the user's that no dimension has in its name; a robot without a gripper is no fault.
+    """
     if not config.policy.use_relative_actions:
         return None
     words = config.policy.relative_exclude_joints
-    if words == PolicyConfig().relative_exclude_joints:
-        # Nobody's choice: a robot without a gripper has none to exclude.
-        words = tuple(word for word in words if any(word in str(name).lower() for name in dataset.action_names))
-    return relative_mask([str(name) for name in dataset.action_names], words)
+    if words is None:
+        words = tuple(word for word in DEFAULT_EXCLUSION if any(word in name.lower() for name in dataset.action_names))
+    return relative_mask(dataset.action_names, words, named=dataset.names_actions)
+
+
+def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
+    """Return what to say of relative actions whose dimensions have no names; None where there is nothing to say."""
+    if not config.policy.use_relative_actions or dataset.names_actions:
+        return None
+    last = dataset.action_names[-1]
+    return (
+        "relative actions: the data set does not name its action dimensions, so a gripper is not known as one; "
+        f"--policy.relative_exclude_joints='[{last}]' keeps the last one absolute"
+    )
 
 
 def choose_statistics(

@@ -44,8 +44,9 @@ class PolicyConfig(Checked):
     """Camera slots that you expect to stay empty, 0 to 3; another number is an error. Empty slots are always masked."""
     use_relative_actions: bool = False
     """Train on actions relative to the state at the chunk's start, except for the excluded dimensions."""
-    relative_exclude_joints: tuple[str, ...] = ("gripper",)
-    """Action dimensions that stay absolute with relative actions: every dimension whose name contains one of these."""
+    relative_exclude_joints: tuple[str, ...] | None = None
+    """Action dimensions that stay absolute with relative actions: every dimension whose name contains one of these;
+    when not given gripper, which a robot need not have."""
     normalization_mapping: dict[str, str] = field(
         default_factory=lambda: {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"}
     )

@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding, open_parquet, read_parquet, unreadable
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.errors import DataError
+
+_ORIENTATION = ExifTags.Base.Orientation
 
 
 class Table:
@@ -48,10 +50,11 @@ class Table:
         return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
 
     @cached_property
-    def _footer(self) -> tuple[list[str], list[int]]:
+    def _footer(self) -> tuple[list[str], list[int], dict[str, pa.DataType]]:
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
-            return list(file.schema_arrow.names), [0, *np.cumsum(sizes).tolist()]
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            return list(kinds), [0, *np.cumsum(sizes).tolist()], kinds
 
     @property
     def column_names(self) -> list[str]:
@@ -116,17 +119,25 @@ class Table:
             return inner.reshape(len(array), size, *inner.shape[1:])
         return np.array(array.to_numpy(zero_copy_only=False))
 
+    def as_numbers(self, cells: Any, name: str) -> Any:
+        """Convert the cells of a column that nobody depends on; they stay as they are where that cannot be."""
+        try:
+            return self._to_numpy(cells, name)
+        except DataError:
+            return cells
+
     def _gap(self, name: str, row: int, found: str) -> DataError:
+        episode, _ = self.locate(row)
         return self.fault(
             f"{name} is incomplete",
             row,
             wanted="the same number of values in every frame",
             found=found,
-            remedy="remove or repair that episode",
+            remedy=f"repair that episode, or train without it: {excluding(episode.index)}",
         )
 
-    def image_cells(self, name: str, group: int) -> Any:
-        """Read one row group of a picture column, still compressed."""
+    def cells(self, name: str, group: int) -> Any:
+        """Read one row group of a column; pictures stay compressed."""
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             try:
                 return file.read_row_group(group, columns=[name], use_threads=False)[name].combine_chunks()
@@ -140,7 +151,7 @@ class Table:
         for group in range(bisect_right(groups, start) - 1, len(groups) - 1):
             if groups[group] >= stop:
                 return
-            cells = self.image_cells(name, group)
+            cells = self.cells(name, group)
             for row in range(max(start, groups[group]), min(stop, groups[group + 1])):
                 yield self.decode_image(cells[row - groups[group]].as_py(), name, row, root)
 
@@ -155,13 +166,54 @@ class Table:
                 if path is None:
                     raise OSError("an empty cell")
                 data = (root / path).read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
-                return np.array(image.convert("RGB"))
+            return decode_picture(data)
+        except PictureKind as error:
+            raise self.fault(
+                f"a picture of {name} is not one of 8 bits per colour",
+                row,
+                wanted="8 bits per colour or grey value",
+                found=str(error),
+                remedy=f"convert the pictures, or leave the camera out: {dropping(name)}",
+            ) from error
         except (OSError, SyntaxError, ValueError) as error:
+            episode, _ = self.locate(row)
             raise self.fault(
                 f"the picture of {name} cannot be read",
                 row,
                 wanted="a PNG or JPEG image",
                 found=f"{type(error).__name__}: {error}",
-                remedy=f"{DOWNLOAD_AGAIN}, or remove that episode",
+                remedy=f"{DOWNLOAD_AGAIN}, or train without that episode: {excluding(episode.index)}",
             ) from error
+
+    def require_pictures(self, name: str) -> None:
+        """Raise DataError unless a column can hold compressed pictures. Reads the footer."""
+        kind = self._footer[2][name]
+        if pa.types.is_struct(kind):
+            fields = {kind.field(i).name for i in range(kind.num_fields)}
+            fits = bool(fields & {"bytes", "path"})
+        else:
+            tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_large_string)
+            fits = any(test(kind) for test in tests)
+        if not fits:
+            raise DataError(
+                f"camera {name} is no column of pictures: {self.path}",
+                wanted="PNG or JPEG files as bytes or paths, as dtype image in meta/info.json says",
+                found=f"a column of type {kind}",
+                remedy=f"write the pictures as PNG, as LeRobot does, or leave the camera out: {dropping(name)}",
+            )
+
+
+class PictureKind(Exception):
+    """A picture that cannot become 8-bit RGB without a guess; the text says of which kind it is."""
+
+
+def decode_picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode a PNG or JPEG file to RGB, turned upright as its EXIF entry says, which is how LeRobot reads it.
+
+    Raises PictureKind for 16-bit and float pictures: their range is not known, and Pillow would cut it off at 255.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode in ("F", "I") or image.mode.startswith("I;"):
+            raise PictureKind(f"a {image.format} of mode {image.mode} (16 or more bits per pixel: a depth map?)")
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION) is not None else image
+        return np.array(upright.convert("RGB"))

@@ -18,6 +18,16 @@ from pi05.files import is_lfs_pointer, parse_object
 DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
 
 
+def excluding(episode: int) -> str:
+    """Return the flag that trains without an episode."""
+    return f"--dataset.exclude_episodes='[{episode}]'"
+
+
+def dropping(*cameras: str) -> str:
+    """Return the flag that leaves cameras out."""
+    return f"--drop_cameras='[{', '.join(cameras)}]'"
+
+
 def of_episode(episode: int | None) -> str:
     """Return ' of episode 3', or nothing for a file that belongs to no single episode."""
     return "" if episode is None else f" of episode {episode}"
@@ -57,20 +67,49 @@ def unreadable(path: Path, what: str, reason: object, episode: int | None = None
     )
 
 
+def wrong_content(problem: str, *, wanted: str, found: str, remedy: str) -> DataError:
+    """Return the error for a whole file that holds something else than it should: another download would be equal."""
+    return DataError(problem, wanted=wanted, found=found, remedy=remedy)
+
+
+def whole_number(value: object) -> int | None:
+    """Return a whole number, also one that pandas made a float of because of an empty cell; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def read_meta(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object of a data set. Raises DataError when the file is missing or damaged."""
     require_file(path, what)
+    read_text(path, what)
     try:
         return parse_object(path)
     except ValueError as error:
         raise unreadable(path, what, error) from error
 
 
+def read_text(path: Path, what: str) -> str:
+    """Read text in UTF-8, with or without a byte-order mark. Raises DataError that names the byte that is none."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"the {what} is not text in UTF-8: {path}",
+            wanted="UTF-8, which LeRobot writes",
+            found=f"byte 0x{data[error.start]:02x} in line {line} (byte {error.start} of the file)",
+            remedy="save the file as UTF-8 (it may be GBK, Latin-1 or UTF-16: an editor or iconv converts it)",
+        ) from error
+
+
 def read_json_lines(path: Path, what: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
     """Read one JSON object per line, each with at least `fields`."""
     require_file(path, what)
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    # At line feeds only: JSON may hold U+2028 and its like, which splitlines() takes for ends of lines.
+    for number, line in enumerate(read_text(path, what).split("\n"), start=1):
         if not line.strip():
             continue
         try:

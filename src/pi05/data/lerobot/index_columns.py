@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN
-from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_video
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_camera
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
+INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,24 @@ class FrameTable:
     """Episodes whose clock does not start at 0."""
 
 
-def read_frame_table(layout: DatasetLayout, allow: Collection[str]) -> FrameTable:
-    """Read and check the index columns of all data files. `allow` may hold 'timestamps' and 'index'."""
+def read_frame_table(
+    layout: DatasetLayout, allow: Collection[str], needed: Collection[str] = (), unused: Collection[int] = ()
+) -> FrameTable:
+    """Read and check the index columns of all data files. `allow` may hold 'timestamps', 'index' and 'tasks'.
+
+    Every file must have the columns in `needed`; others of info.json may be missing. Tasks of the episodes in `unused`
+    may be wrong.
+    """
     total = sum(episode.length for episode in layout.episodes)
     frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64), set())
+    reworded: list[int] = []
     for path, episodes in layout.tables.items():
         table = Table(path, episodes)
-        _check_columns(layout, table)
-        names = ["timestamp", "frame_index", "episode_index", "index", "task_index"]
-        present = [name for name in names if name in table.column_names]
+        _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
+        for name in needed:
+            if is_camera(layout.features[name]):
+                table.require_pictures(name)
+        present = [name for name in INDEX_COLUMNS if name in table.column_names]
         values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
         _check_rows(table, values.get("episode_index"))
         for episode in episodes:
@@ -56,7 +66,18 @@ def read_frame_table(layout: DatasetLayout, allow: Collection[str]) -> FrameTabl
                 frames.late.add(episode.index)
             frames.timestamps[place] = clock
             tasks = values.get("task_index")
-            frames.task_index[place] = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
+            numbers = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
+            frames.task_index[place] = numbers
+            if episode.index in unused:
+                continue
+            _check_texts(episode, layout, numbers)
+            if "tasks" not in allow and _tasks_differ(table, episode, layout, numbers):
+                reworded.append(episode.index)
+    if reworded:
+        layout.notes.append(
+            f"{len(reworded)} of {len(layout.episodes)} episodes have other task texts in the episode list than in the "
+            f"task list (the first: {min(reworded)}); those of the task list are used"
+        )
     if frames.late:
         layout.notes.append(
             f"{len(frames.late)} of {len(layout.episodes)} episodes do not start at time 0 (the first: "
@@ -65,9 +86,9 @@ def read_frame_table(layout: DatasetLayout, allow: Collection[str]) -> FrameTabl
     return frames
 
 
-def _check_columns(layout: DatasetLayout, table: Table) -> None:
+def _check_columns(table: Table, needed: list[str]) -> None:
     columns = table.column_names
-    missing = [name for name, f in layout.features.items() if not is_video(f) and name not in columns]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise DataError(
             f"a column is missing in the data file of episode {table.episodes[0].index}: {table.path}",
@@ -180,3 +201,35 @@ def _tasks(table: Table, episode: EpisodeFiles, layout: DatasetLayout, column: n
             remedy=f"complete the task list in meta/; {DOWNLOAD_AGAIN}",
         )
     return column
+
+
+def _check_texts(episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> None:
+    for number in np.unique(numbers).tolist():
+        if layout.tasks[number].replace("_", " ").strip():
+            continue
+        raise DataError(
+            f"task {number}, which episode {episode.index} shows, has no text: {layout.meta_files[1]}",
+            wanted="an instruction, which is what the policy is told to do",
+            found=repr(layout.tasks[number]),
+            remedy=f"write the instruction into the task list, or leave its episodes out: {excluding(episode.index)}",
+        )
+
+
+def _tasks_differ(table: Table, episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> bool:
+    """Return whether the episode list words the tasks of an episode otherwise than the task list does.
+
+    Raises DataError where it names another task of the list instead: then one of the two is wrong.
+    """
+    shown = {layout.tasks[number] for number in np.unique(numbers).tolist()}
+    listed = set(episode.tasks)
+    if not listed or shown <= listed:
+        return False
+    others = [task for task in episode.tasks if task in layout.tasks.values()]
+    if others and not shown & listed:
+        raise DataError(
+            f"the episode list and the frames name different tasks for episode {episode.index}: {table.path}",
+            wanted=f"{', '.join(map(repr, others))} (the episode list, {layout.meta_files[-1]})",
+            found=f"{', '.join(map(repr, sorted(shown)))} (task_index of its frames)",
+            remedy="find out which is right and correct the other; if the frames are right: --allow='[tasks]'",
+        )
+    return True

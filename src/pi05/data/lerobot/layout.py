@@ -6,12 +6,14 @@ checked in `index_columns.py` (numbers) and `clips.py` (videos). `meta.py` reads
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, defect, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, defect, dropping, unreadable
 from pi05.errors import DataError
+from pi05.types import IMAGE_PREFIX
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,17 @@ def is_camera(feature: dict[str, Any]) -> bool:
     return feature.get("dtype") in ("video", "image")
 
 
+def is_unreadable_camera(name: str, feature: dict[str, Any]) -> bool:
+    """Return whether a feature is a camera by its name or its shape, and of a dtype that is not read."""
+    if is_camera(feature):
+        return False
+    shape = feature.get("shape")
+    coloured = isinstance(shape, list | tuple) and len(shape) == 3 and 3 in (shape[0], shape[2])
+    if str(feature.get("dtype")).startswith("float"):  # fields of points or normals have three dimensions, too
+        coloured = coloured and re.search("image|cam|rgb|pixel|video", name.lower()) is not None
+    return name.startswith(IMAGE_PREFIX) or coloured
+
+
 def is_video(feature: dict[str, Any]) -> bool:
     """Return whether a feature of info.json is a camera stored as video."""
     return feature.get("dtype") == "video"
@@ -81,7 +94,7 @@ def ghost_camera(name: str, found: str, path: Path) -> DataError:
         f"camera {name} is named in meta/info.json, but has no videos: {path}",
         wanted=f"videos of {name} for every episode, from episode 0 on",
         found=found,
-        remedy=f"leave the camera out with --drop_cameras='[{name}]', or, if it should be there, {DOWNLOAD_AGAIN}",
+        remedy=f"leave the camera out with {dropping(name)}, or, if it should be there, {DOWNLOAD_AGAIN}",
     )
 
 

@@ -17,9 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, read_json_lines, read_meta, read_parquet, unreadable
+from pi05.data.lerobot.files import (
+    DOWNLOAD_AGAIN,
+    dropping,
+    open_parquet,
+    read_json_lines,
+    read_meta,
+    read_parquet,
+    unreadable,
+)
 from pi05.data.lerobot.layout import (
     Clip,
     DatasetLayout,
@@ -29,8 +35,10 @@ from pi05.data.lerobot.layout import (
     check_totals,
     ghost_camera,
     is_camera,
+    is_unreadable_camera,
     is_video,
 )
+from pi05.data.lerobot.tasks import read_task_lines, read_task_table
 from pi05.errors import DataError
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -82,7 +90,8 @@ def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> 
     features = info.get("features")
     if not isinstance(features, dict) or not all(isinstance(f, dict) and "dtype" in f for f in features.values()):
         raise unreadable(path, "data set description", "no list of features with their dtype")
-    cameras = [name for name, feature in features.items() if is_camera(feature)]
+    unreadable_kinds = [name for name, feature in features.items() if is_unreadable_camera(name, feature)]
+    cameras = [name for name, feature in features.items() if is_camera(feature) or name in unreadable_kinds]
     unknown = sorted(set(drop_cameras) - set(cameras))
     if unknown:
         raise DataError(
@@ -92,16 +101,30 @@ def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> 
             remedy="correct --drop_cameras",
         )
     for name in cameras:
-        details = features[name].get("info") or features[name].get("video_info") or {}
-        depth = any(details.get(key) for key in ("is_depth_map", "video.is_depth_map"))
-        if depth and name not in drop_cameras:
+        if name in drop_cameras:
+            continue
+        if name in unreadable_kinds:
+            raise DataError(
+                f"camera {name} is stored in a way that is not read: {path}",
+                wanted="dtype video or image",
+                found=f"dtype {features[name]['dtype']!r}, shape {features[name].get('shape')}",
+                remedy=f"convert its pictures, or leave it out: {dropping(name)}",
+            )
+        if _is_depth(features[name]):
             raise DataError(
                 f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
                 wanted="colour cameras",
                 found='"is_depth_map": true',
-                remedy=f"leave it out with --drop_cameras='[{name}]'",
+                remedy=f"leave it out with {dropping(name)}",
             )
     return {name: feature for name, feature in features.items() if name not in drop_cameras}
+
+
+def _is_depth(feature: dict[str, Any]) -> bool:
+    """Return whether the details of a camera call it a depth map; details that are no dictionary say nothing."""
+    details = [feature.get("info"), feature.get("video_info")]
+    keys = ("is_depth_map", "video.is_depth_map")
+    return any(part.get(key) for part in details if isinstance(part, dict) for key in keys)
 
 
 def fill(template: object, root: Path, info_path: Path, **values: object) -> Path:
@@ -116,8 +139,7 @@ def _read_v2(layout: DatasetLayout, info: dict[str, Any]) -> None:
     meta, info_path = layout.root / "meta", layout.meta_files[0]
     tasks, episodes = meta / "tasks.jsonl", meta / "episodes.jsonl"
     layout.meta_files += [tasks, episodes]
-    for row in read_json_lines(tasks, "task list", ("task_index", "task")):
-        layout.tasks[int(row["task_index"])] = str(row["task"])
+    layout.tasks = read_task_lines(tasks)
     rows = read_json_lines(episodes, "episode list", ("episode_index", "length"))
     rows.sort(key=lambda row: int(row["episode_index"]))
     videos = [name for name, feature in layout.features.items() if is_video(feature)]
@@ -158,15 +180,8 @@ def _locate(path: Path, moved: set[str]) -> Path:
 
 def _read_v3(layout: DatasetLayout, info: dict[str, Any]) -> None:
     tasks = layout.root / "meta" / "tasks.parquet"
-    table = read_parquet(tasks, "task list")
+    layout.tasks = read_task_table(tasks)
     layout.meta_files.append(tasks)
-    names = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
-    names += [name for name in table.column_names if pa.types.is_large_string(table.schema.field(name).type)]
-    if "task_index" not in table.column_names or not names:
-        raise unreadable(tasks, "task list", f"columns {table.column_names}; task_index and task are needed")
-    name = "task" if "task" in names else names[0]
-    layout.tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
-
     rows = _episode_rows_v3(layout)
     info_path, rows_before = layout.meta_files[0], dict[Path, int]()
     for row in rows:
@@ -200,10 +215,11 @@ def _episode_rows_v3(layout: DatasetLayout) -> list[dict[str, Any]]:
             wanted += [f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
     for path in files:
-        table = read_parquet(path, "episode list")
-        columns = [name for name in table.column_names if not name.startswith("stats/")]
+        with open_parquet(path, "episode list") as file:
+            columns = list(file.schema_arrow.names)
         _require_columns(path, wanted, columns)
-        rows += table.select(columns).to_pylist()
+        table = read_parquet(path, "episode list", [name for name in (*wanted, "tasks") if name in columns])
+        rows += table.to_pylist()
         for row in rows[len(rows) - table.num_rows :]:
             empty = [name for name in wanted if row[name] is None]
             if empty:

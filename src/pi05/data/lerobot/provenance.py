@@ -64,10 +64,10 @@ def read_license(folder: Path, info: Mapping[str, Any] | None = None) -> tuple[s
 def read_front_matter(card: Path) -> dict[str, Any]:
     """Return the YAML block at the head of a card; empty when there is none or it cannot be read."""
     try:
-        text = card.read_text(encoding="utf-8")
+        text = card.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return {}
-    lines = text.splitlines()
+    lines = text.split("\n")
     if not lines or lines[0].strip() != "---":
         return {}
     end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)

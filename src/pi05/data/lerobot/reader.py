@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import Table
+from pi05.data.lerobot.dimensions import Dimensions, name_dimensions
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video
 from pi05.data.lerobot.meta import find_layout
@@ -32,7 +33,7 @@ STATE_NAMES = (STATE, "state")
 """Names under which the robot's state is found, in this order."""
 ACTION_NAMES = (ACTION, "actions")
 """Names under which the action is found, in this order."""
-ALLOWANCES = ("timestamps", "index")
+ALLOWANCES = ("timestamps", "index", "tasks")
 """Checks that `allow` can turn off."""
 
 _KEEP_TABLES = 4
@@ -59,9 +60,10 @@ class Dataset:
     """A LeRobot data set on disk.
 
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
-    clock disagrees with fps or video; frames go by number) and 'index' (frame_index or index is wrong). Numbers of the
-    episodes in `unused` may be broken, because nobody will read them. Raises DataError naming file, episode and
-    remedy. May be used from several threads.
+    clock disagrees with fps or video; frames go by number), 'index' (frame_index or index is wrong) and 'tasks' (the
+    episode list names other tasks than the frames, which count). Numbers and tasks of the episodes in `unused` may be
+    broken, because nobody will read them. Raises DataError naming file, episode and remedy. May be used from several
+    threads.
     """
 
     def __init__(
@@ -88,17 +90,22 @@ class Dataset:
         self.camera_keys = [name for name, feature in self.features.items() if is_camera(feature)]
         self.state_key = self._find("state", STATE_NAMES)
         self.action_key = self._find("action", ACTION_NAMES)
-        self.state_names, self.action_names = self._dimensions(self.state_key), self._dimensions(self.action_key)
+        state, action = self._dimensions(self.state_key), self._dimensions(self.action_key)
+        self.state_names, self.action_names = state.names, action.names
+        self.names_actions = action.known
+        """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
-        self._frames = read_frame_table(layout, allow)
-        self.notes = layout.notes
+        self._unused = frozenset(unused)
+        images = [name for name in self.camera_keys if not is_video(self.features[name])]
+        needed = [self.state_key, self.action_key, *images]
+        self._frames = read_frame_table(layout, allow, needed, self._unused)
+        self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
         """Oddities of the files that change nothing in what is read."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
-        self._unused = frozenset(unused)
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
         self._clips = Clips(layout.fps, late=self._frames.late, check_clocks="timestamps" not in allow)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
@@ -118,16 +125,9 @@ class Dataset:
             "every episode",
         )
 
-    def _dimensions(self, key: str) -> list[str]:
-        """Return one name per dimension: the set's own where they fit, else numbered ones."""
-        shape = self.features[key].get("shape") or [1]
-        size = int(np.prod(shape))
-        names = self.features[key].get("names")
-        while isinstance(names, dict):
-            names = next(iter(names.values()), None)
-        if isinstance(names, list) and len(names) == size and len(set(map(str, names))) == size:
-            return [str(name) for name in names]
-        return [f"{key}_{number}" for number in range(size)]
+    def _dimensions(self, key: str) -> Dimensions:
+        feature = self.features[key]
+        return name_dimensions(key, feature.get("names"), int(np.prod(feature.get("shape") or [1])))
 
     def _episode(self, files: EpisodeFiles) -> Episode:
         numbers = self._frames.task_index[files.start : files.start + files.length]
@@ -197,25 +197,39 @@ class Dataset:
         return values
 
     def columns(self, names: Sequence[str], episode: int) -> dict[str, np.ndarray]:
-        """Return columns of one episode, without pictures: arrays [length] or [length, dims]."""
+        """Return columns of one episode, without pictures: arrays [length] or [length, dims].
+
+        Only these are read. Raises DataError where one of them has gaps.
+        """
         files = self._layout.episodes[episode]
         rows = slice(files.first_row, files.first_row + files.length)
-        kept = self._numbers_of(files.table)
+        there = [name for name, feature in self.features.items() if not is_camera(feature)]
         for name in names:
-            if name not in kept:
-                raise KeyError(f"{name} is not a column of numbers of this data set; there are {', '.join(kept)}")
+            if name not in there:
+                raise KeyError(f"{name} is not a column of numbers of this data set; there are {', '.join(there)}")
+        kept = self._columns_of(files.table, names)
         return {name: kept[name][rows] for name in names}
 
-    def _numbers_of(self, path: Path) -> dict[str, np.ndarray]:
-        """Return all columns but pictures of one file, from the few files read last."""
-        values = self._read_tables.pop(path, None)
-        if values is None:
-            names = [name for name, feature in self.features.items() if not is_camera(feature)]
-            values = self._read(self._tables[path], names)
+    def _columns_of(self, path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return columns of one file, from the few files read last as far as they are there."""
+        values = self._read_tables.pop(path, {})
+        missing = [name for name in names if name not in values]
+        if missing:
+            values = {**values, **self._read(self._tables[path], missing)}
         self._read_tables[path] = values
         while len(self._read_tables) > _KEEP_TABLES:
             self._read_tables.popitem(last=False)
         return values
+
+    def _cell(self, table: Table, name: str, row: int) -> Any:
+        """Return one cell of a column that nothing here needs: as numbers if it is some, else as it is stored."""
+        key = (table.path, name, int(np.searchsorted(table.row_groups, row, side="right")) - 1)
+        cells = self._read_groups.get(key)
+        if cells is None:
+            cells = table.as_numbers(self._group(table, name, key[2]), name)
+            self._read_groups[key] = cells
+        value = cells[row - table.row_groups[key[2]]]
+        return value if isinstance(cells, np.ndarray) else value.as_py()
 
     def action_chunk(self, i: int, horizon: int) -> tuple[Float32[np.ndarray, "A n"], Bool[np.ndarray, " A"]]:
         """Return the `horizon` actions from frame i on, and which of them lie past the episode's end.
@@ -249,10 +263,14 @@ class Dataset:
         """Return all of frame i: features by name, pictures as uint8 [height, width, 3], "task" and "timestamp".
 
         State and action are there under observation.state and action as well, when the set names them otherwise.
+        Columns that training does not need come as they are: numbers, texts, lists, None.
         """
         files = self._files_of(i)
-        row = files.first_row + i - files.start
-        result: dict[str, Any] = {name: column[row] for name, column in self._numbers_of(files.table).items()}
+        table, row = self._tables[files.table], files.first_row + i - files.start
+        needed = self._columns_of(files.table, [self.state_key, self.action_key])
+        result: dict[str, Any] = {name: needed[name][row] for name in (self.state_key, self.action_key)}
+        others = [name for name, f in self.features.items() if not is_camera(f) and name not in result]
+        result |= {name: self._cell(table, name, row) for name in others if name in table.column_names}
         result[STATE_NAMES[0]] = result[self.state_key]
         result[ACTION_NAMES[0]] = result[self.action_key]
         result |= {camera: self.image(camera, i) for camera in self.camera_keys}
@@ -268,7 +286,7 @@ class Dataset:
         else:
             table, row = self._tables[files.table], files.first_row + i - files.start
             group = int(np.searchsorted(table.row_groups, row, side="right")) - 1
-            cell = self._image_group(table, camera, group)[row - table.row_groups[group]].as_py()
+            cell = self._group(table, camera, group)[row - table.row_groups[group]].as_py()
             image = table.decode_image(cell, camera, row, self.root)
         return self._check_size(image, camera, files)
 
@@ -283,11 +301,12 @@ class Dataset:
             for image in self._tables[files.table].images(camera, files.first_row, stop, self.root):
                 yield self._check_size(image, camera, files)
 
-    def _image_group(self, table: Table, camera: str, group: int) -> Any:
-        key = (table.path, camera, group)
+    def _group(self, table: Table, name: str, group: int) -> Any:
+        """Return one row group of a column, from the few read last."""
+        key = (table.path, name, group)
         cells = self._read_groups.pop(key, None)
         if cells is None:
-            cells = table.image_cells(camera, group)
+            cells = table.cells(name, group)
         self._read_groups[key] = cells
         while len(self._read_groups) > _KEEP_GROUPS:
             self._read_groups.popitem(last=False)

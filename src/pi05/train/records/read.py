@@ -181,7 +181,7 @@ def _read_lines(path: Path, missing: list[str]) -> list[Record]:
         missing.append("metrics.jsonl: no step has been logged yet")
         return []
     records, broken = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)

@@ -92,7 +92,7 @@ class JsonlSink:
         """Do nothing; every line is written already."""
 
     def _lines(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+        return self._path.read_text(encoding="utf-8", errors="replace").split("\n") if self._path.exists() else []
 
 
 def line_step(line: str) -> int | None:

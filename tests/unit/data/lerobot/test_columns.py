@@ -1,17 +1,111 @@
-"""Pictures in tables: in many row groups, and given by path."""
+"""Pictures inside parquet files: read as LeRobot reads them, or refused with their kind and the flag that helps."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from broken import data_file, edit_table, replace
-from fakes import CAMERAS, read_frame_number, write_dataset
+from broken import data_file, edit_info, edit_table, refusal, refusal_of_frame, replace
+from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
+from PIL import ExifTags, Image
 
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
+
+CAMERA = CAMERAS[0]
+CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> FakeDataset:
+    """A v2.1 set of one camera, PNG bytes in the parquet files."""
+    return write_dataset(tmp_path / "set", "v2.1", storage="image", cameras=(CAMERA,))
+
+
+def stored(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def convert(fake: FakeDataset, change: Callable[[Image.Image], bytes], episode: int = 1) -> None:
+    """Store the pictures of one episode in another way."""
+
+    def rewrite(table: pa.Table) -> pa.Table:
+        cells = [change(Image.open(io.BytesIO(cell["bytes"]))) for cell in table[CAMERA].to_pylist()]
+        return replace(table, CAMERA, pa.array([{"bytes": cell, "path": None} for cell in cells], CELL))
+
+    edit_table(data_file(fake, episode), rewrite)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_pictures_of_more_than_8_bits_are_refused(pictures: FakeDataset, kind: type[np.generic]) -> None:
+    def deepen(image: Image.Image) -> bytes:
+        form = "PNG" if kind is np.uint16 else "TIFF"
+        return stored(Image.fromarray(np.asarray(image.convert("L")).astype(kind) * kind(16)), form)  # type: ignore
+
+    convert(pictures, deepen)
+    flag = f"--drop_cameras='[{CAMERA}]'"
+    refusal_of_frame(pictures.root, 15, "8 bits", "episode 1, frame 3", "of mode", "episode_000001.parquet", flag)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA"])
+def test_other_pictures_of_8_bits_are_read(pictures: FakeDataset, mode: str) -> None:
+    convert(pictures, lambda image: stored(image.convert(mode)))
+    assert read_frame_number(Dataset(pictures.root).image(CAMERA, 15))[0] == 15
+
+
+@pytest.mark.parametrize("turn", [Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT])
+def test_pictures_are_turned_upright(pictures: FakeDataset, turn: Image.Transpose) -> None:
+    before = Dataset(pictures.root).image(CAMERA, 15)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3 if turn == Image.Transpose.ROTATE_180 else 2
+    convert(pictures, lambda image: stored(image.transpose(turn), exif=exif))
+    np.testing.assert_array_equal(Dataset(pictures.root).image(CAMERA, 15), before)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_raw_numbers_are_refused_at_opening(pictures: FakeDataset, nested: bool) -> None:
+    raw: list[Any] = [[[1, 2, 3]] * 4] * 9 if nested else list(range(9))
+    edit_table(data_file(pictures, 1), lambda table: replace(table, CAMERA, pa.array(raw)))
+    flag = f"--drop_cameras='[{CAMERA}]'"
+    refusal(pictures.root, f"camera {CAMERA} is no column of pictures", "episode_000001.parquet", "int64", flag)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [
+        ("observation.images.depth", "uint16", [48, 64, 1]),
+        ("observation.images.side", "jpeg", None),
+        ("rgb", "uint8", [48, 64, 3]),
+        ("rgb", "image_raw", [3, 48, 64]),
+        ("wrist_cam", "float32", [48, 64, 3]),
+    ],
+)
+def test_a_camera_of_an_unknown_kind_is_not_dropped_in_silence(
+    fake: FakeDataset, name: str, dtype: str, shape: list[int] | None
+) -> None:
+    edit_info(fake.root, lambda info: info["features"].update({name: {"dtype": dtype, "shape": shape}}))
+    refusal(fake.root, f"camera {name}", "meta/info.json", f"dtype '{dtype}'", f"--drop_cameras='[{name}]'")
+    assert Dataset(fake.root, drop_cameras=[name]).camera_keys == list(CAMERAS)
+
+
+def test_other_columns_are_no_cameras(fake: FakeDataset) -> None:
+    points = {"dtype": "float32", "shape": [64, 64, 3], "names": None}
+    edit_info(fake.root, lambda info: info["features"].update({"points": points, "words": {"dtype": "string"}}))
+    assert Dataset(fake.root).camera_keys == list(CAMERAS)
+
+
+@pytest.mark.parametrize("details", ["RGB stream", 5, ["depth"], None])
+def test_details_that_are_no_dictionary_say_nothing(fake: FakeDataset, details: Any) -> None:
+    edit_info(fake.root, lambda info: info["features"][CAMERA].update(info=details))
+    assert Dataset(fake.root).camera_keys == list(CAMERAS)
 
 
 def test_pictures_in_many_row_groups(tmp_path: Path) -> None:

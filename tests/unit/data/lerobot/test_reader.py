@@ -127,3 +127,52 @@ def test_several_threads_may_read(fake_v3: FakeDataset) -> None:
 
 def read_number(data: Dataset, i: int) -> int:
     return read_frame_number(data.image(CAMERAS[0], i))[0]
+
+
+def add_column(fake: FakeDataset, name: str, dtype: str, cells: list[Any], kind: pa.DataType | None = None) -> None:
+    """Add a column over all frames of a v3.0 set that nobody asks for."""
+    edit_info(fake.root, lambda info: info["features"].update({name: {"dtype": dtype, "shape": [1], "names": None}}))
+    for file, rows in ((0, slice(0, 21)), (1, slice(21, 28))):
+        edit_table(data_file(fake, file), lambda t, rows=rows: t.append_column(name, pa.array(cells[rows], kind)))
+
+
+class TestColumnsThatNobodyAskedFor:
+    def test_they_may_have_gaps_and_any_shape(self, fake_v3: FakeDataset) -> None:
+        words = [None if i % 3 else f"note {i}" for i in range(28)]
+        language: list[Any] = [[{"role": "user", "content": "go"}] * (i % 4) for i in range(28)]
+        add_column(fake_v3, "note", "string", words, pa.string())
+        add_column(fake_v3, "language_events", "language", language)
+        add_column(fake_v3, "ragged", "float32", [[0.5] * (i % 5) for i in range(28)], pa.list_(pa.float32()))
+        add_column(fake_v3, "force", "float32", [[float(i), 0.0] for i in range(28)], pa.list_(pa.float32()))
+        data = Dataset(fake_v3.root)
+        np.testing.assert_array_equal(data.columns(["action"], 1)["action"], fake_v3.actions[12:21])
+        for i in (0, 22, 14, 3):
+            frame = data.frame(i)
+            assert (frame["note"], frame["language_events"]) == (words[i], language[i])
+            assert frame["ragged"] == [0.5] * (i % 5)
+            assert frame["force"].dtype == np.float32
+            assert frame["force"].tolist() == [i, 0]
+        with pytest.raises(DataError, match=r"(?s)note is incomplete at episode 0, frame 1: .*file-000\.parquet"):
+            data.columns(["note"], 0)
+
+    def test_they_may_be_missing_from_the_files(self, fake_v3: FakeDataset) -> None:
+        edit_info(fake_v3.root, lambda info: info["features"].update(gone={"dtype": "float32", "shape": [3]}))
+        data = Dataset(fake_v3.root)
+        assert "gone" not in data.frame(4)
+        np.testing.assert_array_equal(data.states(), fake_v3.states)
+
+    def test_they_are_not_read(self, fake_v3: FakeDataset) -> None:
+        add_column(fake_v3, "depth", "uint16", [np.zeros(9, np.uint16)] * 28, pa.list_(pa.uint16()))
+        path = data_file(fake_v3, 0)
+        group = pq.read_metadata(path).row_group(0)
+        column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema.startswith("depth"))
+        start = column.dictionary_page_offset or column.data_page_offset
+        content = bytearray(path.read_bytes())
+        content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+        path.write_bytes(content)
+        data = Dataset(fake_v3.root)
+        np.testing.assert_array_equal(data.columns(["action"], 0)["action"], fake_v3.actions[:12])
+        np.testing.assert_array_equal(data.states(), fake_v3.states)
+        assert read_frame_number(data.image(CAMERAS[0], 5)) == (5, 0)
+        with pytest.raises(DataError, match=r"(?s)episode 0 cannot be read: .*file-000\.parquet"):
+            data.frame(5)

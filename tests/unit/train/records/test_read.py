@@ -42,6 +42,13 @@ def test_points_are_those_that_are_numbers(tmp_path: Path) -> None:
     assert [path.name for _, path in run.samples[0].originals] == ["scene_0_raw.png"]
 
 
+def test_signs_that_only_look_like_line_ends_do_not_break_a_record(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=20)
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"type": "note", "step": 20, "task": "red\u2028block\u0085"}\n')
+    assert not any("metrics" in sentence for sentence in read_run(tmp_path).missing)
+
+
 def test_the_end_of_a_run_is_its_status(tmp_path: Path) -> None:
     write_run(tmp_path, steps=40)
     assert "it is running or was killed. Last record less than a minute ago" in read_run(tmp_path).status

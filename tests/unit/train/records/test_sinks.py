@@ -50,6 +50,14 @@ def test_resume_drops_what_lies_behind_the_checkpoint_and_half_a_line(tmp_path: 
     ]  # fmt: skip
 
 
+def test_signs_that_only_look_like_line_ends_do_not_break_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    record = '{"step": 1, "task": "red\u2028block\u0085"}\n'
+    path.write_text(record + '{"step": 9}\n', encoding="utf-8")
+    JsonlSink(path).start(info(tmp_path, first_step=1))
+    assert path.read_text(encoding="utf-8").startswith(record + '{"type": "resume"')
+
+
 def test_a_run_that_starts_again_starts_a_new_history(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"type": "train", "step": 4}\n')
