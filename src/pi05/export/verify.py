@@ -16,6 +16,7 @@ from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
+from pi05.data.cameras import DROP
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, UserError
 from pi05.export.probe import Answer, Difference, Probe, ask, compare, read_probe
@@ -123,9 +124,11 @@ def _open_again(
 ) -> Source:
     """Open the source; what its folder does not tell is taken from the exported one."""
     location = locate(path)
-    told = PolicyOptions()
+    slots = processor.slots.by_slot.items()
+    cameras = {slot if camera is None else camera: DROP if camera is None else slot for slot, camera in slots}
+    told = PolicyOptions(rename_map=cameras)
     if location.kind in ("lerobot", "openpi", "jax"):
-        told = PolicyOptions(prompt_format=processor.prompt_format)
+        told = replace(told, prompt_format=processor.prompt_format)
     if location.kind in ("openpi", "jax"):
         asset_id = facts.get("asset_id")
         told = replace(
