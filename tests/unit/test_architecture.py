@@ -117,6 +117,7 @@ TESTED_BY: dict[str, str] = {
     "data.quantiles": "unit/data/test_statistics.py",
     "data.requirements": "unit/data/test_processor.py",
     "eval.evaluate": "e2e/test_eval.py",
+    "export.adapter_base": "unit/export/test_export_adapters.py",
     "export.checks": "unit/export/test_export_adapters.py",
     "export.folders": "unit/export/test_export.py",
     "export.source": "unit/export/test_export_adapters.py",

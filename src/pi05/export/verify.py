@@ -19,6 +19,7 @@ from pi05.checkpoint.tensors import hash_file
 from pi05.data.cameras import DROP
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, UserError
+from pi05.export import adapter_base
 from pi05.export.probe import Answer, Difference, Probe, ask, compare, read_probe
 from pi05.export.source import Source, open_source
 from pi05.model.config import ModelConfig
@@ -139,6 +140,8 @@ def _open_again(
         )
     needed = facts.get("base") or {}
     base = needed.get("path") if location.adapter is not None else None
+    if base == adapter_base.FOLDER:
+        base = None  # the base of the export lies in it; the source knows its own
     return open_source(location, device=device, base=base, options=told, sizes=sizes)
 
 
