@@ -31,6 +31,7 @@ from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, require_b
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, lerobot_config_of, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
+from pi05.export.prompt_bins import measure_bins, write_edges
 from pi05.export.source import Source, open_source
 from pi05.export.verify import (
     FLOAT32_LIMIT,
@@ -99,13 +100,17 @@ def export_policy(
     plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     probe = make_probe(opened.policy.processor)
     answer, facts = _measure(opened, plan, probe, tell)
-    notes = [*opened.policy.notes, *_differences(opened, plan, probe)]
+    bins, told = measure_bins(opened, to, probe)
+    notes = [*opened.policy.notes, *_differences(opened, plan, probe), *told]
     for note in notes:
         tell(f"note: {note}")
     layout, size = plan.layout, _size(opened, plan)
     with staged_folder(out, size) as folder:
         known = write_files(folder, opened, plan)
         write_probe(folder, probe, answer)
+        if bins is not None:
+            write_edges(folder, opened.policy.processor, bins)
+            facts["prompts"] = bins.to_dict()
         values = _sidecar(opened, plan, probe, {**facts, "notes": notes})
         below = adapter_base(opened) if adapter_only else None
         found = locate_base(source, base)

@@ -21,6 +21,7 @@ from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, UserError
 from pi05.export import adapter_base
 from pi05.export.probe import Answer, Difference, Probe, ask, compare, read_probe
+from pi05.export.prompt_bins import check_edges
 from pi05.export.source import Source, open_source
 from pi05.model.config import ModelConfig
 
@@ -75,6 +76,9 @@ def verify(
     stored = compare(answer, wanted, loaded.policy.processor)
     tell(describe_difference("stored actions", stored, FLOAT32_LIMIT))
     require_within(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
+    edges = check_edges(folder, loaded.policy.processor, facts)
+    if edges is not None:
+        tell(edges)
     policy_facts = loaded.policy.model.config, loaded.policy.processor
     del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
