@@ -9,6 +9,7 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from lerobot_folder import FRONT, Folder
 
 from pi05.checkpoint.sidecar import write_sidecar
 from pi05.cli import main
@@ -44,6 +45,32 @@ def test_training_goes_on_from_a_lerobot_folder(tmp_path: Path, capsys: pytest.C
     base = Policy.load(tmp_path / "base").processor
     np.testing.assert_array_equal(trained.action_stats.value("q01"), base.action_stats.value("q01"))
     assert trained.tokenizer.sha256 == base.tokenizer.sha256
+
+
+def test_a_run_of_lerobot_from_a_base_is_a_base_and_can_be_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What LeRobot's config.json says of the state and the cameras is its base's; both directions go by the data."""
+    made = Folder(tmp_path / "base", weights=True)
+    made.as_from_a_base()
+    write_sidecar(made.path, {"model": SIZES.to_dict()})
+    fakes.write_dataset(tmp_path / "set", episodes=(6, 5), state_dim=8, action_dim=7)
+    words = [
+        f"--dataset.root={tmp_path / 'set'}", f"--policy.path={made.path}", "--stats=checkpoint",
+        "--policy.tokenizer_max_length=150", "--steps=2", "--batch_size=1", "--precision=float32", "--num_workers=0",
+        "--policy.scheduler_warmup_steps=1", f"--output_dir={tmp_path / 'run'}", "--threads=1",
+        f"--dataset.cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert Policy.load(tmp_path / "run").processor.state_dim == 8
+    out = tmp_path / "out"
+    assert main(["export", "--to=lerobot", str(made.path), str(out), "--rename_map={hand: drop}"]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["input_features"]["observation.state"]["shape"] == [8]
+    assert [key for key in config["input_features"] if "empty_camera" not in key and "image" in key] == [FRONT]
+    capsys.readouterr()
+    assert main(["export", "--verify", str(out)]) == 0
+    assert "not compared" not in capsys.readouterr().out
 
 
 def test_a_lerobot_folder_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

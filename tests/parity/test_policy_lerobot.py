@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lerobot_folder import BASE, FRONT, HAND, WRIST, Folder
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pi05.data.collate import collate
 from pi05.data.resize import interpolate_with_pad
+from pi05.model.config import ModelConfig
 from pi05.policy import Policy
+from pi05.types import STATE
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 FOLDERS = GOLDEN / "lerobot_checkpoints"
@@ -88,6 +93,38 @@ def test_actions(policy: Policy, kind: str, golden, observation) -> None:
 def test_the_task_is_cleaned_as_lerobot_does(policy: Policy, kind: str, golden, observation, text: str) -> None:
     tokens = policy.processor.encode({**observation, "task": text}).tokens
     assert tokens.tolist() == golden[f"{kind}.tokens"][0][golden[f"{kind}.token_mask"][0].bool()].tolist()
+
+
+def test_a_policy_that_started_from_a_base(golden, observation, lerobot, tmp_path: Path) -> None:
+    """Its config.json has the base's 32 state numbers and a camera that no data had: LeRobot's answer is the same."""
+    folder = Folder(tmp_path / "renamed", weights=True)
+    folder.as_from_a_base()
+    policy = Policy.load(folder.path, config=lerobot.config)
+    complete = {FRONT: observation[BASE], HAND: observation[WRIST], STATE: observation[STATE], "task": TASK}
+    wanted = golden["full.tokens"][0][golden["full.token_mask"][0].bool()]
+    assert policy.processor.encode(complete).tokens.tolist() == wanted.tolist()
+    actions = policy.infer_batch([complete], noise=golden["full.noise"])[0]
+    np.testing.assert_allclose(actions, golden["full.actions"][0].numpy(), atol=ACTIONS)
+
+
+def test_lerobots_own_run_from_a_base(shared: Path) -> None:
+    """The same from LeRobot's own hand, with one camera. Skipped without the complete records."""
+    folder = shared / "golden" / "lerobot" / "checkpoints" / "renamed_base"
+    if not folder.is_dir():
+        pytest.skip(f"no golden data: {folder} is not there")
+    sizes = json.loads((folder / "README.txt").read_text().split("Sizes: ")[1])
+    policy = Policy.load(folder, config=ModelConfig(**sizes), tokenizer_path=folder / "paligemma_tokenizer.json")
+    top = "observation.images.top"
+    assert policy.processor.slots.by_slot == {"scene": top, "left_wrist": None, "right_wrist": None}
+    answers = load_file(folder / "golden_actions.safetensors")
+    with safe_open(folder / "golden_actions.safetensors", "pt") as file:
+        tasks = json.loads(file.metadata()["tasks"])
+    for i, task in enumerate(tasks):
+        picture, state = answers[f"input.{i}/observation.images.base_0_rgb"], answers[f"input.{i}/{STATE}"]
+        seen = {top: picture.numpy(), STATE: state.numpy(), "task": task}
+        assert policy.processor.encode(seen).tokens.tolist() == answers[f"lerobot.{i}/tokens"].tolist()
+        actions = policy.infer_batch([seen], noise=answers[f"input.{i}/noise"][None])[0]
+        np.testing.assert_allclose(actions, answers[f"lerobot.{i}/actions"].numpy(), atol=ACTIONS)
 
 
 def test_resize_equals_lerobot(shared: Path) -> None:

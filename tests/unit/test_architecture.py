@@ -109,6 +109,7 @@ TESTED_BY: dict[str, str] = {
     "commands.report": "e2e/test_report.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
     "eval.evaluate": "e2e/test_eval.py",
+    "export.adapter_base": "unit/export/test_export_adapters.py",
     "export.checks": "unit/export/test_export_adapters.py",
     "export.folders": "unit/export/test_export.py",
     "export.source": "unit/export/test_export_adapters.py",

@@ -6,7 +6,7 @@ Shared by the readers of LeRobot's and openpi's folders; neither format is known
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pi05.data.cameras import DROP, OPENPI_SLOTS, SLOTS, CameraSlots
@@ -80,17 +80,17 @@ def as_prompt_format(value: object, where: str) -> PromptFormat:
 def rename_cameras(slots: CameraSlots, rename_map: Mapping[str, str], aliases: Mapping[str, str]) -> CameraSlots:
     """Return the slots with the robot's names for cameras: robot's camera → policy's camera, slot, or "drop".
 
-    `aliases` holds further names of the policy's cameras (name → slot). Names may leave out `observation.images.`.
-    Raises CheckpointError for a target that the policy does not have, or two cameras for one slot.
+    `aliases` holds further names of the policy's cameras (name → slot). Names may leave out `observation.images.`. A
+    camera that is dropped, by either name, or sent elsewhere leaves its slot empty. Raises CheckpointError for a target
+    that the policy does not have, for two cameras in one slot, and when no camera is left.
     """
-    known = {key: slot for slot, key in slots.by_slot.items() if key is not None} | dict(aliases)
+    robots = {key: slot for slot, key in slots.by_slot.items() if key is not None}
+    known = robots | dict(aliases)
     known |= {IMAGE_PREFIX + name: slot for slot, name in OPENPI_SLOTS.items() if IMAGE_PREFIX + name not in known}
     known |= {IMAGE_PREFIX + slot: slot for slot in SLOTS if IMAGE_PREFIX + slot not in known}
     placed: dict[str, str] = {}
-    dropped = list(slots.dropped)
     for robot, target in rename_map.items():
         if target == DROP:
-            dropped.append(_full(robot))
             continue
         slot = known.get(_full(target))
         if slot is None or slot in placed:
@@ -103,7 +103,22 @@ def rename_cameras(slots: CameraSlots, rename_map: Mapping[str, str], aliases: M
                 remedy="correct --rename_map: the robot's camera on the left, the policy's camera on the right",
             )
         placed[slot] = _full(robot)
-    return replace(slots, **placed, dropped=tuple(name for name in dict.fromkeys(dropped) if name not in placed))
+    gone = {_full(robot) for robot, target in rename_map.items() if target == DROP}
+    emptied = {robots.get(name, known.get(name)) for name in gone}
+    kept = {
+        slot: None if slot in emptied or key in placed.values() else key for slot, key in slots.by_slot.items()
+    } | placed
+    dropped = dict.fromkeys([*slots.dropped, *(_full(robot) for robot in rename_map if _full(robot) in gone)])
+    dropped |= dict.fromkeys(key for slot, key in slots.by_slot.items() if key is not None and kept[slot] is None)
+    renamed = CameraSlots(**kept, dropped=tuple(name for name in dropped if name not in kept.values()))
+    if rename_map and not renamed.keys:
+        raise CheckpointError(
+            "--rename_map leaves the policy no camera",
+            wanted=f"at least one of {', '.join(slots.keys) or ', '.join(SLOTS)}",
+            found=", ".join(f"{robot} → {target}" for robot, target in rename_map.items()),
+            remedy="keep one of them",
+        )
+    return renamed
 
 
 def _full(name: str) -> str:

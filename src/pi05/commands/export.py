@@ -43,6 +43,8 @@ class ExportConfig(Checked):
     """Where the base of an adapter is, when not where the adapter says."""
     base_name: str | None = None
     """What a written adapter calls its base (a path or a repository); the base's absolute path when not given."""
+    with_base: bool = False
+    """With --to=lerobot --adapter_only: write the base into OUT/base as well, in the layout that LeRobot reads."""
     tokenizer_name: str | None = None
     """What LeRobot looks the tokenizer up by, such as the repository that the folder goes to; the absolute path of
     OUT/tokenizer when not given."""
@@ -126,6 +128,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         asset_id=config.asset_id if config.to == "openpi" or not of_openpi else None,
         base=config.base,
         base_name=config.base_name,
+        with_base=config.with_base,
         device=_device(config),
         options=options,
     )

@@ -20,16 +20,18 @@ from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi import write as write_openpi
-from pi05.checkpoint.peft.locate_base import recorded_quantization
+from pi05.checkpoint.peft.locate_base import locate_base
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.safetensors_writer import safetensors_bytes
 from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
-from pi05.errors import CheckpointError, ConfigError
+from pi05.errors import ConfigError
+from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, require_base_for_lerobot, write_base
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
-from pi05.export.folders import ExportLayout, ExportPlan, stored_dtypes, weight_tensors, write_files
+from pi05.export.folders import ExportLayout, ExportPlan, lerobot_config_of, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
+from pi05.export.prompt_bins import measure_bins, write_edges
 from pi05.export.source import Source, open_source
 from pi05.export.verify import (
     FLOAT32_LIMIT,
@@ -75,6 +77,7 @@ def export_policy(
     asset_id: str | None = None,
     base: str | Path | None = None,
     base_name: str | None = None,
+    with_base: bool = False,
     device: str = "cpu",
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
@@ -84,30 +87,39 @@ def export_policy(
 
     `tokenizer_name`: what LeRobot is to look the tokenizer up by, a repository; its files then lie at the folder's
     root, too. Default: the absolute path of OUT/tokenizer. `base`: where an adapter's base is; `base_name`: what the
-    written adapter calls it. `options` and `sizes`: what the source does not tell. Raises CheckpointError for a policy
-    that the layout cannot hold, for differences above their limits, and for a full disk; ConfigError for options that
+    written adapter calls it; `with_base`: write it beside the adapter, in LeRobot's layout. `options` and `sizes`: what
+    the source does not tell. Raises CheckpointError for a policy that the layout cannot hold, for an adapter whose base
+    LeRobot could not read, for differences above their limits, and for a full disk; ConfigError for options that
     contradict each other.
     """
     out = Path(out).absolute()
     require_absent(out)
-    _check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
+    _check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     opened = open_source(source, device=device, base=base, merge=False, options=options, sizes=sizes)
     tell(opened.receipt.render())
-    plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name)
+    plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     probe = make_probe(opened.policy.processor)
     answer, facts = _measure(opened, plan, probe, tell)
-    notes = [*opened.policy.notes, *_differences(opened, plan, probe)]
+    bins, told = measure_bins(opened, to, probe)
+    notes = [*opened.policy.notes, *_differences(opened, plan, probe), *told]
     for note in notes:
         tell(f"note: {note}")
     layout, size = plan.layout, _size(opened, plan)
     with staged_folder(out, size) as folder:
         known = write_files(folder, opened, plan)
         write_probe(folder, probe, answer)
+        if bins is not None:
+            write_edges(folder, opened.policy.processor, bins)
+            facts["prompts"] = bins.to_dict()
         values = _sidecar(opened, plan, probe, {**facts, "notes": notes})
+        below = adapter_base(opened) if adapter_only else None
+        found = locate_base(source, base)
+        base_config, network = lerobot_config_of(opened, plan, use_peft=False), opened.policy.model.config
+        del opened  # at full size there is room for one network at a time
+        if with_base and found is not None:
+            values["base"], below = write_base(folder, found, network, base_config), folder / FOLDER
         files = {name: known.get(name) or file_facts(path) for name, path in _files(folder)}
         write_sidecar(folder, {**values, "files": files})
-        below = adapter_base(opened) if adapter_only else None
-        del opened  # at full size there is room for one network at a time
         verification = verify(folder, device=device, base=below, look_for_source=False, tell=tell)
     written = sum(path.stat().st_size for _, path in _files(out))
     tell(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB)")
@@ -123,6 +135,7 @@ def _check_request(
     tokenizer_name: str | None,
     asset_id: str | None,
     base_name: str | None,
+    with_base: bool,
 ) -> None:
     """Raise ConfigError for options that contradict each other."""
     if dtype not in DTYPES:
@@ -133,6 +146,11 @@ def _check_request(
         "--tokenizer_name": tokenizer_name is not None and to != "lerobot" and "only LeRobot names its tokenizer",
         "--asset_id": asset_id is not None and to != "openpi" and "it names openpi's statistics",
         "--base_name": base_name is not None and not adapter_only and "it is for --adapter_only",
+        "--with_base": with_base
+        and (
+            ((not adapter_only or to != "lerobot") and "it is for --to=lerobot --adapter_only")
+            or (base_name is not None and "--base_name names another base")
+        ),
     }
     for flag, reason in wrong.items():
         if reason:
@@ -150,6 +168,7 @@ def _plan(
     tokenizer_name: str | None,
     asset_id: str | None,
     base_name: str | None,
+    with_base: bool,
 ) -> ExportPlan:
     """Decide what is written. Raises CheckpointError for a policy that the layout cannot hold."""
     processor = opened.policy.processor
@@ -165,9 +184,9 @@ def _plan(
             remedy="leave --adapter_only out",
         )
     if adapter_only and to == "lerobot":
-        _require_plain_base(opened)
+        require_base_for_lerobot(opened, base_name, with_base)
     if adapter_only and base_name is None:
-        base_name = str(adapter_base(opened))
+        base_name = str(out / FOLDER if with_base else adapter_base(opened))
     return ExportPlan(
         to=to,
         dtype=DTYPES[dtype],
@@ -176,26 +195,8 @@ def _plan(
         asset_id=asset_id or opened.asset_id,
         adapter_only=adapter_only,
         base_name=base_name,
+        with_base=with_base,
     )
-
-
-def _require_plain_base(opened: Source) -> None:
-    """Raise CheckpointError for an adapter that LeRobot would put onto other weights than it was trained on."""
-    kind = None if opened.location.adapter is None else recorded_quantization(opened.location.adapter)
-    if kind is not None:
-        raise CheckpointError(
-            "the adapter was trained on a quantised base, and LeRobot would put it onto the original one",
-            wanted="an adapter of a run with --method lora",
-            found=f"a base in {kind}: {opened.folder}",
-            remedy="leave --adapter_only out, and it is merged with the weights that it was trained on; or --to pi05",
-        )
-
-
-def adapter_base(opened: Source) -> Path:
-    """Return the absolute path of the base that an adapter was loaded on."""
-    if opened.receipt.base is None:
-        raise ValueError(f"{opened.folder} is no adapter")
-    return Path(opened.receipt.base.source).resolve()
 
 
 def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tuple[Answer, dict[str, Any]]:
@@ -241,11 +242,8 @@ def _differences(opened: Source, plan: ExportPlan, probe: Probe) -> list[str]:
         notes, other = write_lerobot.differences(processor, sizes, policy.n_action_steps), LEROBOT_RESIZE
     else:
         notes, other = write_openpi.differences(processor, sizes), OPENPI_RESIZE
-    if plan.adapter_only and opened.receipt.base is not None and opened.receipt.base.layout != "LeRobot":
-        notes.append(
-            f"LeRobot reads the base {plan.base_name} only in its own layout: "
-            "pi05 export --to lerobot BASE FOLDER, then --base_name=FOLDER"
-        )
+    if plan.adapter_only and not plan.with_base:
+        notes.extend(base_notes(opened, plan.base_name))
     if processor.resize != other:
         effect = resize_effect(policy, probe, opened.cameras, other)
         if effect is not None:
@@ -301,6 +299,8 @@ def _dtype_name(plan: ExportPlan) -> str:
 def _size(opened: Source, plan: ExportPlan) -> int:
     """Return about how many bytes will be written."""
     weights = 0 if plan.adapter_only else safetensors_bytes(weight_tensors(opened.policy.model, plan))
+    if plan.with_base:
+        weights = safetensors_bytes(write_lerobot.lerobot_tensors(opened.policy.model, torch.float32))
     return weights + min(_SMALL_FILES, max(weights, opened.receipt.bytes))
 
 

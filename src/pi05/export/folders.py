@@ -45,6 +45,8 @@ class ExportPlan:
     adapter_only: bool = False
     base_name: str | None = None
     """What adapter_config.json names as the base."""
+    with_base: bool = False
+    """Whether the base is written beside the adapter."""
 
     @property
     def layout(self) -> str:
@@ -93,18 +95,22 @@ def write_files(folder: Path, source: Source, plan: ExportPlan) -> dict[str, dic
     return known
 
 
-def _write_lerobot(folder: Path, source: Source, plan: ExportPlan) -> None:
-    policy = source.policy
-    processor = policy.processor
-    config = write_lerobot.lerobot_config(
+def lerobot_config_of(source: Source, plan: ExportPlan, *, use_peft: bool) -> dict[str, Any]:
+    """Return LeRobot's `config.json` of a source."""
+    processor = source.policy.processor
+    return write_lerobot.lerobot_config(
         processor,
-        n_action_steps=policy.n_action_steps,
+        n_action_steps=source.policy.n_action_steps,
         cameras=source.cameras,
         dtype=plan.dtype,
         exclude=write_steps.relative_words(processor)[0],
-        use_peft=plan.adapter_only,
+        use_peft=use_peft,
     )
-    write_json(folder / CONFIG, config)
+
+
+def _write_lerobot(folder: Path, source: Source, plan: ExportPlan) -> None:
+    processor = source.policy.processor
+    write_json(folder / CONFIG, lerobot_config_of(source, plan, use_peft=plan.adapter_only))
     write_steps.write_pipelines(folder, processor, cameras=source.cameras, tokenizer_name=plan.tokenizer_name)
     places = [folder / write_steps.TOKENIZER_FOLDER, *([folder] if plan.tokenizer_at_root else [])]
     for place in places:

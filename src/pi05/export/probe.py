@@ -95,12 +95,12 @@ def make_probe(processor: Processor) -> Probe:
     return Probe(
         pictures=np.clip(pictures.astype(np.int16) + grain, 0, 255).astype(np.uint8),
         states=states,
-        tasks=_fitting_tasks(processor, states),
+        tasks=fitting_tasks(processor, states),
         noise=torch.from_numpy(noise),
     )
 
 
-def _fitting_tasks(processor: Processor, states: np.ndarray) -> tuple[str, ...]:
+def fitting_tasks(processor: Processor, states: np.ndarray) -> tuple[str, ...]:
     """Return one instruction for each state, whose prompt the policy accepts."""
     fitting = []
     for task in TASKS:

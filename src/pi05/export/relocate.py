@@ -11,6 +11,7 @@ from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError
+from pi05.export.adapter_base import FOLDER
 from pi05.export.verify import file_facts
 from pi05.files import read_json, write_json
 
@@ -18,7 +19,8 @@ from pi05.files import read_json, write_json
 def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
     """Make an exported LeRobot folder name its tokenizer by the path where it lies now; return what was changed.
 
-    `base_name`: what an adapter's base is called from now on. Raises CheckpointError for another kind of folder.
+    `base_name`: what an adapter's base is called from now on; a base that was written along is found again without it.
+    Raises CheckpointError for another kind of folder.
     """
     folder = Path(folder).absolute()
     values = read_sidecar(folder) if folder.is_dir() else None
@@ -34,6 +36,8 @@ def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
     if before != now and Path(before).is_absolute():
         write_steps.point_tokenizer(folder, now)
         changed.append((write_steps.PREPROCESSOR, f"tokenizer_name {before} → {now}"))
+    if base_name is None and (values.get("base") or {}).get("path") == FOLDER:
+        base_name = str(folder / FOLDER)
     if base_name is not None:
         adapter = read_json(folder / ADAPTER_CONFIG)
         if adapter.get("base_model_name_or_path") != base_name:

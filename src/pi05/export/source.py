@@ -38,6 +38,8 @@ class Source(OpenedPolicy):
     """Height and width of the cameras whose size is known."""
     asset_id: str
     """Name for openpi's statistics: the data set's."""
+    dataset_root: Path | None = None
+    """Where the run's data set was, for a checkpoint of a run."""
 
     @property
     def folder(self) -> Path:
@@ -76,6 +78,7 @@ def open_source(
         base=recorded_base(config, sidecar) if below is None else {"path": below.source, "sha256": below.sha256},
         cameras=_camera_sizes(config, sidecar, run, data),
         asset_id=_asset_id(folder, sidecar, data),
+        dataset_root=_dataset_root(run),
     )
 
 
@@ -83,6 +86,11 @@ def _run_of(folder: Path) -> Path | None:
     """Return the run that a checkpoint belongs to."""
     parent = folder.resolve().parent
     return parent.parent if parent.name == "checkpoints" else None
+
+
+def _dataset_root(run: Path | None) -> Path | None:
+    root = None if run is None else (read_notes(run / CONFIG).get("dataset") or {}).get("root")
+    return Path(root) if isinstance(root, str) else None
 
 
 def _camera_sizes(

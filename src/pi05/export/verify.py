@@ -16,9 +16,12 @@ from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
+from pi05.data.cameras import DROP
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, UserError
+from pi05.export import adapter_base
 from pi05.export.probe import Answer, Difference, Probe, ask, compare, read_probe
+from pi05.export.prompt_bins import check_edges
 from pi05.export.source import Source, open_source
 from pi05.model.config import ModelConfig
 
@@ -73,6 +76,9 @@ def verify(
     stored = compare(answer, wanted, loaded.policy.processor)
     tell(describe_difference("stored actions", stored, FLOAT32_LIMIT))
     require_within(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
+    edges = check_edges(folder, loaded.policy.processor, facts)
+    if edges is not None:
+        tell(edges)
     policy_facts = loaded.policy.model.config, loaded.policy.processor
     del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
@@ -123,9 +129,11 @@ def _open_again(
 ) -> Source:
     """Open the source; what its folder does not tell is taken from the exported one."""
     location = locate(path)
-    told = PolicyOptions()
+    slots = processor.slots.by_slot.items()
+    cameras = {slot if camera is None else camera: DROP if camera is None else slot for slot, camera in slots}
+    told = PolicyOptions(rename_map=cameras)
     if location.kind in ("lerobot", "openpi", "jax"):
-        told = PolicyOptions(prompt_format=processor.prompt_format)
+        told = replace(told, prompt_format=processor.prompt_format)
     if location.kind in ("openpi", "jax"):
         asset_id = facts.get("asset_id")
         told = replace(
@@ -136,6 +144,8 @@ def _open_again(
         )
     needed = facts.get("base") or {}
     base = needed.get("path") if location.adapter is not None else None
+    if base == adapter_base.FOLDER:
+        base = None  # the base of the export lies in it; the source knows its own
     return open_source(location, device=device, base=base, options=told, sizes=sizes)
 
 

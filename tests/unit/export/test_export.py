@@ -160,6 +160,8 @@ def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
         ({"to": "lerobot", "asset_id": "arm"}, "openpi's statistics"),
         ({"to": "openpi", "asset_id": "../arm"}, "asset id"),
         ({"to": "lerobot", "base_name": "a/b"}, "for --adapter_only"),
+        ({"to": "lerobot", "with_base": True}, "for --to=lerobot --adapter_only"),
+        ({"to": "lerobot", "adapter_only": True, "with_base": True, "base_name": "a/b"}, "names another base"),
         ({"to": "lerobot", "dtype": "float16"}, "precision is unknown"),
         ({"to": "lerobot", "adapter_only": True}, "no adapter to export"),
     ],

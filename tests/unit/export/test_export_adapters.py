@@ -17,6 +17,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import write_adapter
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
+from pi05.cli import main
 from pi05.errors import CheckpointError
 from pi05.export import checks
 from pi05.export.export import export_policy
@@ -89,9 +90,16 @@ def test_a_merge_that_changes_the_policy_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def lerobot_base(lora_run: Path, tmp_path: Path) -> Path:
+    """Return the adapter's base as `pi05 export --to lerobot` writes it."""
+    return export_policy(locate(lora_run.parent.parent / "base"), tmp_path / "theirs", to="lerobot", tell=silent).folder
+
+
 @pytest.mark.parametrize("to", ["lerobot", "pi05"])
-def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, tell=silent)
+def test_an_adapter_alone(lora_run: Path, lerobot_base: Path, tmp_path: Path, to: Any) -> None:
+    named = str(lerobot_base) if to == "lerobot" else None
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, base_name=named, tell=silent)
     names = everything(result.folder)
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json", SIDECAR, PROBE} <= names
     assert "model.safetensors" not in names
@@ -99,7 +107,7 @@ def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
     assert written == (lora_run / "adapter_model.safetensors").read_bytes()
     adapter = json.loads((result.folder / "adapter_config.json").read_text())
     base = lora_run.parent.parent / "base"
-    assert adapter["base_model_name_or_path"] == str(base)
+    assert adapter["base_model_name_or_path"] == (named or str(base))
     facts = read_sidecar(result.folder)
     assert facts is not None
     assert (facts["layout"], facts["merge"]) == (f"{to}-adapter", None)
@@ -108,13 +116,56 @@ def test_an_adapter_alone(lora_run: Path, tmp_path: Path, to: Any) -> None:
     assert verification.source is not None
     if to == "lerobot":
         assert json.loads((result.folder / "config.json").read_text())["use_peft"] is True
-        assert "only in its own layout" in " ".join(result.notes)
+        assert not any("nobody has checked" in note for note in result.notes)
+
+
+def test_a_base_that_lerobot_cannot_read_is_refused(lora_run: Path, tmp_path: Path) -> None:
+    """It would print a line and run the adapter on random weights."""
+    with pytest.raises(CheckpointError, match="would run it on random weights") as caught:
+        export_policy(locate(lora_run), tmp_path / "out", to="lerobot", adapter_only=True, tell=silent)
+    assert "--with_base" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_base_is_written_beside_the_adapter(lora_run: Path, tmp_path: Path) -> None:
+    words = ["export", "--to=lerobot", "--adapter_only", "--with_base", str(lora_run), str(tmp_path / "out")]
+    assert main(words) == 0
+    out = tmp_path / "out"
+    adapter = json.loads((out / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(out / "base")
+    assert json.loads((out / "base" / "config.json").read_text())["use_peft"] is False
+    original = read_model(locate(lora_run.parent.parent / "base"))[0]
+    written, receipt = read_model(locate(out / "base"))
+    assert receipt.layout == "LeRobot"
+    for (name, ours), theirs in zip(original.named_parameters(), written.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    moved = out.rename(tmp_path / "moved")
+    lines = relocate(moved)
+    assert f"adapter_config.json: base {out / 'base'} → {moved / 'base'}" in lines
+    verification = verify(moved, tell=silent)
+    assert verification.source is not None
+    (moved / "base" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="not as it was exported"):
+        verify(moved, tell=silent)
+
+
+def test_a_named_base_has_to_hold_the_same_weights(lora_run: Path, lerobot_base: Path, tmp_path: Path) -> None:
+    weights = lerobot_base / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.action_out_proj.bias"] += 1e-3
+    save_file(tensors, weights, {"format": "pt"})
+    plain = lora_run.parent.parent / "base"
+    for base, message in ((lerobot_base, "may hold other weights"), (plain, "not one that LeRobot can read")):
+        with pytest.raises(CheckpointError, match=message):
+            export_policy(
+                locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name=str(base), tell=silent
+            )
 
 
 def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lora_run.parent.parent, tmp_path / "run"))
     out = export_policy(
-        locate(run / "checkpoints" / "000012"), tmp_path / "out", to="lerobot", adapter_only=True, tell=silent
+        locate(run / "checkpoints" / "000012"), tmp_path / "out", to="pi05", adapter_only=True, tell=silent
     ).folder
     weights = run / "base" / "model.safetensors"
     tensors = load_file(weights)
@@ -125,9 +176,11 @@ def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path)
 
 
 def test_the_bases_name_is_the_users(lora_run: Path, tmp_path: Path) -> None:
-    out = export_policy(
+    result = export_policy(
         locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent
-    ).folder
+    )
+    out = result.folder
+    assert any("lab/base is not on this machine, so nobody has checked" in note for note in result.notes)
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"
     (line,) = relocate(out, base_name="/elsewhere/base")
     assert line == "adapter_config.json: base lab/base → /elsewhere/base"

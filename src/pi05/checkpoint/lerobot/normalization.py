@@ -58,21 +58,37 @@ def read_modes(before: Step, after: Step, config: Mapping[str, Any], notes: list
     return cast(dict[str, NormalizationMode], {kind: told[kind] for kind in ("STATE", "ACTION")})
 
 
-def dim_stats(statistics: StoredStatistics, feature: str, mode: str, dimension: int) -> DimStats:
-    """Return the statistics of one feature. Raises CheckpointError when the mode lacks one, or for another length."""
+def dim_stats(statistics: StoredStatistics, feature: str, mode: str, dimension: int | None) -> DimStats:
+    """Return the statistics of one feature; their own length counts where `dimension` is None.
+
+    Raises CheckpointError when the mode lacks one, for a number that is not finite, and for another length.
+    """
     found = statistics.get(feature, {})
     count = int(found["count"].ravel()[0]) if "count" in found and found["count"].size else 0
     arrays = {name: found[name].ravel() for name in _NAMES if name in found}
     absent = [name for name in NEEDED[mode] if name not in arrays]
-    wrong = [name for name, array in arrays.items() if array.shape != (dimension,) or not np.isfinite(array).all()]
-    if absent or wrong or not arrays:
+    told = dimension is not None
+    if dimension is None:
+        lengths = [len(array) for array in arrays.values()]
+        dimension = max(lengths, key=lengths.count, default=0)
+    wanted = f"{', '.join(NEEDED[mode]) or 'some'}, {dimension} finite numbers each"
+    if absent or not arrays:
         raise CheckpointError(
             f"the statistics of {feature} do not serve {mode}",
-            wanted=f"{', '.join(NEEDED[mode]) or 'some'}, {dimension} finite numbers each",
-            found=f"no {', '.join(absent)}; {', '.join(arrays) or 'none'} are there"
-            if absent or not arrays
-            else ", ".join(f"{name} {arrays[name].tolist()}" for name in wrong),
+            wanted=wanted,
+            found=f"no {', '.join(absent)}; {', '.join(arrays) or 'none'} are there",
             remedy="LeRobot before 0.4 computed no quantiles: recompute the data set's statistics and train again",
+        )
+    wrong = [name for name, array in arrays.items() if array.shape != (dimension,) or not np.isfinite(array).all()]
+    if wrong or not dimension:
+        finite = all(np.isfinite(arrays[name]).all() for name in wrong)
+        raise CheckpointError(
+            f"the statistics of {feature} do not serve {mode}",
+            wanted=wanted,
+            found=", ".join(f"{name} {arrays[name].tolist()}" for name in wrong) or "no number",
+            remedy="config.json and the statistics are not of one checkpoint: copy or download it again, with all files"
+            if finite and told
+            else "copy or download the checkpoint again; if it is as written, its data were not finite",
         )
     return DimStats(count=count, **cast(dict[str, Any], arrays))
 

@@ -1,7 +1,11 @@
 """A LeRobot folder's processors, statistics and cameras as one of our processors, so that the folder is a policy.
 
-The two processor files are the truth, `config.json` says the rest: cameras and their order, dimensions, actions to
-execute. LeRobot passes over what is missing (no statistics: values go through unchanged); here it is an error.
+The two processor files are the truth, `config.json` says the rest: cameras and their order, action dimensions, actions
+to execute. LeRobot passes over what is missing (no statistics: values go through unchanged); here it is an error.
+
+A policy that LeRobot trained from another one (`--policy.path=lerobot/pi05_base`) keeps that one's cameras and state
+shape in its config.json, whatever the data had. What training saw shows in the statistics, which go by the data set's
+names, before `rename_map`.
 
 What no file tells is the version of LeRobot, and two things depend on it: up to 0.4.4 the prompt held the state padded
 to 32 numbers, and pictures were padded with -3 instead of -1. `use_relative_actions` in config.json came with 0.5.1.
@@ -47,6 +51,7 @@ from pi05.data.cameras import SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OLD_LEROBOT_RESIZE
+from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError
 from pi05.files import read_json
 from pi05.model.config import ModelConfig
@@ -67,7 +72,7 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
     notes: list[str] = []
     require_statistics(before[NORMALIZE], folder)
     modes = read_modes(before[NORMALIZE], after[UNNORMALIZE], config, notes)
-    state = dim_stats(before[NORMALIZE].statistics, STATE, modes["STATE"], _dimension(config, "input_features", STATE))
+    state = _state_stats(before[NORMALIZE], modes["STATE"], config, notes)
     action_dim = _dimension(config, "output_features", ACTION)
     action = dim_stats(after[UNNORMALIZE].statistics, ACTION, modes["ACTION"], action_dim)
     require_agreement(before[NORMALIZE].statistics, action, modes["ACTION"])
@@ -133,6 +138,18 @@ def _dimension(config: Mapping[str, Any], group: str, feature: str) -> int:
     return shape[0]
 
 
+def _state_stats(normalizer: Step, mode: str, config: Mapping[str, Any], notes: list[str]) -> DimStats:
+    """Return the statistics of the state; they tell how many numbers it has, as the prompt is made from them."""
+    state = dim_stats(normalizer.statistics, STATE, mode, None)
+    told = _dimension(config, "input_features", STATE)
+    if told != state.dim:
+        notes.append(
+            f"state: {state.dim} numbers, as the statistics and LeRobot's prompt have it; config.json says {told}, as "
+            "its base did"
+        )
+    return state
+
+
 def base_prompt_format(folder: Path) -> tuple[PromptFormat, str]:
     """Return the prompt format of a folder to train from, and how it is known.
 
@@ -196,15 +213,16 @@ def _cameras(
     listed = config.get("input_features") or {}
     cameras = [key for key, feature in listed.items() if feature.get("type") == "VISUAL"]
     cameras = [key for key in cameras if not key.startswith(EMPTY_CAMERA)]
-    recorded = [key for key in cameras if key in before[NORMALIZE].statistics]
+    stored = dict(before[RENAME].settings.get("rename_map") or {}) if RENAME in before else {}
+    robots = {target: robot for robot, target in stored.items()}
+    known = before[NORMALIZE].statistics
+    recorded = [key for key in cameras if key in known or robots.get(key) in known]
     unseen = [key for key in cameras if key not in recorded] if recorded else []
     if unseen:
         notes.append(f"cameras {', '.join(unseen)} have no statistics, so training had no such picture: left empty")
     used = recorded or cameras
     if not used or len(used) > len(SLOTS):
         raise odd("number of cameras", f"1 to {len(SLOTS)}", f"{len(used)}: {', '.join(used) or 'none'}")
-    stored = dict(before[RENAME].settings.get("rename_map") or {}) if RENAME in before else {}
-    robots = {target: robot for robot, target in stored.items()}
     told = None if sidecar.get("slots") is None else CameraSlots.from_dict(sidecar["slots"])
     places = told.used if told is not None and len(told.used) == len(used) else SLOTS
     slots = CameraSlots(

@@ -22,7 +22,7 @@ from pi05.checkpoint.policy_options import (
     rename_cameras,
 )
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
-from pi05.data.cameras import OPENPI_SLOTS, CameraSlots
+from pi05.data.cameras import DROP, OPENPI_SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.statistics import DimStats
@@ -173,12 +173,16 @@ def _horizon(sidecar: Mapping[str, Any], options: PolicyOptions, told: Mapping[s
 
 
 def _cameras(sidecar: Mapping[str, Any], options: PolicyOptions, notes: list[str]) -> CameraSlots:
-    """Return the cameras of `pi05.json`, or those of `rename_map` (the other slots stay empty), or openpi's three."""
+    """Return the cameras of `pi05.json`, or those of `rename_map` (the other slots stay empty), or openpi's three.
+
+    A `rename_map` that only drops takes away from openpi's three.
+    """
     if sidecar.get("slots") is not None:
         return rename_cameras(CameraSlots.from_dict(sidecar["slots"]), options.rename_map or {}, {})
-    if options.rename_map:
+    if options.rename_map and set(options.rename_map.values()) != {DROP}:
         return rename_cameras(CameraSlots(), options.rename_map, {})
     slots = CameraSlots.from_dict({slot: IMAGE_PREFIX + name for slot, name in OPENPI_SLOTS.items()} | {"dropped": ()})
+    slots = rename_cameras(slots, options.rename_map or {}, {})
     notes.append(f"cameras: openpi's folders do not tell; {', '.join(slots.keys)} are expected (--rename_map)")
     return slots
 

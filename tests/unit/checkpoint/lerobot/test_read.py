@@ -133,6 +133,30 @@ def test_damaged_statistics(folder: Folder, bad: torch.Tensor) -> None:
         folder.read()
 
 
+def test_the_statistics_tell_how_long_the_state_is(folder: Folder) -> None:
+    """LeRobot leaves its base's shape in config.json, 32 numbers of lerobot/pi05_base; its prompt has the data's."""
+    folder.edit("config.json", lambda values: values["input_features"]["observation.state"].update(shape=[32]))
+    source = folder.read()
+    assert source.processor.state_dim == 8
+    assert any("8 numbers" in note and "config.json says 32" in note for note in source.notes)
+
+
+def test_actions_of_another_length_than_config_says(folder: Folder) -> None:
+    """LeRobot always writes their shape anew, so the files are of two checkpoints; it is not the quantiles' fault."""
+    folder.edit("config.json", lambda values: values["output_features"]["action"].update(shape=[6]))
+    with pytest.raises(CheckpointError, match="not of one checkpoint") as error:
+        folder.read()
+    assert "6 finite numbers" in str(error.value)
+    assert "quantiles" not in error.value.remedy
+
+
+def test_numbers_that_are_not_finite_are_not_a_matter_of_quantiles(folder: Folder) -> None:
+    folder.statistics(lambda tensors: tensors.update({"observation.state.q01": torch.full((8,), torch.inf)}))
+    with pytest.raises(CheckpointError, match="not finite") as error:
+        folder.read()
+    assert "quantiles" not in error.value.remedy
+
+
 def test_both_halves_must_use_the_same_statistics(folder: Folder) -> None:
     folder.statistics(lambda tensors: tensors.update({"action.q99": tensors["action.q99"] + 1}), "unnormalizer")
     with pytest.raises(CheckpointError, match=r"statistics of action \(q99\)"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lerobot_folder import BASE, POST, PRE, WRIST, Folder
+from lerobot_folder import BASE, FRONT, HAND, POST, PRE, THIRD, WRIST, Folder
 
 from pi05.checkpoint.lerobot.read import base_prompt_format, read_lerobot
 from pi05.checkpoint.policy_options import PolicyOptions
@@ -90,6 +90,37 @@ class TestCameras:
         assert source.processor.slots.right_wrist is None
         assert any(third in note and "left empty" in note for note in source.notes)
         assert folder.read(rename_map={"right": "right_wrist"}).processor.slots.right_wrist is not None
+
+    def test_statistics_go_by_the_data_sets_names(self, folder: Folder) -> None:
+        folder.as_from_a_base()
+        source = folder.read()
+        assert source.processor.slots.by_slot == {"scene": FRONT, "left_wrist": HAND, "right_wrist": None}
+        assert any(THIRD in note and "left empty" in note for note in source.notes)
+
+    @pytest.mark.parametrize("name", [HAND, "hand", WRIST, "left_wrist"])
+    def test_a_dropped_camera_frees_its_slot(self, folder: Folder, name: str) -> None:
+        folder.as_from_a_base()
+        slots = folder.read(rename_map={name: "drop"}).processor.slots
+        assert slots.by_slot == {"scene": FRONT, "left_wrist": None, "right_wrist": None}
+        assert HAND in slots.dropped
+
+    def test_a_slot_that_was_freed_takes_another(self, folder: Folder) -> None:
+        slots = folder.read(rename_map={"wrist": "drop", "arm": "wrist"}).processor.slots
+        assert slots.keys == (BASE, "observation.images.arm")
+        assert slots.dropped == (WRIST,)
+
+    def test_a_camera_that_is_sent_elsewhere_leaves_its_slot(self, folder: Folder) -> None:
+        slots = folder.read(rename_map={"base": "wrist"}).processor.slots
+        assert slots.by_slot == {"scene": None, "left_wrist": BASE, "right_wrist": None}
+
+    def test_two_cameras_may_change_places(self, folder: Folder) -> None:
+        slots = folder.read(rename_map={"base": "wrist", "wrist": "base"}).processor.slots
+        assert slots.by_slot == {"scene": WRIST, "left_wrist": BASE, "right_wrist": None}
+        assert slots.dropped == ()
+
+    def test_the_last_camera_stays(self, folder: Folder) -> None:
+        with pytest.raises(CheckpointError, match="leaves the policy no camera"):
+            folder.read(rename_map={"base": "drop", "wrist": "drop"})
 
     def test_more_than_three(self, folder: Folder) -> None:
         more = {f"observation.images.c{i}": {"type": "VISUAL", "shape": [3, 64, 64]} for i in range(2)}
