@@ -1,7 +1,7 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal; 2 something that the user can put right, told without a traceback; 130
-interrupted. Any other exception is a fault of the program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal; 2 something that the user can put right, or that the system refuses, told
+without a traceback; 130 interrupted. Any other exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pi05
 from pi05.commands import collect, demo, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError
+from pi05.errors import ConfigError, UserError, refused
 from pi05.settings.flags import help_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
@@ -49,16 +49,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"
     try:
         with sigterm_as_interrupt():
-            return _dispatch(words)
+            code = _dispatch(words)
+            sys.stdout.flush()  # here, where a full disk behind `>` can still be told
+            return code
     except UserError as error:
         print(f"error: {error.render()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `pi05 train --help | head`: the reader has gone, and so has the reason to print
+    except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
+        return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
+
+
+def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
+    """Return the exit code for what the system refused, after telling it.
+
+    `pi05 train --help | head`: the reader has gone, and so has the reason to print.
+    """
+    if not isinstance(refusal, BrokenPipeError):
+        print(f"error: {refused(f'go on with {command}', None, refusal).render()}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what Python holds back for it would be refused once more at the very end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return 0 if isinstance(refusal, BrokenPipeError) else 2
 
 
 def _dispatch(words: list[str]) -> int:

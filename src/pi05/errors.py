@@ -2,9 +2,17 @@
 
 Every such error says what was wanted, what was found and what to do. The command line prints the three parts and exits
 with code 2, without a traceback. Programming errors stay ordinary exceptions.
+
+What the operating system refuses (a full disk, a folder that may not be written, no memory) is of the same kind:
+`doing` turns it into such an error, in the one place that knows what was being done and where.
 """
 
 from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -54,3 +62,60 @@ class EvaluationError(UserError):
 
 class HubError(UserError):
     """A policy that cannot be published: no login, no permission, a name that cannot be, an upload that failed."""
+
+
+@contextmanager
+def doing(what: str, path: str | os.PathLike[str] | None = None, error: type[UserError] = UserError) -> Iterator[None]:
+    """Turn what the operating system refuses in this block into `error`: "cannot {what}".
+
+    A reader of standard output that went away stays what it is: nobody is left to be told.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, MemoryError) as refusal:
+        raise refused(what, path, refusal, error) from refusal
+
+
+def refused(
+    what: str, path: str | os.PathLike[str] | None, refusal: OSError | MemoryError, error: type[UserError] = UserError
+) -> UserError:
+    """Return what the user is told about something that the operating system refused."""
+    if isinstance(refusal, MemoryError):
+        return error(
+            f"cannot {what}: not enough memory",
+            wanted=None if path is None else os.fspath(path),
+            found=str(refusal) or "the system gave no more memory",
+            remedy="close other programs, use a machine with more memory, or ask for less at once",
+        )
+    reason = refusal.strerror or str(refusal) or type(refusal).__name__
+    names = [os.fsdecode(name) for name in (refusal.filename, refusal.filename2) if isinstance(name, str | bytes)]
+    found = f"{reason}: {' -> '.join(names)}" if names else reason
+    return error(
+        f"cannot {what}" + ("" if path is None else f": {os.fspath(path)}"),
+        found=found,
+        remedy=_REMEDIES.get(refusal.errno or 0, "check the path and the disk"),
+    )
+
+
+_ROOM = "free disk space, or choose a place on another disk"
+_RIGHTS = "allow this user to read and write there (ls -l shows the permissions), or choose another place"
+_KIND = "remove or rename what stands there, or choose another path"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose a disk that takes larger files",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "choose a place on a disk that can be written",
+    errno.ENOTDIR: f"a file stands where a folder should be: {_KIND}",
+    errno.EISDIR: f"a folder stands where a file should be: {_KIND}",
+    errno.EEXIST: _KIND,
+    errno.ENOTEMPTY: _KIND,
+    errno.ENOENT: "check the path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "the links lead in a circle: correct them",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 65536",
+    errno.EIO: "the disk has a fault: use another one",
+}

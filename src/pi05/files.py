@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pi05.errors import CheckpointError, UserError
+from pi05.errors import CheckpointError, ConfigError, UserError
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 HEADROOM = 16 * 2**20
@@ -122,6 +122,19 @@ def size_text(size_bytes: int) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.4g} GB"
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path with `~` replaced. Raises ConfigError where nobody knows the home: no HOME, no entry in passwd."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"nobody knows what ~ means in {os.fspath(path)}",
+            wanted="HOME, or an entry of this user in /etc/passwd",
+            found=str(error),
+            remedy="set HOME, or write the path in full",
+        ) from error
 
 
 def remove_tree(path: Path) -> None:

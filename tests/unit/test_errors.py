@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from pi05.errors import CheckpointError, ConfigError, DataError, EvaluationError, TrainingError, UserError
+from pi05.errors import CheckpointError, ConfigError, DataError, EvaluationError, TrainingError, UserError, doing
 
 
 def test_an_error_says_problem_wanted_found_and_remedy() -> None:
@@ -32,3 +34,27 @@ def test_an_error_without_a_remedy_cannot_be_made() -> None:
 def test_the_family_has_one_parent(kind: type[UserError]) -> None:
     with pytest.raises(UserError):
         raise kind("no", remedy="yes")
+
+
+def test_what_the_system_refuses_names_the_doing_the_path_and_a_remedy() -> None:
+    with pytest.raises(DataError) as told, doing("write the set", "a/b", DataError):
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "a")
+    assert told.value.render().splitlines() == [
+        "cannot write the set: a/b",
+        "  found:  Not a directory: a",
+        "  to do:  a file stands where a folder should be: remove or rename what stands there, or choose another path",
+    ]
+
+
+def test_a_refusal_without_words_is_told_all_the_same() -> None:
+    for refusal in (OSError(), MemoryError(), OSError("only text")):
+        with pytest.raises(UserError, match="cannot go") as told, doing("go"):
+            raise refusal
+        assert told.value.found
+
+
+def test_a_user_error_and_a_closed_pipe_pass_through() -> None:
+    for error in (BrokenPipeError(), DataError("no", remedy="yes"), ZeroDivisionError()):
+        with pytest.raises(type(error)) as told, doing("go"):
+            raise error
+        assert told.value is error

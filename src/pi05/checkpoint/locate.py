@@ -22,7 +22,7 @@ from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
-from pi05.files import read_json
+from pi05.files import expand_home, read_json
 from pi05.model.config import ModelConfig
 from pi05.revision import read_revision
 
@@ -74,7 +74,7 @@ def locate(path: str | Path, weights: Weights = "ema") -> Location:
     `weights="raw"` means the weights that training left beside their moving average in an openpi JAX folder.
     """
     given = Path(path)
-    location = _find(given.expanduser(), weights)
+    location = _find(expand_home(given), weights)
     if weights == "raw" and location.kind != "jax":
         raise CheckpointError(
             "only openpi's JAX checkpoints keep raw weights beside their moving average",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pi05.commands.command import Command, read_settings
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, DataError, doing
 from pi05.settings.schema import Checked
 
 
@@ -42,7 +42,8 @@ def collect(arguments: Sequence[str]) -> int:
     from pi05.sim.environments import expert_maker
 
     make = expert_maker(config.env, config.family)
-    collected = collect_demonstrations(make, config.episodes, Path(config.output), config.seed, progress=_count)
+    with doing("write demonstrations to", config.output, DataError):
+        collected = collect_demonstrations(make, config.episodes, Path(config.output), config.seed, progress=_count)
     print(f"wrote {collected.episodes} demonstrations to {collected.folder}")
     if collected.exceptions:
         left_out = f"{len(collected.exceptions)} more were left out: the simulator raised an exception"

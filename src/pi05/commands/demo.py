@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi05.commands.command import Command, read_settings
+from pi05.errors import doing
 from pi05.settings.schema import Checked
 
 GOALS_MISSED = 1
@@ -34,7 +35,8 @@ def demo(arguments: Sequence[str]) -> int:
     config = read_settings(DemoConfig, arguments)
     from pi05.demo import run_demo
 
-    result = run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
+    with doing("make the demonstration in", config.output_dir):
+        result = run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
     return 0 if result.met else GOALS_MISSED
 
 

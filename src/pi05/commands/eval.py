@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pi05.commands.command import Command, read_settings
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, EvaluationError, doing
 from pi05.eval.config import EvalConfig
 
 
@@ -16,7 +16,8 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise ConfigError("pi05 eval needs a policy", wanted="--policy.path=RUN", remedy="name a run or a checkpoint")
     from pi05.eval.evaluate import evaluate_policy
 
-    evaluate_policy(config)
+    with doing("evaluate", config.policy.path, EvaluationError):
+        evaluate_policy(config)
     return 0
 
 

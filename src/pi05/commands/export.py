@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pi05.commands.command import Command, read_words
-from pi05.errors import ConfigError
+from pi05.errors import CheckpointError, ConfigError, doing
 from pi05.settings.schema import Checked
 
 USAGE = {
@@ -85,17 +85,21 @@ def run_export(config: ExportConfig, words: Sequence[str]) -> None:
         _only("verify", config)
         from pi05.export.verify import verify
 
-        verify(out, source=config.source, device=_device(config), base=config.base)
+        with doing("verify", out, CheckpointError):
+            verify(out, source=config.source, device=_device(config), base=config.base)
     elif config.relocate:
         (out,) = _words("relocate", words, 1)
         _only("relocate", config)
         from pi05.export.relocate import relocate
 
-        for line in relocate(out, base_name=config.base_name) or [f"{out}: nothing to rewrite, its paths are right"]:
+        with doing("rewrite the paths in", out, CheckpointError):
+            lines = relocate(out, base_name=config.base_name)
+        for line in lines or [f"{out}: nothing to rewrite, its paths are right"]:
             print(line)
     else:
         source, out = _words("export", words, 2)
-        _export(config, source, out)
+        with doing(f"export {source} to", out, CheckpointError):
+            _export(config, source, out)
 
 
 def _export(config: ExportConfig, source: Path, out: Path) -> None:

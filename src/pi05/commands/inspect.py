@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.commands.command import Command, read_one_path
+from pi05.errors import CheckpointError, doing
 from pi05.settings.schema import Checked
 
 Facts = dict[str, Any]
@@ -36,7 +37,8 @@ def inspect(arguments: Sequence[str]) -> int:
     )
     from pi05.checkpoint.inspection import inspect_checkpoint
 
-    facts = inspect_checkpoint(Path(path), hash_files=config.hash)
+    with doing("inspect", path, CheckpointError):
+        facts = inspect_checkpoint(Path(path), hash_files=config.hash)
     (print_json if config.json else print_tables)(facts)
     return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi05.commands.command import Command, read_one_path
+from pi05.errors import HubError, doing
 from pi05.hub.config import PushConfig
 
 
@@ -20,7 +21,8 @@ def push(arguments: Sequence[str]) -> int:
     )
     from pi05.hub.publish import publish
 
-    publish(Path(run), config)
+    with doing("publish", run, HubError):
+        publish(Path(run), config)
     return 0
 
 

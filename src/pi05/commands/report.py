@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pi05.commands.command import Command, read_one_path
+from pi05.errors import doing
 from pi05.settings.schema import Checked
 
 
@@ -29,7 +30,9 @@ def report(arguments: Sequence[str]) -> int:
     )
     from pi05.pages.run import write_run_report
 
-    print(write_run_report(Path(run)))
+    with doing("write the report of", run):
+        page = write_run_report(Path(run))
+    print(page)
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pi05 import presets
 from pi05.commands.command import Command
-from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
 from pi05.settings.schema import Setting
@@ -54,7 +54,8 @@ def train(arguments: Sequence[str]) -> int:
     try:
         from pi05.train.loop import train as run
 
-        run(request.config)
+        with doing("train in", request.config.run_dir, TrainingError):
+            run(request.config)
     except KeyboardInterrupt:
         if speaks:
             print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)

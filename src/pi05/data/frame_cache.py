@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 
 from pi05.data.resize import OPENPI_RESIZE, Resize, fit_image_to_bytes
 from pi05.errors import DataError
-from pi05.files import no_space, replacing, require_space, size_text
+from pi05.files import expand_home, no_space, replacing, require_space, size_text
 
 Progress = Callable[[int, int, str], None]
 """Called with (frames done, frames in all, what is being done), first with 0 done; frames of one camera each."""
@@ -91,8 +91,8 @@ class FrameCache:
 
 def cache_directory(directory: Path | str | None = None) -> Path:
     """Return the folder for frame caches: the given one, $PI05_CACHE, or ~/.cache/pi05/frames."""
-    chosen = directory or os.environ.get("PI05_CACHE") or Path.home() / ".cache" / "pi05" / "frames"
-    return Path(chosen).expanduser()
+    chosen = directory or os.environ.get("PI05_CACHE") or "~/.cache/pi05/frames"
+    return expand_home(chosen)
 
 
 def _write(

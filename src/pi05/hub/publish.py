@@ -21,7 +21,7 @@ from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError, ConfigError, HubError
 from pi05.export.export import export_policy
-from pi05.files import read_json, remove_tree, write_atomic, write_json
+from pi05.files import expand_home, read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
 from pi05.hub.card import Publication, render_card
 from pi05.hub.config import PushConfig
@@ -79,7 +79,7 @@ def publish(source: Path, config: PushConfig, *, patience: Patience | None = Non
 
 def find_run(source: Path) -> tuple[Path, Path]:
     """Return the run and the checkpoint that a path means: the run's last one when it names the run."""
-    path = source.expanduser()
+    path = expand_home(source)
     if path.parent.name == "checkpoints" and (path.parent.parent / CONFIG).is_file():
         return path.parent.parent, resolve_checkpoint(path)
     if (path / CONFIG).is_file() and list_checkpoints(path):

@@ -15,7 +15,7 @@ from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
-from pi05.files import read_json
+from pi05.files import expand_home, read_json
 from pi05.model.quantize import CODE_KINDS, CodeKind
 
 KEPT = "base"
@@ -106,7 +106,7 @@ def _notes(adapter: Path) -> tuple[dict[str, Any], ...]:
 def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield (who says so, path) in the order in which they count."""
     if base is not None:
-        yield "as given", Path(base).expanduser()
+        yield "as given", expand_home(base)
         return
     if isinstance(record.get("path"), str):
         for path in _readings(record["path"], adapter):
@@ -122,5 +122,5 @@ def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> I
 
 def _readings(path: str, adapter: Path) -> list[Path]:
     """Return what a recorded path may mean."""
-    plain = Path(path).expanduser()
+    plain = expand_home(path)
     return [plain] if plain.is_absolute() else [adapter / plain, Path.cwd() / plain]
