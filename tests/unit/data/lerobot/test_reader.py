@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from broken import data_file, edit_info, edit_table, replace
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
 from pi05.data.lerobot.reader import Dataset
+from pi05.errors import DataError
 
 ALL_KINDS = [(version, storage) for version in ("v2.0", "v2.1", "v3.0") for storage in ("video", "image")]
 
