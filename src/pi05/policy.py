@@ -27,6 +27,7 @@ from pi05.checkpoint.receipt import Receipt
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
+from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -133,7 +134,8 @@ class Policy:
         """Return one action chunk in robot units per observation.
 
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
-        every device. Raises DataError for a missing camera, state or task.
+        every device. Raises DataError for a missing camera, state or task, and rather than answering with actions that
+        are not finite.
         """
         states = [self._flagged_state(observation) for observation in observations]
         batch = collate([self.processor.encode(observation) for observation in observations])
@@ -143,7 +145,10 @@ class Policy:
         with torch.inference_mode():
             chunks = self.model.sample_actions(batch.to(device), noise=noise.to(device), num_steps=num_steps)
         arrays = chunks.float().cpu().numpy()
-        return [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
+        answers = [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
+        for answer in answers:
+            require_finite_actions(answer, self.processor.action_names)
+        return answers
 
     def _flagged_state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
         """Return the state, flagging each dimension once when it is far outside of what the training data held."""

@@ -91,6 +91,26 @@ def test_a_missing_input_is_named(policy: Policy, missing: str) -> None:
         policy.infer(incomplete)
 
 
+@pytest.mark.parametrize("state", [[0.0, float("nan"), 0.0], [[0.0, 0.0, 0.0]] * 2])
+def test_a_state_that_is_none_is_not_answered(policy: Policy, state: Any) -> None:
+    with pytest.raises(DataError, match="the state"):
+        policy.infer(observation(**{STATE: state}))
+
+
+def test_a_batch_of_one_gives_the_same_answer(policy: Policy) -> None:
+    plain = observation()
+    noise = torch.zeros(1, *policy.noise_shape)
+    boxed = {**plain, STATE: plain[STATE][None]}
+    np.testing.assert_array_equal(policy.infer_batch([plain], noise)[0], policy.infer_batch([boxed], noise)[0])
+
+
+def test_actions_that_are_not_finite_are_not_answered(policy: Policy) -> None:
+    noise = torch.zeros(1, *policy.noise_shape)
+    noise[0, 2, 1] = float("inf")
+    with pytest.raises(DataError, match=r"(?s)not finite.*in step \d+, dimension \d"):
+        policy.infer_batch([observation()], noise)
+
+
 def test_the_state_may_be_missing_where_nothing_reads_it(tokenizer: Path) -> None:
     incomplete = observation()
     del incomplete[STATE]

@@ -90,14 +90,14 @@ def assign_slots(
             _place(placed, slot, key)
     rest = [key for key in camera_keys if key not in explicit]
     sides = {key: _infer(key) for key in rest}
-    for key in rest:
-        if sides[key] is None:
-            raise _unplaced(key, placed, "its name tells no slot")
-        if sides[key] != "wrist":
-            _place(placed, str(sides[key]), key)
-    for key in rest:
-        if sides[key] == "wrist":
-            _place(placed, "left_wrist" if "left_wrist" not in placed else "right_wrist", key)
+    left: dict[str, str] = {}
+    for key in (key for key in rest if sides[key] in SLOTS):
+        _place_or_leave(placed, left, str(sides[key]), key)
+    for key in (key for key in rest if sides[key] == "wrist"):
+        _place_or_leave(placed, left, "right_wrist" if "left_wrist" in placed else "left_wrist", key)
+    left |= {key: "its name tells no slot" for key in rest if sides[key] is None}
+    if left:
+        raise _unplaced({key: left[key] for key in rest if key in left}, placed, sides, explicit)
     if not placed:
         raise DataError(
             "no camera is left for the model to see",
@@ -112,8 +112,7 @@ def assign_slots(
 
 def _infer(key: str) -> str | None:
     """Return scene, left_wrist, right_wrist, wrist (side unknown) or None."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.removeprefix(IMAGE_PREFIX)).lower()
-    words = [word for word in re.split(r"[^a-z]+", name) if word]
+    words = _words(key)
     if "depth" in words:
         return None  # not a colour picture, whatever it shows
     if any(_WRIST.search(word) for word in words):
@@ -122,27 +121,82 @@ def _infer(key: str) -> str | None:
     return "scene" if words == ["image"] or any(word in _SCENE_WORDS for word in words) else None
 
 
+def _words(key: str) -> list[str]:
+    # LeRobot's sets of one camera call it observation.image, without the s
+    name = key.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return [word for word in re.split(r"[^a-z]+", name) if word]
+
+
+def _is_depth(key: str) -> bool:
+    return "depth" in _words(key)
+
+
 def _place(placed: dict[str, str], slot: str, key: str) -> None:
     if slot in placed:
-        raise _unplaced(key, placed, f"the slot {slot} is already taken by {placed[slot]}")
+        raise DataError(
+            f"camera {key} has no slot: the slot {slot} is already taken by {placed[slot]}",
+            wanted="one camera for each slot",
+            found=f"--rename_map places {placed[slot]} and {key} in {slot}",
+            remedy="correct --rename_map",
+        )
     placed[slot] = key
 
 
-def _unplaced(key: str, placed: dict[str, str], reason: str) -> DataError:
-    free = [slot for slot in SLOTS if slot not in placed]
-    choices = [f"--drop_cameras '{json.dumps([key])}'"]
-    if free:
-        choices.insert(0, _rename_flag(key, free[0]))
+def _place_or_leave(placed: dict[str, str], left: dict[str, str], slot: str, key: str) -> None:
+    if slot in placed:
+        left[key] = f"the slot {slot} is already taken by {placed[slot]}"
+    else:
+        placed[slot] = key
+
+
+def _unplaced(
+    left: dict[str, str], placed: dict[str, str], sides: dict[str, str | None], explicit: dict[str, str]
+) -> DataError:
+    """Return the error for all cameras without a slot, with flags that place or drop all of them at once.
+
+    The flags repeat what the user's own say. A wrist's slot is offered only where the camera may sit on a wrist, and
+    then as a question.
+    """
+    first = next(iter(left))
+    nameless = [key for key in left if sides[key] is None and not _is_depth(key)]
+    chosen = {} if "scene" in placed else dict.fromkeys(nameless[:1], "scene")
+    choices = [_flags(explicit, chosen, left)]
+    if chosen:
+        choices.append(_flags(explicit, {}, left))
+    rivals = [key for key in left if sides[key] == "scene"]
+    if rivals and "scene" in placed:
+        swap = {rivals[0]: "scene", placed["scene"]: DROP}
+        choices.append(f"to see through {rivals[0]} instead: {_flags(explicit, swap, left)}")
+    free = [slot for slot in SLOTS[1:] if slot not in placed]
+    if nameless and free:
+        wrists = dict(zip(nameless, free, strict=False))
+        choices.append(f"if it sits on a wrist: {_flags(explicit, wrists, left)}")
     return DataError(
-        f"camera {key} has no slot: {reason}",
+        f"camera {first} has no slot: {left[first]}"
+        + "".join(f"; nor has {key}: {reason}" for key, reason in left.items() if key != first),
         wanted=f"each camera in one of {', '.join(SLOTS)}, or dropped",
         found="; ".join(f"{slot} ← {camera}" for slot, camera in placed.items()) or "no slot filled yet",
-        remedy=" or ".join(choices),
+        remedy="; or ".join(choices),
     )
 
 
+def _flags(explicit: dict[str, str], chosen: dict[str, str], left: Iterable[str]) -> str:
+    """Return the flags that do as `explicit` and `chosen` say and drop the others that are left."""
+    wishes = {**explicit, **dict.fromkeys(left, DROP), **chosen}
+    renamed = {key: slot for key, slot in wishes.items() if slot != DROP}
+    dropped = [key for key, slot in wishes.items() if slot == DROP]
+    flags = [f"--rename_map '{_json(renamed)}'"] if renamed else []
+    return " ".join([*flags, *([f"--drop_cameras '{_json(dropped)}'"] if dropped else [])])
+
+
 def _rename_flag(key: str, slot: str) -> str:
-    return f"--rename_map '{json.dumps({key: slot})}'"
+    return f"--rename_map '{_json({key: slot})}'"
+
+
+def _json(value: object) -> str:
+    """Write a flag's value so that it can be read and typed: names in their own script."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _camera(name: str, camera_keys: Sequence[str]) -> str:

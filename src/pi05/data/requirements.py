@@ -96,7 +96,10 @@ def require_task(observation: Mapping[str, Any]) -> str:
 
 
 def require_state(observation: Mapping[str, Any], dim: int, names: Sequence[str]) -> Float[np.ndarray, " S"]:
-    """Return the raw state. Raises DataError when it is missing or has not `dim` numbers."""
+    """Return the raw state: exactly `dim` finite numbers; a batch of one is taken out of its batch.
+
+    Raises DataError for anything else: another shape would change the prompt, NaN and infinity are no measurement.
+    """
     if STATE not in observation:
         raise DataError(
             "the observation has no state",
@@ -104,9 +107,43 @@ def require_state(observation: Mapping[str, Any], dim: int, names: Sequence[str]
             found=", ".join(map(str, observation)) or "an empty observation",
             remedy=f"send the robot's state as {STATE}",
         )
-    state = np.asarray(observation[STATE], np.float32)
-    require_shape("state", state, (dim,), names)
+    try:
+        state = np.asarray(observation[STATE], np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            "the state does not consist of numbers",
+            wanted=f"{STATE} with {dim} numbers",
+            found=f"{error}",
+            remedy=f"send {STATE} as a vector of numbers",
+        ) from error
+    if state.shape == (1, dim):
+        state = state[0]
+    require_shape("state", state, (dim,), names, exact=True)
+    broken = np.flatnonzero(~np.isfinite(state))
+    if len(broken):
+        place = int(broken[0])
+        name = f" ({names[place]})" if len(names) == dim else ""
+        raise DataError(
+            "the state holds a value that is not a number",
+            wanted="finite numbers",
+            found=f"{state[place]} in dimension {place}{name}",
+            remedy="find out what the robot's driver reports there; send no observation before it measures",
+        )
     return state
+
+
+def require_finite_actions(actions: Float[np.ndarray, "A n"], names: Sequence[str]) -> None:
+    """Raise DataError for an answer that no robot may be given."""
+    broken = np.argwhere(~np.isfinite(actions))
+    if len(broken):
+        step, place = map(int, broken[0])
+        name = f" ({names[place]})" if len(names) == actions.shape[1] else ""
+        raise DataError(
+            "the policy answers with actions that are not finite",
+            wanted="finite numbers",
+            found=f"{actions[step, place]} in step {step}, dimension {place}{name}",
+            remedy="use another checkpoint: weights or statistics of this one are broken",
+        )
 
 
 def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:
@@ -129,9 +166,15 @@ def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray,
     return image
 
 
-def require_shape(kind: str, values: np.ndarray, wanted: tuple[int, ...], names: Sequence[str]) -> None:
-    """Raise DataError unless the last dimensions of `values` are `wanted`."""
-    if values.ndim < len(wanted) or values.shape[values.ndim - len(wanted) :] != wanted:
+def require_shape(
+    kind: str, values: np.ndarray, wanted: tuple[int, ...], names: Sequence[str], *, exact: bool = False
+) -> None:
+    """Raise DataError unless the last dimensions of `values` are `wanted`; with `exact` there are no others."""
+    if (
+        (exact and values.shape != wanted)
+        or values.ndim < len(wanted)
+        or values.shape[values.ndim - len(wanted) :] != wanted
+    ):
         raise DataError(
             f"the {kind} has the wrong shape",
             wanted=f"{wanted}" + (f": {', '.join(names)}" if names else ""),

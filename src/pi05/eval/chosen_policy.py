@@ -65,5 +65,5 @@ def _require_cameras(policy: Policy, environment: Environment) -> None:
             "the policy sees other cameras than this environment has",
             wanted=f"{', '.join(sent)}, which the environment has",
             found=f"{', '.join(slots.keys)}, which the policy wants",
-            remedy=f"say which is which, for example --rename_map '{json.dumps(pairs)}'",
+            remedy=f"say which is which, for example --rename_map '{json.dumps(pairs, ensure_ascii=False)}'",
         )

@@ -187,7 +187,8 @@ def open_dataset(config: TrainConfig) -> Dataset:
         )
     unused = config.dataset.exclude_episodes or ()
     allow = [check for check in config.allow if check != ALLOW_MEMORY]
-    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=allow, unused=unused)
+    chosen = config.dataset.episodes
+    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=allow, unused=unused, episodes=chosen)
 
 
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from typing import Any
+
 import pytest
 
 from pi05.data.cameras import CameraSlots, assign_slots
@@ -29,6 +33,8 @@ PREFIX = "observation.images."
         (["gripper", "left_wrist", "base"], ("base", "left_wrist", "gripper")),
         (["ego_view"], ("ego_view", None, None)),
         (["handeye"], (None, "handeye", None)),
+        (["observation.image"], ("observation.image", None, None)),
+        (["observation.image", "observation.wrist_image"], ("observation.image", "observation.wrist_image", None)),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", PREFIX])
@@ -43,7 +49,8 @@ def test_a_name_that_tells_nothing_is_an_error(name: str) -> None:
     with pytest.raises(DataError) as error:
         assign_slots([PREFIX + "front", PREFIX + name])
     message = str(error.value)
-    assert f"""--rename_map '{{"{PREFIX}{name}": "left_wrist"}}'""" in message
+    asked = f"""if it sits on a wrist: --rename_map '{{"{PREFIX}{name}": "left_wrist"}}'"""
+    assert (asked in message) == (name != "depth_front")
     assert f"""--drop_cameras '["{PREFIX}{name}"]'""" in message
 
 
@@ -60,6 +67,62 @@ def test_a_second_candidate_is_an_error() -> None:
     message = str(error.value)
     assert "camera front has no slot: the slot scene is already taken by top" in message
     assert "--drop_cameras '[\"front\"]'" in message
+
+
+def flags_of(error: pytest.ExceptionInfo[DataError]) -> dict[str, Any]:
+    """Return what the first remedy would set: its flags, read as a shell would."""
+    words = shlex.split(error.value.remedy.split("; or ")[0])
+    return {flag.lstrip("-"): json.loads(value) for flag, value in zip(words[::2], words[1::2], strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("cameras", "expected"),
+    [
+        (
+            ["exterior_image_1_left", "exterior_image_2_left", "wrist_image_left"],
+            ("exterior_image_1_left", "wrist_image_left", None),
+        ),
+        (["laptop", "phone"], ("laptop", None, None)),
+        (["laptop", "phone", "wrist"], ("laptop", "wrist", None)),
+        (["top", "front", "base", "phone"], ("top", None, None)),
+        (["wrist_a", "wrist_b", "wrist_c", "laptop"], ("laptop", "wrist_a", "wrist_b")),
+        (["左手", "前方"], ("左手", None, None)),
+    ],
+)
+def test_the_printed_flags_place_every_camera_and_no_scene_camera_on_a_wrist(
+    cameras: list[str], expected: tuple[str | None, ...]
+) -> None:
+    with pytest.raises(DataError) as error:
+        assign_slots(cameras)
+    flags = flags_of(error)
+    slots = assign_slots(cameras, flags.get("rename_map"), flags.get("drop_cameras", ()))
+    assert tuple(slots.by_slot.values()) == expected
+    for camera in set(cameras) - set(slots.keys):
+        assert f"{camera} has no slot" in str(error.value) or f"nor has {camera}" in str(error.value)
+
+
+def test_the_other_scene_camera_is_offered() -> None:
+    cameras = ["exterior_1", "exterior_2", "wrist_left"]
+    with pytest.raises(DataError) as error:
+        assign_slots(cameras)
+    words = shlex.split(error.value.remedy.split("to see through exterior_2 instead: ")[1])
+    slots = assign_slots(cameras, json.loads(words[1]), json.loads(words[3]))
+    assert slots == CameraSlots("exterior_2", "wrist_left", None, dropped=("exterior_1",))
+
+
+def test_flags_repeat_what_the_user_said() -> None:
+    cameras = ["top", "front", "side", "wrist", "phone"]
+    said: dict[str, Any] = {"rename_map": {"wrist": "right_wrist"}, "drop": ["phone"]}
+    with pytest.raises(DataError) as error:
+        assign_slots(cameras, **said)
+    flags = flags_of(error)
+    slots = assign_slots(cameras, flags["rename_map"], flags["drop_cameras"])
+    assert slots == CameraSlots("top", None, "wrist", dropped=("front", "side", "phone"))
+
+
+def test_names_are_printed_in_their_own_script() -> None:
+    with pytest.raises(DataError, match=r'--rename_map \'{"手机": "scene"}\''):
+        assign_slots(["手机"])
 
 
 def test_a_full_house_offers_only_dropping() -> None:

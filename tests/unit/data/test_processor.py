@@ -192,6 +192,30 @@ def test_faulty_observations(processor: Processor, changes: dict[str, Any], part
     assert all(part in str(error.value) for part in parts), str(error.value)
 
 
+def test_a_state_in_a_batch_of_one_is_taken_out_of_it(processor: Processor) -> None:
+    state = np.array([0.1, -0.2, 0.3, 0.4], np.float32)
+    plain, boxed = (processor.encode(observation(**{"observation.state": s})) for s in (state, state[None]))
+    assert (plain.tokens == boxed.tokens).all()
+    assert processor.state_of(observation(**{"observation.state": state[None]})).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (np.zeros((2, 4), np.float32), r"wrong shape[\s\S]*\(2, 4\)"),
+        (np.zeros((1, 1, 4), np.float32), r"wrong shape[\s\S]*\(1, 1, 4\)"),
+        (np.float32(0), r"wrong shape[\s\S]*\(\)"),
+        (np.array([0, np.nan, 0, 0]), r"not a number[\s\S]*nan in dimension 1 \(b\)"),
+        ([[0, 0, 0, float("-inf")]], r"not a number[\s\S]*-inf in dimension 3 \(d\)"),
+        ([0, 0, 0, "x"], "does not consist of numbers"),
+        ([0, [1, 2], 0, 0], "does not consist of numbers"),
+    ],
+)
+def test_a_state_of_another_form_is_refused(processor: Processor, state: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        processor.encode(observation(**{"observation.state": state}))
+
+
 def test_the_state_may_be_missing_where_nothing_reads_it(processor: Processor) -> None:
     without = observation(**{"observation.state": None})
     blind = dataclasses.replace(processor, prompt_format="none")

@@ -18,9 +18,9 @@ from pi05.files import is_lfs_pointer, parse_object
 DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
 
 
-def excluding(episode: int) -> str:
-    """Return the flag that trains without an episode."""
-    return f"--dataset.exclude_episodes='[{episode}]'"
+def excluding(*episodes: int) -> str:
+    """Return the flag that trains without some episodes."""
+    return f"--dataset.exclude_episodes='[{', '.join(map(str, episodes))}]'"
 
 
 def dropping(*cameras: str) -> str:
@@ -118,9 +118,22 @@ def read_json_lines(path: Path, what: str, fields: tuple[str, ...]) -> list[dict
             raise unreadable(path, what, f"line {number}: {error}") from error
         missing = [field for field in fields if not isinstance(row, dict) or field not in row]
         if missing:
-            raise unreadable(path, what, f"line {number} has no {', '.join(missing)}")
+            raise wrong_content(
+                f"the {what} is incomplete: {path}",
+                wanted=f"an object with {', '.join(fields)} in each line",
+                found=f"line {number} has no {', '.join(missing)}",
+                remedy=f"complete line {number} of {path.name}",
+            )
         rows.append(row)
     return rows
+
+
+def lacks_end(path: Path) -> bool:
+    """Return whether a parquet file begins as one and has no footer: its writer, or its copy, was interrupted."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(-min(4, path.stat().st_size), 2)
+        return head == b"PAR1" and file.read(4) != b"PAR1"
 
 
 def open_parquet(path: Path, what: str, episode: int | None = None) -> pq.ParquetFile:

@@ -35,6 +35,8 @@ def identify(dataset: Dataset, cameras: Sequence[str]) -> dict[str, str]:
 def _hash_files(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
+        if not path.exists():  # an unused episode's
+            continue
         size = path.stat().st_size
         digest.update(f"{path.relative_to(root)} {size}\n".encode())
         with path.open("rb") as file:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
-from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, is_camera
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding, lacks_end
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, IsUsed, all_of_them, is_camera
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
+NO_TASK = -1
+"""Task number of frames that nobody will read."""
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
@@ -31,48 +34,33 @@ class FrameTable:
     task_index: Int64[np.ndarray, " frames"]
     late: set[int]
     """Episodes whose clock does not start at 0."""
+    skipped: set[Path]
+    """Data files that could not be read and that no used episode needs."""
 
 
 def read_frame_table(
-    layout: DatasetLayout, allow: Collection[str], needed: Collection[str] = (), unused: Collection[int] = ()
+    layout: DatasetLayout,
+    allow: Collection[str],
+    needed: Collection[str] = (),
+    is_used: IsUsed = all_of_them,
 ) -> FrameTable:
     """Read and check the index columns of all data files. `allow` may hold 'timestamps', 'index' and 'tasks'.
 
-    Every file must have the columns in `needed`; others of info.json may be missing. Tasks of the episodes in `unused`
-    may be wrong.
+    Every file must have the columns in `needed`; others of info.json may be missing. Files that hold unused episodes
+    only may be damaged or missing; their frames have no task.
     """
     total = sum(episode.length for episode in layout.episodes)
-    frames = FrameTable(np.zeros(total, np.float32), np.zeros(total, np.int64), set())
+    frames = FrameTable(np.zeros(total, np.float32), np.full(total, NO_TASK, np.int64), set(), set())
+    _check_ends(layout, is_used)
     reworded: list[int] = []
     for path, episodes in layout.tables.items():
         table = Table(path, episodes)
-        _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
-        for name in needed:
-            if is_camera(layout.features[name]):
-                table.require_pictures(name)
-        present = [name for name in INDEX_COLUMNS if name in table.column_names]
-        values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
-        _check_rows(table, values.get("episode_index"))
-        for episode in episodes:
-            rows = slice(episode.first_row, episode.first_row + episode.length)
-            place = slice(episode.start, episode.start + episode.length)
-            if "index" not in allow:
-                _check_numbers(table, episode, {name: column[rows] for name, column in values.items()})
-            times = values.get("timestamp")
-            clock = np.arange(episode.length) / layout.fps if times is None else times[rows].astype(np.float64)
-            if "timestamps" not in allow:
-                _check_clock(table, episode, clock, layout.fps)
-            if abs(clock[0]) > CLOCK_TOLERANCE:
-                frames.late.add(episode.index)
-            frames.timestamps[place] = clock
-            tasks = values.get("task_index")
-            numbers = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
-            frames.task_index[place] = numbers
-            if episode.index in unused:
-                continue
-            _check_texts(episode, layout, numbers)
-            if "tasks" not in allow and _tasks_differ(table, episode, layout, numbers):
-                reworded.append(episode.index)
+        try:
+            reworded += _read_table(table, layout, allow, needed, is_used, frames)
+        except DataError:
+            if any(is_used(episode.index) for episode in episodes):
+                raise
+            frames.skipped.add(path)
     if reworded:
         layout.notes.append(
             f"{len(reworded)} of {len(layout.episodes)} episodes have other task texts in the episode list than in the "
@@ -84,6 +72,63 @@ def read_frame_table(
             f"{min(frames.late)}); frames are matched to video by number"
         )
     return frames
+
+
+def _read_table(
+    table: Table,
+    layout: DatasetLayout,
+    allow: Collection[str],
+    needed: Collection[str],
+    is_used: IsUsed,
+    frames: FrameTable,
+) -> list[int]:
+    """Read one file into `frames`. Returns the episodes whose tasks the episode list words otherwise."""
+    _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
+    for name in needed:
+        if is_camera(layout.features[name]):
+            table.require_pictures(name)
+    present = [name for name in INDEX_COLUMNS if name in table.column_names]
+    values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
+    _check_rows(table, values.get("episode_index"))
+    reworded = []
+    for episode in table.episodes:
+        rows = slice(episode.first_row, episode.first_row + episode.length)
+        place = slice(episode.start, episode.start + episode.length)
+        if "index" not in allow:
+            _check_numbers(table, episode, {name: column[rows] for name, column in values.items()})
+        times = values.get("timestamp")
+        clock = np.arange(episode.length) / layout.fps if times is None else times[rows].astype(np.float64)
+        if "timestamps" not in allow:
+            _check_clock(table, episode, clock, layout.fps)
+        if abs(clock[0]) > CLOCK_TOLERANCE:
+            frames.late.add(episode.index)
+        frames.timestamps[place] = clock
+        tasks = values.get("task_index")
+        numbers = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
+        frames.task_index[place] = numbers
+        if not is_used(episode.index):
+            continue
+        _check_texts(episode, layout, numbers)
+        if "tasks" not in allow and _tasks_differ(table, episode, layout, numbers):
+            reworded.append(episode.index)
+    return reworded
+
+
+def _check_ends(layout: DatasetLayout, is_used: IsUsed) -> None:
+    """Raise DataError for data files without an end, naming the episodes that are whole beside them."""
+    used = [episode for episode in layout.episodes if is_used(episode.index)]
+    cut = {path for path in {episode.table for episode in used} if lacks_end(path)}
+    if not cut:
+        return
+    whole = [episode.index for episode in used if episode.table not in cut]
+    first = next(episode for episode in used if episode.table in cut)
+    going_on = f"--dataset.episodes='[{', '.join(map(str, whole))}]' trains on the episodes that are whole; "
+    raise DataError(
+        f"the data file of episode {first.index} cannot be read: {first.table}",
+        wanted="a parquet file with its footer, which is written last",
+        found=f"no footer: the recording or the copy was interrupted; {len(whole)} of {len(used)} episodes are whole",
+        remedy=f"{going_on if whole else ''}if the file is whole at its source, {DOWNLOAD_AGAIN}",
+    )
 
 
 def _check_columns(table: Table, needed: list[str]) -> None:

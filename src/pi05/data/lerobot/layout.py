@@ -7,13 +7,22 @@ checked in `index_columns.py` (numbers) and `clips.py` (videos). `meta.py` reads
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, defect, dropping, unreadable
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, defect, dropping, excluding, wrong_content
 from pi05.errors import DataError
 from pi05.types import IMAGE_PREFIX
+
+IsUsed = Callable[[int], bool]
+"""Whether an episode will be read, by its number."""
+
+
+def all_of_them(episode: int) -> bool:
+    """Use every episode."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -128,17 +137,22 @@ def check_totals(layout: DatasetLayout, info: dict[str, Any], info_path: Path) -
                 remedy=f"the set is half-downloaded or half-written; {DOWNLOAD_AGAIN}",
             )
     if not layout.tasks:
-        raise unreadable(layout.meta_files[1], "task list", "it names no task")
+        raise wrong_content(
+            f"the task list is empty: {layout.meta_files[1]}",
+            wanted="a text for every task number of the frames",
+            found="no task",
+            remedy="write the tasks into it",
+        )
 
 
-def check_presence(layout: DatasetLayout) -> None:
+def check_presence(layout: DatasetLayout, is_used: IsUsed = all_of_them) -> None:
     """Raise the error for the first file that is missing, empty or a git-lfs pointer, with the count of such files."""
-    cameras = list(layout.episodes[0].clips)
+    used = [episode for episode in layout.episodes if is_used(episode.index)]
     roles: list[tuple[str, list[tuple[int, Path]]]] = [
-        ("data file", [(episode.index, episode.table) for episode in layout.episodes])
+        ("data file", [(episode.index, episode.table) for episode in used])
     ]
-    for camera in cameras:
-        paths = [(episode.index, episode.clips[camera].path) for episode in layout.episodes]
+    for camera in [name for name, feature in layout.features.items() if is_video(feature)]:
+        paths = [(episode.index, episode.clips[camera].path) for episode in used]
         roles.append((f"video of camera {camera}", paths))
     for what, paths in roles:
         unique = {path: episode for episode, path in reversed(paths)}
@@ -146,13 +160,17 @@ def check_presence(layout: DatasetLayout) -> None:
         if not bad:
             continue
         path = min(bad, key=lambda path: unique[path])
+        camera = what.removeprefix("video of camera ")
         if what != "data file" and len(bad) == len(unique) and set(bad.values()) == {"no such file"}:
-            raise ghost_camera(what.removeprefix("video of camera "), f"none of {len(unique)} video files", path)
+            raise ghost_camera(camera, f"none of {len(unique)} video files", path)
+        affected = sorted(episode for episode, path in paths if path in bad)
+        without = [f"leave the episodes out with {excluding(*affected)}"] if len(affected) < len(paths) else []
+        without += [] if what == "data file" else [f"leave the camera out with {dropping(camera)}"]
         raise DataError(
             f"the {what} of episode {unique[path]} is not there: {path}",
-            wanted=f"{len(unique)} such files for {len(layout.episodes)} episodes",
+            wanted=f"{len(unique)} such files for {len(used)} episodes",
             found=f"{bad[path]}; {len(bad)} of {len(unique)} are missing or empty",
-            remedy=DOWNLOAD_AGAIN,
+            remedy="; or ".join([DOWNLOAD_AGAIN, *without]),
         )
 
 

@@ -53,7 +53,7 @@ class Episode:
     length: int
     """Frames."""
     tasks: tuple[str, ...]
-    """The tasks of its frames, in order of appearance."""
+    """The tasks of its frames, in order of appearance; those of the episode list where its file cannot be read."""
 
 
 class Dataset:
@@ -61,9 +61,9 @@ class Dataset:
 
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
     clock disagrees with fps or video; frames go by number), 'index' (frame_index or index is wrong) and 'tasks' (the
-    episode list names other tasks than the frames, which count). Numbers and tasks of the episodes in `unused` may be
-    broken, because nobody will read them. Raises DataError naming file, episode and remedy. May be used from several
-    threads.
+    episode list names other tasks than the frames, which count). Those in `unused`, and with `episodes` all but those,
+    will not be read: their numbers, tasks and files may be broken or missing. Raises DataError naming file, episode and
+    remedy. May be used from several threads.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Dataset:
         drop_cameras: Sequence[str] = (),
         allow: Sequence[str] = (),
         unused: Sequence[int] = (),
+        episodes: Sequence[int] | None = None,
     ) -> None:
         unknown = sorted(set(allow) - set(ALLOWANCES))
         if unknown:
@@ -83,7 +84,13 @@ class Dataset:
                 remedy="correct --allow",
             )
         self.root = Path(root).expanduser()
-        self._layout = layout = find_layout(self.root, drop_cameras)
+        excluded, chosen = frozenset(unused), None if episodes is None else frozenset(episodes)
+
+        def is_used(episode: int) -> bool:
+            return episode not in excluded and (chosen is None or episode in chosen)
+
+        self._is_used = is_used
+        self._layout = layout = find_layout(self.root, drop_cameras, is_used)
         self.version, self.fps, self.robot_type = layout.version, layout.fps, layout.robot_type
         self.features: dict[str, dict[str, Any]] = layout.features
         self.dropped_cameras = tuple(drop_cameras)
@@ -96,10 +103,9 @@ class Dataset:
         """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
-        self._unused = frozenset(unused)
         images = [name for name in self.camera_keys if not is_video(self.features[name])]
         needed = [self.state_key, self.action_key, *images]
-        self._frames = read_frame_table(layout, allow, needed, self._unused)
+        self._frames = read_frame_table(layout, allow, needed, is_used)
         self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
         """Oddities of the files that change nothing in what is read."""
         self.episodes = [self._episode(files) for files in layout.episodes]
@@ -131,6 +137,8 @@ class Dataset:
 
     def _episode(self, files: EpisodeFiles) -> Episode:
         numbers = self._frames.task_index[files.start : files.start + files.length]
+        if files.table in self._frames.skipped:
+            return Episode(files.index, files.start, files.length, files.tasks)
         tasks = tuple(self._layout.tasks[int(number)] for number in dict.fromkeys(numbers.tolist()))
         return Episode(files.index, files.start, files.length, tasks)
 
@@ -143,6 +151,8 @@ class Dataset:
         for path in self._layout.meta_files:
             digest.update(path.read_bytes())
         for path in sorted({*self._tables, *self.picture_files(self.camera_keys)}):
+            if not path.exists():  # an unused episode's
+                continue
             stat = path.stat()
             digest.update(f"{path.relative_to(self.root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -170,7 +180,9 @@ class Dataset:
         """States and actions of all frames, read in one pass."""
         states = np.zeros((self.num_frames, self.state_dim), np.float32)
         actions = np.zeros((self.num_frames, self.action_dim), np.float32)
-        for table in self._tables.values():
+        for path, table in self._tables.items():
+            if path in self._frames.skipped:
+                continue
             values = self._read(table, [self.state_key, self.action_key])
             for files in table.episodes:
                 frames = slice(files.start, files.start + files.length)
@@ -181,7 +193,7 @@ class Dataset:
     def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Read columns of one file; state and action become float32 [rows, dims] and must be finite."""
         vectors = {self.state_key: self.state_dim, self.action_key: self.action_dim}
-        unused = [files for files in table.episodes if files.index in self._unused]
+        unused = [files for files in table.episodes if not self._is_used(files.index)]
         values = table.read(names, finite=list(vectors), unused=unused)
         for name in values.keys() & vectors.keys():
             array = values[name].reshape(len(values[name]), -1)
