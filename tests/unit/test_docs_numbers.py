@@ -29,7 +29,8 @@ from pi05.demo import DemoPlan
 from pi05.model.config import pi05, tiny
 from pi05.model.pi05 import Pi05
 from pi05.settings.schema import walk
-from pi05.train.config import PeftConfig, PolicyConfig, TrainConfig
+from pi05.train.config import TINY_BASE, PeftConfig, PolicyConfig, TrainConfig
+from pi05.train.inherit import inherit
 from pi05.train.lora import plan_lora
 from pi05.train.parameters import count_groups
 from pi05.train.plan.memory import CUDA_CONTEXT, FRAGMENTATION
@@ -157,6 +158,17 @@ def test_parameter_counts_are_those_of_the_network() -> None:
 def test_details_are_numbered_in_order() -> None:
     numbers = [cells[0] for cells in rows(REPOSITORY / "docs" / "details.md") if cells[0].isdigit()]
     assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+
+
+def test_whose_formula_a_run_has_is_as_the_details_say() -> None:
+    """The row on 1e-6 excepts LeRobot's bases, whose runs have LeRobot's formula."""
+    (row,) = [cells for cells in rows(REPOSITORY / "docs" / "details.md") if cells[1].startswith("1e-6 is added")]
+    lerobot = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full"
+    formulas = {
+        str(base): inherit(TrainConfig(policy=PolicyConfig(path=str(base)))).formula for base in (TINY_BASE, lerobot)
+    }
+    assert formulas == {str(TINY_BASE): "openpi", str(lerobot): "lerobot"}
+    assert "except in runs from a LeRobot base, which keep LeRobot's formula" in row[1]
 
 
 def test_what_lora_trains_is_what_the_table_says() -> None:
