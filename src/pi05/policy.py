@@ -79,6 +79,7 @@ class Policy:
         asset_id: str | None = None,
         horizon: int | None = None,
         relative_mask: Sequence[bool] | None = None,
+        adapt_to_pi: bool | None = None,
         tokenizer_path: str | Path | None = None,
         config: ModelConfig | None = None,
     ) -> Policy:
@@ -86,8 +87,8 @@ class Policy:
 
         pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
         camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
-        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon` and
-        `relative_mask`.
+        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon`,
+        `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
@@ -97,6 +98,7 @@ class Policy:
             asset_id=asset_id,
             horizon=horizon,
             relative_mask=None if relative_mask is None else tuple(relative_mask),
+            adapt_to_pi=adapt_to_pi,
             tokenizer_path=tokenizer_path,
         )
         policy = open_policy(locate(path), device, options=options, base=base, config=config).policy

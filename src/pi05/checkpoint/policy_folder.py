@@ -30,7 +30,7 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
     options = options or PolicyOptions()
     folder = location.folder
     if location.kind in ("pi05", "lerobot"):
-        options.require_unused("asset_id", "horizon", "relative_mask")
+        options.require_unused("asset_id", "horizon", "relative_mask", "adapt_to_pi")
     if location.kind == "pi05":
         return _read_own(folder, options)
     if location.kind == "lerobot":

@@ -31,6 +31,8 @@ class PolicyOptions:
     """openpi: actions in a chunk."""
     relative_mask: tuple[bool, ...] | None = None
     """openpi: action dimensions that are relative to the state."""
+    adapt_to_pi: bool | None = None
+    """openpi: whether its ALOHA transforms flip joints and map the gripper (`openpi/aloha.py`)."""
     tokenizer_path: str | Path | None = None
 
     def __post_init__(self) -> None:

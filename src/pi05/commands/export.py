@@ -54,6 +54,9 @@ class ExportConfig(Checked):
     """Prompt format of the policy; auto is what its folder tells, which openpi's and LeRobot's before 0.5.1 do not."""
     horizon: int | None = None
     """Actions in a chunk, 1 or more, where the folder does not tell: openpi's."""
+    adapt_to_pi: bool | None = None
+    """Of an openpi folder with ALOHA's 14 numbers: false when it was trained without openpi's joint flip and gripper
+    map, which pi05 does not have."""
     rename_map: dict[str, str] = field(default_factory=dict)
     """Robot's camera → the policy's camera or slot (scene, left_wrist, right_wrist), for folders without names."""
     device: str = "cpu"
@@ -120,6 +123,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         rename_map=config.rename_map or None,
         asset_id=config.asset_id if of_openpi else None,
         horizon=config.horizon,
+        adapt_to_pi=config.adapt_to_pi,
         tokenizer_path=config.tokenizer_path,
     )
     export_policy(

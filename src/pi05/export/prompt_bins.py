@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors.numpy
@@ -22,6 +22,7 @@ from pi05.data.lerobot.reader import Dataset
 from pi05.data.processor import Processor
 from pi05.data.prompt import STATE_BINS, discretize_state
 from pi05.data.statistics import DimStats
+from pi05.data.transforms import NormalizationMode
 from pi05.errors import CheckpointError, UserError
 from pi05.export.probe import SAMPLES, Probe, ask, compare, fitting_tasks
 from pi05.export.source import Source
@@ -63,11 +64,12 @@ def read_elsewhere(processor: Processor, to: str) -> Processor:
     if to == "lerobot":
         values = lerobot_statistics(processor.state_stats, mode, processor.formula)
         single = {name: numbers.astype(np.float32).astype(np.float64) for name, numbers in values.items()}
-        stats, formula = DimStats(count=0, **single), "lerobot"
-        return replace(processor, state_stats=stats, formula=formula)
+        stats = DimStats(count=0, **cast(dict[str, Any], single))
+        return replace(processor, state_stats=stats, formula="lerobot")
     values = openpi_statistics(processor.state_stats, mode, processor.formula)
-    modes = {**processor.normalization, "STATE": "QUANTILES"}
-    return replace(processor, state_stats=DimStats(count=0, **values), normalization=modes, formula="openpi")
+    modes: dict[str, NormalizationMode] = {**processor.normalization, "STATE": "QUANTILES"}
+    stats = DimStats(count=0, **cast(dict[str, Any], values))
+    return replace(processor, state_stats=stats, normalization=modes, formula="openpi")
 
 
 def state_bins(processor: Processor, states: Float[np.ndarray, "N S"]) -> Int64[np.ndarray, "N S"]:

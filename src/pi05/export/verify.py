@@ -141,6 +141,7 @@ def _open_again(
             asset_id=asset_id if asset_id in find_assets(location.folder) else None,
             horizon=processor.horizon,
             relative_mask=processor.relative_mask,
+            adapt_to_pi=False,  # else there would be no export
         )
     needed = facts.get("base") or {}
     base = needed.get("path") if location.adapter is not None else None

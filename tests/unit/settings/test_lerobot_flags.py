@@ -121,6 +121,14 @@ def test_values_whose_capability_is_missing_are_refused_with_the_reason(flag: st
         )
 
 
+@pytest.mark.parametrize("flag", ["prefetch_factor", "dataloader_multiprocessing_context"])
+def test_workers_are_called_the_threads_that_they_are(flag: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        translate_training_flag(flag, "spawn")
+    assert "threads" in error.value.problem
+    assert "processes" not in str(error.value)
+
+
 def test_a_flag_that_nobody_knows_stays_unknown() -> None:
     with pytest.raises(ConfigError, match=r"there is no flag --policy\.bogus"):
         parse_flags(TrainConfig, ["--policy.bogus=1"], foreign=translate_training_flag)

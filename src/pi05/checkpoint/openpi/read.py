@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from pi05.checkpoint.openpi.aloha import require_own_units, require_statistics_of_own_units
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
     ProcessorSource,
@@ -45,6 +46,7 @@ def read_openpi(folder: Path, sizes: ModelConfig, options: PolicyOptions, told: 
     sidecar = read_sidecar(folder) or {}
     notes: list[str] = []
     state, action = read_norm_stats(_choose_asset(folder, options.asset_id), notes)
+    require_own_units(state, action, options.adapt_to_pi, read_sidecar(folder))
     prompt_format = _prompt_format(sidecar, options)
     fps = sidecar.get("fps")
     mask = options.relative_mask
@@ -108,7 +110,9 @@ def _choose_asset(folder: Path, asset_id: str | None) -> Path:
 
 def read_statistics(folder: Path, asset_id: str | None) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and actions in an openpi folder. Raises CheckpointError."""
-    return read_norm_stats(_choose_asset(folder, asset_id), [])
+    state, action = read_norm_stats(_choose_asset(folder, asset_id), [])
+    require_statistics_of_own_units(state, action, read_sidecar(folder))
+    return state, action
 
 
 def read_norm_stats(path: Path, notes: list[str]) -> tuple[DimStats, DimStats]:

@@ -16,6 +16,7 @@ import torch
 
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.foreign_statistics import openpi_statistics
+from pi05.checkpoint.openpi.aloha import looks_like_aloha
 from pi05.checkpoint.openpi.names import EMBEDDING, EXPERT_HEAD, LANGUAGE_HEAD, openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor
 from pi05.data.cameras import OPENPI_SLOTS
@@ -143,7 +144,7 @@ TrainConfig(
 ```
 
 `MyInputs` returns `state` with {processor.state_dim} numbers and one picture for each slot; `MyOutputs` returns
-`actions[:, :{processor.robot_action_dim}]`.
+`actions[:, :{processor.robot_action_dim}]`.{_aloha(processor)}
 
 | slot | camera |
 |---|---|
@@ -152,6 +153,15 @@ TrainConfig(
 State: {_named(processor.state_names, processor.state_dim)}. Actions:
 {_named(processor.action_names, processor.robot_action_dim)}.
 """
+
+
+def _aloha(processor: Processor) -> str:
+    if not looks_like_aloha(processor.state_dim, processor.robot_action_dim):
+        return ""
+    return (
+        " With openpi's own `AlohaInputs` and `AlohaOutputs`, give both `adapt_to_pi=False`: this policy was trained\n"
+        "on the robot's own joints and grippers."
+    )
 
 
 def _delta(processor: Processor, transform: str, before: bool = False) -> str:
