@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pi05.errors import TrainingError
-from pi05.files import write_atomic
+from pi05.files import parse_json, write_atomic
 from pi05.train.records.metrics import render_line
 
 Record = Mapping[str, Any]
@@ -96,10 +96,11 @@ class JsonlSink:
 def line_step(line: str) -> int | None:
     """Return the step of a line of JSON; None for a line that is not a complete record."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
-    return record.get("step") if isinstance(record, dict) else None
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if type(step) is int else None
 
 
 def finite(value: Any) -> Any:

@@ -184,7 +184,7 @@ def test_the_published_base_is_no_policy(shared: Path, tmp_path: Path) -> None:
         (lambda v: v["steps"][2]["config"].update(mode="pose"), "mode='pose'"),
         (lambda v: v["steps"].pop(3), "no normalizer_processor"),
         (lambda v: v["steps"].reverse(), "the order"),
-        (lambda v: v.update(steps={}), "a list of steps"),
+        (lambda v: v.update(steps={}), "steps: a list"),
         (lambda v: v["steps"][3].update(state_file="gone.safetensors"), "gone.safetensors"),
         (lambda v: v["steps"][3]["config"].update(eps=1e-6), "eps"),
         (lambda v: v["steps"][3]["config"]["norm_map"].update(VISUAL="MEAN_STD"), "pictures"),
