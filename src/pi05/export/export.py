@@ -27,6 +27,7 @@ from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
 from pi05.errors import CheckpointError, ConfigError
+from pi05.errors import tell as tell_people
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
@@ -78,7 +79,7 @@ def export_policy(
     device: str = "cpu",
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
-    tell: Tell = print,
+    tell: Tell = tell_people,
 ) -> ExportResult:
     """Write the policy of a located checkpoint to the new folder `out`, and prove it by loading it again.
 

@@ -79,7 +79,9 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
                 remedy="they may change what the policy does, so they are not passed over: use LeRobot for this policy",
             )
         file = entry.get("state_file")
-        steps[step] = Step(settings=settings, statistics={} if file is None else _statistics(inside(folder, file, folder / name)))
+        steps[step] = Step(
+            settings=settings, statistics={} if file is None else _statistics(inside(folder, file, folder / name))
+        )
     absent = [step for step in needed if step not in steps]
     if absent:
         raise _damaged(folder / name, ", ".join(needed), f"no {', '.join(absent)}")

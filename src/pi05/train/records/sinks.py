@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pi05.errors import TrainingError
+from pi05.errors import TrainingError, visible
 from pi05.files import parse_json, write_atomic
 from pi05.train.records.metrics import render_line
 
@@ -181,4 +181,4 @@ class Sinks:
 
 def say(console: Console, text: str) -> None:
     """Print plain text without wrapping or colouring it."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    console.print(visible(text), soft_wrap=True, markup=False, highlight=False)
