@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,7 +38,25 @@ class UserError(Exception):
         if self.found is not None:
             lines.append(f"  found:  {self.found}")
         lines.append(f"  to do:  {self.remedy}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters but tab and line feed, marks that turn the direction of writing, halves of surrogate pairs."""
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def visible(text: str) -> str:
+    """Return text as a terminal may show it: what would act on the terminal is spelt out, logins in addresses are not.
+
+    Names of data sets, cameras and tasks come from other people. The spelling is that of JSON, so that JSON stays JSON.
+    """
+    return _LOGIN.sub("***@", _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def tell(text: str) -> None:
+    """Print a line for people."""
+    print(visible(text))
 
 
 class ConfigError(UserError):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,10 @@ from pi05.errors import CheckpointError, ConfigError, UserError
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 HEADROOM = 16 * 2**20
 """Room that stays free beside what is written, in bytes; beside less than that, as much again."""
+LARGEST_JSON = 128 * 2**20
+"""Bytes of the largest JSON file that is read."""
+DEEPEST = 64
+"""Levels of nesting in a JSON file, far above any that is meant."""
 LFS_HEAD = b"version https://git-lfs"
 """How a Git LFS pointer begins: a text file of about 130 bytes that stands where the real file should be."""
 
@@ -62,9 +69,92 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def read_regular(path: Path, most_bytes: int = LARGEST_JSON) -> bytes:
+    """Read a small file whole. Raises OSError for what is no file: a device or a pipe would be read without end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without it, opening a pipe waits for a writer
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "a device or a pipe, not a file", str(path))
+        if facts.st_size > most_bytes:
+            raise OSError(errno.EFBIG, f"{size_text(facts.st_size)}, where at most {size_text(most_bytes)} make sense")
+        return file.read()
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError for a path that is there and no file: a device or a pipe would be read without end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a device, a pipe or a folder, not a file", str(path))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON from outside, strictly. Raises ValueError for damage, and for what JSON cannot mean.
+
+    Refused are NaN and infinity (1e999 too), two values of one name, whole numbers beyond 64 bits, halves of
+    surrogate pairs and NUL in texts (no file name or terminal takes them), and nesting without end.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_once,
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+    level, depth = [value], 0
+    while level:
+        if depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} levels")
+        depth += 1
+        inner: list[Any] = []
+        for entry in level:
+            texts = (*entry, *entry.values()) if isinstance(entry, dict) else entry if type(entry) is list else (entry,)
+            for part in texts:
+                if isinstance(part, dict | list):
+                    inner.append(part)
+                elif isinstance(part, str) and _NO_TEXT.search(part):
+                    raise ValueError(f"a text with a character that cannot be: {part[:40]!a}")
+        level = inner
+    return value
+
+
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} where a finite number should be")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{text[:20]}… is too large for a whole number")
+    return int(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in values if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:40]!r} occurs twice")
+    return values
+
+
 def parse_object(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises OSError, and ValueError when the file is damaged or holds something else."""
-    value = json.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a byte-order mark first
+    value = parse_json(read_regular(path).decode("utf-8-sig"))  # editors of Windows put a byte-order mark first
     if not isinstance(value, dict):
         raise ValueError(f"a JSON {type(value).__name__} where an object should be")
     return value

@@ -92,6 +92,7 @@ TORCH_FREE = [
 TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
+    "checkpoint.file_fields": "unit/checkpoint/test_mutations.py",
     "checkpoint.file_names": "unit/checkpoint/test_locate.py",
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
@@ -130,6 +131,7 @@ TESTED_BY: dict[str, str] = {
     "train.preview": "e2e/test_train.py",
     "train.records.config": "unit/train/records/test_wandb.py",
     "train.records.destinations": "e2e/test_train.py",
+    "train.records.fields": "unit/train/records/test_read.py",
     "train.session": "e2e/test_train.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import pytest
 
-from pi05.errors import CheckpointError, ConfigError, DataError, EvaluationError, TrainingError, UserError, doing
+from pi05.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EvaluationError,
+    TrainingError,
+    UserError,
+    doing,
+    tell,
+    visible,
+)
 
 
 def test_an_error_says_problem_wanted_found_and_remedy() -> None:
@@ -58,3 +69,26 @@ def test_a_user_error_and_a_closed_pipe_pass_through() -> None:
         with pytest.raises(type(error)) as told, doing("go"):
             raise error
         assert told.value is error
+
+
+EVIL = "a\x1b[2J\x1b]52;c;cm0gLXJm\x07\x9b31m\u202egnp.exe\x7f\r\u2028b"
+
+
+def test_what_acts_on_a_terminal_is_spelt_out() -> None:
+    shown = visible(EVIL)
+    assert shown == (r"a\u001b[2J\u001b]52;c;cm0gLXJm\u0007\u009b31m\u202egnp.exe\u007f\u000d\u2028b")
+    assert visible("two\nlines\tand π₀.₅ 放到") == "two\nlines\tand π₀.₅ 放到"
+    assert json.loads(visible(json.dumps([EVIL], ensure_ascii=False))) == [EVIL]
+
+
+def test_an_error_shows_nothing_that_acts_on_a_terminal() -> None:
+    for error in (UserError(EVIL, remedy="x"), UserError("x", wanted=EVIL, found=EVIL, remedy=EVIL)):
+        for told in (error.render(), str(error)):
+            assert not set(told) & set("\x1b\x07\x9b\u202e\x7f\r")
+
+
+def test_a_login_in_an_address_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("hub: https://ada:secret@host.example/ada/cubes, http://host.example/a@b and https://token@host")
+    printed = capsys.readouterr().out
+    assert printed == "hub: https://***@host.example/ada/cubes, http://host.example/a@b and https://***@host\n"
+    assert "secret" not in UserError("x", found="https://ada:secret@host", remedy="x").render()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from pi05.files import (
     HEADROOM,
     free_bytes,
     is_lfs_pointer,
+    parse_json,
     read_json,
     read_notes,
+    read_regular,
     replacing,
     require_space,
     size_text,
@@ -92,3 +95,46 @@ def test_a_pointer_of_git_lfs_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "real").write_text(json.dumps({"version": 1}))
     assert is_lfs_pointer(tmp_path / "pointer")
     assert not is_lfs_pointer(tmp_path / "real")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN",
+        "[Infinity]",
+        '{"a": 1e999}',
+        '{"a": 1, "a": 2}',
+        "9" * 21,
+        "[" * 5000 + "]" * 5000,
+        "[" * 70 + "]" * 70,
+        '"\\ud800"',
+        '{"a\\u0000": 1}',
+    ],
+)
+def test_json_from_outside_is_read_strictly(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_json(text)
+
+
+def test_sound_json_is_read() -> None:
+    assert parse_json('{"a": [1, -2.5e-3, "π", null, true], "b": {"a": 18446744073709551615}}') == {
+        "a": [1, -2.5e-3, "π", None, True],
+        "b": {"a": 2**64 - 1},
+    }
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "folder", "link"])
+def test_devices_and_pipes_are_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path = Path(kind)
+    with pytest.raises(OSError, match=r"file|directory"):
+        read_regular(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_json(path)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
-from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
-from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.file_names import ADAPTER_CONFIG
+from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
 from pi05.checkpoint.peft.load import adapted_sizes
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
@@ -46,7 +46,7 @@ def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
     unknown: dict[str, str] = {}
     base = _find_base(location, unknown)
     tensors, sizes = _weights(location, base, unknown)
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    config = read_config_file(folder)
     sidecar = read_sidecar(folder) or {}
     facts: Facts = {
         "path": str(location.path.resolve()),

@@ -13,16 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from pi05.checkpoint.file_fields import ForeignConfig, LerobotConfig, ShardIndex, about, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
 from pi05.checkpoint.run_folder import resolve_checkpoint
-from pi05.checkpoint.sidecar import read_sidecar
+from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
-from pi05.files import expand_home, read_json
+from pi05.files import expand_home
 from pi05.model.config import ModelConfig
 from pi05.revision import read_revision
 
@@ -141,16 +142,15 @@ def _file(path: Path) -> Location:
 
 def _read_index(folder: Path) -> dict[str, str]:
     """Return tensor name → file name of a sharded checkpoint."""
-    index = read_json(folder / INDEX).get("weight_map")
-    names = list(index.values()) if isinstance(index, dict) else []
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+    index: dict[str, str] = read_fields(folder / INDEX, ShardIndex)["weight_map"]
+    if any(Path(name).name != name for name in index.values()):
         raise CheckpointError(
             "the index of the sharded checkpoint is damaged",
             wanted='"weight_map" with the name of a file beside it for each tensor',
             found=f"{folder / INDEX}: {str(index)[:100]}",
             remedy="copy or download the checkpoint again",
         )
-    return cast(dict[str, str], index)
+    return index
 
 
 def _shards(folder: Path, index: Mapping[str, str]) -> list[Path]:
@@ -169,24 +169,37 @@ def _shards(folder: Path, index: Mapping[str, str]) -> list[Path]:
 
 def _described(folder: Path, files: list[Path]) -> Location:
     """Add what the small files of the folder tell: whose it is, and the sizes. The folder's own files go first."""
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    config = read_config_file(folder)
     if "format" in config:
-        sizes = ModelConfig.from_dict(read_checkpoint_config(folder)["model"])
+        with about(folder / CONFIG):
+            sizes = ModelConfig.from_dict(read_checkpoint_config(folder)["model"])
         return Location(folder, files, "pi05", config=sizes)
     told = _told_sizes(config)
     sidecar = read_sidecar(folder)
     kind: FolderKind = "lerobot" if "type" in config else "openpi"
     if sidecar is None or "model" not in sidecar:
         return Location(folder, files, kind, sizes=told)
-    return Location(folder, files, kind, config=replace(ModelConfig.from_dict(sidecar["model"]), **told), sizes=told)
+    with about(folder / SIDECAR):
+        sizes = replace(ModelConfig.from_dict(sidecar["model"]), **told)
+    return Location(folder, files, kind, config=sizes, sizes=told)
 
 
 def _told_sizes(config: Mapping[str, Any]) -> dict[str, int]:
     """Return the sizes that LeRobot's config.json tells, or the one that openpi's converter from JAX writes."""
     if "type" in config:
         return lerobot_sizes(config)
-    horizon = config.get("action_horizon")
-    return {"horizon": horizon} if isinstance(horizon, int) else {}
+    return {"horizon": config["action_horizon"]} if "action_horizon" in config else {}
+
+
+def read_config_file(folder: Path) -> dict[str, Any]:
+    """Read `config.json`, whoever wrote it; empty when there is none. Raises CheckpointError for a damaged one."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    config = read_fields(path, ForeignConfig)
+    if "format" not in config and "type" in config:
+        require_fields(config, LerobotConfig, path)
+    return config
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -196,7 +209,7 @@ def _is_adapter(folder: Path) -> bool:
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         return False
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    config = read_config_file(folder)
     said = config.get("adapter", config.get("use_peft"))
     if isinstance(said, bool):
         return said
@@ -246,5 +259,6 @@ def _jax(step: Path, named: Path | None, weights: Weights) -> Location:
         )
     files = sorted(path for path in item.rglob("*") if path.is_file())
     sidecar = read_sidecar(step)
-    config = ModelConfig.from_dict(sidecar["model"]) if sidecar is not None and "model" in sidecar else None
+    with about(step / SIDECAR):
+        config = ModelConfig.from_dict(sidecar["model"]) if sidecar is not None and "model" in sidecar else None
     return Location(step, files, "jax", config=config, orbax=item, notes=notes)

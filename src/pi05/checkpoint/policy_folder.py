@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_fields import about, require_plausible
+from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.read import read_lerobot
 from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
@@ -33,10 +35,11 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
         options.require_unused("asset_id", "horizon", "relative_mask", "adapt_to_pi")
     if location.kind == "pi05":
         return _read_own(folder, options)
-    if location.kind == "lerobot":
-        return read_lerobot(folder, sizes, options)
-    if location.kind in ("openpi", "jax") and location.path.is_dir():
-        return read_openpi(folder, sizes, options, location.sizes)
+    with about(folder):
+        if location.kind == "lerobot":
+            return read_lerobot(folder, sizes, options)
+        if location.kind in ("openpi", "jax") and location.path.is_dir():
+            return read_openpi(folder, sizes, options, location.sizes)
     raise CheckpointError(
         "a file of weights is no policy: nobody knows its cameras and units",
         wanted="a checkpoint folder of pi05, LeRobot or openpi",
@@ -71,7 +74,10 @@ def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
             wanted="a checkpoint that training wrote",
             remedy="fine-tune it first: pi05 train --policy.path=…",
         )
-    processor = Processor.from_dict(config["processor"], Tokenizer.load(options.tokenizer_path or folder))
+    with about(folder / CONFIG):
+        processor = Processor.from_dict(config["processor"], Tokenizer.load(options.tokenizer_path or folder))
+    require_plausible(processor.state_stats, "the state", folder / CONFIG)
+    require_plausible(processor.action_stats, "the actions", folder / CONFIG)
     if options.prompt_format not in (None, processor.prompt_format):
         raise CheckpointError(
             "the checkpoint was trained with another prompt format",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pi05
+from pi05.checkpoint.file_fields import Sidecar, require_fields
 from pi05.errors import CheckpointError
 from pi05.files import read_json, write_json
 
@@ -49,4 +50,5 @@ def read_sidecar(folder: Path) -> dict[str, Any] | None:
             found=f"{version!r}, pi05 {values.get('pi05_version')}",
             remedy="upgrade pi05",
         )
+    require_fields(values, Sidecar, path)
     return values

@@ -23,6 +23,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pi05.checkpoint.file_fields import OwnConfig, TrainingFields, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 from pi05.errors import CheckpointError, TrainingError
 from pi05.files import (
@@ -192,7 +193,7 @@ def is_adapter(folder: Path) -> bool:
 
 def read_training_state(folder: Path) -> dict[str, Any]:
     """Read the plain part of a checkpoint's training state, without its tensors."""
-    return read_json(folder / TRAINING / STATE_FILE)
+    return read_fields(folder / TRAINING / STATE_FILE, TrainingFields)
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:
@@ -213,6 +214,7 @@ def read_checkpoint_config(folder: Path) -> dict[str, Any]:
             found=f"{version!r}, pi05 {config.get('pi05_version')}",
             remedy="upgrade pi05",
         )
+    require_fields(config, OwnConfig, folder / CONFIG)
     return config
 
 

@@ -69,11 +69,13 @@ def decide_sizes(location: Location, found: Shapes, config: ModelConfig | None) 
     """Return the sizes. Raises CheckpointError when nobody tells them, or two tell different ones."""
     if config is not None:
         check_told_sizes(location, config)
+    config = config or location.config
+    if config is not None:
+        require_layers(config.depth + config.vision_depth, found, location)
         return config
-    if location.config is not None:
-        return location.config
     names = tell_names(found, location)
     try:
+        require_layers(count_layers(found, LANGUAGE_LAYER) + count_layers(found, VISION_LAYER), found, location)
         return complete({**sizes_from_shapes(names, found), **location.sizes}, str(location.path))
     except (IndexError, ValueError) as error:
         raise CheckpointError(
@@ -97,6 +99,21 @@ def sizes_from_shapes(names: str, found: Shapes) -> dict[str, int]:
     sizes = sizes_of_named(layout, found, depth, vision_depth)
     heads = QUERY_HEADS if names == "lerobot" else None
     return {**sizes, **head_sizes(layout, found, sizes["vision_width"], heads)}
+
+
+def require_layers(layers: int, found: Shapes, location: Location) -> None:
+    """Raise CheckpointError for more layers than there are tensors, before a network of that depth is laid out.
+
+    Stacked layers of JAX are leaves of one tensor for all; their depth is a length in its shape.
+    """
+    stacked = max((shape[0] for name, shape in found.items() if name.startswith("PaliGemma/") and shape), default=0)
+    if layers > max(len(found), 2 * stacked):
+        raise CheckpointError(
+            "the checkpoint tells of more layers than it has tensors",
+            wanted=f"at most {len(found)} layers, as many as there are tensors",
+            found=f"{layers:,} in {location.path}",
+            remedy="restore config.json, or copy the checkpoint again",
+        )
 
 
 def check_told_sizes(location: Location, config: ModelConfig) -> None:

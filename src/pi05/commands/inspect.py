@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.commands.command import Command, read_one_path
-from pi05.errors import CheckpointError, doing
+from pi05.errors import CheckpointError, doing, visible
 from pi05.settings.schema import Checked
 
 Facts = dict[str, Any]
@@ -39,13 +39,16 @@ def inspect(arguments: Sequence[str]) -> int:
 
     with doing("inspect", path, CheckpointError):
         facts = inspect_checkpoint(Path(path), hash_files=config.hash)
-    (print_json if config.json else print_tables)(facts)
+    if config.json:
+        print_json(facts)
+    else:
+        print_tables(_seen(facts))
     return 0
 
 
 def print_json(facts: Facts) -> None:
     """Print the facts as JSON."""
-    print(json.dumps(facts, indent=2, ensure_ascii=False))
+    print(visible(json.dumps(facts, indent=2, ensure_ascii=False)))
 
 
 def print_tables(facts: Facts, console: Any = None) -> None:
@@ -169,6 +172,15 @@ def _export_rows(export: Facts | None) -> list[tuple[str, str]]:
                 (name, f"moved normalised actions by {moved['normalised_actions']:.2e} (limit {moved['limit']:g})")
             )
     return rows + [("note", note) for note in export.get("notes", [])]
+
+
+def _seen(value: Any) -> Any:
+    """Return facts with every text as a terminal may show it."""
+    if isinstance(value, Mapping):
+        return {visible(str(name)): _seen(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_seen(entry) for entry in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 COMMAND = Command(

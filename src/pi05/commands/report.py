@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pi05.commands.command import Command, read_one_path
-from pi05.errors import doing
+from pi05.errors import doing, tell
 from pi05.settings.schema import Checked
 
 
@@ -32,7 +32,7 @@ def report(arguments: Sequence[str]) -> int:
 
     with doing("write the report of", run):
         page = write_run_report(Path(run))
-    print(page)
+    tell(str(page))
     return 0
 
 

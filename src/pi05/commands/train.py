@@ -5,7 +5,6 @@ Order of precedence: field defaults, then a preset or the configuration of an ea
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from pi05 import presets
 from pi05.commands.command import Command
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
+from pi05.files import parse_json, read_regular
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
 from pi05.settings.schema import Setting
@@ -212,7 +212,7 @@ def run_config_file(given: str) -> Path:
 def _read_config(file: Path, keep_folder: bool) -> dict[str, Any]:
     remedy = "give the run's folder, or its config.json"
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = parse_json(read_regular(file).decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration at {file}", remedy=remedy) from None
     except (OSError, ValueError) as error:
@@ -222,7 +222,12 @@ def _read_config(file: Path, keep_folder: bool) -> dict[str, Any]:
             f"{file} was written by LeRobot, whose runs cannot be continued here",
             remedy="start a run from its weights: --policy.path=.../pretrained_model, and give the settings as flags",
         )
-    config = TrainConfig.from_dict(plain).to_dict()
+    try:
+        config = TrainConfig.from_dict(plain).to_dict()
+    except ConfigError as error:
+        raise ConfigError(
+            f"{file}: {error.problem}", wanted=error.wanted, found=error.found, remedy=error.remedy
+        ) from error
     config["resume"] = False
     config["output_dir"] = str(file.parent) if keep_folder else None
     return config

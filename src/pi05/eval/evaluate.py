@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pi05.errors import EvaluationError
+from pi05.errors import EvaluationError, tell
 from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Gallery
@@ -62,7 +62,7 @@ def evaluate_policy(
     )
     page = write_evaluation(result, folder)
     if console:
-        print(f"{result.render()}\nreport: {page}")
+        tell(f"{result.render()}\nreport: {page}")
     if not result.counted:
         raise EvaluationError(
             "no episode could be carried out: the simulator raised an exception in each",

@@ -27,6 +27,7 @@ from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
 from pi05.errors import ConfigError
+from pi05.errors import tell as tell_people
 from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, require_base_for_lerobot, write_base
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, lerobot_config_of, stored_dtypes, weight_tensors, write_files
@@ -81,7 +82,7 @@ def export_policy(
     device: str = "cpu",
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
-    tell: Tell = print,
+    tell: Tell = tell_people,
 ) -> ExportResult:
     """Write the policy of a located checkpoint to the new folder `out`, and prove it by loading it again.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pi05
-from pi05.errors import HubError
+from pi05.errors import HubError, tell
 from pi05.hub.config import NAME_RULE, valid_name
 from pi05.hub.faults import LOG_IN, Patience, Say, judge
 
@@ -102,7 +102,7 @@ def check_access(
     private: bool | None = None,
     endpoint: str | None = None,
     patience: Patience = BEFORE_TRAINING,
-    say: Say = print,
+    say: Say = tell,
 ) -> Access:
     """Return the repository with its owner's name, after it is certain that the token may write to it.
 

@@ -6,6 +6,8 @@ licence, no base and no data set where nobody has stated one.
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from pi05.errors import visible
 from pi05.hub.facts import Facts, hub_name
 from pi05.train.records.metrics import render_duration
 
@@ -46,6 +49,7 @@ def render_card(facts: Facts, publication: Publication) -> str:
         "known": known,
         "percent": percent,
         "cell": cell,
+        "code": code,
     }
     parts = [
         environment.from_string((HERE / f"card.{code}.md").read_text("utf-8")).render(words) for code in ("en", "zh")
@@ -82,7 +86,8 @@ def _context(facts: Facts, publication: Publication) -> dict[str, Any]:
         "adapter_only": publication.adapter_only,
         "download": f"hf download {repo_id}{branch} --local-dir policy",
         "snippet": snippet(facts, publication.adapter_only),
-        "pi05_eval": own and f"pi05 eval --policy.path=policy --env={own['env']} --family={own['family']}",
+        "pi05_eval": own
+        and f"pi05 eval --policy.path=policy --env={_word(own['env'])} --family={_word(own['family'])}",
         "lerobot": lerobot_lines(repo_id, policy["relative"]) if policy["full_size"] else None,
     }
 
@@ -90,7 +95,7 @@ def _context(facts: Facts, publication: Publication) -> dict[str, Any]:
 def snippet(facts: Facts, adapter_only: bool) -> str:
     """Return the lines of Python that ask the policy for actions."""
     policy = facts["policy"]
-    entries = [f'    "{camera}": picture,  # uint8 [height, width, 3]' for camera in policy["cameras"].values()]
+    entries = [f"    {_quoted(camera)}: picture,  # uint8 [height, width, 3]" for camera in policy["cameras"].values()]
     entries += [f'    "observation.state": state,  # float32 [{policy["state"]}]']
     entries += [f'    "task": {_quoted(facts["task"] or "what to do")},']
     rate = "" if policy["fps"] is None else f", {number(policy['fps'])} Hz"
@@ -133,8 +138,19 @@ def known(value: Any, unknown: str) -> Any:
 
 def cell(value: Any) -> str:
     """Return a text that cannot break out of a table's cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    text = " ".join(visible(str(value)).split())
+    return re.sub(r"([|<>\[\]`*\\])", r"\\\1", text)
+
+
+def code(value: Any) -> str:
+    """Return a text that cannot break out of a span of code in a table's cell."""
+    return " ".join(visible(str(value)).split()).replace("`", "'").replace("|", "\\|")
+
+
+def _word(value: Any) -> str:
+    """Return one word of a command line."""
+    return shlex.quote(" ".join(visible(str(value)).split()))
 
 
 def _quoted(text: str) -> str:
-    return '"' + " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + " ".join(visible(text).split()).replace("\\", "\\\\").replace('"', '\\"') + '"'

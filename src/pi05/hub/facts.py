@@ -6,7 +6,6 @@ did not write it have none. Leaves out the words (`card.py`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,12 +14,14 @@ from typing import Any
 
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import describe_dataset, read_license
-from pi05.files import read_json
+from pi05.files import parse_json, read_json, read_regular
 from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
+from pi05.settings.fields import find_fault
 from pi05.train.config import TINY_BASE, TrainConfig
+from pi05.train.records.fields import Sample
 from pi05.train.records.history import read_history
-from pi05.train.records.read import RunRecord, read_run
+from pi05.train.records.read import RunRecord, is_number, read_run
 from pi05.train.resume import DATASET
 
 Facts = dict[str, Any]
@@ -173,7 +174,7 @@ def describe_sessions(history: Sequence[Mapping[str, Any]], step: int) -> list[F
 
 def describe_numbers(record: RunRecord, step: int, state: Mapping[str, Any]) -> Facts:
     """Return the last training loss up to the published step, and the held-out error at it."""
-    logged = [entry for entry in record.of("train") if entry.get("step", step + 1) <= step]
+    logged = [entry for entry in record.of("train") if is_number(entry.get("step")) and entry["step"] <= step]
     held_out = [entry for entry in record.of("eval") if entry.get("step") == step]
     last, error = (entries[-1] if entries else {} for entries in (logged, held_out))
     return {
@@ -243,7 +244,7 @@ def _count(entries: object) -> int | None:
 def _samples(run: Path) -> list[dict[str, Any]]:
     """Return what the network was shown before the first step; nothing when that was not written."""
     try:
-        value = json.loads((run / "step0" / "prompts.json").read_text(encoding="utf-8"))
+        value = parse_json(read_regular(run / "step0" / "prompts.json").decode("utf-8"))
     except (OSError, ValueError):
         return []
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    return value if find_fault(list[Sample], value) is None else []

@@ -19,7 +19,7 @@ from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
-from pi05.errors import CheckpointError, ConfigError, HubError
+from pi05.errors import CheckpointError, ConfigError, HubError, tell
 from pi05.export.export import export_policy
 from pi05.files import expand_home, read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
@@ -44,7 +44,7 @@ class Published:
     """None: nothing was sent."""
 
 
-def publish(source: Path, config: PushConfig, *, patience: Patience | None = None, say: Say = print) -> Published:
+def publish(source: Path, config: PushConfig, *, patience: Patience | None = None, say: Say = tell) -> Published:
     """Publish a run, or one of its checkpoints.
 
     Raises ConfigError and CheckpointError for what cannot be published, and HubError for an upload that did not come
@@ -255,13 +255,13 @@ def wish_of(config: TrainConfig) -> PushConfig:
     return PushConfig(repo_id=policy.repo_id, private=policy.private, tags=policy.tags or (), license=policy.license)
 
 
-def check_before_training(config: TrainConfig, say: Say = print) -> None:
+def check_before_training(config: TrainConfig, say: Say = tell) -> None:
     """Raise HubError unless the run could be published now. Does nothing for a run that shall not be."""
     if config.policy.push_to_hub:
         say(check_access(str(config.policy.repo_id), private=config.policy.private, say=say).render())
 
 
-def publish_after_training(config: TrainConfig, say: Say = print) -> None:
+def publish_after_training(config: TrainConfig, say: Say = tell) -> None:
     """Publish a finished run that was asked to be. Raises HubError, after saying that the run itself is safe."""
     if not config.policy.push_to_hub:
         return

@@ -7,6 +7,11 @@ from typing import Any
 
 from pi05.errors import ConfigError
 
+LARGEST = 2**24
+"""Bound of every size, far above any network: a damaged file must not ask for memory without end."""
+MOST = {"depth": 512, "vision_depth": 512, "image_size": 8192, "patch_size": 8192, "max_prompt_tokens": 2**16}
+"""Tighter bounds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -52,12 +57,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or value < 1:
+            most = MOST.get(field.name, LARGEST)
+            if type(value) is not int or not 1 <= value <= most:
                 raise ConfigError(
                     f"model size {field.name} is impossible",
-                    wanted="a whole number of at least 1",
+                    wanted=f"a whole number from 1 to {most:,}",
                     found=repr(value),
-                    remedy=f"set {field.name} to a positive whole number",
+                    remedy=f"set {field.name} to a whole number in that range",
                 )
         self._require(self.image_size % self.patch_size == 0, "image_size", "a multiple of patch_size")
         self._require(self.vision_width % self.vision_heads == 0, "vision_width", "a multiple of vision_heads")

@@ -152,7 +152,7 @@ def _verdict(run: RunRecord) -> tuple[str, str] | None:
     if not pairs:
         return None
     error, baseline = pairs[-1]
-    if error < baseline:
+    if error < baseline and baseline > 0:
         return "good", f"On held-out episodes the action error is {error / baseline:.0%} of the mean action's."
     return "bad", f"On held-out episodes the actions are no better than the mean action: {error:.3g}, {baseline:.3g}."
 

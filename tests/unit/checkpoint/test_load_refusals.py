@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from weight_folders import LAYOUTS, lerobot_folder, pi05_folder
 
 from pi05.checkpoint.load import load_model
-from pi05.errors import CheckpointError
+from pi05.errors import CheckpointError, UserError
+from pi05.train.config import TINY_BASE
 
 Spoil = Callable[[dict[str, torch.Tensor]], object]
 SPOILED: dict[str, tuple[Spoil, str]] = {
@@ -153,3 +157,16 @@ def test_a_newer_format_is_refused(tmp_path, config, weights):
     (folder / "config.json").write_text(json.dumps({**settings, "format_version": 99}))
     with pytest.raises(CheckpointError, match="newer pi05"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("depth", [100, 512, 10**6, 10**18])
+def test_more_layers_than_tensors_are_refused_before_anything_is_laid_out(depth: int, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TINY_BASE, tmp_path / "deep"))
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["depth"] = depth
+    (folder / "config.json").write_text(json.dumps(config))
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"config\.json|more layers|do not fit") as told:
+        load_model(folder)
+    assert time.monotonic() - started < 60
+    assert str(folder) in str(told.value)

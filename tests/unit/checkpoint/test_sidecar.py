@@ -38,7 +38,7 @@ def test_no_file_is_no_sidecar(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('{"format": "pi05-export"', "cannot be read"),
-        ("[]", "not a JSON object"),
+        ("[]", "where an object should be"),
         ('{"format": "pi05"}', "not what pi05 export writes"),
         ('{"format": "pi05-export", "format_version": 2, "pi05_version": "9"}', "newer pi05"),
         ('{"format": "pi05-export", "format_version": "1"}', "newer pi05"),

@@ -279,3 +279,20 @@ def test_numbers() -> None:
 def test_the_packaged_base_is_named() -> None:
     found = describe_base({"source": str(TINY_BASE), "layout": "pi05"}, {}, None)
     assert "pi05-tiny, which ships with pi05" in render_card(facts(base=found), HERE)
+
+
+def test_names_from_data_cannot_write_on_the_card() -> None:
+    """Names of cameras, actions and environments come from other people's files."""
+    evil = "a`</code>\x1b]52;c;x\x07\u202e|\n# [click](https://evil) <script>``` $(rm -rf) "
+    known = facts(task=evil)
+    known["policy"]["cameras"] = {"scene": evil}
+    known["policy"]["action_names"] = [evil, "gripper"]
+    known["evaluations"][0] |= {"env": evil, "family": "$(rm -rf ~)", "environment": evil}
+    card = render_card(known, HERE)
+    assert not set(card) & set("\x1b\x07\u202e")
+    table = [line for line in card.splitlines() if line.startswith("|")]
+    assert all("[click](" not in re.sub("`[^`]*`", "", line) for line in table)
+    assert all("<script>" not in re.sub("`[^`]*`", "", line).replace("\\\\<", "") for line in table)
+    assert not any(line.startswith("# [click]") for line in card.splitlines())
+    assert sum(line.startswith("```") for line in card.splitlines()) % 2 == 0
+    assert "--family='$(rm -rf ~)'" in card

@@ -39,8 +39,11 @@ def read_modes(before: Step, after: Step, config: Mapping[str, Any], notes: list
         eps = float(step.settings.get("eps", LEROBOT_EPS))
         if eps != LEROBOT_EPS:
             raise odd(f"eps in {where}", f"{LEROBOT_EPS:g}, LeRobot's value", f"{eps:g}")
-    told = {kind: str(before.settings["norm_map"].get(kind, "IDENTITY")) for kind in ("VISUAL", "STATE", "ACTION")}
-    inverse = str(after.settings["norm_map"].get("ACTION", "IDENTITY"))
+    told = {
+        kind: str((before.settings.get("norm_map") or {}).get(kind, "IDENTITY"))
+        for kind in ("VISUAL", "STATE", "ACTION")
+    }
+    inverse = str((after.settings.get("norm_map") or {}).get("ACTION", "IDENTITY"))
     if inverse != told["ACTION"]:
         raise odd("normalisation of actions", f"one mode in {PREPROCESSOR} and {POSTPROCESSOR}", f"{told}, {inverse}")
     if told["VISUAL"] != "IDENTITY":

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_fields import LerobotConfig, read_fields, require_plausible
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.normalization import (
     dim_stats,
@@ -53,7 +54,6 @@ from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OLD_LEROBOT_RESIZE
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError
-from pi05.files import read_json
 from pi05.model.config import ModelConfig
 from pi05.types import ACTION, IMAGE_PREFIX, STATE
 
@@ -64,7 +64,7 @@ UNREADABLE_SWITCHES = ("use_visual_memory", "use_proprioceptive_memory")
 
 def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> ProcessorSource:
     """Return the processor of a LeRobot folder for a network of these sizes. Raises CheckpointError."""
-    config = read_json(folder / CONFIG)
+    config = read_fields(folder / CONFIG, LerobotConfig)
     sidecar = read_sidecar(folder) or {}
     _require_plain(config, sizes, folder)
     before = read_steps(folder, PREPROCESSOR, (NORMALIZE, PROMPT, TOKENIZE))
@@ -75,6 +75,8 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
     state = _state_stats(before[NORMALIZE], modes["STATE"], config, notes)
     action_dim = _dimension(config, "output_features", ACTION)
     action = dim_stats(after[UNNORMALIZE].statistics, ACTION, modes["ACTION"], action_dim)
+    require_plausible(state, STATE, folder / PREPROCESSOR)
+    require_plausible(action, ACTION, folder / POSTPROCESSOR)
     require_agreement(before[NORMALIZE].statistics, action, modes["ACTION"])
     note_zero_ranges(state, action, modes, notes)
     names = _action_names(config, before.get(RELATIVE), action.dim)
@@ -161,7 +163,7 @@ def base_prompt_format(folder: Path) -> tuple[PromptFormat, str]:
     steps = read_steps(folder, PREPROCESSOR, ()) if (folder / PREPROCESSOR).is_file() else {}
     if NORMALIZE not in steps or not steps[NORMALIZE].statistics:
         return "state", "as the base networks were trained"
-    return format_by_version(read_json(folder / CONFIG), steps)
+    return format_by_version(read_fields(folder / CONFIG, LerobotConfig), steps)
 
 
 def stored_tokenizer_name(folder: Path) -> str | None:

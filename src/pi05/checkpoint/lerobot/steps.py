@@ -14,8 +14,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pi05.checkpoint.file_fields import Pipeline, inside, read_fields
 from pi05.errors import CheckpointError
-from pi05.files import read_json
+from pi05.files import require_regular
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, RELATIVE, NORMALIZE = "rename_observations_processor", "relative_actions_processor", "normalizer_processor"
@@ -56,9 +57,7 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
     Raises CheckpointError for a file, a step or a state file that is missing, and for a step or a setting that this
     version does not know.
     """
-    listed = read_json(folder / name).get("steps")
-    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-        raise _damaged(folder / name, "a list of steps", type(listed).__name__)
+    listed = read_fields(folder / name, Pipeline)["steps"]
     steps: dict[str, Step] = {}
     for entry in listed:
         written = entry.get("registry_name") or entry.get("class")
@@ -80,7 +79,9 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
                 remedy="they may change what the policy does, so they are not passed over: use LeRobot for this policy",
             )
         file = entry.get("state_file")
-        steps[step] = Step(settings=settings, statistics={} if file is None else _statistics(folder / str(file)))
+        steps[step] = Step(
+            settings=settings, statistics={} if file is None else _statistics(inside(folder, file, folder / name))
+        )
     absent = [step for step in needed if step not in steps]
     if absent:
         raise _damaged(folder / name, ", ".join(needed), f"no {', '.join(absent)}")
@@ -93,6 +94,7 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
 def _statistics(path: Path) -> StoredStatistics:
     """Read a state file: `FEATURE.STATISTIC` → numbers, which LeRobot keeps in float32."""
     try:
+        require_regular(path)
         tensors = load_file(path)
     except (FileNotFoundError, SafetensorError, OSError) as error:
         raise CheckpointError(

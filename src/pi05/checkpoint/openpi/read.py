@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from pi05.checkpoint.file_fields import NormStats, read_fields, require_plausible
 from pi05.checkpoint.openpi.aloha import require_own_units, require_statistics_of_own_units
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
@@ -28,7 +29,6 @@ from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError
-from pi05.files import read_json
 from pi05.model.config import ModelConfig
 from pi05.types import IMAGE_PREFIX
 
@@ -120,8 +120,7 @@ def read_norm_stats(path: Path, notes: list[str]) -> tuple[DimStats, DimStats]:
 
     Raises CheckpointError where quantiles are missing or a number is not finite.
     """
-    groups = read_json(path).get("norm_stats")
-    groups = groups if isinstance(groups, dict) else {}
+    groups = read_fields(path, NormStats)["norm_stats"]
     found = []
     for key in ("state", "actions"):
         values = {name: (groups.get(key) or {}).get(name) for name in NAMES}
@@ -148,6 +147,7 @@ def read_norm_stats(path: Path, notes: list[str]) -> tuple[DimStats, DimStats]:
         if dim < length:
             notes.append(f"{key}: {dim} of {length} dimensions; the others hold zeros and are padding")
         found.append(DimStats(count=0, **cast(dict[str, Any], {name: array[:dim] for name, array in arrays.items()})))
+        require_plausible(found[-1], key, path)
     return found[0], found[1]
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.peft.names import ALL_LINEAR, LerobotModules, Patterns, barred_by_full, in_layers, matches
+from pi05.checkpoint.peft.patterns import danger
 from pi05.errors import CheckpointError
 from pi05.files import read_json
 from pi05.model.lora import LoraSpec
@@ -190,12 +191,22 @@ def _each(valid: Any) -> Any:
 
 
 def _compile_patterns(path: Path, config: AdapterConfig) -> None:
-    """Raise CheckpointError for a pattern that is no regular expression."""
+    """Raise CheckpointError for a pattern that is no regular expression, or one that might never end."""
     patterns: list[str] = [*config.rank_pattern, *config.alpha_pattern, *config.modules_to_save]
     patterns += [entry for entry in (config.target_modules, config.exclude_modules) if isinstance(entry, str)]
-    for pattern in patterns:
+    layers = [config.layers_pattern] if isinstance(config.layers_pattern, str) else list(config.layers_pattern or ())
+    for pattern in [*patterns, *layers]:
         try:
-            re.compile(pattern)
+            reason = danger(pattern)
+            if reason is None and pattern in layers and re.compile(pattern).groups:
+                reason = "groups in the name of a list of layers"
+            if reason is not None:
+                raise CheckpointError(
+                    "the adapter's patterns cannot be run safely",
+                    wanted="a regular expression with few repetitions, none inside another",
+                    found=f"{pattern[:80]!a} in {path}: {reason}",
+                    remedy="write it without: name the modules in a list",
+                )
         except re.error as error:
             raise CheckpointError(
                 "the adapter's patterns are damaged",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
-from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.file_names import ADAPTER_CONFIG
+from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 from pi05.files import expand_home, read_json
@@ -99,7 +99,7 @@ def recorded_quantization(adapter: Path) -> CodeKind | None:
 
 
 def _notes(adapter: Path) -> tuple[dict[str, Any], ...]:
-    config = read_json(adapter / CONFIG) if (adapter / CONFIG).is_file() else {}
+    config = read_config_file(adapter)
     return config if config.get("format") == "pi05" else {}, read_sidecar(adapter) or {}
 
 

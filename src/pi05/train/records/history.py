@@ -5,15 +5,16 @@ The metrics carry steps and durations, not dates; a number that is published nee
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pi05
-from pi05.files import write_json
+from pi05.files import parse_object, write_json
 from pi05.machine import machine_info
+from pi05.settings.fields import find_fault
+from pi05.train.records.fields import History
 
 HISTORY = "history.json"
 
@@ -53,11 +54,10 @@ def close_session(root: Path, step: int, status: str) -> None:
 def read_history(root: Path) -> list[dict[str, Any]]:
     """Return the entries, oldest first; none for a run of a version that did not note them, or a damaged file."""
     try:
-        value = json.loads((root / HISTORY).read_text(encoding="utf-8"))
+        value = parse_object(root / HISTORY)
     except (OSError, ValueError):
         return []
-    sessions = value.get("sessions") if isinstance(value, dict) else None
-    return [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
+    return value.get("sessions", []) if find_fault(History, value) is None else []
 
 
 def now() -> str:

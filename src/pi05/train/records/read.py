@@ -6,7 +6,6 @@ be read is told as well. Leaves out the page (`pages/run.py`).
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,17 @@ from PIL import Image
 from pi05.checkpoint.run_folder import list_checkpoints, pointed
 from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, is_adapter, read_checkpoint_config
 from pi05.errors import CheckpointError, EvaluationError
+from pi05.files import parse_json, read_regular, require_regular
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.settings.fields import find_fault
 from pi05.train.method import Method, name_method, name_part
+from pi05.train.records.fields import RecordFields, Results, RunConfig, Sample
 
 Record = dict[str, Any]
+LARGEST_NUMBER = 1e30
+LARGEST_METRICS = 2**31
+"""Bytes of the largest `metrics.jsonl` that is read."""
 
 PARTS = {
     "vision": "vision tower",
@@ -144,26 +149,26 @@ def read_run(folder: Path) -> RunRecord:
         )
     missing: list[str] = []
     records = _read_lines(metrics, missing)
-    config = _read_object(folder / "config.json", missing)
+    config = _read_object(folder / "config.json", RunConfig, missing)
     best, checkpoints = pointed(folder, "best"), list_checkpoints(folder)
     return RunRecord(
         folder=folder,
         config=config,
-        receipt=_read_object(folder / "receipt.json", missing),
+        receipt=_read_object(folder / "receipt.json", dict[str, Any], missing),
         records=records,
         samples=_samples(folder / "step0", missing),
         parameters=_parameters(checkpoints, missing),
         checkpoints=[path.name for path in checkpoints],
         best_checkpoint=None if best is None else best.name,
-        evaluations=_evaluations(folder),
+        evaluations=_evaluations(folder, missing),
         missing=missing,
         idle_s=time.time() - metrics.stat().st_mtime if records else None,
     )
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell numbers from everything else that JSON may hold; True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell numbers that a chart can show from everything else that JSON may hold; True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
 
 
 def ago(seconds: float) -> str:
@@ -181,13 +186,13 @@ def _read_lines(path: Path, missing: list[str]) -> list[Record]:
         missing.append("metrics.jsonl: no step has been logged yet")
         return []
     records, broken = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    lines = read_regular(path, LARGEST_METRICS).decode(errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             record = None
-        if isinstance(record, dict):
+        if find_fault(RecordFields, record) is None:
             records.append(record)
         elif line.strip():
             broken.append(number)
@@ -200,17 +205,20 @@ def _read_lines(path: Path, missing: list[str]) -> list[Record]:
     return records
 
 
-def _read_object(path: Path, missing: list[str]) -> Record:
-    value = _read_json(path, missing)
-    if value is not None and not isinstance(value, dict):
-        missing.append(f"{path.name}: not an object")
-    return value if isinstance(value, dict) else {}
+def _read_object(path: Path, kind: Any, missing: list[str]) -> Record:
+    return _read_json(path, kind, missing) or {}
 
 
-def _read_json(path: Path, missing: list[str]) -> Any:
+def _read_json(path: Path, kind: Any, missing: list[str]) -> Any:
+    """Return the content of a file; None, and an entry in `missing`, for one that is not there or is damaged."""
     name = f"{path.parent.name}/{path.name}" if path.parent.name == "step0" else path.name
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_regular(path).decode("utf-8"))
+        fault = find_fault(kind, value)
+        if fault is None:
+            return value
+        where = f"{fault.field} is {fault.found}" if fault.field else fault.found
+        missing.append(f"{name}: {where}, where {fault.wanted} should be")
     except FileNotFoundError:
         missing.append(f"{name}: not there")
     except (OSError, ValueError) as error:
@@ -220,14 +228,14 @@ def _read_json(path: Path, missing: list[str]) -> Any:
 
 def _samples(folder: Path, missing: list[str]) -> list[SeenSample]:
     """Read prompts.json, which names the pictures; the frame before augmentation lies beside each."""
-    entries = _read_json(folder / "prompts.json", missing)
-    if entries is not None and not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
-        missing.append("step0/prompts.json: not a list of samples")
     samples: list[SeenSample] = []
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict):
-            continue
-        names = {str(slot): folder / str(name) for slot, name in (entry.get("images") or {}).items()}
+    for entry in _read_json(folder / "prompts.json", list[Sample], missing) or ():
+        names = {}
+        for slot, name in (entry.get("images") or {}).items():
+            if Path(name).name != name or not Path(name).suffix:
+                missing.append(f"step0/prompts.json: names the picture {name[:60]!a}, which is none of the folder")
+            else:
+                names[slot] = folder / name
         originals = {slot: path.with_name(f"{path.stem}_raw{path.suffix}") for slot, path in names.items()}
         facts = [f"{key} {entry[key]}" for key in ("frame", "tokens") if key in entry]
         samples.append(
@@ -246,9 +254,10 @@ def _readable(pictures: Mapping[str, Path], missing: list[str]) -> list[tuple[st
     found = []
     for slot, path in pictures.items():
         try:
+            require_regular(path)
             with Image.open(path) as picture:
                 picture.verify()
-        except (OSError, SyntaxError) as error:  # Pillow's answers to damaged files
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # of Pillow for damaged files
             missing.append(f"step0/{path.name}: cannot be shown ({type(error).__name__})")
         else:
             found.append((slot, path))
@@ -290,11 +299,13 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dictionary)
 
 
-def _evaluations(folder: Path) -> list[Record]:
+def _evaluations(folder: Path, missing: list[str]) -> list[Record]:
     """Return the evaluations that lie in the run folder, each with its folder's name."""
     found = []
     for path in sorted(folder.glob("eval-*/results.json")):
-        value = _read_json(path, [])
-        if isinstance(value, dict) and isinstance(value.get("success"), dict):
-            found.append({**value, "folder": path.parent.name})
+        value = _read_json(path, Results, missing)
+        if value is not None:
+            environment = {"name": "", "family": "", **(value.get("environment") or {})}
+            known = {"swapped_success": None, "date": "", **value, "policy": value.get("policy") or {}}
+            found.append({**known, "environment": environment, "folder": path.parent.name})
     return found

@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pi05.errors import TrainingError
-from pi05.files import write_atomic
+from pi05.errors import TrainingError, visible
+from pi05.files import parse_json, write_atomic
 from pi05.train.records.metrics import render_line
 
 Record = Mapping[str, Any]
@@ -98,10 +98,11 @@ class JsonlSink:
 def line_step(line: str) -> int | None:
     """Return the step of a line of JSON; None for a line that is not a complete record."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
-    return record.get("step") if isinstance(record, dict) else None
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if type(step) is int else None
 
 
 def is_save_of(line: str, step: int) -> bool:
@@ -188,4 +189,4 @@ class Sinks:
 
 def say(console: Console, text: str) -> None:
     """Print plain text without wrapping or colouring it."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    console.print(visible(text), soft_wrap=True, markup=False, highlight=False)

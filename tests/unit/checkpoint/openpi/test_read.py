@@ -135,7 +135,7 @@ def test_damaged_numbers(folder: Path, bad: list[Any]) -> None:
     stats = numbers(8, 7)
     stats["state"]["q01"] = bad
     write_stats(folder, stats=stats)
-    with pytest.raises(CheckpointError, match="statistics of state"):
+    with pytest.raises(CheckpointError, match=r"statistics of state|norm_stats"):
         read(folder)
 
 

@@ -69,11 +69,11 @@ def test_the_end_of_a_run_is_its_status(tmp_path: Path) -> None:
         ("metrics.jsonl", b'{"type": "train", "step": 1, "loss": null}\n{"typ', "its last line is cut off"),
         ("config.json", None, "config.json: not there"),
         ("config.json", b"{", "config.json: cannot be read"),
-        ("receipt.json", b"[]", "receipt.json: not an object"),
+        ("receipt.json", b"[]", "receipt.json: a list of 0, where an object of named values should be"),
         ("step0/scene_0.png", None, "step0/scene_0.png: cannot be shown (FileNotFoundError)"),
         ("step0/scene_0.png", b"not a picture", "step0/scene_0.png: cannot be shown (UnidentifiedImageError)"),
         ("step0/prompts.json", None, "step0/prompts.json: not there"),
-        ("step0/prompts.json", b'{"0": 1}', "step0/prompts.json: not a list of samples"),
+        ("step0/prompts.json", b'{"0": 1}', "step0/prompts.json: an object with 1 names, where a list"),
         ("checkpoints/000001/model.safetensors", b"short", "parameters: 000001 cannot be read"),
     ],
 )

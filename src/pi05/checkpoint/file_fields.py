@@ -1,0 +1,333 @@
+"""What each JSON file of a checkpoint may hold, and the one way in which it is read.
+
+`read_fields` returns the object of a file after its fields were checked against the file's shape below: types, ranges,
+required names. Everything behind it may rely on them. Fields that a shape leaves out are not used, or are checked by
+the module that uses them (`peft/config.py`). Statistics are checked as numbers in `require_plausible`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Required, TypedDict
+
+import numpy as np
+
+from pi05.data.statistics import DimStats
+from pi05.errors import CheckpointError, UserError
+from pi05.files import read_json
+from pi05.settings.fields import Count, Finite, Positive, Within, find_fault
+
+LARGEST = 1e30
+"""Of statistics: larger numbers do not survive the arithmetic of the network, which is float32."""
+
+Size = Annotated[int, Within(1, 2**31)]
+Step = Annotated[int, Within(0, 2**53)]
+Numbers = Annotated[list[Finite], Within(1, 2**16)]
+Names = list[str]
+Modes = dict[str, str]
+Shape = list[Size]
+
+
+class Feature(TypedDict, total=False):
+    """One input or output of a LeRobot policy."""
+
+    type: str
+    shape: Shape
+
+
+class LerobotConfig(TypedDict, total=False):
+    """`config.json` of LeRobot."""
+
+    type: str
+    input_features: dict[str, Feature] | None
+    output_features: dict[str, Feature] | None
+    chunk_size: Size
+    n_action_steps: Size | None
+    tokenizer_max_length: Size
+    image_resolution: Annotated[list[Size], Within(2, 2)] | None
+    normalization_mapping: Modes | None
+    use_relative_actions: bool
+    action_feature_names: Names | None
+    use_peft: bool
+    use_visual_memory: bool | None
+    use_proprioceptive_memory: bool | None
+
+
+class StepSettings(TypedDict, total=False):
+    """The settings of a step of LeRobot's pipelines; which step may have which is `lerobot/steps.py`'s."""
+
+    rename_map: dict[str, str] | None
+    enabled: bool
+    exclude_joints: Names | None
+    action_names: Names | None
+    eps: Annotated[float, Within(0, 1)]
+    features: dict[str, Feature] | None
+    norm_map: Modes
+    normalize_observation_keys: Names | None
+    max_state_dim: Size
+    task_key: str
+    max_length: Size
+    padding_side: str
+    padding: str | bool
+    truncation: bool
+    tokenizer_name: str | None
+    device: str | None
+    float_dtype: str | None
+
+
+class PipelineStep(TypedDict, total=False):
+    """One step of a pipeline. `class` names one of a kind that nobody registered."""
+
+    registry_name: str | None
+    config: StepSettings | None
+    state_file: str | None
+
+
+class Pipeline(TypedDict, total=False):
+    """`policy_preprocessor.json` and `policy_postprocessor.json` of LeRobot."""
+
+    steps: Required[list[PipelineStep]]
+
+
+class Moments(TypedDict, total=False):
+    """Statistics of one vector in openpi's `norm_stats.json`."""
+
+    mean: Numbers | None
+    std: Numbers | None
+    q01: Numbers | None
+    q99: Numbers | None
+
+
+class NormStats(TypedDict, total=False):
+    """`norm_stats.json` of openpi."""
+
+    norm_stats: Required[dict[str, Moments]]
+
+
+class Base(TypedDict, total=False):
+    """What a checkpoint records of the weights below it."""
+
+    path: str | None
+    sha256: str | None
+    source: str | None
+
+
+class Slots(TypedDict, total=False):
+    """Cameras by slot."""
+
+    scene: Required[str | None]
+    left_wrist: Required[str | None]
+    right_wrist: Required[str | None]
+    dropped: Required[Names]
+
+
+class Statistics(TypedDict, total=False):
+    """Statistics in a checkpoint of pi05."""
+
+    mean: Numbers | None
+    std: Numbers | None
+    min: Numbers | None
+    max: Numbers | None
+    q01: Numbers | None
+    q99: Numbers | None
+    count: Count
+    widened: list[Count]
+
+
+class TokenizerFacts(TypedDict, total=False):
+    """Which tokenizer a processor was trained with."""
+
+    file: str
+    sha256: Required[str]
+
+
+class ProcessorFields(TypedDict, total=False):
+    """The processor in `config.json` of pi05."""
+
+    slots: Required[Slots]
+    state_stats: Required[Statistics]
+    action_stats: Required[Statistics]
+    tokenizer: Required[TokenizerFacts]
+    image_size: Required[Size]
+    resize: Required[str]
+    formula: str
+    action_dim: Required[Size]
+    horizon: Required[Size]
+    max_prompt_tokens: Required[Size]
+    fps: Required[Positive | None]
+    action_names: Required[Names]
+    state_names: Required[Names]
+    prompt_format: Required[str]
+    prompt_format_version: Required[int]
+    normalization: Required[Modes]
+    relative_mask: Required[list[bool] | None]
+
+
+class OwnConfig(TypedDict, total=False):
+    """`config.json` of a checkpoint of pi05."""
+
+    format: Required[Literal["pi05"]]
+    format_version: Required[int]
+    pi05_version: str
+    model: Required[dict[str, Size]]
+    processor: ProcessorFields | None
+    step: Step | None
+    n_action_steps: Size | None
+    adapter: bool
+    base: Base | None
+    frozen_precision: str
+
+
+class ForeignConfig(TypedDict, total=False):
+    """`config.json` of whoever wrote the folder, before that is known."""
+
+    format: str
+    type: str
+    action_horizon: Size
+    step: Step | None
+    base: Base | None
+    adapter: bool
+    use_peft: bool
+    frozen_precision: str
+
+
+class Source(TypedDict, total=False):
+    """Where an exported folder came from."""
+
+    path: str | None
+    step: Step | None
+
+
+class Sidecar(TypedDict, total=False):
+    """`pi05.json`; its format and version are checked by `sidecar.py`."""
+
+    pi05_version: str
+    model: dict[str, Size]
+    layout: str
+    dtype: str
+    fps: Positive | None
+    prompt_format: str
+    slots: Slots | None
+    state_names: Names | None
+    action_names: Names | None
+    relative_mask: list[bool] | None
+    n_action_steps: Size | None
+    base: Base | None
+    frozen_precision: str
+    source: Source | None
+    cameras: dict[str, Annotated[list[Size], Within(2, 2)]] | None
+    asset_id: str | None
+    notes: Names
+    files: dict[str, dict[str, Any]]
+
+
+class ShardIndex(TypedDict, total=False):
+    """`model.safetensors.index.json`."""
+
+    weight_map: Required[Annotated[dict[str, str], Within(1, 2**20)]]
+
+
+class Best(TypedDict, total=False):
+    """The best step so far."""
+
+    error: Required[float]
+    step: Required[Step]
+
+
+class Schedule(TypedDict, total=False):
+    """The learning rate of a run's first start."""
+
+    peak: Required[Annotated[float, Within(0, 1e6)]]
+    warmup_steps: Required[Step]
+    decay_steps: Required[Step]
+    end: Required[Annotated[float, Within(0, 1e6)]]
+
+
+class TrainingFields(TypedDict, total=False):
+    """`training_state/state.json` of a checkpoint of pi05."""
+
+    step: Required[Step]
+    seed: int
+    loader: Required[dict[str, int]]
+    schedule: Required[Schedule]
+    samples: Step
+    samples_per_step: Required[Size]
+    world_size: Required[Size]
+    moments: Count
+    ema: bool
+    best: Best | None
+    data: Required[dict[str, Any]]
+
+
+def read_fields(path: Path, kind: Any) -> dict[str, Any]:
+    """Read the JSON object of a file and check its fields. Raises CheckpointError naming file and field."""
+    values = read_json(path)
+    require_fields(values, kind, path)
+    return values
+
+
+def require_fields(values: Any, kind: Any, path: Path) -> None:
+    """Raise CheckpointError for the first field of a file that has a wrong type or an impossible value."""
+    fault = find_fault(kind, values)
+    if fault is not None:
+        raise CheckpointError(
+            f"{path} holds something that cannot be",
+            wanted=f"{fault.field or 'the file'}: {fault.wanted}",
+            found=fault.found,
+            remedy="restore the file: copy or download it again",
+        )
+
+
+def inside(folder: Path, name: str, told_by: Path) -> Path:
+    """Return the file of a folder that one of its files names. Raises CheckpointError for a name that leads out.
+
+    The name counts, not where a link of the folder leads: the hub's cache holds links to files elsewhere.
+    """
+    given = PurePosixPath(name)
+    if given.is_absolute() or ".." in given.parts or "\\" in name or not given.parts:
+        raise CheckpointError(
+            f"{told_by} names a file outside its folder",
+            wanted=f"the name of a file in {folder}",
+            found=ascii(name[:200]),
+            remedy="put the file beside the one that names it, and correct the name",
+        )
+    return folder / name
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Let every user's error in this block name `path`, the file that its values are from."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in error.render():
+            raise
+        found = str(path) if error.found is None else f"{error.found} in {path}"
+        raise type(error)(error.problem, wanted=error.wanted, found=found, remedy=error.remedy) from error
+
+
+def require_plausible(stats: DimStats, what: str, path: Path) -> None:
+    """Raise CheckpointError for statistics that no data has: not finite, huge, lower bounds above upper ones."""
+    known = {name: np.asarray(stats.value(name)) for name in stats.known}
+    for name, array in known.items():
+        bad = np.flatnonzero(~(np.abs(array) <= LARGEST) | ((array < 0) if name == "std" else False))
+        if bad.size:
+            raise _implausible(what, path, f"{name} from {'0' if name == 'std' else '-1e30'} to 1e30", name, array, bad)
+    for low, high in (("q01", "q99"), ("min", "max")):
+        if low in known and high in known:
+            bad = np.flatnonzero(known[low] > known[high])
+            if bad.size:
+                both = np.stack([known[low], known[high]], axis=1)
+                raise _implausible(what, path, f"{low} at most {high}", f"{low}, {high}", both, bad)
+
+
+def _implausible(what: str, path: Path, wanted: str, name: str, values: np.ndarray, bad: np.ndarray) -> CheckpointError:
+    place = int(bad[0])
+    return CheckpointError(
+        f"the statistics of {what} are none that data can have",
+        wanted=wanted,
+        found=f"{name}: {values[place].tolist()} in dimension {place}, {path}",
+        remedy="restore the file: copy or download it again, or compute the statistics anew",
+    )

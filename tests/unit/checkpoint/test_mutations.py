@@ -1,0 +1,249 @@
+"""Every small file that a user can bring, damaged in one place at a time: it works, or an error names the file.
+
+Seeded: a field of another type, out of range, gone, twice, nested without end, a byte changed, the file cut off. What
+is damaged in a way that the program may understand (a note, a name) may work; nothing may end in another exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pi05.checkpoint.load import read_config
+from pi05.checkpoint.locate import locate
+from pi05.checkpoint.peft.config import read_adapter_config
+from pi05.checkpoint.peft.locate_base import locate_base
+from pi05.checkpoint.policy_folder import read_processor
+from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.store import read_training_state
+from pi05.errors import UserError
+from pi05.pages.run import run_page
+from pi05.train.config import TINY_BASE
+from pi05.train.records.history import read_history
+from pi05.train.records.read import read_run
+from pi05.train.records.sinks import JsonlSink, RunInfo
+
+INFO = RunInfo(name="run", run_dir=Path(), config={}, first_step=2, total_steps=2)
+MUTATIONS = 200
+OTHER: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**40, 0.5, -1.5, 1e308, "", "x", "../../x", "\u202e", "é" * 300),
+    *([], [1], ["x"], [None], [[1]], {}, {"x": 1}, {"": None}),
+)
+RAW = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, '"\\ud800"')
+MARK = "\u0001the value\u0001"
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value inside."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        yield (*way, name)
+        yield from places(entry, (*way, name))
+
+
+def put(value: Any, way: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """Return a copy in which the container at the end of `way` was changed."""
+    whole = copy.deepcopy(value)
+    holder = whole
+    for name in way[:-1]:
+        holder = holder[name]
+    change(holder, way[-1])
+    return whole
+
+
+def mutate(text: str, rng: random.Random) -> bytes:
+    """Return the file with one thing changed."""
+    kind = rng.choice(("value", "value", "value", "raw", "raw", "gone", "new", "twice", "byte", "cut", "type"))
+    if kind == "byte":
+        content = bytearray(text.encode())
+        content[rng.randrange(len(content))] = rng.randrange(256)
+        return bytes(content)
+    if kind == "cut":
+        return text.encode()[: rng.randrange(len(text.encode()))]
+    values = json.loads(text)
+    way = rng.choice(list(places(values)))
+    if kind == "gone":
+        changed = put(values, way, lambda holder, name: holder.pop(name))
+    elif kind == "new":
+        changed = {**values, rng.choice(("", "x", "model", "steps")): rng.choice(OTHER)}
+    elif kind == "twice" and isinstance(way[-1], str):
+        name = json.dumps(way[-1])
+        return text.replace(f"{name}:", f"{name}: 1, {name}:", 1).encode()
+    elif kind == "type":
+        changed = put(values, way, lambda holder, name: holder.__setitem__(name, str(holder[name])))
+    elif kind == "raw":
+        changed = put(values, way, lambda holder, name: holder.__setitem__(name, MARK))
+        return json.dumps(changed).replace(json.dumps(MARK), rng.choice(RAW)).encode()
+    else:
+        other = rng.choice(OTHER)
+        changed = put(values, way, lambda holder, name: holder.__setitem__(name, other))
+    return json.dumps(changed).encode()
+
+
+def open_policy(folder: Path) -> None:
+    """Read what opening a policy reads before the weights."""
+    location = locate(folder)
+    base = locate_base(location)
+    sizes = read_config(location, base)
+    openpi = PolicyOptions(prompt_format="state", horizon=10) if location.kind == "openpi" else None
+    source = read_processor(location, sizes, openpi)
+    source.processor.describe()
+    source.processor.encode_prompts(["a task"], source.processor.state_stats.value("q01")[None])
+    if location.adapter is not None:
+        read_adapter_config(location.adapter)
+
+
+def survive(file: Path, use: Callable[[Path], object], seed: str, count: int = MUTATIONS) -> tuple[int, int]:
+    """Damage `file` in many ways, one after another, and use its folder; return how many worked and how many not."""
+    text, rng = file.read_text(encoding="utf-8"), random.Random(f"{seed} {file.name}")
+    worked = refused = 0
+    for number in range(count):
+        content = mutate(text, rng)
+        file.write_bytes(content)
+        try:
+            use(file.parent)
+            worked += 1
+        except UserError as error:
+            told = error.render()
+            assert file.name in told or str(file.parent) in told, f"{number}: {content[:300]!r}\n{told}"
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"mutation {number} of {file.name}: {error!r}\n{content[:2000]!r}") from error
+    file.write_text(text, encoding="utf-8")
+    use(file.parent)
+    return worked, refused
+
+
+@pytest.mark.parametrize("name", ["config.json"])
+def test_a_checkpoint_of_ours(name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TINY_BASE, tmp_path / "own"))
+    assert min(survive(folder / name, open_policy, "own")) > 5
+
+
+@pytest.mark.parametrize("name", ["config.json", "policy_preprocessor.json", "policy_postprocessor.json", "pi05.json"])
+def test_a_folder_of_lerobot(name: str, exported_copy: Path) -> None:
+    assert min(survive(exported_copy / name, open_policy, "lerobot")) > 5
+
+
+@pytest.mark.parametrize("name", ["pi05.json", "norm_stats.json"])
+def test_a_folder_of_openpi(name: str, exported: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported["openpi"], tmp_path / "openpi"))
+    (file,) = folder.rglob(name)
+    assert min(survive(file, lambda _: open_policy(folder), "openpi")) > 5
+
+
+def test_the_settings_of_an_adapter(tmp_path: Path) -> None:
+    values = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 8,
+        "lora_dropout": 0.0,
+        "target_modules": ["q_proj", "v_proj"],
+        "rank_pattern": {"q_proj": 2},
+        "alpha_pattern": {},
+        "modules_to_save": ["action_in_proj"],
+        "layers_to_transform": [0, 1],
+        "layers_pattern": "layers",
+        "use_dora": False,
+        "bias": "none",
+        "base_model_name_or_path": "base",
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(values))
+    assert min(survive(tmp_path / "adapter_config.json", read_adapter_config, "peft")) > 5
+
+
+def test_the_state_of_a_run(tmp_path: Path) -> None:
+    values = {
+        "step": 20,
+        "seed": 0,
+        "rng": "follows from seed and position",
+        "loader": {"seed": 0, "frames": 100, "position": 20},
+        "schedule": {"peak": 1e-4, "warmup_steps": 10, "decay_steps": 100, "end": 1e-5},
+        "ema": False,
+        "moments": 40,
+        "world_size": 1,
+        "samples_per_step": 8,
+        "samples": 160,
+        "best": {"error": 0.5, "step": 10},
+        "data": {"statistics": "abc", "train_episodes": [0, 1], "held_out": [2]},
+        "versions": {"pi05": "0.1.0", "torch": "2.7"},
+    }
+    file = tmp_path / "training_state" / "state.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(values))
+    assert min(survive(file, lambda folder: read_training_state(folder.parent), "state")) > 5
+
+
+RUN = {
+    "config.json": {"steps": 20, "policy": {"use_peft": True, "train_expert_only": False}, "peft": {"r": 4}},
+    "receipt.json": {"source": "base", "layout": "pi05", "loaded": ["a", "b"], "files": {"model.safetensors": "abc"}},
+    "history.json": {"sessions": [{"started": "2026-11-29T10:00:00", "first_step": 0, "machine": {"gpu": None}}]},
+    "eval-tabletop-1/results.json": {
+        "success": {"successes": 1, "trials": 2, "rate": 0.5, "wilson_low": 0.1, "wilson_high": 0.9},
+        "date": "2026-11-29",
+        "config": {"seed": 1},
+        "policy": {"path": "run/checkpoints/000020", "step": 20},
+        "environment": {"name": "tabletop", "family": "demo"},
+        "machine": {"gpu": None, "processor": "one"},
+        "simulator_exceptions": 0,
+    },
+    "step0/prompts.json": [{"sample": 0, "frame": 3, "prompt": "a task", "tokens": 4, "images": {"scene": "a.png"}}],
+}
+METRICS = (
+    {"type": "train", "step": 1, "loss": 1.5, "samples": 8, "epochs": 0.1, "samples_per_second": 3.0, "data_wait": 0.1},
+    {"type": "eval", "step": 2, "action_error": 0.5, "baseline_error": 1.0, "dimensions": {"x": {"error": 0.1}}},
+    {"type": "end", "step": 2, "status": "finished"},
+)
+
+
+@pytest.mark.parametrize("name", [*RUN, "metrics.jsonl"])
+def test_the_files_that_a_report_shows(name: str, tmp_path: Path) -> None:
+    """A report tells what it cannot read, and shows the rest."""
+    for file, values in RUN.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(json.dumps(values))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in METRICS))
+
+    def use(_: Path) -> None:
+        assert "<html" in run_page(read_run(tmp_path))
+        read_history(tmp_path)
+        JsonlSink(tmp_path / "metrics.jsonl").start(INFO)
+
+    if name != "metrics.jsonl":
+        worked, refused = survive(tmp_path / name, use, "run", 60)
+        assert (worked, refused) == (60, 0)
+        return
+    rng = random.Random("metrics")
+    for _ in range(60):
+        number = rng.randrange(len(METRICS))
+        lines = [json.dumps(record).encode() for record in METRICS]
+        lines[number] = mutate(json.dumps(METRICS[number]), rng)
+        (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
+        use(tmp_path)
+
+
+def test_a_report_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "private.png")
+    folder = tmp_path / "run" / "step0"
+    folder.mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    os.mkfifo(folder / "pipe.png")
+    images = {"a": "../../private.png", "b": str(tmp_path / "private.png"), "c": "pipe.png", "d": "/dev/zero"}
+    (folder / "prompts.json").write_text(json.dumps([{"images": images}]))
+    run = read_run(tmp_path / "run")
+    assert [list(sample.pictures) for sample in run.samples] == [[]]
+    assert sum("step0" in line for line in run.missing) >= 4
+
+
+def test_the_same_seed_makes_the_same_damage() -> None:
+    text = (TINY_BASE / "config.json").read_text()
+    assert [mutate(text, random.Random(5)) for _ in range(2)] == [mutate(text, random.Random(5))] * 2
