@@ -23,7 +23,8 @@ from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError, UserError
 from pi05.settings.flags import overlay, parse_flags
 from pi05.settings.schema import from_plain, walk
-from pi05.train.config import TrainConfig
+from pi05.train.config import TINY_BASE, PolicyConfig, TrainConfig
+from pi05.train.inherit import inherit
 
 NOT_YET = "not yet in this version"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -230,3 +231,12 @@ def test_both_readmes_have_the_same_numbers_spans_and_links() -> None:
 def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:
     section = prose(ENGLISH).split("## Not there yet")[1].split("\n## ")[0]
     assert set(re.findall(r"`pi05 (\w+)`", section)) == set(cli.LATER)
+
+
+def test_whose_formula_a_run_has_is_as_the_details_say() -> None:
+    """The row on 1e-6 excepts LeRobot's bases, whose runs have LeRobot's formula."""
+    row = next(line for line in (REPOSITORY / "docs/details.md").read_text().splitlines() if "1e-6 is added" in line)
+    lerobot = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full"
+    formulas = [inherit(TrainConfig(policy=PolicyConfig(path=str(base)))).formula for base in (TINY_BASE, lerobot)]
+    assert formulas == ["openpi", "lerobot"]
+    assert "except in runs from a LeRobot base, which keep LeRobot's formula" in row
