@@ -41,6 +41,7 @@ from pi05.data.lerobot.layout import (
     is_camera,
     is_unreadable_camera,
     is_video,
+    unused_splits,
 )
 from pi05.data.lerobot.tasks import read_task_lines, read_task_table
 from pi05.errors import DataError
@@ -93,6 +94,8 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = 
     else:
         _read_v2(layout, info)
     check_totals(layout, info, info_path)
+    told = unused_splits(info.get("splits"), len(layout.episodes))
+    layout.notes += [] if told is None else [told]
     check_presence(layout, is_used)
     check_clips(layout)
     return layout
