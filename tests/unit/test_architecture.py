@@ -108,6 +108,7 @@ TESTED_BY: dict[str, str] = {
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
     "data.lerobot.encoder": "unit/data/lerobot/test_writer.py",
+    "data.lerobot.features": "unit/data/lerobot/test_columns.py",
     "data.lerobot.format_v3": "unit/data/lerobot/test_writer.py",
     "data.lerobot.layout": "unit/data/lerobot/test_meta.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
