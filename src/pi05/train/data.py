@@ -104,7 +104,10 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)
     keys, size = processor.slots.keys, sizes.image_size
+    told = len(dataset.notes)
     frames = FrameCache.build(dataset, keys, size, directory, progress, used, processor.resize)
+    for note in dataset.notes[told:]:
+        say(console, f"note: {note}")
     return TrainingData(
         config=config.dataset,
         dataset=dataset,

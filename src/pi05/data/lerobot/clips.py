@@ -22,8 +22,20 @@ from pi05.errors import DataError
 class Clips:
     """The videos of a data set, by camera and episode."""
 
-    def __init__(self, fps: float, *, late: Container[int] = (), check_clocks: bool = True) -> None:
-        """`late` are the episodes whose own clock does not start at 0."""
+    def __init__(
+        self,
+        fps: float,
+        *,
+        late: Container[int] = (),
+        check_clocks: bool = True,
+        last: Container[tuple[str, int]] = (),
+        notes: list[str] | None = None,
+    ) -> None:
+        """`late` are the episodes whose own clock does not start at 0; `last` (camera, episode), those that end a file.
+
+        What is odd about a video and changes nothing is added to `notes` when the video is first used.
+        """
+        self._last, self._notes = last, [] if notes is None else notes
         self._fps, self._late, self._check_clocks = fps, late, check_clocks
         self._videos = VideoCache()
         self._first_frames: dict[tuple[str, int], int] = {}
@@ -66,6 +78,11 @@ class Clips:
                 "the video and the data file have different numbers of frames",
                 wanted=f"{files.length} frames from frame {first} on",
                 found=f"{length} frames",
+            )
+        if length > files.length and (camera, files.index) in self._last:
+            self._notes.append(
+                f"the video of camera {camera} has {length - files.length} frames more than episode {files.index} has "
+                f"rows; they are not used: {clip.path}"
             )
         fault = clock_fault(times[first : first + files.length], self._fps)
         if fault is not None and self._check_clocks:

@@ -189,3 +189,20 @@ def check_clips(layout: DatasetLayout) -> None:
                     remedy=f"the list of episodes is wrong; {DOWNLOAD_AGAIN}, or write it anew",
                 )
             ends[camera, clip.path] = (start + episode.length / layout.fps, episode.index)
+
+
+def last_in_file(episodes: list[EpisodeFiles]) -> set[tuple[str, int]]:
+    """Return (camera, episode) for the last episode of each video file."""
+    last = {(camera, clip.path): episode.index for episode in episodes for camera, clip in episode.clips.items()}
+    return {(camera, episode) for (camera, _), episode in last.items()}
+
+
+def unused_splits(splits: object, episodes: int) -> str | None:
+    """Return what to say of the splits in info.json; None where they only say that all episodes are for training."""
+    if not isinstance(splits, dict) or not splits or list(splits.values()) == [f"0:{episodes}"]:
+        return None
+    told = ", ".join(f"{name} {part}" for name, part in splits.items())
+    return (
+        f"the splits in meta/info.json ({told}) are not used: --dataset.episodes chooses episodes, and "
+        "--dataset.eval_split how many of them are held out"
+    )

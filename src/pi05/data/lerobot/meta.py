@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pi05.data.lerobot.features import read_features
 from pi05.data.lerobot.files import (
     DOWNLOAD_AGAIN,
     dropping,
@@ -38,9 +39,8 @@ from pi05.data.lerobot.layout import (
     check_presence,
     check_totals,
     ghost_camera,
-    is_camera,
-    is_unreadable_camera,
     is_video,
+    unused_splits,
 )
 from pi05.data.lerobot.tasks import read_task_lines, read_task_table
 from pi05.errors import DataError
@@ -82,7 +82,7 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = 
         version=version,
         fps=float(fps),
         robot_type=info.get("robot_type"),
-        features=_features(info, info_path, drop_cameras),
+        features=read_features(info, info_path, drop_cameras),
         tasks={},
         episodes=[],
         meta_files=[info_path],
@@ -93,6 +93,8 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = 
     else:
         _read_v2(layout, info)
     check_totals(layout, info, info_path)
+    told = unused_splits(info.get("splits"), len(layout.episodes))
+    layout.notes += [] if told is None else [told]
     check_presence(layout, is_used)
     check_clips(layout)
     return layout
@@ -132,52 +134,6 @@ def _require_lists(layout: DatasetLayout, info: dict[str, Any]) -> None:
             found="total_episodes 0, and no list of episodes",
             remedy="record an episode to its end (recorders write an episode when it is saved), or give another folder",
         )
-
-
-def _features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
-    features = info.get("features")
-    if not isinstance(features, dict) or not all(isinstance(f, dict) and "dtype" in f for f in features.values()):
-        raise wrong_content(
-            f"the data set description does not tell the features: {path}",
-            wanted="features, each with its dtype",
-            found=f"features {str(features)[:200]}",
-            remedy="complete meta/info.json as LeRobot writes it",
-        )
-    unreadable_kinds = [name for name, feature in features.items() if is_unreadable_camera(name, feature)]
-    cameras = [name for name, feature in features.items() if is_camera(feature) or name in unreadable_kinds]
-    unknown = sorted(set(drop_cameras) - set(cameras))
-    if unknown:
-        raise DataError(
-            f"a camera that should be dropped is not in the data set: {path}",
-            wanted=f"one of {', '.join(cameras) or '(no cameras)'}",
-            found=", ".join(unknown),
-            remedy="correct --drop_cameras",
-        )
-    for name in cameras:
-        if name in drop_cameras:
-            continue
-        if name in unreadable_kinds:
-            raise DataError(
-                f"camera {name} is stored in a way that is not read: {path}",
-                wanted="dtype video or image",
-                found=f"dtype {features[name]['dtype']!r}, shape {features[name].get('shape')}",
-                remedy=f"convert its pictures, or leave it out: {dropping(name)}",
-            )
-        if _is_depth(features[name]):
-            raise DataError(
-                f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
-                wanted="colour cameras",
-                found='"is_depth_map": true',
-                remedy=f"leave it out with {dropping(name)}",
-            )
-    return {name: feature for name, feature in features.items() if name not in drop_cameras}
-
-
-def _is_depth(feature: dict[str, Any]) -> bool:
-    """Return whether the details of a camera call it a depth map; details that are no dictionary say nothing."""
-    details = [feature.get("info"), feature.get("video_info")]
-    keys = ("is_depth_map", "video.is_depth_map")
-    return any(part.get(key) for part in details if isinstance(part, dict) for key in keys)
 
 
 def fill(template: object, root: Path, info_path: Path, **values: object) -> Path:

@@ -24,7 +24,7 @@ from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import Table
 from pi05.data.lerobot.dimensions import Dimensions, name_dimensions
 from pi05.data.lerobot.index_columns import read_frame_table
-from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video
+from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
 from pi05.errors import DataError
 from pi05.types import ACTION, STATE
@@ -41,6 +41,8 @@ _KEEP_GROUPS = 8
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 """Of pictures that lie beside the tables, which then hold their paths."""
+UPRIGHT = b"turned upright by EXIF"
+"""Tells caches of stored pictures that version 0.1 made, which did not turn them, from those made since."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,19 @@ class Dataset:
         needed = [self.state_key, self.action_key, *images]
         self._frames = read_frame_table(layout, allow, needed, is_used)
         self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
-        """Oddities of the files that change nothing in what is read."""
+        """Oddities of the files that change nothing in what is read; those of a video from its first use on."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
-        self._clips = Clips(layout.fps, late=self._frames.late, check_clocks="timestamps" not in allow)
+        self._clips = Clips(
+            layout.fps,
+            late=self._frames.late,
+            check_clocks="timestamps" not in allow,
+            last=last_in_file(layout.episodes),
+            notes=self.notes,
+        )
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
         self._read_groups: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
 
@@ -148,6 +156,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return a hash of the metadata and of all files' names, sizes and modification times."""
         digest = hashlib.sha256(json.dumps([self.version, self.camera_keys]).encode())
+        if any(not is_video(self.features[name]) for name in self.camera_keys):
+            digest.update(UPRIGHT)
         for path in self._layout.meta_files:
             digest.update(path.read_bytes())
         for path in sorted({*self._tables, *self.picture_files(self.camera_keys)}):

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from broken import data_file, edit_info, edit_table, replace
-from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
+from broken import data_file, edit_info, edit_table, replace, video_file
+from fakes import CAMERAS, FakeDataset, numbered_image, read_frame_number, write_dataset, write_video
 
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
@@ -178,3 +178,34 @@ class TestColumnsThatNobodyAskedFor:
         assert read_frame_number(data.image(CAMERAS[0], 5)) == (5, 0)
         with pytest.raises(DataError, match=r"(?s)episode 0 cannot be read: .*file-000\.parquet"):
             data.frame(5)
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_a_video_longer_than_its_rows_is_told(tmp_path: Path, version: str) -> None:
+    fake = write_dataset(tmp_path / "set", version)
+    pictures = [numbered_image(i, 0) for i in range(21, 30)]
+    path = video_file(fake, 2 if version == "v2.1" else 1)
+    write_video(path, pictures, 10)
+    data = Dataset(fake.root)
+    assert data.notes == []
+    assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 2)] == list(range(21, 28))
+    assert read_frame_number(data.image(CAMERAS[0], 5)) == (5, 0)
+    told = f"the video of camera {CAMERAS[0]} has 2 frames more than episode 2 has rows; they are not used: {path}"
+    assert data.notes == [told]
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ({"train": "0:3"}, False),
+        ({}, False),
+        (None, False),
+        ({"train": "0:2", "val": "2:3"}, True),
+        ({"train": "0:2"}, True),
+    ],
+)
+def test_splits_that_are_not_used_are_told(fake: FakeDataset, splits: Any, told: bool) -> None:
+    edit_info(fake.root, lambda info: info.update(splits=splits))
+    notes = Dataset(fake.root).notes
+    assert bool(notes) == told
+    assert all("--dataset.episodes" in note for note in notes)

@@ -1,0 +1,61 @@
+"""The features of info.json: which are cameras, which of them can be read, and which the user leaves out.
+
+None is left out in silence: depth maps and cameras of an unknown kind are refused with the flag that drops them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pi05.data.lerobot.files import dropping, wrong_content
+from pi05.data.lerobot.layout import is_camera, is_unreadable_camera
+from pi05.errors import DataError
+
+
+def read_features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the features without the dropped cameras. Raises DataError."""
+    features = info.get("features")
+    if not isinstance(features, dict) or not all(isinstance(f, dict) and "dtype" in f for f in features.values()):
+        raise wrong_content(
+            f"the data set description does not tell the features: {path}",
+            wanted="features, each with its dtype",
+            found=f"features {str(features)[:200]}",
+            remedy="complete meta/info.json as LeRobot writes it",
+        )
+    unreadable_kinds = [name for name, feature in features.items() if is_unreadable_camera(name, feature)]
+    cameras = [name for name, feature in features.items() if is_camera(feature) or name in unreadable_kinds]
+    unknown = sorted(set(drop_cameras) - set(cameras))
+    if unknown:
+        raise DataError(
+            f"a camera that should be dropped is not in the data set: {path}",
+            wanted=f"one of {', '.join(cameras) or '(no cameras)'}",
+            found=", ".join(unknown),
+            remedy="correct --drop_cameras",
+        )
+    for name in cameras:
+        if name in drop_cameras:
+            continue
+        if name in unreadable_kinds:
+            raise DataError(
+                f"camera {name} is stored in a way that is not read: {path}",
+                wanted="dtype video or image",
+                found=f"dtype {features[name]['dtype']!r}, shape {features[name].get('shape')}",
+                remedy=f"convert its pictures, or leave it out: {dropping(name)}",
+            )
+        if _is_depth(features[name]):
+            raise DataError(
+                f"camera {name} is a depth map, which π₀.₅ has no use for: {path}",
+                wanted="colour cameras",
+                found='"is_depth_map": true',
+                remedy=f"leave it out with {dropping(name)}",
+            )
+    return {name: feature for name, feature in features.items() if name not in drop_cameras}
+
+
+def _is_depth(feature: dict[str, Any]) -> bool:
+    """Return whether the details of a camera call it a depth map; details that are no dictionary say nothing."""
+    details = [feature.get("info"), feature.get("video_info")]
+    keys = ("is_depth_map", "video.is_depth_map")
+    return any(part.get(key) for part in details if isinstance(part, dict) for key in keys)
