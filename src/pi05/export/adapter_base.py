@@ -55,13 +55,13 @@ def require_base_for_lerobot(opened: Source, base_name: str | None, with_base: b
         _require_same_weights(opened, Path(base_name).expanduser())
 
 
-def base_notes(opened: Source, base_name: str | None) -> list[str]:
+def base_notes(base_name: str | None) -> list[str]:
     """Return what could not be checked about the base that the caller named, as sentences."""
     if base_name is None or Path(base_name).expanduser().exists():
         return []
     return [
-        f"the base {base_name} is not on this machine, so nobody has checked that it holds the weights of "
-        f"{adapter_base(opened)} in LeRobot's layout; LeRobot runs on random weights where it does not"
+        f"the base {base_name} is not on this machine, so nobody has checked that it holds this adapter's "
+        "base in LeRobot's layout; LeRobot runs on random weights where it does not"
     ]
 
 

@@ -244,7 +244,7 @@ def _differences(opened: Source, plan: ExportPlan, probe: Probe) -> list[str]:
     else:
         notes, other = write_openpi.differences(processor, sizes), OPENPI_RESIZE
     if plan.adapter_only and not plan.with_base:
-        notes.extend(base_notes(opened, plan.base_name))
+        notes.extend(base_notes(plan.base_name))
     if processor.resize != other:
         effect = resize_effect(policy, probe, opened.cameras, other)
         if effect is not None:

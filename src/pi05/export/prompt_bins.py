@@ -134,10 +134,10 @@ def _training_states(source: Source) -> tuple[np.ndarray | None, str]:
         return None, "the folder does not tell where the training data are"
     try:
         states = Dataset(root, allow=("timestamps", "index")).states()
-    except UserError as error:
-        return None, f"the training data cannot be read ({error.problem})"
+    except UserError:
+        return None, "the training data cannot be read where they were"
     if states.shape[1] != source.policy.processor.state_dim or not len(states):
-        return None, f"{root} holds other states than those of training"
+        return None, "the data set's folder holds other states than those of training"
     return states, ""
 
 
