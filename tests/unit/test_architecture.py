@@ -108,13 +108,7 @@ TESTED_BY: dict[str, str] = {
     "commands.eval": "e2e/test_eval.py",
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
-<<<<<<< HEAD
-=======
-    "data.lerobot.encoder": "unit/data/lerobot/test_writer.py",
     "data.lerobot.features": "unit/data/lerobot/test_columns.py",
-    "data.lerobot.format_v3": "unit/data/lerobot/test_writer.py",
-    "data.lerobot.layout": "unit/data/lerobot/test_meta.py",
->>>>>>> helper-cases
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
     "eval.evaluate": "e2e/test_eval.py",
     "export.adapter_base": "unit/export/test_export_adapters.py",
