@@ -171,7 +171,7 @@ class OwnConfig(TypedDict, total=False):
     format: Required[Literal["pi05"]]
     format_version: Required[int]
     pi05_version: str
-    model: Required[dict[str, Size]]
+    model: dict[str, Size]
     processor: ProcessorFields | None
     step: Step | None
     n_action_steps: Size | None
@@ -248,17 +248,42 @@ class Schedule(TypedDict, total=False):
 class TrainingFields(TypedDict, total=False):
     """`training_state/state.json` of a checkpoint of pi05."""
 
-    step: Required[Step]
+    step: Step
     seed: int
-    loader: Required[dict[str, int]]
-    schedule: Required[Schedule]
+    loader: dict[str, int]
+    schedule: Schedule
     samples: Step
-    samples_per_step: Required[Size]
-    world_size: Required[Size]
+    samples_per_step: Size
+    world_size: Size
     moments: Count
     ema: bool
     best: Best | None
+    data: dict[str, Any]
+
+
+class ResumeFields(TypedDict, total=False):
+    """What a run that goes on needs of it."""
+
+    step: Required[Step]
+    loader: Required[dict[str, int]]
+    schedule: Required[Schedule]
+    samples_per_step: Required[Size]
+    world_size: Required[Size]
     data: Required[dict[str, Any]]
+
+
+class OwnSizes(TypedDict, total=False):
+    """What a network needs of `config.json`."""
+
+    model: Required[dict[str, Size]]
+
+
+class OwnPolicy(TypedDict, total=False):
+    """What a publication needs of it."""
+
+    step: Required[Step]
+    model: Required[dict[str, Size]]
+    processor: Required[ProcessorFields]
 
 
 def read_fields(path: Path, kind: Any) -> dict[str, Any]:
