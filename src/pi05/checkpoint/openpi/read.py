@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from pi05.checkpoint.file_fields import NormStats, read_fields, require_plausible
+from pi05.checkpoint.file_fields import NormStats, read_fields
+from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
     ProcessorSource,
