@@ -98,6 +98,7 @@ TESTED_BY: dict[str, str] = {
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",
     "checkpoint.peft.locate_base": "unit/checkpoint/peft/test_load.py",
+    "checkpoint.plausible": "unit/checkpoint/test_mutations.py",
     "checkpoint.policy_folder": "unit/test_policy.py",
     "checkpoint.policy_options": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.sentencepiece": "unit/checkpoint/test_tokenizer_folder.py",

@@ -2,7 +2,8 @@
 
 `read_fields` returns the object of a file after its fields were checked against the file's shape below: types, ranges,
 required names. Everything behind it may rely on them. Fields that a shape leaves out are not used, or are checked by
-the module that uses them (`peft/config.py`). Statistics are checked as numbers in `require_plausible`.
+the module that uses them (`peft/config.py`). Statistics are checked as numbers
+in `plausible.py`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Required, TypedDict
 
-import numpy as np
-
-from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, UserError
 from pi05.files import read_json
 from pi05.settings.fields import Count, Finite, Positive, Within, find_fault
-
-LARGEST = 1e30
-"""Of statistics: larger numbers do not survive the arithmetic of the network, which is float32."""
 
 Size = Annotated[int, Within(1, 2**31)]
 Step = Annotated[int, Within(0, 2**53)]
@@ -171,7 +166,7 @@ class OwnConfig(TypedDict, total=False):
     format: Required[Literal["pi05"]]
     format_version: Required[int]
     pi05_version: str
-    model: Required[dict[str, Size]]
+    model: dict[str, Size]
     processor: ProcessorFields | None
     step: Step | None
     n_action_steps: Size | None
@@ -248,17 +243,42 @@ class Schedule(TypedDict, total=False):
 class TrainingFields(TypedDict, total=False):
     """`training_state/state.json` of a checkpoint of pi05."""
 
-    step: Required[Step]
+    step: Step
     seed: int
-    loader: Required[dict[str, int]]
-    schedule: Required[Schedule]
+    loader: dict[str, int]
+    schedule: Schedule
     samples: Step
-    samples_per_step: Required[Size]
-    world_size: Required[Size]
+    samples_per_step: Size
+    world_size: Size
     moments: Count
     ema: bool
     best: Best | None
+    data: dict[str, Any]
+
+
+class ResumeFields(TypedDict, total=False):
+    """What a run that goes on needs of it."""
+
+    step: Required[Step]
+    loader: Required[dict[str, int]]
+    schedule: Required[Schedule]
+    samples_per_step: Required[Size]
+    world_size: Required[Size]
     data: Required[dict[str, Any]]
+
+
+class OwnSizes(TypedDict, total=False):
+    """What a network needs of `config.json`."""
+
+    model: Required[dict[str, Size]]
+
+
+class OwnPolicy(TypedDict, total=False):
+    """What a publication needs of it."""
+
+    step: Required[Step]
+    model: Required[dict[str, Size]]
+    processor: Required[ProcessorFields]
 
 
 def read_fields(path: Path, kind: Any) -> dict[str, Any]:
@@ -306,28 +326,3 @@ def about(path: Path) -> Iterator[None]:
             raise
         found = str(path) if error.found is None else f"{error.found} in {path}"
         raise type(error)(error.problem, wanted=error.wanted, found=found, remedy=error.remedy) from error
-
-
-def require_plausible(stats: DimStats, what: str, path: Path) -> None:
-    """Raise CheckpointError for statistics that no data has: not finite, huge, lower bounds above upper ones."""
-    known = {name: np.asarray(stats.value(name)) for name in stats.known}
-    for name, array in known.items():
-        bad = np.flatnonzero(~(np.abs(array) <= LARGEST) | ((array < 0) if name == "std" else False))
-        if bad.size:
-            raise _implausible(what, path, f"{name} from {'0' if name == 'std' else '-1e30'} to 1e30", name, array, bad)
-    for low, high in (("q01", "q99"), ("min", "max")):
-        if low in known and high in known:
-            bad = np.flatnonzero(known[low] > known[high])
-            if bad.size:
-                both = np.stack([known[low], known[high]], axis=1)
-                raise _implausible(what, path, f"{low} at most {high}", f"{low}, {high}", both, bad)
-
-
-def _implausible(what: str, path: Path, wanted: str, name: str, values: np.ndarray, bad: np.ndarray) -> CheckpointError:
-    place = int(bad[0])
-    return CheckpointError(
-        f"the statistics of {what} are none that data can have",
-        wanted=wanted,
-        found=f"{name}: {values[place].tolist()} in dimension {place}, {path}",
-        remedy="restore the file: copy or download it again, or compute the statistics anew",
-    )

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pi05.checkpoint.file_fields import ForeignConfig, LerobotConfig, ShardIndex, about, read_fields, require_fields
+from pi05.checkpoint.file_fields import (
+    ForeignConfig,
+    LerobotConfig,
+    OwnSizes,
+    ShardIndex,
+    about,
+    read_fields,
+    require_fields,
+)
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
@@ -171,8 +179,10 @@ def _described(folder: Path, files: list[Path]) -> Location:
     """Add what the small files of the folder tell: whose it is, and the sizes. The folder's own files go first."""
     config = read_config_file(folder)
     if "format" in config:
+        own = read_checkpoint_config(folder)
+        require_fields(own, OwnSizes, folder / CONFIG)
         with about(folder / CONFIG):
-            sizes = ModelConfig.from_dict(read_checkpoint_config(folder)["model"])
+            sizes = ModelConfig.from_dict(own["model"])
         return Location(folder, files, "pi05", config=sizes)
     told = _told_sizes(config)
     sidecar = read_sidecar(folder)

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_fields import about, require_plausible
+from pi05.checkpoint.file_fields import about
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.read import read_lerobot
 from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
+from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.processor import Processor

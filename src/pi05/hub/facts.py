@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_fields import OwnPolicy, require_fields
+from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import describe_dataset, read_license
 from pi05.files import parse_json, read_json, read_regular
@@ -40,6 +42,7 @@ def gather(
     record = read_run(run)
     config = TrainConfig.from_dict(record.config)
     stored = read_checkpoint_config(checkpoint)
+    require_fields(stored, OwnPolicy, checkpoint / CONFIG)
     step = int(stored["step"])
     state = read_training_state(checkpoint) if (checkpoint / TRAINING).is_dir() else {}
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint import run_folder, store
+from pi05.checkpoint.file_fields import ResumeFields, require_fields
 from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
@@ -89,6 +90,7 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
         return OpenRun(root=root, started=True, changed=changed)
     folder = complete[-1]
     saved = store.read_training_state(folder)
+    require_fields(saved, ResumeFields, folder / store.TRAINING / store.STATE_FILE)
     if config.steps < saved["step"]:
         raise ConfigError(
             f"--steps={config.steps} lies before what the run has done",

@@ -169,5 +169,5 @@ def test_an_index_that_disagrees_with_its_shards(tmp_path, config, lerobot_tenso
                                   '{"weight_map": {"x": 3}}'])  # fmt: skip
 def test_a_damaged_index(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match="index of the sharded checkpoint is damaged"):
+    with pytest.raises(CheckpointError, match="index"):
         locate(tmp_path)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_fields import LerobotConfig, read_fields, require_plausible
+from pi05.checkpoint.file_fields import LerobotConfig, read_fields
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.normalization import (
     dim_stats,
@@ -40,6 +40,7 @@ from pi05.checkpoint.lerobot.steps import (
     Step,
     read_steps,
 )
+from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
     ProcessorSource,

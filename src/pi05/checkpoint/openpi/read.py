@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from pi05.checkpoint.file_fields import NormStats, read_fields, require_plausible
+from pi05.checkpoint.file_fields import NormStats, read_fields
 from pi05.checkpoint.openpi.aloha import require_own_units, require_statistics_of_own_units
+from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import (
     PolicyOptions,
     ProcessorSource,

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pi05.checkpoint.run_folder import list_checkpoints, pointed
 from pi05.checkpoint.store import OPTIMIZER, TRAINING, WEIGHTS, is_adapter, read_checkpoint_config
-from pi05.errors import CheckpointError, EvaluationError
+from pi05.errors import EvaluationError, UserError
 from pi05.files import parse_json, read_regular, require_regular
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -278,7 +278,7 @@ def _parameters(checkpoints: Sequence[Path], missing: list[str]) -> dict[str, tu
             shapes |= {name.partition("/")[2]: shape for name, shape in moments.items() if name.startswith("exp_avg/")}
         else:
             shapes = _shapes(checkpoints[-1] / WEIGHTS)
-    except (OSError, safetensors.SafetensorError, CheckpointError) as error:
+    except (OSError, safetensors.SafetensorError, UserError, KeyError) as error:
         missing.append(f"parameters: {checkpoints[-1].name} cannot be read ({error})")
         return {}
     for name, shape in shapes.items():
