@@ -30,7 +30,7 @@ def announce(
     device: torch.device,
     console: Console,
 ) -> None:
-    """Print everything about the run that its data have not said already (`data.announce`)."""
+    """Print everything about the run that its data have not said already (`data.announce_data`)."""
     announce_held_out(data, console, config.eval_steps)
     announce_weights(config, run, network, console)
     if network.lora is not None:

@@ -96,7 +96,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
-    announce(dataset, processor, statistics, console)
+    announce_data(dataset, processor, statistics, console)
     unnamed = relative_note(config, dataset)
     if unnamed is not None:
         say(console, f"note: {unnamed}")
@@ -304,7 +304,7 @@ def cache_progress(console: Console) -> Progress:
     return tell
 
 
-def announce(dataset: Dataset, processor: Processor, statistics: Statistics, console: Console) -> None:
+def announce_data(dataset: Dataset, processor: Processor, statistics: Statistics, console: Console) -> None:
     """Say what the data are, where each camera goes, and what is peculiar about the numbers."""
     say(
         console,

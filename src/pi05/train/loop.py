@@ -45,7 +45,7 @@ from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks, say
-from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_checkpoint, validate
+from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator
 
@@ -217,7 +217,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
         if session.validator is not None and (state.step % config.eval_steps == 0 or last):
             improved = validate(session, session.validator, partial(stop.agreed, ranks.any))
         if state.step % config.save_freq == 0 or last or improved:
-            save_checkpoint(session, improved)
+            save_run(session, improved)
     if session.last_saved != state.step and state.step > 0:
-        save_checkpoint(session, improved=False)
+        save_run(session, improved=False)
     return stopped

@@ -143,7 +143,7 @@ def validate(session: Session, validator: Validator, stopped: Callable[[], bool]
     return improved
 
 
-def save_checkpoint(session: Session, improved: bool) -> None:
+def save_run(session: Session, improved: bool) -> None:
     """Write a checkpoint."""
     settle(session)
     started = time.perf_counter()

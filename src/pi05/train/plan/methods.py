@@ -20,7 +20,7 @@ from pi05.train.parallel.kind import Kind, World, divided_by
 from pi05.train.plan.gpus import Gpu
 from pi05.train.plan.memory import ONE_GPU, MemoryPrediction, predict
 from pi05.train.plan.speed import Speed, estimate_speed
-from pi05.train.plan.step_on_shapes import Shapes, held_bytes
+from pi05.train.plan.step_on_shapes import Shapes, least_held_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ def settle_recomputation(
 def propose(plan: Plan) -> Proposal | None:
     """Return the best method that fits the GPU of a plan at its batch size, or LoRA at a smaller one; None: nothing."""
     for method, config, shapes in candidates(plan):
-        if held_bytes(config, plan.sizes) > plan.available * divided_by(_kind(config), plan.world):
+        if least_held_bytes(config, plan.sizes) > plan.available * divided_by(_kind(config), plan.world):
             continue
         free = None if plan.available == plan.gpu.memory else plan.available
         found = make_plan(config, plan.sizes, shapes, plan.gpu, plan.world, free)

@@ -114,7 +114,7 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     )
 
 
-def held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
+def least_held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
     """Return what is held on the device all the time, a little less than it is: weights, moments, average."""
     model, parameters = build_on_meta(config, sizes)
     moments = (
