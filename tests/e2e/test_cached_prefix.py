@@ -93,7 +93,7 @@ def test_the_size_is_told_before_and_a_small_disk_is_refused(
     class Usage(NamedTuple):
         total: int = 10**9
         used: int = 10**9
-        free: int = 64 * 2**20
+        free: int = 10_000
 
     shutil_usage = shutil.disk_usage
     monkeypatch.setattr(

@@ -23,6 +23,7 @@ with RunLock(Path(sys.argv[1])) as lock:
 """
 
 
+@pytest.mark.process
 def test_another_process_is_refused_until_the_owner_ends(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None

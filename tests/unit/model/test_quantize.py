@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from small_network import CONFIG, make_batch, make_model
-from torch import nn
 
 from pi05.model import quantize
 from pi05.model.layers import Linear
@@ -111,17 +110,18 @@ def test_bytes_per_weight(kind: CodeKind, per_weight: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_product_is_that_with_the_weight_that_the_codes_mean(kind: CodeKind, bias: bool, dtype: torch.dtype) -> None:
     """Forward and backward, to the bit."""
-    plain = Linear(96, 64, bias=bias)
-    held = nn.ModuleDict({"expert": nn.ModuleDict({"map": deepcopy(plain)})})
+    held = make_model()
+    name = "vision.blocks.0.mlp.up" if bias else "expert.layers.0.mlp.up"
+    plain = deepcopy(held.get_submodule(name))
     quantize_frozen(held, kind)
-    map_ = held.get_submodule("expert.map")
+    map_ = held.get_submodule(name)
     with torch.no_grad():
         plain.weight.copy_(map_.get_submodule("quantized").dequantize(torch.float32))  # type: ignore[operator]
-    inputs = [draw(3, 5, 96, std=1).to(dtype).requires_grad_() for _ in range(2)]
+    inputs = [draw(3, 5, plain.in_features, std=1).to(dtype).requires_grad_() for _ in range(2)]
     outputs = [map_(inputs[0]), plain(inputs[1])]
     assert torch.equal(*outputs)
     for output in outputs:
-        output.backward(draw(3, 5, 64, std=1).to(dtype))
+        output.backward(draw(3, 5, plain.out_features, std=1).to(dtype))
     left, right = (each.grad for each in inputs)
     assert left is not None
     assert right is not None

@@ -71,7 +71,7 @@ def test_several_gpus_divide_what_is_held_and_nothing_else(kind: str) -> None:
 def speed(step: StepMemory = STEP, gpus: int = 1, parallel: Any = "auto", **settings: Any) -> Speed:
     config = TrainConfig(parallel=parallel, **settings)
     memory = predict(config, SIZES, SHAPES, world=World.planned(gpus), step=step)
-    found = estimate_speed(config, SIZES, SHAPES, memory, H100, gpus)
+    found = estimate_speed(config, SIZES, SHAPES, memory, H100, World.planned(gpus))
     assert found is not None
     return found
 

@@ -144,10 +144,10 @@ def test_automatic_parallel_splits_what_a_gpu_hardly_holds() -> None:
 def test_a_run_that_cannot_fit_is_refused_with_the_proposal() -> None:
     gpu = describe_gpu("NVIDIA GeForce RTX 4090", 24 * GIB)
     needed = predicted().needed_beside_cuda
-    line = check_memory(CONFIG, SIZES, 2, 16, gpu, needed + 1, 1)
+    line = check_memory(CONFIG, SIZES, 2, 16, gpu, needed + 1, ONE_GPU)
     assert "predicted" in line
     with pytest.raises(TrainingError, match="does not fit") as caught:
-        check_memory(CONFIG, SIZES, 2, 16, gpu, round(0.6 * needed), 1)
+        check_memory(CONFIG, SIZES, 2, 16, gpu, round(0.6 * needed), ONE_GPU)
     assert "--allow=memory" in caught.value.remedy
     proposal = propose(plan_with_free(round(0.6 * needed)))
     assert proposal is not None

@@ -23,6 +23,7 @@ print("to standard output, as Python does at the end")
 """
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away_ends_nothing() -> None:
     """As behind `| head -1`."""
     process = subprocess.Popen(
@@ -37,6 +38,7 @@ def test_a_reader_that_goes_away_ends_nothing() -> None:
     assert (process.wait(), told) == (0, "after\n")
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_behind_the_console_ends_nothing() -> None:
     with open("/dev/full", "w") as full:

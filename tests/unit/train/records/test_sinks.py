@@ -55,7 +55,7 @@ def test_signs_that_only_look_like_line_ends_do_not_break_a_record(tmp_path: Pat
     record = '{"step": 1, "task": "red\u2028block\u0085"}\n'
     path.write_text(record + '{"step": 9}\n', encoding="utf-8")
     JsonlSink(path).start(info(tmp_path, first_step=1))
-    assert path.read_text(encoding="utf-8").startswith(record + '{"type": "resume"')
+    assert path.read_text(encoding="utf-8").startswith(record + '{"type": "save"')
 
 
 def test_a_run_that_starts_again_starts_a_new_history(tmp_path: Path) -> None:
