@@ -74,7 +74,8 @@ def mutate(text: str, rng: random.Random) -> bytes:
     if kind == "gone":
         changed = put(values, way, lambda holder, name: holder.pop(name))
     elif kind == "new":
-        changed = {**values, rng.choice(("", "x", "model", "steps")): rng.choice(OTHER)}
+        more = {rng.choice(("", "x", "model", "steps")): rng.choice(OTHER)}
+        changed = {**values, **more} if isinstance(values, dict) else [*values, more]
     elif kind == "twice" and isinstance(way[-1], str):
         name = json.dumps(way[-1])
         return text.replace(f"{name}:", f"{name}: 1, {name}:", 1).encode()

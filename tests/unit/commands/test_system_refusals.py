@@ -78,6 +78,7 @@ def test_a_folder_in_the_place_of_the_report(tmp_path: Path, capsys: pytest.Capt
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "report.html"]
 
 
+@pytest.mark.process
 def test_a_home_that_nobody_knows() -> None:
     """Without HOME, and as a user without an entry in passwd."""
     program = (
@@ -108,6 +109,7 @@ def test_a_home_that_nobody_knows_for_the_frame_cache(monkeypatch: pytest.Monkey
         cache_directory()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_standard_output_on_a_full_disk() -> None:
     with open("/dev/full", "w") as full:
