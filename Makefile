@@ -3,7 +3,8 @@
 #   make demo             collect, fine-tune, evaluate and report on the embedded simulator (CPU, minutes)
 #   make test             all tests; SLOW=1 adds the slow ones; the 40 that took longest are printed at the end
 #   make quick            unit tests that start no process and take no two seconds each (markers `process` and `long`),
-#                         for use while writing; minutes less, and no replacement for `make test`
+#                         without the shape checks, which cost as much again; for use while writing, and no
+#                         replacement for `make test`
 #   make check            format, lint, types and tests, as .ci/run does
 #   make tiny-base        pre-train the base model that ships in the package (hours)
 #   make setup            only the virtual environment in .venv
@@ -33,7 +34,7 @@ test: setup
 	$(PYTEST) --durations=40 --durations-min=2 $(if $(SLOW),--slow) $(ARGS)
 
 quick: setup
-	$(PYTEST) tests/unit -m "$(BRIEF)" $(ARGS)
+	PI05_UNCHECKED_SHAPES=1 $(PYTEST) tests/unit -m "$(BRIEF)" $(ARGS)
 
 style: setup
 	$(BIN)/ruff format --check .

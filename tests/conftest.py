@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ if str(REPOSITORY / "tests") not in sys.path:
 
 from long_tests import LONG  # noqa: E402 - it lies there
 
-# Every tensor annotation in the package is checked at every call. This must run before anything imports pi05.
-jaxtyping.install_import_hook("pi05", "checker.typecheck")
+# Every tensor annotation in the package is checked at every call. This must run before anything imports pi05. It costs
+# as much as the unit tests themselves, so `make quick` goes without it.
+if "PI05_UNCHECKED_SHAPES" not in os.environ:
+    jaxtyping.install_import_hook("pi05", "checker.typecheck")
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that press Ctrl-C on a
 # program of their own need it back.

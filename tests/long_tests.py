@@ -10,6 +10,7 @@ LONG = frozenset(
     {
         "unit/checkpoint/peft/test_adapter.py::test_any_adapters_come_back",
         "unit/checkpoint/test_inspection.py::test_an_exported_folder_tells_its_origin",
+        "unit/checkpoint/test_mutations.py",
         "unit/checkpoint/test_safetensors_writer.py::test_one_tensor_is_in_memory_at_a_time",
         "unit/commands/test_export.py",
         "unit/commands/test_plan.py",
