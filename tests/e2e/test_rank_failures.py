@@ -124,7 +124,7 @@ def test_a_process_that_hangs_ends_the_run_when_its_time_is_over(workshop: Any, 
     """The limit is half an hour; the wrapper makes it seconds."""
     run, wrapper = tmp_path / "run", tmp_path / "start.sh"
     program = (
-        "import datetime, sys; from pi05 import cli; from pi05.train import ranks; "
+        "import datetime, sys; from pi05 import cli; from pi05.train.parallel import ranks; "
         f"ranks.TIMEOUT = datetime.timedelta(seconds={LIMIT}); sys.exit(cli.main())"
     )
     wrapper.write_text(f'exec {sys.executable} -c "{program}" "$@"\n')

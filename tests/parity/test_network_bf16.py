@@ -19,7 +19,10 @@ from pi05.checkpoint.load import load_model
 from pi05.model.pi05 import Pi05
 
 FLOW_TOLERANCE = 2e-2
-"""Absolute, for v_t, mean loss and actions: three times the difference between openpi's own two precisions."""
+"""Absolute, for mean loss, gradient norm and actions: three times the difference of openpi's own two precisions."""
+VELOCITY_TOLERANCE = 3e-2
+"""Absolute, for v_t: openpi's own two precisions differ by 0.0195 there. Compiled code rounds at other places on other
+processors: 0.0214 was seen on one with AVX-512."""
 TOKEN_TOLERANCE = 2**-5
 """Relative to the tensor's largest value: 8 units in the last place, collected over the layers."""
 
@@ -76,7 +79,7 @@ def test_velocity(model, prefix, cache, openpi_bf16, compare):
     x_t = openpi_bf16.extra["inputs"]["x_t"]
     with torch.no_grad():
         v_t = model.velocity(x_t, openpi_bf16.time, cache, prefix[1])
-    compare("v_t", v_t, openpi_bf16.outputs["v_t"], FLOW_TOLERANCE)
+    compare("v_t", v_t, openpi_bf16.outputs["v_t"], VELOCITY_TOLERANCE)
 
 
 def test_mean_loss(model, openpi_bf16, compare):

@@ -22,10 +22,10 @@ sys.addaudithook(lambda event, _: _started.append(event) if event in STARTS else
 
 @pytest.fixture(autouse=True)
 def _unmarked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail where a process was started by a test without the marker that `make quick` goes by."""
+    """Fail where a process was started by a test without a marker that `make quick` goes by."""
     before = len(_started)
     yield
-    if len(_started) > before and not request.node.get_closest_marker("process"):
+    if len(_started) > before and not any(map(request.node.get_closest_marker, ("process", "slow"))):
         pytest.fail(f"{_started[before:]}: mark the test with pytest.mark.process")
 
 
