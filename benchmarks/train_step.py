@@ -5,6 +5,10 @@ that a busy machine disturbs both. A step is forward, backward, clipping and Ada
 SigLIP 256 × 6, language 512 × 6, expert 256 × 6, batch 4, two cameras and one blank, 60 of 200 prompt tokens,
 horizon 50.
 
+A repetition counts only where both sides had the cores: CPU time of at least 95 % of threads × wall time. CPU seconds
+are reported beside. Between the steps the rate of a large matrix product is measured, and a step's rate is said as a
+share of it: its products' arithmetic (attention's not counted) by its time.
+
     python benchmarks/train_step.py --lerobot-python /path/to/lerobot-env/bin/python --threads 2 --rounds 5
 
 Prints a table and writes benchmarks/results/train_step_DATE.json. `benchmarks/open_with_lerobot.py` tells how such an
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,10 @@ SHAPES = {
     "expert": {"width": 256, "mlp": 1024},
 }
 LOSS_TOLERANCE = 1e-5
+FULL_SHARE = 0.95
+"""CPU time by threads × wall time from which on a repetition counts."""
+PRODUCT = 2048
+"""Rows and columns of the matrix product whose rate a step's is compared with."""
 
 
 def main() -> int:
@@ -49,8 +58,9 @@ def main() -> int:
     parser.add_argument("--lerobot-python", required=True, help="Python of an environment with lerobot[pi]==0.6.1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--rounds", type=int, default=5, help="timed steps of each side per case, after one for warming up"
+        "--rounds", type=int, default=5, help="pairs of steps that must count per case, after one for warming up"
     )
+    parser.add_argument("--tries", type=int, default=25, help="pairs of steps taken at most, whether they count or not")
     parser.add_argument("--cases", default=",".join(CASES), help="training methods, separated by commas")
     parser.add_argument("--compile", action="store_true", help="compile our layers with torch.compile")
     parser.add_argument("--serve", choices=("ours", "lerobot"), help=argparse.SUPPRESS)
@@ -76,10 +86,10 @@ def main() -> int:
         for case in cases:
             result["cases"][case] = compare(case, Path(folder), arguments, result)
             print(row(case, result["cases"][case]), flush=True)
-    path = HERE / "results" / f"train_step_{result['date']}.json"
+    path = HERE / "results" / f"train_step_{'compiled_' * arguments.compile}{result['date']}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written to {path}")
-    return 0 if all(report["same_loss"] for report in result["cases"].values()) else 1
+    return 0 if all(report["same_loss"] and report["counted"] for report in result["cases"].values()) else 1
 
 
 def write_inputs(folder: Path) -> None:
@@ -111,27 +121,53 @@ def compare(case: str, folder: Path, arguments: argparse.Namespace, result: dict
         for side in sides.values():  # LeRobot first: it draws the weights that both use
             answer = side.ask(case)
             result.setdefault("versions", {})[side.name] = answer["versions"]
-        steps: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-        for _ in range(arguments.rounds + 1):
-            for name, side in sides.items():
-                steps[name].append(side.ask("step"))
+        first = {name: side.ask("step") for name, side in sides.items()}
+        flops = sides["ours"].ask("flops")["flops"]
+        pairs: list[dict[str, dict[str, float]]] = []
+        while sum(map(counts, pairs)) < arguments.rounds and len(pairs) < arguments.tries:
+            pair = {name: side.ask("step") for name, side in sides.items()}
+            pairs.append({**pair, "product": sides["ours"].ask("product")})
     finally:
         for side in sides.values():
             side.close()
-    timed = {name: [step["seconds"] for step in taken[1:]] for name, taken in steps.items()}
-    best = {name: min(seconds) for name, seconds in timed.items()}
-    ratios = [theirs / ours for theirs, ours in zip(timed["lerobot"], timed["ours"], strict=True)]
-    losses = {name: [step["loss"] for step in taken] for name, taken in steps.items()}
-    first = abs(losses["lerobot"][0] - losses["ours"][0])
+    differ = abs(first["lerobot"]["loss"] - first["ours"]["loss"])
     return {
-        "seconds": timed,
-        "best_seconds": best,
-        "cpu_share": {name: [round(step["cpu_share"], 2) for step in taken[1:]] for name, taken in steps.items()},
-        "ratio_of_best": best["lerobot"] / best["ours"],
-        "ratio_median_of_pairs": statistics.median(ratios),
-        "losses": losses,
-        "first_loss_difference": first,
-        "same_loss": first <= LOSS_TOLERANCE,
+        "repetitions": pairs,
+        "tflop": flops / 1e12,
+        "first_loss_difference": differ,
+        "same_loss": differ <= LOSS_TOLERANCE,
+        **summary([pair for pair in pairs if counts(pair)], flops),
+    }
+
+
+def counts(pair: dict[str, dict[str, float]]) -> bool:
+    """Tell whether both sides had the cores."""
+    return all(pair[name]["cpu_share"] >= FULL_SHARE for name in ("lerobot", "ours"))
+
+
+def summary(counted: list[dict[str, dict[str, float]]], flops: int) -> dict[str, Any]:
+    """Return medians over the repetitions that count: seconds, CPU seconds, ratios, share of the product's rate."""
+    if not counted:
+        return {"counted": 0}
+
+    def median(name: str, key: str) -> float:
+        return statistics.median(pair[name][key] for pair in counted)
+
+    def ratio(key: str) -> float:
+        return statistics.median(pair["lerobot"][key] / pair["ours"][key] for pair in counted)
+
+    free = [pair for pair in counted if pair["product"]["cpu_share"] >= FULL_SHARE]
+    rates = [pair["product"]["flops"] / pair["product"]["seconds"] for pair in free]
+    return {
+        "counted": len(counted),
+        "seconds": {name: median(name, "seconds") for name in ("lerobot", "ours")},
+        "cpu_seconds": {name: median(name, "cpu_seconds") for name in ("lerobot", "ours")},
+        "ratio": ratio("seconds"),
+        "ratio_cpu": ratio("cpu_seconds"),
+        "gflops_per_second": flops / median("ours", "seconds") / 1e9,
+        "product_gflops_per_second": statistics.median(rates) / 1e9 if rates else None,
+        "share_of_product": flops / median("ours", "seconds") / statistics.median(rates) if rates else None,
+        "product_repetitions": len(rates),
     }
 
 
@@ -179,20 +215,51 @@ def serve(arguments: argparse.Namespace) -> int:
 
         step = build_ours(case, arguments.folder, arguments.compile)
     print(json.dumps({"versions": versions()}), flush=True)
-    for _ in sys.stdin:
+    answers = {"step": lambda: {"loss": step()}, "product": product_of(arguments.threads), "flops": lambda: count(step)}
+    for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        loss = step()
+        answer = answers[line.strip()]()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(json.dumps({"seconds": wall, "cpu_share": cpu / wall / arguments.threads, "loss": loss}), flush=True)
+        times = {"seconds": wall, "cpu_seconds": cpu, "cpu_share": cpu / wall / arguments.threads}
+        print(json.dumps({**times, **answer}), flush=True)
     return 0
+
+
+def product_of(threads: int) -> Callable[[], dict[str, float]]:
+    """Return a function that multiplies large matrices for half a second, and tells the operations."""
+    import torch
+
+    left, right = torch.randn(2, PRODUCT, PRODUCT)
+    out, times = torch.empty(PRODUCT, PRODUCT), 3 * threads
+
+    def multiply() -> dict[str, float]:
+        for _ in range(times):
+            torch.mm(left, right, out=out)
+        return {"flops": times * 2 * PRODUCT**3}
+
+    multiply()
+    return multiply
+
+
+def count(step: Callable[[], float]) -> dict[str, float]:
+    """Take a step and return the operations of its matrix products; attention has no count on a CPU."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return {"flops": counter.get_total_flops()}
 
 
 def row(case: str, report: dict[str, Any]) -> str:
     """Return one line of the table."""
-    best, differ = report["best_seconds"], report["first_loss_difference"]
+    if not report["counted"]:
+        return f"{case:14} no repetition counts: another program had the cores"
+    seconds, share = report["seconds"], report["share_of_product"]
     return (
-        f"{case:14} LeRobot {best['lerobot']:6.2f} s   pi05 {best['ours']:6.2f} s   {report['ratio_of_best']:.2f} × "
-        f"(median of pairs {report['ratio_median_of_pairs']:.2f} ×)   losses differ by {differ:.1e}"
+        f"{case:14} LeRobot {seconds['lerobot']:6.2f} s   pi05 {seconds['ours']:6.2f} s   {report['ratio']:.2f} × "
+        f"(CPU seconds {report['ratio_cpu']:.2f} ×), {report['counted']} of {len(report['repetitions'])} repetitions; "
+        f"{'rate not measured' if share is None else format(share, '.0%') + ' of the matrix rate'}; "
+        f"losses differ by {report['first_loss_difference']:.1e}"
     )
 
 

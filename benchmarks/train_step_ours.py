@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pi05.checkpoint.load import load_model
+from pi05.data.loader import FEW_SHAPES
+from pi05.machine import keep_freed_memory
 from pi05.model.config import ModelConfig
 from pi05.train.activations import apply_from_outside
 from pi05.train.method import Part
@@ -68,6 +70,7 @@ class GivenDraws(nn.Module):
 
 def build_ours(case: Part, folder: Path, compile_layers: bool) -> Callable[[], float]:
     """Build network and optimizer on LeRobot's weights and return the step."""
+    keep_freed_memory()  # as every training on a CPU does
     inputs = load_file(folder / "inputs.safetensors")
     model = load_model(folder / "model.safetensors", config=sizes())
     parameters = freeze(model, case)
@@ -83,7 +86,7 @@ def build_ours(case: Part, folder: Path, compile_layers: bool) -> Callable[[], f
         tokens=inputs["tokens"],
         token_mask=inputs["token_mask"],
         actions=inputs["actions"],
-    )
+    ).trim(bucket=FEW_SHAPES if compile_layers else 1)  # as the trainer's loader does on a CPU
     given = GivenDraws(model, inputs["noise"], inputs["time"])
     state = TrainState(step=0, seed=0, model=given, optimizer=AdamW(parameters, settings, schedule))
     loss = LossSettings(kind="lerobot", robot_action_dim=shapes.ROBOT_DIMS)

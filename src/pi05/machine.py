@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from typing import Any
@@ -30,6 +31,24 @@ def choose_device(name: str, index: int | None = None) -> torch.device:
             "per GPU (--nproc-per-node)",
         )
     return device
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, and return whether its C library can (glibc can).
+
+    A training step on a CPU allocates and frees the same large tensors again and again. By default glibc gives them
+    back to the kernel, which then hands out zeroed pages one by one: about 5 % of a step's CPU time. The process stays
+    as large as it once was. GPUs are not concerned: PyTorch keeps their memory itself.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or platform.libc_ver()[0] != "glibc":
+        return False
+    return all(mallopt(option, value) for option, value in _KEEP)
+
+
+# From glibc's malloc.h: M_MMAP_MAX, no mapping of its own for a large block; M_TRIM_THRESHOLD, never shrink the heap;
+# M_TOP_PAD, grow it by 64 MiB at a time.
+_KEEP = ((-4, 0), (-1, -1), (-2, 64 << 20))
 
 
 def machine_info() -> dict[str, Any]:

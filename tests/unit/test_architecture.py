@@ -116,7 +116,6 @@ TESTED_BY: dict[str, str] = {
     "export.checks": "unit/export/test_export_adapters.py",
     "export.folders": "unit/export/test_export.py",
     "export.source": "unit/export/test_export_adapters.py",
-    "machine": "unit/eval/test_result.py",
     "train.announce": "e2e/test_train.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",

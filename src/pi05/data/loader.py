@@ -29,6 +29,8 @@ from pi05.data.processor import Processor
 from pi05.errors import DataError
 from pi05.types import Batch
 
+FEW_SHAPES = 8
+"""Prompt lengths are multiples of it where a new length costs: memory of another size on a GPU, another compilation."""
 _PROMPTS_AT_ONCE = 4096
 
 
@@ -64,13 +66,13 @@ class TrainLoader:
         seed: int,
         num_workers: int = 0,
         augment: bool = True,
-        bucket: int = 8,
+        bucket: int = FEW_SHAPES,
         share: tuple[int, int] = (0, 1),
         pin: bool = False,
         prefixes: PrefixCache | None = None,
     ) -> None:
         self.share, self.pin, self.prefixes = share, pin, prefixes
-        self.batch_size, self.seed, self.num_workers, self.bucket = batch_size, seed, num_workers, bucket
+        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.augment = augment
         self._processor, self._frames = processor, frames
         _require_frames(frames, processor)
@@ -85,6 +87,9 @@ class TrainLoader:
             end = episode.start + episode.length
             self._episode[episode.start : end], self._end[episode.start : end] = episode.index, end
         self._prompts = _Prompts(dataset, processor, self.frame_indices, self._states)
+        one_length = self._prompts.shortest == self._prompts.longest
+        self.bucket = 1 if one_length else bucket
+        """Prompt lengths are multiples of it; where all are the same, nothing is padded and no mask is needed."""
         self._sample = 0
         self._order = (-1, np.empty(0, np.int64))
 
@@ -184,8 +189,8 @@ class TrainLoader:
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens of the longest prompt, rounded up as in batches."""
-        return max(1, -(-self._prompts.longest // self.bucket)) * self.bucket
+        """Tokens of the longest prompt, rounded up whatever the bucket is: files of prefixes have this length."""
+        return max(1, -(-self._prompts.longest // FEW_SHAPES)) * FEW_SHAPES
 
     def _make(self, indices: np.ndarray, samples: np.ndarray | None, prefixes: PrefixCache | None = None) -> Batch:
         chunks, valid = self.chunks(indices)
@@ -226,7 +231,7 @@ class _Prompts:
             pieces.append(np.concatenate([np.array(tokens, np.int32) for tokens in ids]))
         self._ids = np.concatenate(pieces)
         self._bounds = np.concatenate([[0], np.cumsum(lengths)])
-        self.longest = max(lengths)
+        self.longest, self.shortest = max(lengths), min(lengths)
 
     def of(self, indices: np.ndarray) -> list[np.ndarray]:
         rows = self._row[indices]

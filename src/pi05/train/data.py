@@ -20,7 +20,7 @@ from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
-from pi05.data.loader import TrainLoader
+from pi05.data.loader import FEW_SHAPES, TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.split import split_episodes
@@ -166,7 +166,10 @@ def build_loader(
     pin: bool = False,
     prefixes: PrefixCache | None = None,
 ) -> TrainLoader:
-    """Build the endless source of a process's training batches, in an order that seed and epoch decide."""
+    """Build the endless source of a process's training batches, in an order that seed and epoch decide.
+
+    `pin`: for a GPU. There, and for compiled layers, prompts are padded to few lengths; otherwise only to the longest.
+    """
     return TrainLoader(
         data.dataset,
         data.processor,
@@ -176,6 +179,7 @@ def build_loader(
         seed=config.seed,
         num_workers=config.num_workers,
         augment=config.augment,
+        bucket=FEW_SHAPES if pin or config.policy.compile_model else 1,
         share=(rank, world_size),
         pin=pin,
         prefixes=prefixes,

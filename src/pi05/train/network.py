@@ -19,7 +19,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError
-from pi05.machine import choose_device
+from pi05.machine import choose_device, keep_freed_memory
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
@@ -49,6 +49,8 @@ def own_device(name: str) -> torch.device:
     device = choose_device(name, local_rank() if launched() else None)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     return device
 
 

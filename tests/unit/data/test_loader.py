@@ -242,3 +242,27 @@ def test_several_loaders_deal_out_the_stream_of_one(parts: Parts, workers: int) 
         images = torch.cat([each.images for each, _ in both])
         assert torch.equal(images, batch.images), "augmentation follows the sample, not the loader"
     assert loaders[0].state_dict() == loaders[1].state_dict()
+
+
+@pytest.mark.parametrize("bucket", [1, 8])
+def test_prompts_are_padded_to_the_longest_or_to_few_lengths(
+    dataset: Dataset, processor: Processor, frames: FrameCache, bucket: int
+) -> None:
+    loader = TrainLoader(dataset, processor, frames, EPISODES, batch_size=3, seed=0, bucket=bucket)
+    for batch, info in islice(loader, 8):
+        tasks = [dataset.task(int(frame)) for frame in info.frame_indices]
+        lengths = map(len, processor.encode_prompts(tasks, loader.states(info.frame_indices)))
+        assert batch.tokens.shape[1] == -(-max(lengths) // bucket) * bucket
+    assert loader.longest_prompt % 8 == 0, "files of prefixes have one length for every bucket"
+
+
+def test_prompts_of_one_length_need_no_padding_and_no_mask(
+    dataset: Dataset, processor: Processor, frames: FrameCache
+) -> None:
+    alike = dataclasses.replace(processor, prompt_format="none")
+    episodes = [e.index for e in dataset.episodes if dataset.task(e.start) == dataset.task(0)]
+    (length,) = {len(tokens) for tokens in alike.encode_prompts([dataset.task(0)], dataset.states()[:1])}
+    batch, _ = next(iter(TrainLoader(dataset, alike, frames, episodes, batch_size=2, seed=0, bucket=8)))
+    assert length % 8
+    assert batch.tokens.shape[1] == length
+    assert batch.token_mask is None
