@@ -74,3 +74,10 @@ def unchecked_shapes() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _quick_where_slow(request: pytest.FixtureRequest) -> None:
+    """Leave the shape checks out of slow tests: what these call, the others have called with checks."""
+    if request.node.get_closest_marker("slow"):
+        request.getfixturevalue("unchecked_shapes")
