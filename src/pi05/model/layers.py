@@ -49,13 +49,14 @@ def attend(
     In π₀.₅ who may be seen never depends on who looks: the prefix is bidirectional, and the actions see the whole
     prefix and each other. So the attention mask has one row per sample. The query heads of one key/value head are laid
     out as a longer sequence of queries, so that no key is repeated and no score matrix or Q x L mask is ever built.
+    They lie position by position, not head by head: with one key/value head, and with as many as query heads, that is a
+    view of the queries, and the output needs no copy either.
     """
     batch, queries, heads, head_dim = query.shape
     kv_heads = key.shape[1]
     grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
-    by_kv_head = grouped.permute(0, 2, 3, 1, 4)
-    folded = by_kv_head.flatten(2, 3)
+    folded = grouped.transpose(1, 2).flatten(2, 3)
     mask = None if valid is None else valid[:, None, None, :]
     seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
-    unfolded = seen.view(batch, heads, queries, head_dim)
+    unfolded = seen.unflatten(2, (queries, heads // kv_heads))
     return unfolded.transpose(1, 2).reshape(batch, queries, heads * head_dim)

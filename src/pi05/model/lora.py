@@ -99,7 +99,8 @@ class LoraLinear(Linear):
         return F.dropout(wide, self.spec.dropout) if self._dropping else wide
 
     def _low_rank(self, wide: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        return F.linear(F.linear(wide, self.lora_a), self.lora_b) * self.spec.scaling
+        change = F.linear(F.linear(wide, self.lora_a), self.lora_b)
+        return change if self.spec.scaling == 1 else change * self.spec.scaling  # the default; a wide tensor less
 
     @torch.no_grad()
     def _row_norms(self) -> Float[Tensor, " outputs"]:

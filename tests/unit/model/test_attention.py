@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from small_network import CONFIG, make_batch, make_model
 from torch import Tensor
 
+from pi05.model.layers import attend
 from pi05.types import Batch
 
 PATCHES = CONFIG.patches_per_image
@@ -52,3 +53,23 @@ def test_prompts_of_one_length_need_no_mask(monkeypatch: pytest.MonkeyPatch) -> 
     valid = (torch.arange(8) < 8).expand(3, -1)
     batch = replace(make_batch(3), token_mask=valid, trimmed=False).trim()
     assert masks_of(batch, monkeypatch) == [None] * CALLS
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_each_query_head_reads_its_key_head(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with repeated keys; with one key head or as many as query heads no query is copied."""
+    query = torch.randn(2, 5, 4, 8)
+    key, value = torch.randn(2, 2, kv_heads, 7, 8)
+    wanted = F.scaled_dot_product_attention(
+        query.transpose(1, 2), *(tensor.repeat_interleave(4 // kv_heads, 1) for tensor in (key, value))
+    )
+    kernel, views = F.scaled_dot_product_attention, []
+
+    def spy(folded: Tensor, *others: Any, **options: Any) -> Tensor:
+        views.append(folded.data_ptr() == query.data_ptr())
+        return kernel(folded, *others, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    found = attend(query, key, value, None)
+    torch.testing.assert_close(found, wanted.transpose(1, 2).flatten(2))
+    assert views == [kv_heads != 2]
