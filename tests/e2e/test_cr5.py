@@ -11,6 +11,7 @@ import pytest
 from pi05.cli import main
 
 
+@pytest.mark.slow
 def test_the_tiny_preset_learns_from_a_real_recording(
     shared: Path, workshop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,10 @@ MODES: dict[str, dict[str, Any]] = {
     "mixed-4bit-recomputed": {"precision": "mixed", "optimizer_state": "4bit", "policy__gradient_checkpointing": True},
     "float32-release": {"precision": "float32", "gradient_release": True},
 }
+PARAMETERS = [
+    pytest.param(name, marks=() if name == "bf16-sr-8bit-release" else pytest.mark.slow, id=name) for name in MODES
+]
+"""One that joins most of it; the others are slow."""
 FILES = ("model.safetensors", "training_state/optimizer.safetensors", "training_state/state.json")
 
 
@@ -42,7 +46,7 @@ def records(folder: Path) -> list[tuple[int, float, float]]:
     return [(line["step"], line["loss"], line["grad_norm"]) for line in lines if line["type"] == "train"]
 
 
-@pytest.fixture(scope="module", params=list(MODES))
+@pytest.fixture(scope="module", params=PARAMETERS)
 def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {**SETTINGS, **MODES[request.param]}
 
