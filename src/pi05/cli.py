@@ -1,7 +1,8 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal; 2 something that the user can put right, or that the system refuses, told
-without a traceback; 130 interrupted. Any other exception is a fault of the program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal, or doctor found something to mend; 2 something that the user can put
+right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a fault of the
+program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 import pi05
-from pi05.commands import collect, demo, eval, export, inspect, plan, push, report, train
+from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
 from pi05.commands.train import INTERRUPTED
 from pi05.errors import ConfigError, UserError, refused
@@ -22,6 +23,7 @@ from pi05.settings.flags import help_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
 COMMANDS: dict[str, Command] = {
+    "doctor": doctor.COMMAND,
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "eval": eval.COMMAND,
@@ -34,7 +36,6 @@ COMMANDS: dict[str, Command] = {
 }
 
 LATER = {
-    "doctor": "Is this machine able to train, evaluate, serve?",
     "fetch": "Bring base weights, tokenizer and data sets to local folders.",
     "check": "Lint a data set against the silent killers.",
     "serve": "Policy server, openpi's websocket protocol.",
