@@ -193,7 +193,7 @@ error    driver     torch 2.13.0+cu130 is built for CUDA 13.0, which needs
         """\
 error    driver     this GPU needs driver 570 or newer; the driver is 560.28.03
                     a run fails in the first kernel
-                    to do: sudo apt-get install nvidia-driver-580-open && sudo reboot  # then: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cu130""",
+                    to do: sudo apt-get install nvidia-driver-580-open && sudo reboot  # then: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cu130""",  # noqa: E501
     ),
     (
         "driver.no_build",
@@ -310,7 +310,7 @@ error    torch      torch 2.7.1+cu126 has no kernels for GPU 0 (NVIDIA GeForce
 error    torch      a kernel fails on GPU 0 (NVIDIA H200): CUDA error:
                     uncorrectable ECC error encountered
                     a run fails in its first step
-                    to do: nvidia-smi -q -d ECC -i 0  # errors there: the card is at fault; none: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cu130""",
+                    to do: nvidia-smi -q -d ECC -i 0  # errors there: the card is at fault; none: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cu130""",  # noqa: E501
     ),
     (
         "cuda.start",
@@ -408,7 +408,7 @@ warning  leftovers  LeRobot is installed here in editable form, from
                     /home/me/lerobot
                     a run changes with that folder, and LeRobot's pins exchange
                     torch, av and huggingface-hub under pi05
-                    to do: .venv/bin/python -m pip uninstall -y lerobot  # and give LeRobot an environment of its own""",
+                    to do: .venv/bin/python -m pip uninstall -y lerobot  # and give LeRobot an environment of its own""",  # noqa: E501
     ),
     (
         "leftovers.two_torches",
@@ -418,7 +418,7 @@ error    leftovers  2 torch installations: /venv/site-packages/torch,
                     /usr/lib/python3/dist-packages/torch
                     a run loads libraries of one into the other: undefined
                     symbol, or a crash without a word
-                    to do: .venv/bin/python -m pip uninstall -y torch  # until there is none; then: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cpu""",
+                    to do: .venv/bin/python -m pip uninstall -y torch  # until there is none; then: .venv/bin/python -m pip install --force-reinstall 'torch>=2.7' --index-url https://download.pytorch.org/whl/cpu""",  # noqa: E501
     ),
     (
         "leftovers.two_torches",
@@ -504,7 +504,7 @@ error    video      PyAV cannot be imported: ImportError: libavcodec.so.61:
 warning  video      PyAV 14.0.0 (libavcodec 59.37) has no decoder on the CPU for
                     AV1
                     a run fails on data sets whose videos are of that kind
-                    to do: .venv/bin/python -m pip install --force-reinstall 'av>=14'  # the wheels of PyPI bring their own FFmpeg""",
+                    to do: .venv/bin/python -m pip install --force-reinstall 'av>=14'  # the wheels of PyPI bring their own FFmpeg""",  # noqa: E501
     ),
     (
         "rendering.tabletop_ok",
@@ -542,7 +542,7 @@ ok       rendering  MuJoCo 3.2.3 draws with osmesa; export MUJOCO_GL=osmesa
 error    rendering  MuJoCo 3.2.3 draws nothing (egl: EGL_NOT_INITIALIZED;
                     osmesa: no libOSMesa)
                     a run cannot be evaluated in LIBERO
-                    to do: sudo apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libosmesa6 libglvnd0 libopengl0""",
+                    to do: sudo apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libosmesa6 libglvnd0 libopengl0""",  # noqa: E501
     ),
     (
         "rendering.mujoco",
@@ -702,7 +702,7 @@ warning  tokenizer  PaliGemma's tokenizer is refused (status 403), with the
                     token from HF_TOKEN
                     a run from a base of LeRobot or openpi needs it; the
                     packaged base brings its own
-                    to do: accept the licence at https://huggingface.co/google/paligemma-3b-pt-224; a fine-grained token needs access to gated repositories""",
+                    to do: accept the licence at https://huggingface.co/google/paligemma-3b-pt-224; a fine-grained token needs access to gated repositories""",  # noqa: E501
     ),
     (
         "tokenizer.not_served",
@@ -712,7 +712,7 @@ warning  tokenizer  https://hf-mirror.com does not serve PaliGemma's tokenizer:
                     status 404
                     a run from a base of LeRobot or openpi needs it; mirrors
                     often lack what is gated
-                    to do: copy a folder with its tokenizer.json to paligemma_model/, or unset HF_ENDPOINT for this download""",
+                    to do: copy a folder with its tokenizer.json to paligemma_model/, or unset HF_ENDPOINT for this download""",  # noqa: E501
     ),
     (
         "hub.client",

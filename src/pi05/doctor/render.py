@@ -28,10 +28,14 @@ def render_finding(finding: Finding, width: int = 80, colour: bool = False) -> s
     status = f"{finding.status:<{STATUS_WIDTH}}"
     if colour:
         status = f"\x1b[{COLOURS[finding.status]}m{status}\x1b[0m"
-    first, *rest = textwrap.wrap(finding.text, max(20, width - len(INDENT)), break_long_words=False) or [""]
+    first, *rest = textwrap.wrap(
+        finding.text, max(20, width - len(INDENT)), break_long_words=False, break_on_hyphens=False
+    ) or [""]
     lines = [f"{status}{finding.subject:<{SUBJECT_WIDTH}}{first}", *(INDENT + line for line in rest)]
     if finding.effect:
-        effect = textwrap.wrap(f"a run {finding.effect}", max(20, width - len(INDENT)), break_long_words=False)
+        effect = textwrap.wrap(
+            f"a run {finding.effect}", max(20, width - len(INDENT)), break_long_words=False, break_on_hyphens=False
+        )
         lines += [INDENT + line for line in effect]
     if finding.remedy:
         lines.append(f"{INDENT}to do: {finding.remedy}")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pi05.doctor.examine import Examination, compared, judge, measure
 from pi05.doctor.finding import Finding, error, ok, warning
@@ -30,6 +30,7 @@ Examined = tuple[list[Finding] | None, dict[str, str]]
 """What is to be told here (None: rank 0 tells it), and what was compared."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """As much of torch's store as is needed."""
 

@@ -26,7 +26,7 @@ class Ones:
         return self
 
     def __float__(self) -> float:
-        return self.value
+        return float(self.value)
 
 
 def fake_torch(count: int = 2, **cuda: Any) -> Any:
