@@ -18,8 +18,8 @@ import pi05
 from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, refused
-from pi05.settings.flags import help_text
+from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, refused
+from pi05.settings.flags import help_text, spellings_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
 COMMANDS: dict[str, Command] = {
@@ -59,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "pi05":
+            raise
+        print(f"error: {broken_installation(error).render()}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # a fault, whose traceback stays; what to look at next stands under it
+        if (hint := gpu_hint(error)) is not None:
+            error.add_note(hint)
+        raise
     except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
         return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
 
@@ -113,4 +122,5 @@ def command_help(name: str) -> str:
     command = COMMANDS[name]
     width = max(40, min(100, shutil.get_terminal_size().columns))
     parts = [f"{command.summary}\n\nusage: {command.usage}", help_text(command.settings, command.extra, width)]
+    parts.append(spellings_text(command.spellings(), width))
     return "\n\n".join(part for part in parts if part)

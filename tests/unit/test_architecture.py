@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "eval": {*GROUND, *BOTH, "policy", "sim", "machine", "pages", "train.records"},
     "export": {*GROUND, *BOTH, "policy"},
     "hub": {*GROUND, *BOTH, "policy", "export", "train"},
+    "doctor": {"errors", "sim"},
     "presets": {*GROUND, "train"},
     "demo": {*GROUND, *BOTH, "policy", "train", "pages", "eval", "sim", "presets", "machine"},
     "commands": {
@@ -57,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "sim",
         "presets",
         "demo",
+        "doctor",
     },
     "cli": {*GROUND, "commands", "train"},
     "__main__": {"cli"},
@@ -74,6 +76,8 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "doctor.probes": {"doctor.facts", "doctor.child", "doctor.hub_address", "doctor.torch_builds"},
+    "doctor.judge": {"doctor.facts", "doctor.finding", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
 """What each wing may see of its own room, besides itself: other wings, or files of the floor (all of them: the room's
 name). The floor may see its wings; that no two modules see each other is a test of its own."""
@@ -111,6 +115,17 @@ TESTED_BY: dict[str, str] = {
     "commands.report": "e2e/test_report.py",
     "data.lerobot.features": "unit/data/lerobot/test_columns.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
+    "doctor.facts": "unit/doctor/test_examine.py",
+    "doctor.finding": "unit/doctor/test_examine.py",
+    "doctor.hub_address": "unit/doctor/probes/test_network.py",
+    "doctor.judge.gpu": "unit/doctor/test_examine.py",
+    "doctor.judge.interpreter": "unit/doctor/test_examine.py",
+    "doctor.judge.network": "unit/doctor/test_examine.py",
+    "doctor.judge.rendering": "unit/doctor/test_examine.py",
+    "doctor.judge.system": "unit/doctor/test_examine.py",
+    "doctor.judge.trackers": "unit/doctor/test_examine.py",
+    "doctor.judge.video": "unit/doctor/test_examine.py",
+    "doctor.remedies": "unit/doctor/test_examine.py",
     "eval.evaluate": "e2e/test_eval.py",
     "export.adapter_base": "unit/export/test_export_adapters.py",
     "export.checks": "unit/export/test_export_adapters.py",

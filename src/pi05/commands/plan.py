@@ -9,6 +9,7 @@ from typing import Literal
 from pi05.commands.command import Command
 from pi05.commands.train import EXTRA_FLAGS, read_training_settings
 from pi05.errors import ConfigError
+from pi05.settings.lerobot_flags import spellings
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.parallel.kind import World
@@ -62,4 +63,5 @@ COMMAND = Command(
     run=plan,
     settings=TrainConfig,
     extra=SETTINGS,
+    spellings=spellings,
 )

@@ -18,7 +18,7 @@ from pi05.commands.command import Command
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
 from pi05.files import parse_json, read_regular
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
-from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
+from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
@@ -303,4 +303,5 @@ COMMAND = Command(
     run=train,
     settings=TrainConfig,
     extra=EXTRA_FLAGS,
+    spellings=spellings,
 )

@@ -59,7 +59,9 @@ def test_one_broken_thing_is_one_finding() -> None:
 
 
 def test_what_workers_compare() -> None:
-    facts = with_gpu(cards=TWO_CARDS, interpreter=python(packages=(Package(name="av", oldest="14", found=None),)).interpreter)
+    facts = with_gpu(
+        cards=TWO_CARDS, interpreter=python(packages=(Package(name="av", oldest="14", found=None),)).interpreter
+    )
     assert examine.compared(facts) == {
         "Python": "3.12.4",
         "torch": "2.13.0+cu130",

@@ -15,7 +15,9 @@ def test_the_machine_that_a_remedy_knows(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "os-release").write_text('NAME="Ubuntu"\nID="ubuntu"\n\n')
     (tmp_path / ".dockerenv").touch()
-    machine = probe_machine(environment={"PI05_TORCH_INDEX": "http://mirror/"}, root=tmp_path, has_module=lambda _: False)
+    machine = probe_machine(
+        environment={"PI05_TORCH_INDEX": "http://mirror/"}, root=tmp_path, has_module=lambda _: False
+    )
     assert (machine.distribution, machine.container, machine.installer) == ("ubuntu", True, "uv")
     assert machine.torch_index == "http://mirror"
 

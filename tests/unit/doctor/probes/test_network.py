@@ -36,14 +36,20 @@ def probe(web: Web, home: Path, offline: bool = False, **environment: str) -> Ne
 def test_the_hub_is_asked_for_public_facts_who_one_is_and_the_gated_tokenizer(tmp_path: Path) -> None:
     web = Web(login=Answer(status=200, data=WHOAMI))
     found = probe(web, tmp_path, HF_TOKEN="hf_secret")
-    assert web.asked == [(f"{HUB}/{PUBLIC}", None), (f"{HUB}/api/whoami-v2", "hf_secret"), (f"{HUB}/{TOKENIZER}", "hf_secret")]
+    assert web.asked == [
+        (f"{HUB}/{PUBLIC}", None),
+        (f"{HUB}/api/whoami-v2", "hf_secret"),
+        (f"{HUB}/{TOKENIZER}", "hf_secret"),
+    ]
     assert found.login == Answer(status=200, data={"name": "me", "role": "read"})
     assert found.token == "HF_TOKEN"
     assert "hf_secret" not in repr(found)
     assert "example.org" not in repr(found)
 
 
-@pytest.mark.parametrize(("offline", "environment", "why"), [(True, {}, "--offline"), (False, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE")])
+@pytest.mark.parametrize(
+    ("offline", "environment", "why"), [(True, {}, "--offline"), (False, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE")]
+)
 def test_offline_asks_nothing(offline: bool, environment: dict[str, str], why: str, tmp_path: Path) -> None:
     web = Web()
     assert probe(web, tmp_path, offline, **environment).offline == why

@@ -41,7 +41,9 @@ def test_an_answer_becomes_facts() -> None:
 
 
 def test_a_child_without_an_answer() -> None:
-    assert probe_torch(ask=lambda *_, **__: ChildAnswer(None, fault="killed by SIGSEGV")) == Torch(fault="killed by SIGSEGV")
+    assert probe_torch(ask=lambda *_, **__: ChildAnswer(None, fault="killed by SIGSEGV")) == Torch(
+        fault="killed by SIGSEGV"
+    )
     assert probe_torch(ask=lambda *_, **__: ChildAnswer(None, hangs_at="a kernel")) == Torch(hangs_at="a kernel")
 
 
