@@ -23,7 +23,7 @@ TORCH_FREE_FILES = [
 ]
 """`checkpoint/peft/config.py` reads PEFT's file and holds no settings."""
 
-GROUND = {"errors", "files", "settings", "types"}
+GROUND = {"errors", "files", "settings", "types", "waits"}
 BOTH = {"model", "data", "checkpoint"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": {"errors"},
     "files": {"errors"},
     "revision": set(),
+    "waits": set(),
     "settings": {"errors"},
     "model": GROUND,
     "data": {*GROUND, "revision"},
@@ -90,6 +91,7 @@ TORCH_FREE = [
     "pi05.cli",
     "pi05.presets",
     "pi05.train.plan.gpus",
+    "pi05.waits",
     *sorted(f"pi05.{'.'.join(file.relative_to(SOURCE / 'pi05').with_suffix('').parts)}" for file in TORCH_FREE_FILES),
 ]
 

@@ -66,7 +66,7 @@ def _show(text: str) -> None:
 
 
 COMMAND = Command(
-    summary="Is this machine able to train? What is wrong, and the command that mends it.",
+    summary="Is this machine able to train? What is wrong, and what mends it.",
     usage="pi05 doctor [--short] [--offline] [--json] [--output_dir=FOLDER]",
     run=doctor,
     settings=DoctorConfig,

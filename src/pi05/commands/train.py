@@ -22,6 +22,7 @@ from pi05.settings.lerobot_flags import refuse_value, spellings, translate_train
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
+from pi05.waits import waiting
 
 CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
 METHOD = Setting(
@@ -52,7 +53,8 @@ def train(arguments: Sequence[str]) -> int:
 
         check_before_training(request.config)
     try:
-        from pi05.train.loop import train as run
+        with waiting("loading torch", _tell if speaks else lambda _: None):
+            from pi05.train.loop import train as run
 
         with doing("train in", request.config.run_dir, TrainingError):
             run(request.config)
@@ -65,6 +67,10 @@ def train(arguments: Sequence[str]) -> int:
 
         publish_after_training(request.config)
     return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)
