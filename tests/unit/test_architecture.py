@@ -69,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
 version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
-    "data.lerobot": set(),
+    "data.lerobot": {"data.cameras"},
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
@@ -176,6 +176,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "train/optim/test_compiled_steps": "compiled layers with every optimizer",
     "train/optim/test_precision": "what each precision learns",
     "train/plan/test_candidates": "what the planner may propose",
+    "train/test_calling": "pi05.train(config)",
     "train/test_fake_cuda": "every kind of step on CUDA tensors without values; nothing waits",
 }
 """Test files in tests/unit that mirror no module, and what they are about."""
