@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import pi05
 from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
+from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
 from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, refused
 from pi05.settings.flags import help_text, spellings_text
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "demo": demo.COMMAND,
     "report": report.COMMAND,
 }
+COMMANDS["completion"] = completion_command(COMMANDS)
 
 LATER = {
     "fetch": "Bring base weights, tokenizer and data sets to local folders.",
@@ -110,9 +112,9 @@ def _dispatch(words: list[str]) -> int:
 def overview() -> str:
     """Return what `pi05 --help` prints."""
     lines = ["pi05: fine-tune π₀.₅ on your own demonstrations", "", "usage: pi05 COMMAND [flags]", ""]
-    lines += [f"  {name:8} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:10} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "not yet in this version:"]
-    lines += [f"  {name:8} {summary}" for name, summary in LATER.items()]
+    lines += [f"  {name:10} {summary}" for name, summary in LATER.items()]
     lines += ["", "pi05 COMMAND --help lists a command's flags."]
     return "\n".join(lines)
 

@@ -58,7 +58,7 @@ def plan(arguments: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="Does a run fit a GPU, how fast, how long; what would fit. Needs none.",
+    summary="Does a run fit a GPU, how fast, how long; what would fit.",
     usage="pi05 plan [--gpu=rtx4090|h100|...] [--gpus=N] [training flags] [--json]",
     run=plan,
     settings=TrainConfig,

@@ -304,7 +304,7 @@ def what_was_saved(run_dir: Path) -> str:
 
 
 COMMAND = Command(
-    summary="Fine-tune: full, frozen vision, expert, LoRA or QLoRA; exact resume.",
+    summary="Fine-tune: full, frozen vision, expert, LoRA, QLoRA; exact resume.",
     usage="pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
     run=train,
     settings=TrainConfig,
