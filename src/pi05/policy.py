@@ -20,11 +20,10 @@ from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import Location, locate
-from pi05.checkpoint.origin import tell_origin
 from pi05.checkpoint.peft.locate_base import locate_base
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
@@ -113,7 +112,8 @@ class Policy:
             f"Policy {self.model.origin or self.provenance['path']}, on {parameter.device}",
             *processor.describe().splitlines(),
             f"state    {', '.join(processor.state_names) or 'names not told'}",
-            f"actions  {', '.join(processor.action_names) or 'names not told'}; {self.n_action_steps} of a chunk executed",
+            f"actions  {', '.join(processor.action_names) or 'names not told'}",
+            f"executed {self.n_action_steps} actions of a chunk",
         ]
         return visible("\n  ".join(lines))
 

@@ -160,6 +160,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "checkpoint/test_load_memory": "what loading holds in memory, over all layouts",
     "checkpoint/test_load_refusals": "every refusal of a damaged checkpoint, over all layouts",
     "checkpoint/test_mutations": "every file that a user can bring, damaged in one place",
+    "checkpoint/test_origin": "where weights come from, in one line (receipt.py)",
     "checkpoint/test_round_trips": "layouts written and read back",
     "commands/test_system_refusals": "what the operating system refuses, over all commands",
     "export/test_export_adapters": "export of adapters, merged and alone",

@@ -253,4 +253,8 @@ def test_a_policy_prints_what_it_is() -> None:
         "  observation.images.wrist → left_wrist",
         "  (empty, masked)          → right_wrist",
     ]
-    assert lines[-2:] == ["  state    x_m, y_m, opening", "  actions  x_m, y_m, opening; 5 of a chunk executed"]
+    assert lines[-3:] == [
+        "  state    x_m, y_m, opening",
+        "  actions  x_m, y_m, opening",
+        "  executed 5 actions of a chunk",
+    ]

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 
 from pi05.checkpoint.locate import Location, Weights, locate
-from pi05.checkpoint.origin import tell_origin
 from pi05.checkpoint.peft.load import adapted_sizes, read_adapted
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
-from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.weights import decide_sizes, open_tensors, read_full
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05

@@ -1,6 +1,6 @@
-"""Completion scripts for bash, zsh and fish, from the table of commands and the settings behind their flags.
+"""Completion scripts for bash, zsh and fish, from commands and the settings behind their flags.
 
-Written out, not asked for at every key: a script is static and answers at once, and is made anew after an update. Values
+Written out, not asked for at every key: a script is static, answers at once, and is made anew after an update. Values
 are offered where a setting has choices; elsewhere files, except where a number is wanted. Libraries for this
 (argcomplete, shtab) stand on argparse, which these flags are not read by.
 """

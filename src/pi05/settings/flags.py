@@ -2,8 +2,8 @@
 
 The dotted path of a field is its flag. Underscore and hyphen are the same, booleans take `true|false` or stand bare,
 lists and dictionaries are JSON or YAML's bare form (`[q_proj,v_proj]`), a single word is a list of one, and of a flag
-given twice the last one counts, so that a script can append "$@". Nothing is guessed and nothing is dropped: an unknown flag is an error that names the
-nearest known one. What the flags of another program mean here is in `lerobot_flags.py`.
+given twice the last one counts, so that a script can append "$@". Nothing is guessed and nothing is dropped: an unknown
+flag is an error that names the nearest known one. What the flags of another program mean here is in `lerobot_flags.py`.
 """
 
 from __future__ import annotations

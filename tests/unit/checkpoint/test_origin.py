@@ -10,7 +10,7 @@ import pytest
 
 from pi05.checkpoint.load import load_model
 from pi05.checkpoint.locate import locate
-from pi05.checkpoint.origin import tell_origin
+from pi05.checkpoint.receipt import tell_origin
 from pi05.train.config import TINY_BASE
 
 

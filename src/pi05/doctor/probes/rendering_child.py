@@ -1,4 +1,4 @@
-"""Draw one frame: `python -m pi05.doctor.probes.rendering_child tabletop|mujoco`. A picture of one colour is a fault."""
+"""Draw one frame: `python -m pi05.doctor.probes.rendering_child tabletop|mujoco`. One colour is no picture."""
 
 from __future__ import annotations
 

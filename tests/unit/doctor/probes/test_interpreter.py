@@ -14,7 +14,7 @@ def probe(**changes: Any) -> Interpreter:
     world: dict[str, Any] = {
         "environment": {},
         "import_path": [],
-        "requirements": lambda: [],
+        "requirements": list,
         "version_of": lambda name: None,
         "origin_of": lambda name: None,
     }
