@@ -401,6 +401,15 @@ error    packages   numpy is 1.26.4, av is missing
                     to do: .venv/bin/python -m pip install 'numpy>=2.0' 'av>=14'""",
     ),
     (
+        "packages.sources",
+        python(sources="/home/me/pi05"),
+        """\
+warning  packages   pi05 is not installed in this Python; it runs from
+                    /home/me/pi05
+                    a run fails where a package that it needs is missing
+                    to do: .venv/bin/python -m pip install /home/me/pi05""",
+    ),
+    (
         "leftovers.lerobot",
         python(editable_lerobot="/home/me/lerobot"),
         """\

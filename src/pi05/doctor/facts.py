@@ -41,6 +41,8 @@ class Interpreter:
     version: tuple[int, int, int] = (3, 12, 4)
     virtual: bool = True
     packages: tuple[Package, ...] = ()
+    sources: str | None = None
+    """Folder of the sources that pi05 runs from, where it is not installed in this Python."""
     torch_folders: tuple[str, ...] = ()
     """Every folder on the import path that holds a torch."""
     user_site: str | None = None

@@ -41,6 +41,13 @@ def judge_interpreter(
 
 
 def _packages(facts: Interpreter, machine: Machine) -> Iterator[Finding]:
+    if facts.sources is not None:
+        yield warning(
+            "packages.sources",
+            f"pi05 is not installed in this Python; it runs from {facts.sources}",
+            "fails where a package that it needs is missing",
+            install(machine, facts.sources),
+        )
     wrong = [package for package in facts.packages if package.found is None or older(package.found, package.oldest)]
     if wrong:
         said = ", ".join(f"{p.name} {'is missing' if p.found is None else f'is {p.found}'}" for p in wrong)

@@ -29,10 +29,15 @@ def probe_interpreter(
 ) -> Interpreter:
     """Look at this process's Python; `origin_of` returns a package's `direct_url.json`."""
     folders = sys.path if import_path is None else import_path
+    try:
+        wanted, sources = list(requirements()), None
+    except metadata.PackageNotFoundError:
+        wanted, sources = [], str(Path(__file__).resolve().parents[4])
     return Interpreter(
         version=version or (sys.version_info[0], sys.version_info[1], sys.version_info[2]),
         virtual=sys.prefix != sys.base_prefix or "CONDA_PREFIX" in environment,
-        packages=tuple(_packages(requirements, version_of or _version)),
+        packages=tuple(_packages(wanted, version_of or _version)),
+        sources=sources,
         torch_folders=_torch_folders(folders),
         user_site=site.getusersitepackages(),
         editable_lerobot=_editable((origin_of or _origin)("lerobot")),
@@ -47,11 +52,7 @@ def probe_interpreter(
     )
 
 
-def _packages(requirements: Callable[[], Iterable[str]], version_of: Callable[[str], str | None]) -> Iterable[Package]:
-    try:
-        wanted = list(requirements())
-    except metadata.PackageNotFoundError:  # run from a folder of sources
-        wanted = []
+def _packages(wanted: Iterable[str], version_of: Callable[[str], str | None]) -> Iterable[Package]:
     for line in wanted:
         found = re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", line.strip())
         if found is not None and found[1] != "torch":  # torch has a probe of its own; extras carry a marker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def test_the_requirements_of_this_installation_are_read() -> None:
     found = {package.name: package for package in probe_interpreter().packages}
     assert found["numpy"].found is not None
     assert "wandb" not in found
+
+
+def test_sources_that_are_not_installed() -> None:
+    def requirements() -> list[str]:
+        raise metadata.PackageNotFoundError("pi05")
+
+    found = probe(requirements=requirements)
+    assert (Path(found.sources or "") / "src" / "pi05").is_dir()
+    assert found.packages == ()
+    assert probe().sources is None
 
 
 def test_two_installations_of_torch(tmp_path: Path) -> None:
