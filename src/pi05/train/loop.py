@@ -107,7 +107,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     with waiting("predicting the memory of a step", tell):
         settled = require_memory(config, sizes, data, ranks, tell)
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
-    with waiting("loading the weights", tell):
+    with waiting("loading and hashing the weights", tell):
         placed = place_network(config, sizes, run, ranks)
     network, model, parameters = placed.network, placed.network.model, placed.parameters
     # 5. What moves the parameters, and the state that resume restores.
