@@ -45,13 +45,12 @@ def ask_child(
         text=True,
         errors="replace",
         env={**inherited, **(environment or {})},
-        start_new_session=True,
     ) as process:
         try:
             out, err = process.communicate(timeout=seconds)
             late = False
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             out, err = process.communicate()
             late = True
     return read_answer(out, err, process.returncode, late)

@@ -1,7 +1,4 @@
-"""Measure everything, then judge it: facts first, at the same time where they do not disturb each other.
-
-No step here may end the examination: what a probe does not expect is itself a finding.
-"""
+"""Measure everything, then judge it: what waits (torch, the hub, frames) is measured at the same time."""
 
 from __future__ import annotations
 
