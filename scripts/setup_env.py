@@ -2,7 +2,8 @@
 
 Standard library only, because it runs before anything is installed. `make setup` calls it; it does nothing when nothing
 has changed. With an NVIDIA GPU it picks a CUDA build that has kernels for that GPU and that its driver can run, then
-starts a kernel to be sure. Without one it takes the CPU build.
+starts a kernel to be sure. Without one it takes the CPU build. In the end `pi05 doctor --short` says what it finds;
+nothing that it finds undoes the installation.
 
     python scripts/setup_env.py           set up
     python scripts/setup_env.py --plan    only say what would be installed
@@ -25,19 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from pi05.doctor import torch_builds  # noqa: E402 - the package lies there; of it only this needs nothing installed
+from pi05.doctor.torch_builds import CUDA_13, Gpu, NoBuild, choose_build  # noqa: E402
+
+TORCH_BUILDS = Path(torch_builds.__file__)
 VENV = ROOT / ".venv"
 STAMP = VENV / "pi05-setup.json"
 CONSTRAINTS = ROOT / "constraints.txt"
 PINNED = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
 RANGE = f"torch>=2.7,<={PINNED.removeprefix('torch==')}"
-
-NEWEST_DRIVER, BLACKWELL_DRIVER, OLDEST_DRIVER = 580, 570, 525
-"""Oldest NVIDIA drivers for CUDA 13.0, for CUDA 12.8, and for any CUDA 12 build."""
-BLACKWELL = (12, 0)
-"""Compute capability of the RTX 50 series, whose kernels came with torch 2.7 built for CUDA 12.8."""
-OLDEST_FOR_CUDA_13 = (7, 5)
-"""CUDA 13 has no kernels for Volta and older."""
-OLDEST_FOR_CUDA_12_8 = (7, 0)
 
 VERIFY = """
 import torch
@@ -51,20 +50,6 @@ for i in range(torch.cuda.device_count()):
 
 class SetupError(Exception):
     """Stop with a message that tells what to do."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One line of nvidia-smi."""
-
-    name: str
-    capability: tuple[int, int]
-    driver: str
-
-    @property
-    def driver_major(self) -> int:
-        """First number of the driver's version."""
-        return int(self.driver.split(".")[0])
 
 
 @dataclass(frozen=True)
@@ -92,9 +77,7 @@ def read_gpus() -> list[Gpu]:
 def parse_gpu(line: str) -> Gpu:
     """Read a line such as `NVIDIA GeForce RTX 5090, 12.0, 580.65.06`."""
     try:
-        name, capability, driver = (part.strip() for part in line.rsplit(",", 2))
-        major, minor = (int(number) for number in capability.split("."))
-        return Gpu(name, (major, minor), driver)
+        return torch_builds.parse_gpu(line)
     except ValueError:
         raise SetupError(
             f"nvidia-smi said '{line}', which is not NAME, CAPABILITY, DRIVER.\n"
@@ -104,28 +87,20 @@ def parse_gpu(line: str) -> Gpu:
 
 def choose_cuda(gpus: list[Gpu], machine: str, index_root: str) -> Choice:
     """Pick the CUDA build for these GPUs and their driver."""
-    oldest, newest = min(gpu.capability for gpu in gpus), max(gpu.capability for gpu in gpus)
-    driver, version = gpus[0].driver_major, gpus[0].driver
     names = ", ".join(f"{gpu.name} (compute capability {gpu.capability[0]}.{gpu.capability[1]})" for gpu in gpus)
-    found = f"{names}, driver {version}"
-    blackwell = " RTX 50-series needs torch 2.7 or newer with CUDA 12.8 or newer." if newest >= BLACKWELL else ""
-    if newest >= BLACKWELL and driver < BLACKWELL_DRIVER:
-        raise SetupError(f"{found}: this GPU needs driver {BLACKWELL_DRIVER} or newer.\nTo do: update the driver.")
-    if driver < OLDEST_DRIVER:
-        raise SetupError(f"{found}: CUDA 12 needs driver {OLDEST_DRIVER} or newer.\nTo do: update the driver.")
-    if driver >= NEWEST_DRIVER and oldest >= OLDEST_FOR_CUDA_13:
+    found = f"{names}, driver {gpus[0].driver}"
+    new = max(gpu.capability for gpu in gpus) >= (12, 0)
+    blackwell = " RTX 50-series needs torch 2.7 or newer with CUDA 12.8 or newer." if new else ""
+    try:
+        build = choose_build(gpus)
+    except NoBuild as reason:
+        raise SetupError(f"{found}: {reason.problem}.\nTo do: {reason.remedy}.") from None
+    if build == CUDA_13:
         # PyPI's Linux wheel of the pinned version is the CUDA 13.0 build on x86-64 and the CPU build elsewhere.
-        index = None if machine == "x86_64" else f"{index_root}/cu130"
-        return Choice(PINNED, index, f"{found}: {PINNED} with CUDA 13.0.{blackwell}", cuda=True)
-    if driver >= BLACKWELL_DRIVER and oldest >= OLDEST_FOR_CUDA_12_8:
-        reason = f"{found}: the newest torch up to the pin with CUDA 12.8.{blackwell}"
-        return Choice(RANGE, f"{index_root}/cu128", reason, cuda=True)
-    if newest >= BLACKWELL:
-        raise SetupError(
-            f"{found}: no build of torch has kernels for both.\nTo do: hide one with CUDA_VISIBLE_DEVICES."
-        )
-    reason = f"{found}: the newest torch up to the pin with CUDA 12.6."
-    return Choice(RANGE, f"{index_root}/cu126", reason, cuda=True)
+        index = None if machine == "x86_64" else f"{index_root}/{build.folder}"
+        return Choice(PINNED, index, f"{found}: {PINNED} with CUDA {build.cuda}.{blackwell}", cuda=True)
+    reason = f"{found}: the newest torch up to the pin with CUDA {build.cuda}.{blackwell}"
+    return Choice(RANGE, f"{index_root}/{build.folder}", reason, cuda=True)
 
 
 def choose_torch(gpus: list[Gpu], system: str, machine: str, environment: dict[str, str]) -> Choice:
@@ -160,7 +135,7 @@ def reachable(url: str) -> bool:
 
 def fingerprint(choice: Choice) -> dict[str, str]:
     """Return what the environment depends on; while it is the same, there is nothing to do."""
-    files = (CONSTRAINTS, ROOT / "pyproject.toml", Path(__file__))
+    files = (CONSTRAINTS, ROOT / "pyproject.toml", Path(__file__), TORCH_BUILDS)
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     version = platform.python_version()
     return {"files": digest, "python": version, "torch": choice.requirement, "index": choice.index or "default"}
@@ -222,7 +197,16 @@ def main(arguments: list[str]) -> int:
     if choice.cuda:
         verify_cuda()
     STAMP.write_text(json.dumps(wanted))
+    examine()
     return 0
+
+
+def examine() -> None:
+    """Let `pi05 doctor` tell what it finds. The environment is made, whatever that is."""
+    try:
+        subprocess.run([str(VENV / "bin" / "pi05"), "doctor", "--short"], check=False, cwd=ROOT)
+    except OSError as error:
+        print(f"pi05 doctor could not be started: {error}")
 
 
 def verify_cuda() -> None:

@@ -12,6 +12,7 @@ LONG = frozenset(
         "unit/checkpoint/test_inspection.py::test_an_exported_folder_tells_its_origin",
         "unit/checkpoint/test_mutations.py",
         "unit/checkpoint/test_safetensors_writer.py::test_one_tensor_is_in_memory_at_a_time",
+        "unit/commands/test_doctor.py",
         "unit/commands/test_export.py",
         "unit/commands/test_plan.py",
         "unit/eval/test_rollout.py::test_the_number_of_environments_changes_nothing",
@@ -28,6 +29,7 @@ LONG = frozenset(
         "unit/train/plan/test_candidates.py::test_offloaded_activations_leave_no_degree_to_choose",
         "unit/train/plan/test_methods.py",
         "unit/train/plan/test_step_on_shapes.py",
+        "unit/train/test_calling.py::test_the_example_of_the_documentation_runs",
         "unit/train/test_config.py::test_a_configuration_survives_its_file",
         "unit/train/test_fake_cuda.py",
     }

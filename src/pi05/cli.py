@@ -1,7 +1,8 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal; 2 something that the user can put right, or that the system refuses, told
-without a traceback; 130 interrupted. Any other exception is a fault of the program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal, or doctor found something to mend; 2 something that the user can put
+right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a fault of the
+program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import sys
 from collections.abc import Sequence
 
 import pi05
-from pi05.commands import collect, demo, eval, export, inspect, plan, push, report, train
+from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
+from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, refused
-from pi05.settings.flags import help_text
+from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, refused
+from pi05.settings.flags import help_text, spellings_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
 COMMANDS: dict[str, Command] = {
+    "doctor": doctor.COMMAND,
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "eval": eval.COMMAND,
@@ -32,9 +35,9 @@ COMMANDS: dict[str, Command] = {
     "demo": demo.COMMAND,
     "report": report.COMMAND,
 }
+COMMANDS["completion"] = completion_command(COMMANDS)
 
 LATER = {
-    "doctor": "Is this machine able to train, evaluate, serve?",
     "fetch": "Bring base weights, tokenizer and data sets to local folders.",
     "check": "Lint a data set against the silent killers.",
     "serve": "Policy server, openpi's websocket protocol.",
@@ -58,6 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "pi05":
+            raise
+        print(f"error: {broken_installation(error).render()}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # a fault, whose traceback stays; what to look at next stands under it
+        if (hint := gpu_hint(error)) is not None:
+            error.add_note(hint)
+        raise
     except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
         return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
 
@@ -100,9 +112,9 @@ def _dispatch(words: list[str]) -> int:
 def overview() -> str:
     """Return what `pi05 --help` prints."""
     lines = ["pi05: fine-tune π₀.₅ on your own demonstrations", "", "usage: pi05 COMMAND [flags]", ""]
-    lines += [f"  {name:8} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:10} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "not yet in this version:"]
-    lines += [f"  {name:8} {summary}" for name, summary in LATER.items()]
+    lines += [f"  {name:10} {summary}" for name, summary in LATER.items()]
     lines += ["", "pi05 COMMAND --help lists a command's flags."]
     return "\n".join(lines)
 
@@ -112,4 +124,5 @@ def command_help(name: str) -> str:
     command = COMMANDS[name]
     width = max(40, min(100, shutil.get_terminal_size().columns))
     parts = [f"{command.summary}\n\nusage: {command.usage}", help_text(command.settings, command.extra, width)]
+    parts.append(spellings_text(command.spellings(), width))
     return "\n\n".join(part for part in parts if part)

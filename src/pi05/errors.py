@@ -83,6 +83,23 @@ class HubError(UserError):
     """A policy that cannot be published: no login, no permission, a name that cannot be, an upload that failed."""
 
 
+DOCTOR = "pi05 doctor looks at this installation, and says what mends it"
+_OF_THE_GPU = re.compile("CUDA|NCCL|cuDNN|CUBLAS|NVIDIA|no kernel image", re.I)
+
+
+def broken_installation(error: ImportError) -> UserError:
+    """Return what the user is told about a package that cannot be imported."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{error.name or 'a package'} cannot be imported", found=said, remedy=DOCTOR)
+
+
+def gpu_hint(error: RuntimeError) -> str | None:
+    """Return what to do after an error of CUDA or NCCL; None for any other."""
+    if "out of memory" in str(error):
+        return "to do: pi05 plan, with the same flags, tells what needs the memory, and which flags need less"
+    return f"to do: {DOCTOR}" if _OF_THE_GPU.search(str(error)) else None
+
+
 @contextmanager
 def doing(what: str, path: str | os.PathLike[str] | None = None, error: type[UserError] = UserError) -> Iterator[None]:
     """Turn what the operating system refuses in this block into `error`: "cannot {what}".
@@ -108,6 +125,8 @@ def refused(
             found=str(refusal) or "the system gave no more memory",
             remedy="close other programs, use a machine with more memory, or ask for less at once",
         )
+    if refusal.errno is None and "shared object" in str(refusal):  # torch loads its libraries by hand
+        return error(f"cannot {what}: a library cannot be loaded", found=str(refusal), remedy=DOCTOR)
     reason = refusal.strerror or str(refusal) or type(refusal).__name__
     names = [os.fsdecode(name) for name in (refusal.filename, refusal.filename2) if isinstance(name, str | bytes)]
     found = f"{reason}: {' -> '.join(names)}" if names else reason

@@ -27,8 +27,8 @@ def choose_device(name: str, index: int | None = None) -> torch.device:
             f"there is no device {name}",
             wanted=name,
             found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
-            remedy="use auto or cpu, or install a torch build that supports this GPU; torchrun wants one process "
-            "per GPU (--nproc-per-node)",
+            remedy="pi05 doctor says why, and which build of torch this GPU needs; or use auto or cpu; torchrun wants "
+            "one process per GPU (--nproc-per-node)",
         )
     return device
 

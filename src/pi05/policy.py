@@ -23,12 +23,12 @@ from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.peft.locate_base import locate_base
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
-from pi05.errors import CheckpointError
+from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE
@@ -105,6 +105,17 @@ class Policy:
         for note in policy.notes:
             logger.warning("%s: %s", path, note)
         return policy
+
+    def __repr__(self) -> str:
+        processor, parameter = self.processor, self.model.embedding.weight
+        lines = [
+            f"Policy {self.model.origin or self.provenance['path']}, on {parameter.device}",
+            *processor.describe().splitlines(),
+            f"state    {', '.join(processor.state_names) or 'names not told'}",
+            f"actions  {', '.join(processor.action_names) or 'names not told'}",
+            f"executed {self.n_action_steps} actions of a chunk",
+        ]
+        return visible("\n  ".join(lines))
 
     @property
     def fps(self) -> float | None:
@@ -220,6 +231,7 @@ def open_policy(
     else:
         provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
         provenance |= {"prompt_format": processor.prompt_format, "resize": processor.resize}
+    model.origin = tell_origin(location)
     policy = Policy(model.eval(), processor, n_action_steps=source.n_action_steps, provenance=provenance)
     policy.notes = source.notes
     return OpenedPolicy(policy=policy, receipt=receipt, location=location)

@@ -23,7 +23,7 @@ TORCH_FREE_FILES = [
 ]
 """`checkpoint/peft/config.py` reads PEFT's file and holds no settings."""
 
-GROUND = {"errors", "files", "settings", "types"}
+GROUND = {"errors", "files", "settings", "types", "waits"}
 BOTH = {"model", "data", "checkpoint"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": {"errors"},
     "files": {"errors"},
     "revision": set(),
+    "waits": set(),
     "settings": {"errors"},
     "model": GROUND,
     "data": {*GROUND, "revision"},
@@ -42,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "eval": {*GROUND, *BOTH, "policy", "sim", "machine", "pages", "train.records"},
     "export": {*GROUND, *BOTH, "policy"},
     "hub": {*GROUND, *BOTH, "policy", "export", "train"},
+    "doctor": {"errors", "sim"},
     "presets": {*GROUND, "train"},
     "demo": {*GROUND, *BOTH, "policy", "train", "pages", "eval", "sim", "presets", "machine"},
     "commands": {
@@ -57,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "sim",
         "presets",
         "demo",
+        "doctor",
     },
     "cli": {*GROUND, "commands", "train"},
     "__main__": {"cli"},
@@ -66,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
 version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
-    "data.lerobot": set(),
+    "data.lerobot": {"data.cameras"},
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
@@ -74,6 +77,8 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "doctor.probes": {"doctor.facts", "doctor.child", "doctor.hub_address", "doctor.torch_builds"},
+    "doctor.judge": {"doctor.facts", "doctor.finding", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
 """What each wing may see of its own room, besides itself: other wings, or files of the floor (all of them: the room's
 name). The floor may see its wings; that no two modules see each other is a test of its own."""
@@ -86,6 +91,7 @@ TORCH_FREE = [
     "pi05.cli",
     "pi05.presets",
     "pi05.train.plan.gpus",
+    "pi05.waits",
     *sorted(f"pi05.{'.'.join(file.relative_to(SOURCE / 'pi05').with_suffix('').parts)}" for file in TORCH_FREE_FILES),
 ]
 
@@ -111,6 +117,17 @@ TESTED_BY: dict[str, str] = {
     "commands.report": "e2e/test_report.py",
     "data.lerobot.features": "unit/data/lerobot/test_columns.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
+    "doctor.facts": "unit/doctor/test_examine.py",
+    "doctor.finding": "unit/doctor/test_examine.py",
+    "doctor.hub_address": "unit/doctor/probes/test_network.py",
+    "doctor.judge.gpu": "unit/doctor/test_examine.py",
+    "doctor.judge.interpreter": "unit/doctor/test_examine.py",
+    "doctor.judge.network": "unit/doctor/test_examine.py",
+    "doctor.judge.rendering": "unit/doctor/test_examine.py",
+    "doctor.judge.system": "unit/doctor/test_examine.py",
+    "doctor.judge.trackers": "unit/doctor/test_examine.py",
+    "doctor.judge.video": "unit/doctor/test_examine.py",
+    "doctor.remedies": "unit/doctor/test_examine.py",
     "eval.evaluate": "e2e/test_eval.py",
     "export.adapter_base": "unit/export/test_export_adapters.py",
     "export.checks": "unit/export/test_export_adapters.py",
@@ -142,6 +159,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "checkpoint/test_load_memory": "what loading holds in memory, over all layouts",
     "checkpoint/test_load_refusals": "every refusal of a damaged checkpoint, over all layouts",
     "checkpoint/test_mutations": "every file that a user can bring, damaged in one place",
+    "checkpoint/test_origin": "where weights come from, in one line (receipt.py)",
     "checkpoint/test_round_trips": "layouts written and read back",
     "commands/test_system_refusals": "what the operating system refuses, over all commands",
     "export/test_export_adapters": "export of adapters, merged and alone",
@@ -158,6 +176,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "train/optim/test_compiled_steps": "compiled layers with every optimizer",
     "train/optim/test_precision": "what each precision learns",
     "train/plan/test_candidates": "what the planner may propose",
+    "train/test_calling": "pi05.train(config)",
     "train/test_fake_cuda": "every kind of step on CUDA tensors without values; nothing waits",
 }
 """Test files in tests/unit that mirror no module, and what they are about."""

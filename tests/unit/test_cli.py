@@ -28,7 +28,7 @@ def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.Cap
     assert all(f"\n  {name} " in later for name in cli.LATER)
     assert set(cli.COMMANDS) | set(cli.LATER) == {
         *("doctor", "fetch", "check", "plan", "train", "eval", "serve", "export", "inspect", "push", "collect", "demo"),
-        "report",
+        *("report", "completion"),
     }
 
 
@@ -146,6 +146,60 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     end_with(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo"])
+
+
+def test_a_package_that_cannot_be_imported_leads_to_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end_with(monkeypatch, ImportError("libcudart.so.13: cannot open shared object file\nmore", name="torch._C"))
+    assert cli.main(["demo"]) == 2
+    assert capsys.readouterr().err == (
+        "error: torch._C cannot be imported\n"
+        "  found:  libcudart.so.13: cannot open shared object file\n"
+        "  to do:  pi05 doctor looks at this installation, and says what mends it\n"
+    )
+    end_with(monkeypatch, ImportError("cannot import name 'x'", name="pi05.train"))
+    with pytest.raises(ImportError):
+        cli.main(["demo"])
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        ("CUDA error: no kernel image is available for execution on the device", "pi05 doctor"),
+        ("NCCL error in: x.cpp, unhandled system error", "pi05 doctor"),
+        ("Found no NVIDIA driver on your system", "pi05 doctor"),
+        ("CUDA out of memory. Tried to allocate 2 GiB", "pi05 plan"),
+        ("The size of tensor a (3) must match", None),
+    ],
+)
+def test_under_the_traceback_of_a_gpus_error_stands_what_to_do(
+    error: str, hint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_with(monkeypatch, RuntimeError(error))
+    with pytest.raises(RuntimeError) as caught:
+        cli.main(["demo"])
+    notes = getattr(caught.value, "__notes__", [])
+    assert [note.partition(", ")[0][:17] for note in notes] == ([] if hint is None else [f"to do: {hint}"[:17]])
+
+
+@pytest.mark.process
+def test_training_with_a_broken_torch_names_the_doctor(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')\n")
+    (tmp_path / "data").mkdir()
+    path = os.pathsep.join([str(tmp_path), str(Path(pi05.__file__).parents[1])])
+    answer = subprocess.run(
+        [sys.executable, "-m", "pi05", "train", "--preset=tiny", f"--dataset.root={tmp_path / 'data'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert answer.returncode == 2
+    assert "libcudart.so.13" in answer.stderr
+    assert "pi05 doctor" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 @pytest.mark.parametrize(("met", "code"), [(True, 0), (False, 1)])

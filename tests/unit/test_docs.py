@@ -126,7 +126,7 @@ OURS = [
     for page, line, marked in COMMANDS
     if line.startswith(("pi05 ", "torchrun "))
 ]
-WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1}
+WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1, "completion": 1}
 """How many words besides flags a command takes; none unless it is here."""
 
 
@@ -189,7 +189,8 @@ def test_commands_were_found() -> None:
 def test_named_flags_exist(page: Path) -> None:
     """Flags in running text: `--name` or `--name=value` of a command of ours."""
     known = {setting.path for command in cli.COMMANDS.values() for setting in (*walk(command.settings), *command.extra)}
-    foreign = {"policy.dtype", "robot.max_relative_target", "inference.type", "help"}  # spoken of, not ours
+    known |= {name.removeprefix("--") for command in cli.COMMANDS.values() for name, _ in command.spellings()}
+    foreign = {"robot.max_relative_target", "inference.type", "help"}  # spoken of, not ours
     for span in SPAN.findall(prose(page)):
         for flag in re.findall(r"(?:^|\s)--([\w.]+)", span):
             assert flag in known | foreign, f"{name_of(page)} names --{flag}"

@@ -64,6 +64,14 @@ def test_a_refusal_without_words_is_told_all_the_same() -> None:
         assert told.value.found
 
 
+def test_a_library_that_cannot_be_loaded_leads_to_the_doctor() -> None:
+    with pytest.raises(TrainingError) as told, doing("train in", "runs/a", TrainingError):
+        raise OSError("libcudnn.so.9: cannot open shared object file: No such file or directory")
+    assert told.value.problem == "cannot train in: a library cannot be loaded"
+    assert "libcudnn.so.9" in (told.value.found or "")
+    assert told.value.remedy.startswith("pi05 doctor")
+
+
 def test_a_user_error_and_a_closed_pipe_pass_through() -> None:
     for error in (BrokenPipeError(), DataError("no", remedy="yes"), ZeroDivisionError()):
         with pytest.raises(type(error)) as told, doing("go"):

@@ -22,6 +22,7 @@ from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.policy import Policy, open_policy
+from pi05.train.config import TINY_BASE
 
 STATE = "observation.state"
 SCENE, WRIST = fakes.CAMERAS
@@ -242,3 +243,18 @@ def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -
 def test_more_actions_than_predicted_cannot_be_executed(policy: Policy) -> None:
     with pytest.raises(CheckpointError, match="more actions"):
         Policy(policy.model, policy.processor, n_action_steps=11)
+
+
+def test_a_policy_prints_what_it_is() -> None:
+    lines = repr(Policy.load(TINY_BASE)).splitlines()
+    assert lines[0] == f"Policy {TINY_BASE} (pi05), step 8,000, method not told, on cpu"
+    assert lines[1:4] == [
+        "  observation.images.scene → scene",
+        "  observation.images.wrist → left_wrist",
+        "  (empty, masked)          → right_wrist",
+    ]
+    assert lines[-3:] == [
+        "  state    x_m, y_m, opening",
+        "  actions  x_m, y_m, opening",
+        "  executed 5 actions of a chunk",
+    ]

@@ -25,7 +25,7 @@ setup_env = load_program("scripts/setup_env.py")
         (["NVIDIA H200, 9.0, 590.1"], setup_env.PINNED, None, "CUDA 13.0."),
         (["NVIDIA H200, 9.0, 570.86"], setup_env.RANGE, f"{INDEX}/cu128", "CUDA 12.8."),
         (["NVIDIA A100-SXM4-40GB, 8.0, 535.104"], setup_env.RANGE, f"{INDEX}/cu126", "CUDA 12.6."),
-        (["Tesla V100-SXM2-16GB, 7.0, 590.1"], setup_env.RANGE, f"{INDEX}/cu128", "CUDA 12.8."),
+        (["Tesla V100-SXM2-16GB, 7.0, 590.1"], setup_env.RANGE, f"{INDEX}/cu126", "CUDA 12.6."),
         (["Tesla P100, 6.0, 590.1"], setup_env.RANGE, f"{INDEX}/cu126", "CUDA 12.6."),
         (["NVIDIA A100, 8.0, 580.1", "NVIDIA GeForce RTX 5090, 12.0, 580.1"], setup_env.PINNED, None, "RTX 50-series"),
     ],
@@ -145,19 +145,35 @@ def test_nothing_is_done_twice(
     monkeypatch.setattr(setup_env, "reachable", lambda _: True)
     monkeypatch.setattr(setup_env, "make_venv", lambda: calls.append("venv"))
     monkeypatch.setattr(setup_env, "pip", lambda *words: calls.append(" ".join(words)))
+    monkeypatch.setattr(setup_env, "examine", lambda: calls.append("doctor"))
     assert setup_env.main([]) == setup_env.main([]) == 0
     constraints = tmp_path / "constraints-without-torch.txt"
     assert calls == [
         "venv",
         f"--quiet {setup_env.PINNED} --index-url {INDEX}/cpu",
         f"--quiet --constraint {constraints} --editable .[dev]",
+        "doctor",
     ]
     assert "torch==" not in constraints.read_text()
     assert "numpy==" in constraints.read_text()
     monkeypatch.setenv("PI05_TORCH_INDEX", "http://mirror")
     assert setup_env.main([]) == 0
-    assert len(calls) == 6
+    assert len(calls) == 8
     assert "no NVIDIA GPU found" in capsys.readouterr().out
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("script", ["echo $*; exit 1", None])
+def test_what_the_doctor_finds_does_not_fail_the_set_up(
+    script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if script is not None:
+        (tmp_path / "bin" / "pi05").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "pi05").chmod(0o755)
+    monkeypatch.setattr(setup_env, "VENV", tmp_path)
+    setup_env.examine()
+    assert capfd.readouterr().out.startswith("pi05 doctor could not be started" if script is None else "doctor --short")
 
 
 def test_every_dependency_is_pinned() -> None:

@@ -15,7 +15,7 @@ import torch
 from pi05.checkpoint.locate import Location, Weights, locate
 from pi05.checkpoint.peft.load import adapted_sizes, read_adapted
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
-from pi05.checkpoint.receipt import Receipt
+from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.weights import decide_sizes, open_tensors, read_full
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -42,7 +42,9 @@ def load_model(
     """
     location = locate(path, weights)
     found = locate_base(location, base)
-    return read_model(location, device, dtype, config, compute_dtype, base=found, merge=merge)[0]
+    model, _ = read_model(location, device, dtype, config, compute_dtype, base=found, merge=merge)
+    model.origin = tell_origin(location)
+    return model
 
 
 def read_model(

@@ -29,6 +29,8 @@ class Command:
     """The configuration class whose fields are the flags."""
     extra: tuple[Setting, ...] = field(default=())
     """Flags that are no fields of it."""
+    spellings: Callable[[], Sequence[tuple[str, str]]] = tuple
+    """What else is understood, and what it means: other programs' spelling."""
 
 
 def read_words(cls: type[T], arguments: Sequence[str]) -> tuple[T, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from pi05.commands.command import Command, read_one_path
 from pi05.errors import CheckpointError, doing, visible
 from pi05.settings.schema import Checked
+from pi05.waits import waiting
 
 Facts = dict[str, Any]
 FILES_SHOWN, LISTED = 8, 4
@@ -37,7 +39,8 @@ def inspect(arguments: Sequence[str]) -> int:
     )
     from pi05.checkpoint.inspection import inspect_checkpoint
 
-    with doing("inspect", path, CheckpointError):
+    what = "hashing the weights (--hash=false goes without)" if config.hash else "reading the weights' headers"
+    with waiting(what, lambda text: print(text, file=sys.stderr)), doing("inspect", path, CheckpointError):
         facts = inspect_checkpoint(Path(path), hash_files=config.hash)
     if config.json:
         print_json(facts)

@@ -9,6 +9,7 @@ from typing import Literal
 from pi05.commands.command import Command
 from pi05.commands.train import EXTRA_FLAGS, read_training_settings
 from pi05.errors import ConfigError
+from pi05.settings.lerobot_flags import spellings
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.parallel.kind import World
@@ -57,9 +58,10 @@ def plan(arguments: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="Does a run fit a GPU, how fast, how long; what would fit. Needs none.",
+    summary="Does a run fit a GPU, how fast, how long; what would fit.",
     usage="pi05 plan [--gpu=rtx4090|h100|...] [--gpus=N] [training flags] [--json]",
     run=plan,
     settings=TrainConfig,
     extra=SETTINGS,
+    spellings=spellings,
 )

@@ -27,7 +27,7 @@ def push(arguments: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="Publish a policy on the hub or a mirror: LeRobot's layout and a card.",
+    summary="Publish a policy on the hub or a mirror, in LeRobot's layout.",
     usage="pi05 push RUN --repo_id=OWNER/NAME [flags]",
     run=push,
     settings=PushConfig,

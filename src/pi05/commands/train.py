@@ -18,10 +18,11 @@ from pi05.commands.command import Command
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
 from pi05.files import parse_json, read_regular
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
-from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
+from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
+from pi05.waits import waiting
 
 CONFIG_PATH = Setting("config_path", str | None, None, "Start from the config.json of an earlier run (file or folder).")
 METHOD = Setting(
@@ -52,7 +53,8 @@ def train(arguments: Sequence[str]) -> int:
 
         check_before_training(request.config)
     try:
-        from pi05.train.loop import train as run
+        with waiting("loading torch", _tell if speaks else lambda _: None):
+            from pi05.train.loop import train as run
 
         with doing("train in", request.config.run_dir, TrainingError):
             run(request.config)
@@ -65,6 +67,10 @@ def train(arguments: Sequence[str]) -> int:
 
         publish_after_training(request.config)
     return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -298,9 +304,10 @@ def what_was_saved(run_dir: Path) -> str:
 
 
 COMMAND = Command(
-    summary="Fine-tune: full, frozen vision, expert, LoRA or QLoRA; exact resume.",
+    summary="Fine-tune: full, frozen vision, expert, LoRA, QLoRA; exact resume.",
     usage="pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
     run=train,
     settings=TrainConfig,
     extra=EXTRA_FLAGS,
+    spellings=spellings,
 )

@@ -24,6 +24,7 @@ from pi05.machine import machine_info
 from pi05.policy import Policy
 from pi05.sim.environments import close_environment, environment_maker
 from pi05.sim.protocol import Environment
+from pi05.waits import waiting
 
 
 def evaluate_policy(
@@ -40,7 +41,9 @@ def evaluate_policy(
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    policy = policy or load_policy(config)
+    if policy is None:
+        with waiting("loading the policy", tell if console else lambda _: None):
+            policy = load_policy(config)
     started = time.perf_counter()
     make_environment = make_environment or environment_maker(config.env, config.family)
     about_environment = _check_environment(policy, make_environment(), config)

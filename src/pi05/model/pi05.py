@@ -44,6 +44,23 @@ class Pi05(nn.Module):
         self.action_out = Linear(config.expert_width, config.action_dim)
         self.time_in = Linear(config.expert_width, config.expert_width)
         self.time_out = Linear(config.expert_width, config.expert_width)
+        self.origin: str | None = None
+        """Where the weights come from, for people; None: drawn, or not told."""
+
+    def __repr__(self) -> str:
+        """Return the network in a few lines; `torch.nn.Module.__repr__(model)` is the tree of its modules."""
+        numbers = [parameter.numel() for parameter in self.parameters()]
+        trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        dtypes = ", ".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in self.parameters()}))
+        device, sizes = self.embedding.weight.device, self.config
+        return (
+            f"Pi05, {sum(numbers):,} parameters ({trained:,} with gradients), {dtypes} on {device}, "
+            f"computes in {str(self.compute_dtype).removeprefix('torch.')}\n"
+            f"  weights  {self.origin or 'of no checkpoint'}\n"
+            f"  images   3 slots of {sizes.image_size} × {sizes.image_size} px\n"
+            f"  actions  {sizes.horizon} steps of {sizes.action_dim} numbers\n"
+            f"  prompt   at most {sizes.max_prompt_tokens} tokens"
+        )
 
     @property
     def compute_dtype(self) -> torch.dtype:

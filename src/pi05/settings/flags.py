@@ -1,14 +1,15 @@
 """Command-line flags for any configuration class, in LeRobot's spelling.
 
 The dotted path of a field is its flag. Underscore and hyphen are the same, booleans take `true|false` or stand bare,
-lists and dictionaries are JSON or YAML's bare form (`[q_proj,v_proj]`), and of a flag given twice the last one counts,
-so that a script can append "$@". Nothing is guessed and nothing is dropped: an unknown flag is an error that names the
-nearest known one. What the flags of another program mean here is in `lerobot_flags.py`.
+lists and dictionaries are JSON or YAML's bare form (`[q_proj,v_proj]`), a single word is a list of one, and of a flag
+given twice the last one counts, so that a script can append "$@". Nothing is guessed and nothing is dropped: an unknown
+flag is an error that names the nearest known one. What the flags of another program mean here is in `lerobot_flags.py`.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 import types
 import typing
@@ -156,6 +157,8 @@ def _parse_structure(kind: Any, text: str, path: str) -> Any:
         value = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError:
         value = None
+    if isinstance(value, str) and arguments[-1] is Ellipsis and re.fullmatch(r"[^\s,]+", value):
+        value = [value]  # a list of one; with a comma or a space it might be meant as several
     leaves = [] if not isinstance(value, shape) else value.values() if isinstance(value, dict) else value
     if not isinstance(value, shape) or not all(isinstance(leaf, str) and leaf for leaf in leaves):
         raise refuse(path, text, describe(kind), f"write it as JSON or like --{path}={example}")
@@ -209,6 +212,14 @@ def help_text(cls: type, extra: Sequence[Setting] = (), width: int = 100) -> str
                 lines += _wrapped(choice, width, "      ", "        ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def spellings_text(spellings: Sequence[tuple[str, str]], width: int = 100) -> str:
+    """Return the part of the help about what is understood besides the flags; nothing where that is nothing."""
+    lines = ["understood as well, in LeRobot's spelling:"]
+    for spelling, meaning in spellings:
+        lines += _wrapped(spelling, width, "  ", "    ") + _wrapped(f"{meaning}.", width, "      ", "      ")
+    return "\n".join(lines) if spellings else ""
 
 
 def _wrapped(text: str, width: int, first: str, following: str) -> list[str]:

@@ -143,6 +143,21 @@ _STANDS_STILL = (
 
 _DTYPES = {"bfloat16": "mixed", "float32": "float32"}
 
+OTHER_NAMES: dict[str, str] = {
+    "policy.pretrained_path": "another name of --policy.path",
+    "policy.dtype": "bfloat16 means --precision=mixed, float32 means --precision=float32",
+}
+"""Flags of LeRobot's that set something here under another name, and what: `--help` lists them."""
+
+
+def spellings() -> list[tuple[str, str]]:
+    """Return what is understood besides the flags of `TrainConfig`: other names, then what happens anyway."""
+    anyway = dict.fromkeys(
+        f"--{name}={value.replace(' ', '')}" for name, fate in FATES.items() for value in fate.harmless
+    )
+    other = [(f"--{name}", meaning) for name, meaning in OTHER_NAMES.items()]
+    return [*other, (" ".join(anyway), "ask for what happens anyway")]
+
 
 def translate_training_flag(path: str, text: str | None) -> Translation | None:
     """Return what a flag that `TrainConfig` does not have means; None if LeRobot does not have it either."""

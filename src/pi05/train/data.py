@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokeniz
 from pi05.train.records.sinks import say
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
+from pi05.waits import waiting
 
 SECONDS_BETWEEN_LINES = 10
 DEFAULT_EXCLUSION = ("gripper",)
@@ -83,10 +85,13 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
 
     Says what it finds. Raises DataError, ConfigError or CheckpointError.
     """
-    dataset = open_dataset(config)
+    tell = partial(say, console)
+    with waiting("reading the data set's episodes and index", tell):
+        dataset = open_dataset(config)
     train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
-    statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
+    with waiting("computing the statistics of states and actions", tell):
+        statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
     tokenizer = open_tokenizer(config, sizes) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
         inherited = inherit(config)
@@ -108,6 +113,8 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     frames = FrameCache.build(dataset, keys, size, directory, progress, used, processor.resize)
     for note in dataset.notes[told:]:
         say(console, f"note: {note}")
+    with waiting("hashing the data set", tell):
+        content = identify(dataset, keys)
     return TrainingData(
         config=config.dataset,
         dataset=dataset,
@@ -116,7 +123,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         statistics=statistics,
         processor=processor,
         frames=frames,
-        content=identify(dataset, keys),
+        content=content,
     )
 
 

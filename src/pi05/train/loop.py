@@ -45,9 +45,20 @@ from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks, say
-from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
+from pi05.train.session import (
+    Session,
+    check_loss,
+    deal_batches,
+    first_step,
+    log,
+    open_loader,
+    preview,
+    save_run,
+    validate,
+)
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator
+from pi05.waits import waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +89,9 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
 def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> TrainResult:
     """Train as one of the processes of a run."""
     # 1. The run's folder, and the checkpoint to continue from.
-    run = ranks.in_turns(lambda: resume.open_run(config, lock))
+    tell = partial(say, out)
+    with waiting("reading the checkpoint to continue from", tell):
+        run = ranks.in_turns(lambda: resume.open_run(config, lock))
     require_shared_folder(ranks, run.root)
     resume.require_batch_of_run(run, config, ranks.world_size)
     # 2. The machine.
@@ -91,22 +104,27 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data_on_all(ranks, data.identity())
     resume.require_data_of_run(run, data.identity())
-    settled = require_memory(config, sizes, data, ranks, partial(say, out))
+    with waiting("predicting the memory of a step", tell):
+        settled = require_memory(config, sizes, data, ranks, tell)
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
-    placed = place_network(config, sizes, run, ranks)
+    with waiting("loading and hashing the weights", tell):
+        placed = place_network(config, sizes, run, ranks)
     network, model, parameters = placed.network, placed.network.model, placed.parameters
     # 5. What moves the parameters, and the state that resume restores.
+    with waiting("preparing the optimizer", tell):
+        optimizer = build_optimizer(config, parameters, resume.build_schedule(config, run.saved), device)
     state = TrainState(
         step=0,
         seed=config.seed,
         model=model,
-        optimizer=build_optimizer(config, parameters, resume.build_schedule(config, run.saved), device),
+        optimizer=optimizer,
         ema=Ema(parameters, config.ema.decay) if config.ema.enable else None,
         dropout=config.draws_dropout,
         parallel=placed.parallel,
     )
     if run.continues:
-        restore_state(run, state)
+        with waiting("restoring weights and moments", tell):
+            restore_state(run, state)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -117,7 +135,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if not run.continues and placed.whole is not None:
-            base = keep_weights(placed.whole, config, run.root, partial(say, out))
+            base = keep_weights(placed.whole, config, run.root, tell)
     placed.whole = None
     ranks.meet()
     # 8. What is applied from outside.
@@ -144,6 +162,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         work=work,
         prefixes=prefixes,
         sinks=sinks,
+        tell=tell,
         meter=Meter(
             total_steps=config.steps,
             train_frames=len(data.frames_of(data.train_episodes)),
@@ -205,7 +224,8 @@ def loop(session: Session, stop: StopRequest) -> bool:
         meter.waited(time.perf_counter() - waiting)
         if state.step == 0:
             preview(session, loader, given)
-        result = train_step(state, given.batches, settings)
+        with first_step(session):
+            result = train_step(state, given.batches, settings)
         state.loader = given.position
         check_loss(session, result, given.origin)
         meter.add(result, session.work.of(given.batches))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,7 @@ from pi05.train.records.sinks import Sinks
 from pi05.train.step import StepResult, TrainState
 from pi05.train.validate import Validator
 from pi05.types import Batch
+from pi05.waits import waiting
 
 
 @dataclass(kw_only=True)
@@ -48,6 +49,8 @@ class Session:
     work: WorkCount
     prefixes: PrefixCache | None
     sinks: Sinks
+    tell: Callable[[str], None]
+    """Takes a line for the console."""
     meter: Meter
     validator: Validator | None
     best: dict[str, float] | None = None
@@ -104,6 +107,14 @@ def preview(session: Session, loader: TrainLoader, first: StepData) -> None:
     session.meter.paused(time.perf_counter() - started)
 
 
+def first_step(session: Session) -> AbstractContextManager[None]:
+    """Say what the first step of a session waits for; the others take no time beyond their own."""
+    if session.meter.steps:
+        return nullcontext()
+    compiled = session.config.policy.compile_model
+    return waiting("compiling the network for the first step" if compiled else "the first step", session.tell)
+
+
 def check_loss(session: Session, result: StepResult, origin: BatchOrigin) -> None:
     """Stop the run at a loss that is not finite; on a GPU one step late, so that nobody waits for it."""
     session.unchecked.append((result, origin))
@@ -131,7 +142,8 @@ def validate(session: Session, validator: Validator, stopped: Callable[[], bool]
     settle(session)
     started = time.perf_counter()
     state = session.state
-    with nullcontext() if state.ema is None else state.ema.in_place():
+    averaged = nullcontext() if state.ema is None else state.ema.in_place()
+    with averaged, waiting("measuring the held-out action error", session.tell):
         error = validator.measure(state.model, session.device, stopped)
     session.meter.paused(time.perf_counter() - started)
     if error is None:
@@ -148,30 +160,31 @@ def save_run(session: Session, improved: bool) -> None:
     settle(session)
     started = time.perf_counter()
     data = session.data
-    folder = save_state(
-        session.run,
-        session.state,
-        config={
-            "model": session.sizes.to_dict(),
-            "processor": data.processor.to_dict(),
-            "base": session.base,
-            **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
-            "pi05_version": pi05.__version__,
-            "fps": data.dataset.fps,
-            "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
-            "statistics": data.statistics.sha256,
-        },
-        processor=data.processor,
-        extra={
-            "samples": session.meter.samples,
-            "samples_per_step": session.config.samples_per_step(session.state.parallel.ranks.world_size),
-            "best": session.best,
-            "data": data.identity(),
-        },
-        keep=session.config.keep_checkpoints,
-        best_step=None if session.best is None else int(session.best["step"]),
-        lora=session.lora,
-    )
+    with waiting("saving a checkpoint", session.tell):
+        folder = save_state(
+            session.run,
+            session.state,
+            config={
+                "model": session.sizes.to_dict(),
+                "processor": data.processor.to_dict(),
+                "base": session.base,
+                **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
+                "pi05_version": pi05.__version__,
+                "fps": data.dataset.fps,
+                "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
+                "statistics": data.statistics.sha256,
+            },
+            processor=data.processor,
+            extra={
+                "samples": session.meter.samples,
+                "samples_per_step": session.config.samples_per_step(session.state.parallel.ranks.world_size),
+                "best": session.best,
+                "data": data.identity(),
+            },
+            keep=session.config.keep_checkpoints,
+            best_step=None if session.best is None else int(session.best["step"]),
+            lora=session.lora,
+        )
     session.last_saved = session.state.step
     seconds = time.perf_counter() - started
     text = f"saved {folder} in {render_duration(seconds)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pi05.errors import ConfigError
 from pi05.settings.flags import Translation, help_text, overlay, parse_flags, parse_value
-from pi05.settings.schema import walk
+from pi05.settings.schema import Setting, walk
 from pi05.train.config import TrainConfig
 
 
@@ -62,6 +63,24 @@ def test_dictionaries_are_json_or_bare(text: str) -> None:
 def test_numbers_in_lists_are_typed() -> None:
     assert values("--dataset.episodes=[0, 2]") == {"dataset.episodes": (0, 2)}
     assert values("--policy.optimizer_betas=[0.9, 0.99]") == {"policy.optimizer_betas": (0.9, 0.99)}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [s for s in walk(TrainConfig) if typing.get_args(s.kind) and "tuple" in str(s.kind) and "..." in str(s.kind)],
+    ids=lambda setting: setting.path,
+)
+def test_a_single_word_is_a_list_of_one(setting: Setting) -> None:
+    number = "int" in str(setting.kind)
+    assert values(f"--{setting.path}={'7' if number else 'word'}") == {setting.path: (7,) if number else ("word",)}
+    for several in ("a,b", "a b", "{a: b}", "[a"):
+        with pytest.raises(ConfigError, match="cannot be"):
+            values(f"--{setting.path}={several}")
+
+
+def test_a_list_of_a_fixed_length_takes_no_single_word() -> None:
+    with pytest.raises(ConfigError, match=r"--policy\.optimizer_betas cannot be 0\.9"):
+        values("--policy.optimizer_betas=0.9")
 
 
 def test_null_unsets_what_may_be_unset() -> None:

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import Table
+from pi05.data.lerobot.describe import describe
 from pi05.data.lerobot.dimensions import Dimensions, name_dimensions
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
@@ -152,6 +153,8 @@ class Dataset:
 
     def __len__(self) -> int:
         return self.num_frames
+
+    __repr__ = describe
 
     def fingerprint(self) -> str:
         """Return a hash of the metadata and of all files' names, sizes and modification times."""

@@ -202,7 +202,10 @@ def join(device: torch.device, check: Callable[[dist.Store, int, int], None], *,
 def prove_connected(ranks: Ranks) -> None:
     """Do one small sum over all devices. Raises TrainingError where that fails, or is wrong."""
     name = "NCCL" if ranks.device.type == "cuda" else "gloo"
-    remedy = f"set {name}_SOCKET_IFNAME to the network card that joins the machines; NCCL_DEBUG=INFO tells more"
+    remedy = (
+        f"set {name}_SOCKET_IFNAME to the network card that joins the machines; NCCL_DEBUG=INFO tells more, and so "
+        "does pi05 doctor under torchrun"
+    )
     try:
         total = ranks.sum(torch.ones((), device=ranks.device) * (ranks.rank + 1)).item()
     except RuntimeError as error:

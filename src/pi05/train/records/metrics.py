@@ -35,6 +35,8 @@ class Meter:
         peak: float | None = None,
     ) -> None:
         self.samples = samples
+        self.steps = 0
+        """Steps of this session."""
         self._peak = peak
         self._total_steps = total_steps
         self._train_frames = train_frames
@@ -58,6 +60,7 @@ class Meter:
         """Take in one step, and the useful operations of it on this device."""
         self._work += work
         self._results.append(result)
+        self.steps += 1
         self.samples += result.samples
 
     def record(self, parameters: Mapping[str, Tensor], ranks: Ranks | None = None) -> dict[str, float | int | str]:

@@ -136,7 +136,8 @@ class ConsoleSink:
         if not self._console.is_terminal or self._console.quiet:
             return
         columns = (BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=self._console, transient=True)
+        # over ten minutes: a step of a minute is not rare
+        self._progress = Progress(*columns, console=self._console, transient=True, speed_estimate_period=600)
         self._progress.add_task("train", total=run.total_steps, completed=run.first_step)
         self._progress.start()
 

@@ -1,0 +1,1 @@
+"""From facts to findings, by family. Pure: nothing is looked at here."""
