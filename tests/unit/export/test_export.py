@@ -77,6 +77,15 @@ def test_the_sidecar_tells_where_it_comes_from(exported: dict[str, Path]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("to", "first"), [("lerobot", "LeRobot 0.6.0"), ("openpi", "openpi 15a9616a"), ("pi05", "pi05 ")]
+)
+def test_the_folder_tells_what_it_was_made_for(exported: dict[str, Path], to: str, first: str) -> None:
+    facts = read_sidecar(exported[to])
+    assert facts is not None
+    assert facts["made_for"][0].startswith(first)
+
+
+@pytest.mark.parametrize(
     ("size", "noted"), [([48, 48], None), ([96, 128], "pictures of 96 × 128 pixels"), (None, "(assumed) pixels")]
 )
 def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: Any, noted: str | None) -> None:
