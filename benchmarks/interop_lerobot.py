@@ -1,7 +1,8 @@
 """Prove with the real LeRobot that checkpoints go both ways: same observation and noise, same actions (1e-4).
 
 LeRobot from PyPI, `--lerobot` says which version, runs in a Python 3.12 environment of its own (about 5.5 GB with
-PyTorch's CUDA packages); pi05 in this one. The network is tiny, because LeRobot's sizes are set from outside for it; all else is LeRobot's own code:
+PyTorch's CUDA packages); pi05 in this one. The network is tiny, because LeRobot's sizes are set from outside for it;
+all else is LeRobot's own code:
 
 1. LeRobot saves a base folder; `pi05 train` fine-tunes it on table-top demonstrations, in full and with LoRA.
 2. `pi05 export --to lerobot` writes the results, merged and adapter-only. LeRobot loads each in a process without
