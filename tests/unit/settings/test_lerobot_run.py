@@ -202,5 +202,6 @@ def test_every_field_makes_a_configuration() -> None:
     from pi05.settings.flags import overlay
 
     for version in FILES:
-        config = TrainConfig.from_dict(overlay(TrainConfig().to_dict(), read(written(version))))
-        assert config.learning_rate == 2.5e-5
+        plain = written(version)
+        config = TrainConfig.from_dict(overlay(TrainConfig().to_dict(), read(plain)))
+        assert config.learning_rate == plain["policy"]["optimizer_lr"]
