@@ -91,6 +91,5 @@ def lerobot_flags(command: str, policy: Path, out: Path) -> list[str]:
         "--batch_size=2",
         "--num_workers=0",
         "--policy.optimizer_lr=1e-3",
-        "--policy.push_to_hub=false",
-        "--wandb.enable=false",
+        "--policy.push_to_hub=false",  # trackers are off by default, and 0.7 has no --wandb any more
     ]

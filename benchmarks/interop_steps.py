@@ -106,14 +106,14 @@ def same_tokens(sides: Sides, path: Path) -> dict[str, Any]:
     return {"pass": equal, "texts": len(TEXTS), "vocabulary": tokenizer.vocab_size, "class": told["class"]}
 
 
-def config_keys(folder: Path, known: list[str]) -> dict[str, Any]:
-    """Return how many keys config.json has, and those that LeRobot 0.6.1 or 0.6.2-dev does not know.
+def config_keys(folder: Path, version: str, known: list[str]) -> dict[str, Any]:
+    """Return how many keys config.json has, and those that LeRobot of `version` or 0.6.2-dev does not know.
 
-    `known` are the fields of the installed 0.6.1. Those of 0.6.2-dev are in a folder that it wrote.
+    `known` are the fields of the installed version. Those of 0.6.2-dev are in a folder that it wrote.
     """
     keys = set(json.loads((folder / "config.json").read_text()))
     newer = set(json.loads((WRITTEN_BY_DEV / "config.json").read_text()))
-    strange = {"unknown to 0.6.1": sorted(keys - set(known)), "unknown to 0.6.2-dev": sorted(keys - newer)}
+    strange = {f"unknown to {version}": sorted(keys - set(known)), "unknown to 0.6.2-dev": sorted(keys - newer)}
     return {"config keys": len(keys), **strange}
 
 

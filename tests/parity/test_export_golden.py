@@ -80,9 +80,11 @@ def test_lerobots_configuration_comes_back(there_and_back: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize("to", ["lerobot", "openpi", "pi05"])
-def test_every_layout_gives_lerobots_actions(lerobot, tmp_path: Path, kind: str, to) -> None:
+def test_every_layout_gives_lerobots_actions(lerobot, there_and_back: Path, tmp_path: Path, kind: str, to) -> None:
     """The golden actions, out of folders that we wrote; the adapter is merged on the way."""
-    folder = export_policy(locate(LEROBOT / kind), tmp_path / to, to=to, sizes=lerobot.config, tell=silent).folder
+    folder = there_and_back.parent / "ours"  # the same policy, written already
+    if (kind, to) != ("full", "pi05"):
+        folder = export_policy(locate(LEROBOT / kind), tmp_path / to, to=to, sizes=lerobot.config, tell=silent).folder
     golden = load_file(LEROBOT / "golden_actions.safetensors")
     pictures = {
         key.removeprefix("input."): np.rint(golden[key][0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)

@@ -168,6 +168,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "test_architecture": "the layout itself",
     "test_docs": "the documentation",
     "test_docs_tables": "benchmarks/docs_tables.py, numbers in the documentation",
+    "test_lerobot_tables": "benchmarks/lerobot_tables.py, the tables of docs/coming-from-lerobot.md",
     "test_launch": "launch/skypilot.yaml",
     "test_plan_table": "the READMEs' table of GPUs",
     "test_setup_env": "scripts/setup_env.py",

@@ -201,6 +201,7 @@ class Sidecar(TypedDict, total=False):
     pi05_version: str
     model: dict[str, Size]
     layout: str
+    made_for: Names
     dtype: str
     fps: Positive | None
     prompt_format: str

@@ -15,10 +15,11 @@ from typing import Any
 
 from pi05 import presets
 from pi05.commands.command import Command
+from pi05.commands.earlier_run import read_earlier_run, run_config_file
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
-from pi05.files import parse_json, read_regular
-from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
+from pi05.settings.flags import BOOLEANS, Flags, Translation, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
+from pi05.settings.lerobot_parallel import Degrees, Processes, Split
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
@@ -92,18 +93,31 @@ def read_training_settings(
     arguments: Sequence[str], further: Sequence[Setting] = ()
 ) -> tuple[TrainRequest, dict[str, Any]]:
     """Build the configuration of a command line, whatever files there are; return the values of `further` flags too."""
+    degrees = Degrees()
+
+    def foreign(path: str, text: str | None) -> Translation | None:
+        return degrees.translate(path, text) or translate_training_flag(path, text)
+
     flags = parse_flags(
         TrainConfig,
         _resume_shorthand(arguments),
-        foreign=translate_training_flag,
+        foreign=foreign,
         refuse_value=refuse_value,
         extra={setting.path: setting.kind for setting in (*EXTRA_FLAGS, *further)},
     )
     if flags.words:
         raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
     values = {setting.path: flags.values.pop(setting.path, setting.default) for setting in further}
-    config = _build(flags)
+    processes = None if further else Processes.of(os.environ)  # a plan says itself how many GPUs there are
+    _settle_split(flags.values, degrees.split(processes))
+    config = _build(flags, processes)
     return TrainRequest(config, tuple(flags.notices)), values
+
+
+def _settle_split(values: dict[str, Any], split: Split | None) -> None:
+    """Take LeRobot's degrees of parallelism as `--parallel`. Raises ConfigError where both are given and differ."""
+    if split is not None and values.setdefault("parallel", split) != split:
+        raise _contradiction(f"--parallel={values['parallel']}", f"--parallelism.* (which mean {split})")
 
 
 def _resume_shorthand(arguments: Sequence[str]) -> list[str]:
@@ -119,7 +133,7 @@ def _resume_shorthand(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _build(flags: Flags) -> TrainConfig:
+def _build(flags: Flags, processes: Processes | None) -> TrainConfig:
     values = dict(flags.values)
     file = values.pop("config_path", None)
     resume = bool(values.get("resume", False))
@@ -131,7 +145,7 @@ def _build(flags: Flags) -> TrainConfig:
         remedy = "drop --preset: the file holds every setting"
         raise ConfigError("--preset cannot be combined with an earlier run's configuration", remedy=remedy)
     if file is not None:
-        base = _read_config(run_config_file(file), keep_folder=resume)
+        base = read_earlier_run(run_config_file(file), flags, processes, keep_folder=resume)
     elif values.get("preset") is not None:
         base = presets.get(values["preset"]).to_dict()
     else:
@@ -186,9 +200,7 @@ def _settle_method(base: dict[str, Any], values: dict[str, Any], notices: list[s
 
 
 def _contradiction(one: str, other: str) -> ConfigError:
-    return ConfigError(
-        f"{one} and {other} contradict each other", wanted="one method of training", remedy="remove one of the two"
-    )
+    return ConfigError(f"{one} and {other} contradict each other", wanted="one of them", remedy="remove one of the two")
 
 
 def _scale_stored_rates(base: dict[str, Any], values: dict[str, Any], notices: list[str], factor: float) -> None:
@@ -204,39 +216,6 @@ def _scale_stored_rates(base: dict[str, Any], values: dict[str, Any], notices: l
         told = ", ".join(f"--{name}={value:g}" for name, value in fitted.items())
         notices.append(f"{_RATE_NOTICE}: {told}")
     values |= fitted
-
-
-def run_config_file(given: str) -> Path:
-    """Find the config.json of the run that a path names: the file, the run's folder, or one of its checkpoints."""
-    path = Path(given)
-    folder = path if path.is_dir() else path.parent
-    if folder.parent.name == "checkpoints":
-        return folder.parent.parent / "config.json"
-    return path / "config.json" if path.is_dir() else path
-
-
-def _read_config(file: Path, keep_folder: bool) -> dict[str, Any]:
-    remedy = "give the run's folder, or its config.json"
-    try:
-        plain = parse_json(read_regular(file).decode("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no configuration at {file}", remedy=remedy) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read as a configuration", found=str(error), remedy=remedy) from None
-    if isinstance(plain, dict) and "use_policy_training_preset" in plain:
-        raise ConfigError(
-            f"{file} was written by LeRobot, whose runs cannot be continued here",
-            remedy="start a run from its weights: --policy.path=.../pretrained_model, and give the settings as flags",
-        )
-    try:
-        config = TrainConfig.from_dict(plain).to_dict()
-    except ConfigError as error:
-        raise ConfigError(
-            f"{file}: {error.problem}", wanted=error.wanted, found=error.found, remedy=error.remedy
-        ) from error
-    config["resume"] = False
-    config["output_dir"] = str(file.parent) if keep_folder else None
-    return config
 
 
 def require_files(config: TrainConfig) -> None:

@@ -123,7 +123,7 @@ def export_policy(
         write_sidecar(folder, {**values, "files": files})
         verification = verify(folder, device=device, base=below, look_for_source=False, tell=tell)
     written = sum(path.stat().st_size for _, path in _files(out))
-    tell(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB)")
+    tell(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB), made for {', '.join(plan.made_for)}")
     return ExportResult(
         folder=out, layout=layout, bytes=written, verification=verification, merge=facts["merge"], notes=notes
     )
@@ -261,6 +261,7 @@ def _sidecar(opened: Source, plan: ExportPlan, probe: Probe, facts: Mapping[str,
     mask = processor.relative_mask
     return {
         "layout": plan.layout,
+        "made_for": list(plan.made_for),
         "dtype": _dtype_name(plan),
         "model": policy.model.config.to_dict(),
         "fps": processor.fps,

@@ -53,6 +53,14 @@ class ExportPlan:
         """Name of the layout in pi05.json."""
         return f"{self.to}-adapter" if self.adapter_only else self.to
 
+    @property
+    def made_for(self) -> tuple[str, ...]:
+        """Programs and versions that can read the folder, as people read them."""
+        if self.to == "lerobot":
+            newer = "LeRobot 0.7 as far as its release notes tell"
+            return (*(f"LeRobot {version}" for version in write_lerobot.VERSIONS), newer)
+        return (f"openpi {write_openpi.REVISION}",) if self.to == "openpi" else (f"pi05 {pi05.__version__}",)
+
 
 def weight_tensors(model: Pi05, plan: ExportPlan) -> dict[str, LazyTensor]:
     """Return the content of `model.safetensors`."""

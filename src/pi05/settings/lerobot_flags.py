@@ -2,7 +2,9 @@
 
 A flag has one of three fates. It is another name of a setting of ours, or it asks for what happens anyway, and a notice
 says so. Or it is refused, with the reason and with what to use instead. None is ignored. The list of LeRobot's flags is
-that of its 0.4 to 0.6 (`configs/train.py`, `configs/default.py`, `policies/pi05/configuration_pi05.py`).
+that of its 0.4 to 0.6 (`configs/train.py`, `configs/default.py`, `policies/pi05/configuration_pi05.py`) with what its
+release notes tell of 0.7, and those of `accelerate launch`, by which 0.6 started several GPUs. Degrees of parallelism,
+which mean something together only, are in `lerobot_parallel.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ _FROM_BASE = "the base checkpoint brings it"
 _MEMORY = f"observation memory {_LATER}"
 _REMOVE = "remove it"
 _PARALLEL = "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp"
+_MACHINES = "torchrun --nnodes=MACHINES --nproc-per-node=GPUS --rdzv-endpoint=HOST:PORT -m pi05 train --parallel=hsdp"
+_SPLIT = "several GPUs are started by torchrun, and how they share the work has one flag"
+_LAUNCH = "it belongs to accelerate launch, and several GPUs are started by torchrun here"
 
 FATES: dict[str, Fate] = {
     # the hub
@@ -123,12 +128,35 @@ FATES: dict[str, Fate] = {
         "checkpoints stay in the run folder and are not uploaded to WandB", "set it to true, or remove it", ("true",)
     ),
     "wandb.add_tags": Fate("WandB gets the configuration, not tags", _REMOVE, ("false",)),
-    "accelerator.gradient_accumulation.steps": Fate("it has a shorter name", "use --gradient_accumulation_steps=N"),
-    "accelerator.mixed_precision": Fate("it has another name", "use --precision=mixed or --precision=float32"),
-    "accelerator.activation_checkpointing.": Fate("it has another name", "use --policy.gradient_checkpointing"),
-    "accelerator.compile.": Fate("it has another name", "use --policy.compile_model"),
-    "accelerator.": Fate("several GPUs are started by torchrun, and how they share the work has one flag", _PARALLEL),
-    "parallelism.": Fate("several GPUs are started by torchrun, and how they share the work has one flag", _PARALLEL),
+    "trackio.entity": Fate("Trackio has no teams", "use --trackio.space_id=OWNER/NAME"),
+    "trackio.mode": Fate("Trackio keeps a run on this machine, or in a space", "use --trackio.space_id, or remove it"),
+    "trackio.disable_artifact": Fate(
+        "checkpoints stay in the run folder and are not uploaded to Trackio", "set it to true, or remove it", ("true",)
+    ),
+    "trackio.": Fate("Trackio has no such setting here", "pi05 train --help lists --trackio.*; leave this one out"),
+    # several GPUs: LeRobot 0.7, and accelerate's launcher before it
+    "accelerator.gradient_accumulation.": Fate(_SPLIT, "use --gradient_accumulation_steps=N"),
+    "accelerator.compile.": Fate(
+        "each layer is compiled with torch.compile's defaults", "use --policy.compile_model", ("inductor", "null")
+    ),
+    "accelerator.compile.regional": Fate("each layer is compiled by itself", _REMOVE, ("true",)),
+    "accelerator.fsdp.": Fate(_SPLIT, _PARALLEL),
+    "accelerator.fsdp.cpu_offload": Fate(_SPLIT, "use --optimizer_offload, on one GPU or with ddp", ("false",)),
+    "accelerator.ddp.": Fate(_SPLIT, _PARALLEL),
+    "accelerator.": Fate(_SPLIT, _PARALLEL),
+    "parallelism.context_parallel.": Fate("a sample is not split over GPUs", _REMOVE, ("1",)),
+    "parallelism.cfg_parallel": Fate("π₀.₅ has no classifier-free guidance", _REMOVE, ("1",)),
+    "parallelism.": Fate(_SPLIT, _PARALLEL),
+    "num_processes": Fate(_LAUNCH, _PARALLEL),
+    "num_machines": Fate(_LAUNCH, _MACHINES),
+    "machine_rank": Fate(_LAUNCH, _MACHINES),
+    "main_process_": Fate(_LAUNCH, _MACHINES),
+    "multi_gpu": Fate(_LAUNCH, _PARALLEL),
+    "use_fsdp": Fate(_LAUNCH, "use --parallel=fsdp with torchrun", ("false",)),
+    "fsdp_": Fate(_LAUNCH, "use --parallel=fsdp with torchrun"),
+    "use_deepspeed": Fate(_LAUNCH, "use --parallel=fsdp with torchrun", ("false",)),
+    "dynamo_": Fate(_LAUNCH, "use --policy.compile_model"),
+    "config_file": Fate(_LAUNCH, "give a run's configuration with --config_path, and GPUs with torchrun"),
     "job.": Fate("training runs on this machine", _REMOVE),
     "reward_model": Fate("this program trains π₀.₅ policies", _REMOVE, ("null",)),
     "reward_model.": Fate("this program trains π₀.₅ policies", _REMOVE),
@@ -141,7 +169,20 @@ _STANDS_STILL = (
     "96 % at 2.5e-6, the end of the schedule (benchmarks/optimizer_precision.py)"
 )
 
-_DTYPES = {"bfloat16": "mixed", "float32": "float32"}
+_PRECISIONS = {
+    "policy.dtype": {"bfloat16": "mixed", "float32": "float32"},
+    "accelerator.mixed_precision": {"bf16": "mixed", "no": "float32"},
+    "mixed_precision": {"bf16": "mixed", "no": "float32"},
+}
+"""LeRobot's flags for the precision → their value → ours."""
+_OTHER_NAMES = {
+    "policy.pretrained_path": "policy.path",
+    "accelerator.gradient_accumulation.steps": "gradient_accumulation_steps",
+    "accelerator.compile.enabled": "policy.compile_model",
+    "accelerator.activation_checkpointing.mode": "activation_checkpointing",
+}
+"""LeRobot's name → ours, of settings that mean the same."""
+RENAMED = (*_PRECISIONS, *_OTHER_NAMES)
 
 OTHER_NAMES: dict[str, str] = {
     "policy.pretrained_path": "another name of --policy.path",
@@ -161,11 +202,11 @@ def spellings() -> list[tuple[str, str]]:
 
 def translate_training_flag(path: str, text: str | None) -> Translation | None:
     """Return what a flag that `TrainConfig` does not have means; None if LeRobot does not have it either."""
-    if path == "policy.pretrained_path":
-        return Translation("policy.path", text)
-    if path == "policy.dtype":
-        precision = _choose(path, text, _DTYPES)
-        notice = "--policy.dtype=bfloat16 is taken as the compute type: the weights stay float32 (--precision=mixed)"
+    if path in _OTHER_NAMES:
+        return Translation(_OTHER_NAMES[path], text)
+    if path in _PRECISIONS:
+        precision = _choose(path, text, _PRECISIONS[path])
+        notice = f"--{path}={text} is taken as the compute type: the weights stay float32 (--precision=mixed)"
         return Translation("precision", precision, notice if precision == "mixed" else None)
     fate = _find(path)
     if fate is None:

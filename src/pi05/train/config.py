@@ -23,7 +23,7 @@ from pi05.train.lora_config import PeftConfig
 from pi05.train.method import Method, Part, Rates, name_method, name_part, usual_rates
 from pi05.train.optim.config import EmaConfig
 from pi05.train.policy_config import PolicyConfig
-from pi05.train.records.config import WandbConfig
+from pi05.train.records.config import TrackioConfig, WandbConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
@@ -57,12 +57,13 @@ class TrainConfig(Checked):
     peft: PeftConfig = field(default_factory=PeftConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    trackio: TrackioConfig = field(default_factory=TrackioConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
 
     preset: Literal["tiny", "demo", "sim", "real"] | None = None
     """Named set of defaults that the run starts from; every flag overrides it."""
     job_name: str | None = None
-    """Name of the run in its folder and in WandB."""
+    """Name of the run in its folder and in trackers."""
     output_dir: str | None = None
     """Folder of the run; runs/NAME-DATE-TIME when not given."""
     resume: bool = False

@@ -33,7 +33,7 @@ FREE = {
 }
 """Settings that may differ on resume. A step must see as many samples, and the data behind `dataset.root` must be the
 same; both are checked."""
-FREE_GROUPS = ("wandb.",)
+FREE_GROUPS = ("wandb.", "trackio.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,9 @@ from pi05.train.config import TINY_BASE
 def test_export_verify_relocate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert cli.main(["export", "--to=lerobot", str(TINY_BASE), str(out)]) == 0
-    assert f"wrote {out} (lerobot" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"wrote {out} (lerobot" in told
+    assert "made for LeRobot 0.6.0, LeRobot 0.6.1, " in told
     assert cli.main(["export", "--verify", str(out)]) == 0
     assert "stored actions" in capsys.readouterr().out
     assert cli.main(["export", "--relocate", str(out)]) == 0

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pi05 import presets
-from pi05.commands.train import TrainRequest, read_command, run_config_file, what_was_saved
+from pi05.commands.earlier_run import run_config_file
+from pi05.commands.train import TrainRequest, read_command, what_was_saved
 from pi05.errors import CheckpointError, ConfigError, DataError, UserError
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.resume import compare
@@ -344,3 +345,14 @@ def test_the_resolved_configuration_gives_the_same_run(place: Path) -> None:
     config: Any = read("--preset=real", "--steps=90", "--output_dir=again").config
     (place / "saved.json").write_text(config.to_json())
     assert read_command(["--config_path=saved.json", "--output_dir=again"]).config == config
+
+
+def test_lerobots_degrees_of_parallelism(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = "--parallelism.dp_shard=4"
+    with pytest.raises(ConfigError, match="this is one process"):
+        read(shard)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert read(shard).config.parallel == "fsdp"
+    assert read(shard, "--parallel=fsdp").config.parallel == "fsdp"
+    with pytest.raises(ConfigError, match="contradict each other"):
+        read(shard, "--parallel=ddp")

@@ -14,7 +14,8 @@ from pi05.settings.lerobot_flags import FATES, OTHER_NAMES, refuse_value, spelli
 from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 
-# Every flag of lerobot-train 0.6 that a π₀.₅ run can carry, with a value that asks for something.
+# Every flag of lerobot-train 0.4 to 0.7 and of accelerate launch that a π₀.₅ run can carry, with a value that asks for
+# something.
 LEROBOT_FLAGS = """
 policy.use_amp=true policy.pretrained_revision=abc policy.paligemma_variant=gemma_300m
 policy.action_expert_variant=gemma_2b policy.n_obs_steps=2 policy.max_state_dim=16 policy.max_action_dim=16
@@ -33,9 +34,13 @@ dataloader_multiprocessing_context=fork use_policy_training_preset=false optimiz
 scheduler.type=cosine scheduler.peak_lr=1 peft.bias=all peft.alpha=4 peft.rank=8 peft.dropout=0.1
 peft.modules_to_save=[a] ema.power=0.7
 ema.use_for_eval=false wandb.add_tags=true wandb.disable_artifact=false sample_weighting.type=rabc use_rabc=true
-rabc_kappa=1 reward_model.type=x job.target=a100 save_checkpoint_to_hub=true parallelism.dp_shard=2
-accelerator.gradient_accumulation.steps=2 accelerator.mixed_precision=bf16 accelerator.fsdp.cpu_offload=true
-accelerator.compile.enabled=true accelerator.activation_checkpointing.mode=full
+rabc_kappa=1 reward_model.type=x job.target=a100 save_checkpoint_to_hub=true
+trackio.entity=lab trackio.mode=offline trackio.disable_artifact=false trackio.add_tags=true
+parallelism.context_parallel.ring_degree=2 parallelism.cfg_parallel=2 parallelism.tensor=2
+accelerator.fsdp.cpu_offload=true accelerator.fsdp.min_num_params=1 accelerator.ddp.static_graph=true
+accelerator.compile.mode=max-autotune accelerator.compile.regional=false accelerator.dispatch=true
+accelerator.gradient_accumulation.sync=true num_processes=2 num_machines=2 machine_rank=0 main_process_port=1
+multi_gpu=true use_fsdp=true fsdp_sharding_strategy=1 use_deepspeed=true dynamo_backend=inductor config_file=x.yaml
 """.split()  # noqa: SIM905
 
 
@@ -91,12 +96,27 @@ def test_other_names_for_our_settings() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("flag", "path", "value"),
+    [
+        ("accelerator.mixed_precision=bf16", "precision", "mixed"),
+        ("accelerator.mixed_precision=no", "precision", "float32"),
+        ("mixed_precision=bf16", "precision", "mixed"),
+        ("accelerator.gradient_accumulation.steps=2", "gradient_accumulation_steps", 2),
+        ("accelerator.compile.enabled=true", "policy.compile_model", True),
+        ("accelerator.activation_checkpointing.mode=full", "activation_checkpointing", "full"),
+    ],
+)
+def test_names_that_lerobot_moved(flag: str, path: str, value: object) -> None:
+    assert parse_flags(TrainConfig, [f"--{flag}"], foreign=translate_training_flag).values == {path: value}
+
+
 def test_float32_needs_no_notice() -> None:
     flags = parse_flags(TrainConfig, ["--policy.dtype=float32"], foreign=translate_training_flag)
     assert (flags.values, flags.notices) == ({"precision": "float32"}, [])
 
 
-@pytest.mark.parametrize("flag", ["policy.dtype=float16", "policy.dtype"])
+@pytest.mark.parametrize("flag", ["policy.dtype=float16", "policy.dtype", "accelerator.mixed_precision=fp16"])
 def test_a_wrong_value_for_another_name_is_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="cannot be"):
         parse_flags(TrainConfig, [f"--{flag}"], foreign=translate_training_flag)
@@ -141,10 +161,10 @@ def test_a_flag_that_nobody_knows_stays_unknown() -> None:
 @pytest.mark.parametrize(
     ("flag", "remedy"),
     [
-        ("accelerator.compile.enabled=true", "use --policy.compile_model"),
-        ("accelerator.gradient_accumulation.steps=2", "use --gradient_accumulation_steps=N"),
+        ("accelerator.compile.mode=x", "use --policy.compile_model"),
+        ("accelerator.fsdp.cpu_offload=true", "use --optimizer_offload, on one GPU or with ddp"),
         (
-            "accelerator.fsdp.cpu_offload=true",
+            "accelerator.fsdp.wrap_modules=x",
             "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp",
         ),
     ],

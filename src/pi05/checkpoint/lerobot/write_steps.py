@@ -1,6 +1,6 @@
 """LeRobot's processors of a π₀.₅ policy, written: two JSON files and the statistics that they name.
 
-Step names and fields are those of LeRobot 0.6.1 (`processor_pi05.py`, `processor/*.py`), which 0.6.2-dev reads too.
+Step names and fields are those that all of `write.VERSIONS` know (LeRobot `processor_pi05.py`, `processor/*.py`).
 0.6.1 resolves a `tokenizer_name` that is a path against the working directory, 0.6.2-dev against the folder: an
 absolute path suits both, until the folder moves (`relocate`).
 """

@@ -28,6 +28,8 @@ from pi05.model.pi05 import Pi05
 
 METADATA = {EMBEDDING: LANGUAGE_HEAD}
 NOTE = "OPENPI.md"
+REVISION = "15a9616a"
+"""Commit of openpi that an export is made for."""
 _FULL = re.compile(
     r"patch_embedding|position_embedding|input_layernorm|post_attention_layernorm|model\.norm\.|^action_|^time_mlp"
 )

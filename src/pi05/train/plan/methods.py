@@ -267,7 +267,7 @@ def changed_flags(before: TrainConfig, after: TrainConfig) -> tuple[str, ...]:
 def _flat(values: dict[str, Any], start: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict) and name in ("policy", "peft", "dataset", "wandb", "ema"):
+        if isinstance(value, dict) and name in ("policy", "peft", "dataset", "wandb", "trackio", "ema"):
             flat |= _flat(value, f"{name}.")
         else:
             flat[start + name] = value

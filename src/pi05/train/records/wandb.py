@@ -11,8 +11,7 @@ import importlib
 import os
 import secrets
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pi05.errors import ConfigError
 from pi05.files import read_json, write_json
 from pi05.train.records.config import WandbConfig
 from pi05.train.records.sinks import Record, RunInfo, finite, say
+from pi05.train.records.tracker import first_line, numbers_of, within
 
 INIT_TIMEOUT_S = 20
 FINISH_TIMEOUT_S = 60
@@ -109,11 +109,8 @@ class WandbSink:
         """Send the numbers of a record, as `type/name`; after a failure send nothing more."""
         if self._run is None:
             return
-        numbers = {
-            f"{record['type']}/{name}": value for name, value in flatten(record) if name not in ("type", "step", "text")
-        }
         try:
-            self._run.log({**numbers, "step": record["step"]})
+            self._run.log({**numbers_of(record), "step": record["step"]})
         except Exception as error:
             self._notice(f"WandB stopped, training goes on: {first_line(error)}")
             self._run = None
@@ -147,36 +144,3 @@ def run_id_of(run_dir: Path, config: WandbConfig) -> str:
         return config.run_id
     stored = run_dir / "wandb.json"
     return str(read_json(stored)["run_id"]) if stored.exists() else secrets.token_hex(4)
-
-
-def flatten(record: Record, prefix: str = "") -> list[tuple[str, float | int]]:
-    """Return the numbers of a nested record under slash-joined names; text, lists and missing values are left out."""
-    found: list[tuple[str, float | int]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            found += flatten(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((prefix + name, value))
-    return found
-
-
-def within(work: Callable[[], object], seconds: float) -> bool:
-    """Do `work` in the background; return whether it ended in time, without an exception."""
-    outcome: list[bool] = []
-
-    def run() -> None:
-        try:
-            work()
-            outcome.append(True)
-        except Exception:
-            outcome.append(False)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return outcome == [True]
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

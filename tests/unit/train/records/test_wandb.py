@@ -13,7 +13,7 @@ from rich.console import Console
 from pi05.errors import ConfigError
 from pi05.train.records.config import WandbConfig
 from pi05.train.records.sinks import RunInfo
-from pi05.train.records.wandb import WandbSink, flatten, within
+from pi05.train.records.wandb import WandbSink
 
 wandb = pytest.importorskip("wandb")
 
@@ -130,17 +130,3 @@ def test_a_missing_package_names_the_install_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install 'pi05\[wandb\]'"):
         WandbSink(WandbConfig(enable=True), Console(quiet=True))
-
-
-def test_flatten_keeps_numbers_only() -> None:
-    record = {"a": 1, "b": {"c": 2.5, "d": {"e": 3}}, "text": "x", "list": [1], "flag": True, "none": None}
-    assert flatten(record) == [("a", 1), ("b/c", 2.5), ("b/d/e", 3)]
-
-
-def test_within_gives_up() -> None:
-    def fail() -> None:
-        raise ValueError
-
-    assert within(lambda: None, 5)
-    assert not within(lambda: time.sleep(1), 0.05)
-    assert not within(fail, 5)
