@@ -50,6 +50,7 @@ from pi05.checkpoint.policy_options import (
 )
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.data.cameras import SLOTS, CameraSlots
+from pi05.data.joined import columns_from_list
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OLD_LEROBOT_RESIZE
@@ -100,6 +101,8 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
         fps=None if fps is None else float(fps),
         action_names=names,
         state_names=_if_of_length(sidecar.get("state_names"), state.dim),
+        state_columns=columns_from_list(sidecar.get("state_columns"), state.dim),
+        action_columns=columns_from_list(sidecar.get("action_columns"), action.dim),
         prompt_format=prompt_format,
         normalization=modes,
         relative_mask=_relative_mask(before.get(RELATIVE), after.get(ABSOLUTE), config, state.dim, action.dim, notes),

@@ -26,6 +26,7 @@ from pi05.checkpoint.policy_options import (
 )
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.data.cameras import DROP, OPENPI_SLOTS, CameraSlots
+from pi05.data.joined import columns_from_list
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
 from pi05.data.statistics import DimStats
@@ -70,6 +71,8 @@ def read_openpi(folder: Path, sizes: ModelConfig, options: PolicyOptions, told: 
         fps=None if fps is None else float(fps),
         action_names=tuple(sidecar.get("action_names") or ()),
         state_names=tuple(sidecar.get("state_names") or ()),
+        state_columns=columns_from_list(sidecar.get("state_columns"), state.dim),
+        action_columns=columns_from_list(sidecar.get("action_columns"), action.dim),
         prompt_format=prompt_format,
         relative_mask=mask,
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from jaxtyping import UInt8
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding
 from pi05.data.lerobot.index_columns import clock_fault
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.data.lerobot.video import VideoCache, VideoFault
@@ -100,9 +100,11 @@ def _naming(camera: str, files: EpisodeFiles) -> Iterator[None]:
     try:
         yield
     except VideoFault as fault:
+        again = f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, train without it: {excluding(files.index)}"
+        without = f"or leave the camera out: {dropping(camera)}"
         raise DataError(
             f"{fault.problem} (camera {camera}, episode {files.index}): {files.clips[camera].path}",
             wanted=fault.wanted,
             found=fault.found,
-            remedy=f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, train without it: {excluding(files.index)}",
+            remedy=again if fault.remedy is None else f"{fault.remedy}, {without}",
         ) from fault

@@ -98,7 +98,7 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     data = Dataset(write_dataset(tmp_path / "set", "v2.1", [3] * 12).root)
     for i in [*range(0, 36, 3), *range(1, 36, 3)]:
         assert read_frame_number(data.image(CAMERAS[1], i)) == (i, 1)
-    assert len(data._clips._videos._readers) == data._clips._videos._max_open
+    assert len(data._pictures._clips._videos._readers) == data._pictures._clips._videos._max_open
 
 
 def test_times_that_start_late_are_matched_by_number(fake: FakeDataset) -> None:
