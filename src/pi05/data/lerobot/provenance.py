@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import yaml
 
-from pi05.files import read_notes, read_regular
+from pi05.files import DEEPEST, read_notes, read_regular
 from pi05.revision import read_revision
 from pi05.settings.fields import Count, Positive, Within, find_fault
 
@@ -96,7 +96,7 @@ def read_front_matter(card: Path) -> dict[str, Any]:
         return {}
     end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
     block = "\n".join(lines[1:end])
-    if end is None or len(block) > LONGEST_FRONT_MATTER:
+    if end is None or len(block) > LONGEST_FRONT_MATTER or _brackets(block) > DEEPEST:
         return {}
     try:
         # texts only: YAML's other types raise errors of their own on what they cannot be (the 30th of February)
@@ -104,3 +104,12 @@ def read_front_matter(card: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _brackets(text: str) -> int:
+    """Return how many brackets are open at most. The time that PyYAML takes grows with the square of it."""
+    deepest = depth = 0
+    for sign in re.findall(r"[\[\]{}]", text):
+        depth += 1 if sign in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

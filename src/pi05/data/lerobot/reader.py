@@ -74,14 +74,7 @@ class Dataset:
         state: Sequence[str] | None = None,
         action: Sequence[str] | None = None,
     ) -> None:
-        unknown = sorted(set(allow) - set(ALLOWANCES))
-        if unknown:
-            raise DataError(
-                "there is no such check to turn off",
-                wanted=f"some of {', '.join(ALLOWANCES)}",
-                found=", ".join(unknown),
-                remedy="correct --allow",
-            )
+        _require_known(allow)
         self.root = Path(root).expanduser()
         excluded, chosen = frozenset(unused), None if episodes is None else frozenset(episodes)
 
@@ -283,3 +276,14 @@ class Dataset:
     def iter_frames(self, camera: str, episode: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield one camera's pictures of one episode in order; each is decoded once."""
         return self._pictures.all(camera, self._layout.episodes[episode])
+
+
+def _require_known(allow: Sequence[str]) -> None:
+    unknown = sorted(set(allow) - set(ALLOWANCES))
+    if unknown:
+        raise DataError(
+            "there is no such check to turn off",
+            wanted=f"some of {', '.join(ALLOWANCES)}",
+            found=", ".join(unknown),
+            remedy="correct --allow",
+        )
