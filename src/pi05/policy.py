@@ -141,9 +141,9 @@ class Policy:
         every device. Raises DataError for a missing camera, state or task, and rather than answering with actions that
         are not finite.
         """
-        observations = [with_state(observation, self.processor.state_columns) for observation in observations]
-        states = [self._flagged_state(observation) for observation in observations]
-        batch = collate([self.processor.encode(observation) for observation in observations])
+        asked = [with_state(observation, self.processor.state_columns) for observation in observations]
+        states = [self._flagged_state(observation) for observation in asked]
+        batch = collate([self.processor.encode(observation) for observation in asked])
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
         device = next(self.model.parameters()).device

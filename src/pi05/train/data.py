@@ -96,6 +96,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
+    dataset.look_at_headers(processor.slots.keys)
     announce_data(dataset, processor, statistics, console)
     unnamed = relative_note(config, dataset)
     if unnamed is not None:

@@ -65,7 +65,7 @@ def camera_sizes(features: object) -> dict[str, list[int]]:
         if not isinstance(feature, Mapping):
             continue
         kind, shape = feature.get("type", feature.get("dtype")), feature.get("shape")
-        if kind in ("VISUAL", "image", "video") and find_fault(_SHAPE, shape) is None:
+        if kind in ("VISUAL", "image", "video") and isinstance(shape, list) and find_fault(_SHAPE, shape) is None:
             channels_first = shape[0] in (1, 3)
             sizes[str(key)] = list(shape[1:] if channels_first else shape[:2])
     return sizes

@@ -109,7 +109,7 @@ class Dataset:
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
-        clips = Clips(
+        self._clips = Clips(
             layout.fps,
             late=self._frames.late,
             check_clocks="timestamps" not in allow,
@@ -117,7 +117,7 @@ class Dataset:
             notes=self.notes,
         )
         self._groups = RowGroups()
-        self._pictures = Pictures(self.root, self.features, self._tables, clips, self._groups)
+        self._pictures = Pictures(self.root, self.features, self._tables, self._clips, self._groups)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
 
     # --- what the set is -------------------------------------------------------------------------------------------
@@ -153,6 +153,15 @@ class Dataset:
             files |= set(self._tables)
             files |= {path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()}
         return sorted(files)
+
+    def look_at_headers(self, cameras: Sequence[str]) -> None:
+        """Put what the headers of these cameras' videos tell into `notes` now; of hundreds of files, none is opened.
+
+        Raises DataError for a video that cannot be opened.
+        """
+        used = [files for files in self._layout.episodes if self._is_used(files.index)]
+        for camera in (name for name in cameras if is_video(self.features[name])):
+            self._clips.look_at_headers(camera, used)
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

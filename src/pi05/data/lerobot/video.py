@@ -111,6 +111,12 @@ def index_frames(path: Path) -> FrameIndex:
     return FrameIndex(pts, Fraction(time_base), np.array(keys, dtype=np.int64), np.array(seeks, dtype=np.int64))
 
 
+def promised_frames(path: Path) -> int:
+    """Return how many frames a file's header promises; 0 where it does not tell. Takes some milliseconds."""
+    with _open(path) as container:
+        return int(_video_stream(container).frames)
+
+
 def _open(path: Path) -> Any:
     try:
         # absolute: a name with a colon would be taken for an address

@@ -98,7 +98,7 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     data = Dataset(write_dataset(tmp_path / "set", "v2.1", [3] * 12).root)
     for i in [*range(0, 36, 3), *range(1, 36, 3)]:
         assert read_frame_number(data.image(CAMERAS[1], i)) == (i, 1)
-    assert len(data._pictures._clips._videos._readers) == data._pictures._clips._videos._max_open
+    assert len(data._clips._videos._readers) == data._clips._videos._max_open
 
 
 def test_times_that_start_late_are_matched_by_number(fake: FakeDataset) -> None:
@@ -180,14 +180,18 @@ class TestColumnsThatNobodyAskedFor:
             data.frame(5)
 
 
+@pytest.mark.parametrize("by_header", [True, False])
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])
-def test_a_video_longer_than_its_rows_is_told(tmp_path: Path, version: str) -> None:
+def test_a_video_longer_than_its_rows_is_told_once(tmp_path: Path, version: str, by_header: bool) -> None:
     fake = write_dataset(tmp_path / "set", version)
     pictures = [numbered_image(i, 0) for i in range(21, 30)]
     path = video_file(fake, 2 if version == "v2.1" else 1)
     write_video(path, pictures, 10)
     data = Dataset(fake.root)
     assert data.notes == []
+    if by_header:
+        data.look_at_headers(CAMERAS)
+        assert len(data.notes) == 1
     assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 2)] == list(range(21, 28))
     assert read_frame_number(data.image(CAMERAS[0], 5)) == (5, 0)
     told = f"the video of camera {CAMERAS[0]} has 2 frames more than episode 2 has rows; they are not used: {path}"
