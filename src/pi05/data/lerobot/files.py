@@ -153,12 +153,25 @@ def lacks_end(path: Path) -> bool:
 
 
 def open_parquet(path: Path, what: str, episode: int | None = None) -> pq.ParquetFile:
-    """Open a parquet file (its footer is read, nothing else)."""
+    """Open a parquet file (its footer is read, nothing else).
+
+    Raises DataError for one with more rows than bytes: equal values take no room in a file, and all of it in memory.
+    """
     require_file(path, what, episode)
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, what, error, episode) from error
+    rows, size = file.metadata.num_rows, path.stat().st_size
+    if rows > size:
+        file.close()
+        raise wrong_content(
+            f"the {what}{of_episode(episode)} cannot be one: {path}",
+            wanted="rows that differ, and so take some bytes each",
+            found=f"{rows:,} rows in {size:,} bytes",
+            remedy="write the file anew as LeRobot does",
+        )
+    return file
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None, episode: int | None = None) -> pa.Table:

@@ -142,3 +142,25 @@ def test_values_are_counted_per_column(tmp_path: Path) -> None:
     }  # fmt: skip
     assert footer.holds_numbers("number")
     assert not any(footer.holds_numbers(name) for name in columns if name != "number")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("meta/episodes/chunk-000/file-000.parquet", "episode list"),
+        ("meta/tasks.parquet", "task list"),
+        ("data/chunk-000/file-000.parquet", "data file"),
+    ],
+)
+def test_a_small_file_of_very_many_rows(fake_v3: FakeDataset, name: str, what: str) -> None:
+    """Equal values are stored once, and would fill the memory when they are read."""
+    path, rows = fake_v3.root / name, 2**20
+    table = pq.read_table(path)
+    columns = {}
+    for column in table.column_names:
+        first = table[column].combine_chunks()[:1]
+        columns[column] = pa.nulls(rows, first.type) if pa.types.is_nested(first.type) else pa.repeat(first[0], rows)
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < rows
+    with in_little_memory():
+        refusal(fake_v3.root, f"the {what}", "1,048,576 rows", str(path))
