@@ -49,7 +49,7 @@ class Pictures:
 
     def one(self, camera: str, files: EpisodeFiles, number: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return frame `number` of an episode."""
-        if is_video(dict(self._features[camera])):
+        if is_video(self._features[camera]):
             image = self._clips.frame(camera, files, number)
         else:
             table, row = self._tables[files.table], files.first_row + number
@@ -58,7 +58,7 @@ class Pictures:
 
     def all(self, camera: str, files: EpisodeFiles) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield an episode from its first frame to its last; each is decoded once."""
-        if is_video(dict(self._features[camera])):
+        if is_video(self._features[camera]):
             pictures = self._clips.frames(camera, files)
         else:
             pictures = self._stored(self._tables[files.table], camera, files)

@@ -112,7 +112,7 @@ def _resolve(kind: Kind, name: str, features: Mapping[str, Mapping[str, Any]], i
 
 
 def _holds_numbers(feature: Mapping[str, Any]) -> bool:
-    return not is_camera(dict(feature)) and re.match(r"float|u?int|bool", str(feature.get("dtype"))) is not None
+    return not is_camera(feature) and re.match(r"float|u?int|bool", str(feature.get("dtype"))) is not None
 
 
 def _size(name: str, feature: Mapping[str, Any], info_path: Path) -> int:
