@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -73,3 +74,23 @@ def refusal_of_frame(root: Path, i: int, *parts: str) -> None:
     episode = max(e.index for e in data.episodes if e.start <= i)
     with pytest.raises(DataError, match=f"episode {episode}"):
         list(data.iter_frames(CAMERAS[0], episode))
+
+
+def split_column(root: Path, name: str, parts: dict[str, int]) -> None:
+    """Store a column of vectors as several, as openpi's DROID converter does; one of size 1 as plain numbers."""
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        values = np.array(table[name].to_pylist(), np.float32)
+        table, first = table.drop_columns([name]), 0
+        for part, size in parts.items():
+            piece = values[:, first : first + size]
+            column = pa.array(piece[:, 0]) if size == 1 else pa.array(list(piece), pa.list_(pa.float32()))
+            table, first = table.append_column(part, column), first + size
+        pq.write_table(table, path)
+
+    def describe(info: dict[str, Any]) -> None:
+        del info["features"][name]
+        for part, size in parts.items():
+            info["features"][part] = {"dtype": "float32", "shape": [size], "names": None}
+
+    edit_info(root, describe)

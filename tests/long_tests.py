@@ -15,6 +15,7 @@ LONG = frozenset(
         "unit/commands/test_doctor.py",
         "unit/commands/test_export.py",
         "unit/commands/test_plan.py",
+        "unit/data/lerobot/test_mutations.py",
         "unit/eval/test_rollout.py::test_the_number_of_environments_changes_nothing",
         "unit/export/test_export.py",
         "unit/export/test_export_adapters.py",

@@ -16,7 +16,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pi05.errors import CheckpointError, ConfigError, UserError
@@ -88,6 +88,23 @@ def require_regular(path: Path) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "a device, a pipe or a folder, not a file", str(path))
+
+
+def inside(folder: Path, name: str, told_by: object, error: type[UserError], whole: str = "its folder") -> Path:
+    """Return the file of a folder that one of its files, `told_by`, names. Raises `error` for a name that leads out.
+
+    `whole` is what the folder is to a user.
+    The name counts, not where a link of the folder leads: the hub's cache holds links to files elsewhere.
+    """
+    given = PurePosixPath(name)
+    if given.is_absolute() or ".." in given.parts or "\\" in name or "\0" in name or not given.parts:
+        raise error(
+            f"{told_by} names a file outside {whole}",
+            wanted=f"the name of a file in {folder}",
+            found=ascii(name[:200]),
+            remedy="put the file into that folder, and correct the name",
+        )
+    return folder / name
 
 
 def parse_json(text: str) -> Any:

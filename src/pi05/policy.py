@@ -26,6 +26,7 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
+from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
@@ -130,8 +131,9 @@ class Policy:
     def infer(self, observation: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return {"actions": float32[A, n] in robot units, "timing": in milliseconds} for one observation.
 
-        The observation holds one picture per camera under the data set's names, `observation.state` and `task`.
-        Options are those of `infer_batch`.
+        The observation holds one picture per camera under the data set's names, `observation.state` and `task`. Where
+        the state was joined from several columns, these do as well, under their names; the actions are in the order of
+        `processor.action_columns`. Options are those of `infer_batch`.
         """
         started = time.perf_counter()
         actions = self.infer_batch([observation], **options)[0]
@@ -150,8 +152,9 @@ class Policy:
         every device. Raises DataError for a missing camera, state or task, and rather than answering with actions that
         are not finite.
         """
-        states = [self._flagged_state(observation) for observation in observations]
-        batch = collate([self.processor.encode(observation) for observation in observations])
+        asked = [with_state(observation, self.processor.state_columns) for observation in observations]
+        states = [self._flagged_state(observation) for observation in asked]
+        batch = collate([self.processor.encode(observation) for observation in asked])
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
         device = next(self.model.parameters()).device
@@ -163,7 +166,7 @@ class Policy:
             require_finite_actions(answer, self.processor.action_names)
         return answers
 
-    def _flagged_state(self, observation: dict[str, Any]) -> Float[np.ndarray, " S"]:
+    def _flagged_state(self, observation: Mapping[str, Any]) -> Float[np.ndarray, " S"]:
         """Return the state, flagging each dimension once when it is far outside of what the training data held."""
         state = self.processor.state_of(observation)
         if STATE in observation:

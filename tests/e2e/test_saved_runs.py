@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launched import records
@@ -37,6 +38,13 @@ def test_a_run_of_version_0_1_goes_on(name: str, tmp_path: Path, monkeypatch: py
                 same = pytest.approx(wanted[kind, step][value], rel=TOLERANCE)
                 assert found[kind, step][value] == same, (kind, step, value)
     again = json.loads((tmp_path / name / "config.json").read_text())
-    assert {key: value for key, value in again.items() if key in settings and key != "resume"} == {
-        key: value for key, value in settings.items() if key != "resume"
+    assert {**known(again, settings), "resume": None} == {**settings, "resume": None}
+
+
+def known(again: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that version 0.1 had, in groups too."""
+    return {
+        key: known(value, settings[key]) if isinstance(value, dict) and isinstance(settings[key], dict) else value
+        for key, value in again.items()
+        if key in settings
     }

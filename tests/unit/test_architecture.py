@@ -69,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
 version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
-    "data.lerobot": {"data.cameras"},
+    "data.lerobot": {"data.describe"},
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
@@ -115,7 +115,10 @@ TESTED_BY: dict[str, str] = {
     "commands.eval": "e2e/test_eval.py",
     "commands.push": "e2e/test_push.py",
     "commands.report": "e2e/test_report.py",
-    "data.lerobot.features": "unit/data/lerobot/test_columns.py",
+    "data.lerobot.columns": "unit/data/lerobot/test_reader.py",
+    "data.lerobot.episode_table": "unit/data/lerobot/test_meta.py",
+    "data.lerobot.features": "unit/data/lerobot/test_pictures.py",
+    "data.lerobot.info": "unit/data/lerobot/test_meta.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
     "doctor.facts": "unit/doctor/test_examine.py",
     "doctor.finding": "unit/doctor/test_examine.py",
@@ -162,6 +165,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "checkpoint/test_origin": "where weights come from, in one line (receipt.py)",
     "checkpoint/test_round_trips": "layouts written and read back",
     "commands/test_system_refusals": "what the operating system refuses, over all commands",
+    "data/lerobot/test_mutations": "every value of a data set's metadata, exchanged for others",
     "export/test_export_adapters": "export of adapters, merged and alone",
     "model/test_attention": "attention of siglip.py and gemma.py",
     "model/test_dead_work": "work that nothing reads is not done, over the whole network",

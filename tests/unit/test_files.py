@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from full_disk import largest_file
 
-from pi05.errors import CheckpointError, DataError
+from pi05.errors import CheckpointError, DataError, UserError
 from pi05.files import (
     HEADROOM,
     free_bytes,
+    inside,
     is_lfs_pointer,
     parse_json,
     read_json,
@@ -138,3 +139,15 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path, kind: str) -> None:
         read_regular(path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_json(path)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.png", "./a", "a..b/c", "..."])
+def test_names_of_files_inside(tmp_path: Path, name: str) -> None:
+    assert inside(tmp_path, name, "x.json", CheckpointError) == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/../../b", "/a", "//a", "a\\b", "C:\\a", "a\0b"])
+@pytest.mark.parametrize("error", [CheckpointError, DataError])
+def test_names_that_lead_out(tmp_path: Path, name: str, error: type[UserError]) -> None:
+    with pytest.raises(error, match=r"x\.json names a file outside the set"):
+        inside(tmp_path, name, "x.json", error, "the set")

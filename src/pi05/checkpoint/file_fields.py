@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Required, TypedDict
 
 from pi05.errors import CheckpointError, UserError
@@ -138,6 +138,16 @@ class TokenizerFacts(TypedDict, total=False):
     sha256: Required[str]
 
 
+class Column(TypedDict, total=False):
+    """A column of the training data that is a part of the state or the action."""
+
+    name: Required[Annotated[str, Within(1, 2**12)]]
+    size: Required[Annotated[int, Within(1, 2**16)]]
+
+
+Columns = Annotated[list[Column], Within(0, 2**16)]
+
+
 class ProcessorFields(TypedDict, total=False):
     """The processor in `config.json` of pi05."""
 
@@ -154,6 +164,8 @@ class ProcessorFields(TypedDict, total=False):
     fps: Required[Positive | None]
     action_names: Required[Names]
     state_names: Required[Names]
+    state_columns: Columns
+    action_columns: Columns
     prompt_format: Required[str]
     prompt_format_version: Required[int]
     normalization: Required[Modes]
@@ -208,6 +220,8 @@ class Sidecar(TypedDict, total=False):
     slots: Slots | None
     state_names: Names | None
     action_names: Names | None
+    state_columns: Columns | None
+    action_columns: Columns | None
     relative_mask: list[bool] | None
     n_action_steps: Size | None
     base: Base | None
@@ -299,22 +313,6 @@ def require_fields(values: Any, kind: Any, path: Path) -> None:
             found=fault.found,
             remedy="restore the file: copy or download it again",
         )
-
-
-def inside(folder: Path, name: str, told_by: Path) -> Path:
-    """Return the file of a folder that one of its files names. Raises CheckpointError for a name that leads out.
-
-    The name counts, not where a link of the folder leads: the hub's cache holds links to files elsewhere.
-    """
-    given = PurePosixPath(name)
-    if given.is_absolute() or ".." in given.parts or "\\" in name or not given.parts:
-        raise CheckpointError(
-            f"{told_by} names a file outside its folder",
-            wanted=f"the name of a file in {folder}",
-            found=ascii(name[:200]),
-            remedy="put the file beside the one that names it, and correct the name",
-        )
-    return folder / name
 
 
 @contextmanager

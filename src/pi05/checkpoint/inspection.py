@@ -28,6 +28,7 @@ from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
+from pi05.data.joined import columns_to_list
 from pi05.errors import UserError
 from pi05.files import read_json
 from pi05.model.config import ModelConfig
@@ -155,10 +156,15 @@ def _describe(read: ProcessorSource) -> Facts:
         "cameras_dropped": list(processor.slots.dropped),
         "image_size": processor.image_size,
         "resize": processor.resize,
-        "state": {"dimensions": processor.state_dim, "names": list(processor.state_names)},
+        "state": {
+            "dimensions": processor.state_dim,
+            "names": list(processor.state_names),
+            "columns": columns_to_list(processor.state_columns),
+        },
         "action": {
             "dimensions": processor.robot_action_dim,
             "names": list(processor.action_names),
+            "columns": columns_to_list(processor.action_columns),
             "representation": "absolute" if mask is None else "relative to the state at the chunk's start",
             "relative": None if mask is None else list(mask),
         },

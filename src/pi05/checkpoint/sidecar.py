@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pi05
-from pi05.checkpoint.file_fields import Sidecar, require_fields
+from pi05.checkpoint.file_fields import Sidecar, about, require_fields
+from pi05.data.joined import columns_from_list
+from pi05.data.lerobot.vectors import Column
 from pi05.errors import CheckpointError
 from pi05.files import read_json, write_json
 
@@ -52,3 +54,17 @@ def read_sidecar(folder: Path) -> dict[str, Any] | None:
         )
     require_fields(values, Sidecar, path)
     return values
+
+
+def read_columns(
+    sidecar: Mapping[str, Any], folder: Path, state_dim: int, action_dim: int
+) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """Return the columns that state and action were joined from; none where `pi05.json` names none.
+
+    Raises DataError naming the file where they are other numbers than the statistics have.
+    """
+    with about(folder / SIDECAR):
+        return (
+            columns_from_list(sidecar.get("state_columns"), state_dim),
+            columns_from_list(sidecar.get("action_columns"), action_dim),
+        )

@@ -133,15 +133,21 @@ def _policy_rows(policy: Facts | None) -> list[tuple[str, str]]:
         kind: f": {', '.join(policy[kind]['names'])}" if policy[kind]["names"] else "" for kind in ("state", "action")
     }
     mode = policy["normalization"]
+    joined = {
+        kind: ", ".join(f"{column['name']} ({column['size']})" for column in policy[kind]["columns"])
+        for kind in ("state", "action")
+    }
     return [
         ("cameras", "; ".join(f"{slot} ← {key or '(empty, masked)'}" for slot, key in policy["cameras"].items())),
         ("", f"dropped: {', '.join(policy['cameras_dropped'])}" if policy["cameras_dropped"] else ""),
         ("images", f"{policy['image_size']} px, {policy['resize']}"),
         ("state", f"{state['dimensions']} numbers{names['state']}; {mode['STATE']}"),
+        ("", f"joined from the columns {joined['state']}" if joined["state"] else ""),
         (
             "actions",
             f"{action['dimensions']} numbers{names['action']}; {action['representation']}{relative}; {mode['ACTION']}",
         ),
+        ("", f"joined from the columns {joined['action']}" if joined["action"] else ""),
         ("formula", f"{policy['formula']}'s"),
         ("horizon", f"{policy['horizon']} actions{rate}{executed}"),
         ("prompt", f"format {policy['prompt_format']}, at most {policy['max_prompt_tokens']} tokens"),

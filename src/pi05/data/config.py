@@ -25,6 +25,10 @@ class DatasetConfig(Checked):
     """Episodes to use, by index; all of them when not given."""
     exclude_episodes: tuple[int, ...] | None = None
     """Episodes to leave out, by index, for example broken recordings."""
+    state: tuple[str, ...] | None = None
+    """Columns that are the robot's state, joined in this order; observation.state or state when not given."""
+    action: tuple[str, ...] | None = None
+    """Columns that are the action, joined in this order; action or actions when not given."""
     eval_split: float = 0.05
     """Share of the episodes of each task held out for measuring the action error, 0 to below 1; at least one episode
     of each task with more than four, unless 0."""
@@ -40,4 +44,9 @@ class DatasetConfig(Checked):
                 distinct = len(set(indices)) == len(indices)
                 self._require(distinct and all(i >= 0 for i in indices), name, "distinct whole numbers from 0 up")
         self._require(self.episodes != (), "episodes", "at least one episode, or the flag left out")
+        for name in ("state", "action"):
+            columns = getattr(self, name)
+            if columns is not None:
+                distinct = len(set(columns)) == len(columns) > 0
+                self._require(distinct and all(columns), name, "distinct names of columns, at least one")
         self._require(0 <= self.eval_split < 1, "eval_split", "a share from 0 to below 1")

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pi05.data.cameras import CameraSlots
+from pi05.data.joined import columns_from_list, columns_to_list, describe_columns, with_state
+from pi05.data.lerobot.vectors import Column
 from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.requirements import (
     require_choice,
@@ -65,6 +67,10 @@ class Processor:
     """Control rate of the demonstrations, in Hz; None where a foreign checkpoint does not tell it."""
     action_names: tuple[str, ...] = ()
     state_names: tuple[str, ...] = ()
+    state_columns: tuple[Column, ...] = ()
+    """The columns of the training data that are joined as the state; none where it is one column of a known name."""
+    action_columns: tuple[Column, ...] = ()
+    """The columns that the action's numbers are from, in their order; likewise."""
     prompt_format: PromptFormat = "state"
     normalization: dict[str, NormalizationMode] = field(default_factory=_quantiles)
     """Mode for STATE and for ACTION, with LeRobot's key names. VISUAL is IDENTITY, always."""
@@ -105,7 +111,7 @@ class Processor:
         return np.array(self.relative_mask, bool)
 
     def encode(self, observation: Mapping[str, Any]) -> Observation:
-        """Return the network's inputs for one raw observation: cameras, `observation.state`, `task`.
+        """Return the network's inputs for one raw observation: cameras, `observation.state` (or its columns), `task`.
 
         All three slots are present; an empty one is black and masked. Images are bytes, or float32 in [-1, 1] where
         LeRobot's resize changed the size of one. Raises DataError for a missing or unknown camera, a missing task or
@@ -129,9 +135,10 @@ class Processor:
 
         A policy without any use for the state (no prompt with it, absolute actions) gets zeros when there is none.
         """
+        observation = with_state(observation, self.state_columns)
         if STATE not in observation and self.prompt_format == "none" and self.relative_mask is None:
             return np.zeros(self.state_dim, np.float32)
-        return require_state(observation, self.state_dim, self.state_names)
+        return require_state(observation, self.state_dim, self.state_names, describe_columns(self.state_columns))
 
     def encode_prompts(self, tasks: Sequence[str], states: Float[np.ndarray, "N S"] | None) -> list[list[int]]:
         """Return the token ids of each task with its raw state. Raises DataError for a prompt that is too long."""
@@ -202,7 +209,12 @@ class Processor:
             "prompt_format_version": PROMPT_FORMAT_VERSION,
             "normalization": dict(self.normalization),
             "relative_mask": None if self.relative_mask is None else list(self.relative_mask),
+            **{name: columns_to_list(columns) for name, columns in self._columns.items() if columns},
         }
+
+    @property
+    def _columns(self) -> dict[str, tuple[Column, ...]]:
+        return {"state_columns": self.state_columns, "action_columns": self.action_columns}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
@@ -225,10 +237,13 @@ class Processor:
             "normalization",
             "resize",
         )
+        state, action = (DimStats.from_dict(values[name]) for name in ("state_stats", "action_stats"))
         return cls(
             slots=CameraSlots.from_dict(values["slots"]),
-            state_stats=DimStats.from_dict(values["state_stats"]),
-            action_stats=DimStats.from_dict(values["action_stats"]),
+            state_stats=state,
+            action_stats=action,
+            state_columns=columns_from_list(values.get("state_columns"), state.dim),
+            action_columns=columns_from_list(values.get("action_columns"), action.dim),
             tokenizer=tokenizer,
             action_names=tuple(values["action_names"]),
             state_names=tuple(values["state_names"]),
@@ -252,9 +267,15 @@ class Processor:
             [
                 self.slots.describe(),
                 f"images   {self.image_size} × {self.image_size} px, resized as {whose} does ({self.resize})",
-                f"state    {self.state_dim} numbers, {self.normalization['STATE']} by {names[self.formula]}",
+                f"state    {self.state_dim} numbers{_joined(self.state_columns)}, {self.normalization['STATE']} by "
+                f"{names[self.formula]}",
                 f"actions  {self.horizon} steps{rate} of "
-                f"{self.robot_action_dim} numbers padded to {self.action_dim}, {self.normalization['ACTION']}, {kept}",
+                f"{self.robot_action_dim} numbers{_joined(self.action_columns)} padded to {self.action_dim}, "
+                f"{self.normalization['ACTION']}, {kept}",
                 f"prompt   format {self.prompt_format}, at most {self.max_prompt_tokens} tokens",
             ]
         )
+
+
+def _joined(columns: Sequence[Column]) -> str:
+    return f" joined from {describe_columns(columns)}" if columns else ""

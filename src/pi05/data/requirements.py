@@ -95,17 +95,20 @@ def require_task(observation: Mapping[str, Any]) -> str:
     return task.decode() if isinstance(task, bytes) else str(task)
 
 
-def require_state(observation: Mapping[str, Any], dim: int, names: Sequence[str]) -> Float[np.ndarray, " S"]:
+def require_state(
+    observation: Mapping[str, Any], dim: int, names: Sequence[str], columns: str = ""
+) -> Float[np.ndarray, " S"]:
     """Return the raw state: exactly `dim` finite numbers; a batch of one is taken out of its batch.
 
+    `columns` says which columns would do as well, for the message where there is none.
     Raises DataError for anything else: another shape would change the prompt, NaN and infinity are no measurement.
     """
     if STATE not in observation:
         raise DataError(
             "the observation has no state",
-            wanted=f"{STATE} with {dim} numbers",
+            wanted=f"{STATE} with {dim} numbers" + (f", or the columns {columns}" if columns else ""),
             found=", ".join(map(str, observation)) or "an empty observation",
-            remedy=f"send the robot's state as {STATE}",
+            remedy=f"send the robot's state as {STATE}" + (", or its columns under their names" if columns else ""),
         )
     try:
         state = np.asarray(observation[STATE], np.float32)

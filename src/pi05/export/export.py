@@ -25,6 +25,7 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.safetensors_writer import safetensors_bytes
 from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
+from pi05.data.joined import columns_to_list
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
 from pi05.errors import ConfigError
 from pi05.errors import tell as tell_people
@@ -272,6 +273,8 @@ def _sidecar(opened: Source, plan: ExportPlan, probe: Probe, facts: Mapping[str,
         "relative_mask": None if mask is None else list(mask),
         "action_names": list(processor.action_names),
         "state_names": list(processor.state_names),
+        "state_columns": columns_to_list(processor.state_columns),
+        "action_columns": columns_to_list(processor.action_columns),
         "asset_id": plan.asset_id,
         "tokenizer": {"sha256": processor.tokenizer.sha256},
         "source": {

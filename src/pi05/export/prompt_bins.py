@@ -129,14 +129,17 @@ def measure_bins(source: Source, to: str, probe: Probe) -> tuple[BinCount | None
 
 def _training_states(source: Source) -> tuple[np.ndarray | None, str]:
     """Return the states of the run's data set; None with the reason where they cannot be read."""
-    root = source.dataset_root
+    root, processor = source.dataset_root, source.policy.processor
     if root is None:
         return None, "the folder does not tell where the training data are"
+    state, action = (
+        [column.name for column in columns] or None for columns in (processor.state_columns, processor.action_columns)
+    )
     try:
-        states = Dataset(root, allow=("timestamps", "index")).states()
+        states = Dataset(root, allow=("timestamps", "index"), state=state, action=action).states()
     except UserError:
         return None, "the training data cannot be read where they were"
-    if states.shape[1] != source.policy.processor.state_dim or not len(states):
+    if states.shape[1] != processor.state_dim or not len(states):
         return None, "the data set's folder holds other states than those of training"
     return states, ""
 

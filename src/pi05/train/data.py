@@ -101,6 +101,7 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
+    dataset.look_at_headers(processor.slots.keys)
     announce_data(dataset, processor, statistics, console)
     unnamed = relative_note(config, dataset)
     if unnamed is not None:
@@ -157,6 +158,8 @@ def build_processor(
         fps=dataset.fps,
         action_names=tuple(dataset.action_names),
         state_names=tuple(dataset.state_names),
+        state_columns=dataset.state_vector.chosen_columns,
+        action_columns=dataset.action_vector.chosen_columns,
         prompt_format=inherited.prompt_format,
         normalization=cast(dict[str, NormalizationMode], modes),
         relative_mask=None if mask is None else tuple(mask.tolist()),
@@ -199,10 +202,15 @@ def open_dataset(config: TrainConfig) -> Dataset:
         raise DataError(
             "no data set was given", wanted="--dataset.root=FOLDER", remedy="give a LeRobot data set folder"
         )
-    unused = config.dataset.exclude_episodes or ()
-    allow = [check for check in config.allow if check != ALLOW_MEMORY]
-    chosen = config.dataset.episodes
-    return Dataset(config.dataset.root, drop_cameras=config.drop_cameras, allow=allow, unused=unused, episodes=chosen)
+    return Dataset(
+        config.dataset.root,
+        drop_cameras=config.drop_cameras,
+        allow=[check for check in config.allow if check != ALLOW_MEMORY],
+        unused=config.dataset.exclude_episodes or (),
+        episodes=config.dataset.episodes,
+        state=config.dataset.state,
+        action=config.dataset.action,
+    )
 
 
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:
@@ -260,7 +268,8 @@ def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
 
 def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
     """Return what to say of relative actions whose dimensions have no names; None where there is nothing to say."""
-    if not config.policy.use_relative_actions or dataset.names_actions:
+    found = any(word in name.lower() for word in DEFAULT_EXCLUSION for name in dataset.action_names)
+    if not config.policy.use_relative_actions or dataset.names_actions or found:
         return None
     last = dataset.action_names[-1]
     return (

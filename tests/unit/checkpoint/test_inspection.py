@@ -52,6 +52,7 @@ def test_our_own_folder() -> None:
     assert policy["action"] == {
         "dimensions": 3,
         "names": ["x_m", "y_m", "opening"],
+        "columns": [],
         "representation": "absolute",
         "relative": None,
     }

@@ -24,3 +24,10 @@ def test_impossible_episodes_are_refused(episodes: tuple[int, ...]) -> None:
 def test_impossible_shares_are_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=r"--dataset\.eval_split cannot be"):
         DatasetConfig(eval_split=share)
+
+
+@pytest.mark.parametrize("name", ["state", "action"])
+@pytest.mark.parametrize("columns", [(), ("a", "a"), ("a", "")])
+def test_impossible_columns_are_refused(name: str, columns: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=rf"--dataset\.{name} cannot be"):
+        DatasetConfig(**{name: columns})

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from broken import edit_info, split_column
 from fakes import write_dataset
 
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.data import choose_relative
+from pi05.train.data import choose_relative, relative_note
 
 
 @pytest.fixture
@@ -47,3 +48,17 @@ def test_a_word_that_names_nothing_is_an_error(dataset: Dataset) -> None:
         choose_relative(config("elbow"), dataset)
     wanted = replace(config(), policy=PolicyConfig(use_relative_actions=True, relative_exclude_joints=()))
     assert choose_relative(wanted, dataset) is not None
+
+
+def test_a_gripper_with_a_column_of_its_own_is_known(tmp_path: Path) -> None:
+    """The columns' names are names, too: the gripper stays absolute, and nobody is told that it is not known."""
+    root = write_dataset(tmp_path / "set").root
+    edit_info(root, lambda info: info["features"]["action"].update(names=None))
+    unnamed = Dataset(root)
+    assert "not known as one" in (relative_note(config(), unnamed) or "")
+    split_column(root, "action", {"arm": 2, "gripper_action": 1})
+    joined = Dataset(root, action=["arm", "gripper_action"])
+    mask = choose_relative(config(), joined)
+    assert mask is not None
+    assert mask.tolist() == [True, True, False]
+    assert relative_note(config(), joined) is None

@@ -48,7 +48,7 @@ from pi05.checkpoint.policy_options import (
     find_tokenizer,
     rename_cameras,
 )
-from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
+from pi05.checkpoint.sidecar import SIDECAR, read_columns, read_sidecar
 from pi05.data.cameras import SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
@@ -88,6 +88,7 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
     fps = sidecar.get("fps")
     if fps is None:
         notes.append("control rate: the folder does not tell it")
+    state_columns, action_columns = read_columns(sidecar, folder, state.dim, action.dim)
     processor = Processor(
         slots=_cameras(config, before, sidecar, options, notes),
         state_stats=state,
@@ -100,6 +101,8 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
         fps=None if fps is None else float(fps),
         action_names=names,
         state_names=_if_of_length(sidecar.get("state_names"), state.dim),
+        state_columns=state_columns,
+        action_columns=action_columns,
         prompt_format=prompt_format,
         normalization=modes,
         relative_mask=_relative_mask(before.get(RELATIVE), after.get(ABSOLUTE), config, state.dim, action.dim, notes),

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pi05.checkpoint.file_fields import Pipeline, inside, read_fields
+from pi05.checkpoint.file_fields import Pipeline, read_fields
 from pi05.errors import CheckpointError
-from pi05.files import require_regular
+from pi05.files import inside, require_regular
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, RELATIVE, NORMALIZE = "rename_observations_processor", "relative_actions_processor", "normalizer_processor"
@@ -80,7 +80,8 @@ def read_steps(folder: Path, name: str, needed: Sequence[str]) -> dict[str, Step
             )
         file = entry.get("state_file")
         steps[step] = Step(
-            settings=settings, statistics={} if file is None else _statistics(inside(folder, file, folder / name))
+            settings=settings,
+            statistics={} if file is None else _statistics(inside(folder, file, folder / name, CheckpointError)),
         )
     absent = [step for step in needed if step not in steps]
     if absent:

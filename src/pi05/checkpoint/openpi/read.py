@@ -24,7 +24,7 @@ from pi05.checkpoint.policy_options import (
     find_tokenizer,
     rename_cameras,
 )
-from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
+from pi05.checkpoint.sidecar import SIDECAR, read_columns, read_sidecar
 from pi05.data.cameras import DROP, OPENPI_SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PromptFormat
@@ -58,6 +58,7 @@ def read_openpi(folder: Path, sizes: ModelConfig, options: PolicyOptions, told: 
     if fps is None:
         notes.append("control rate: openpi's folders do not tell it")
     _require_mask(mask, state.dim, action.dim)
+    state_columns, action_columns = read_columns(sidecar, folder, state.dim, action.dim)
     processor = Processor(
         slots=_cameras(sidecar, options, notes),
         state_stats=state,
@@ -70,6 +71,8 @@ def read_openpi(folder: Path, sizes: ModelConfig, options: PolicyOptions, told: 
         fps=None if fps is None else float(fps),
         action_names=tuple(sidecar.get("action_names") or ()),
         state_names=tuple(sidecar.get("state_names") or ()),
+        state_columns=state_columns,
+        action_columns=action_columns,
         prompt_format=prompt_format,
         relative_mask=mask,
     )

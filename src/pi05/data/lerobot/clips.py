@@ -6,17 +6,20 @@ frame; in v2.x a file is one episode. Every problem names camera, episode and fi
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding
 from pi05.data.lerobot.index_columns import clock_fault
 from pi05.data.lerobot.layout import EpisodeFiles
-from pi05.data.lerobot.video import VideoCache, VideoFault
+from pi05.data.lerobot.video import VideoCache, VideoFault, promised_frames
 from pi05.errors import DataError
+
+MOST_HEADERS = 200
+"""Files of one camera that are opened only to be noted: 5 ms each, on a disk of the machine's own."""
 
 
 class Clips:
@@ -36,6 +39,7 @@ class Clips:
         What is odd about a video and changes nothing is added to `notes` when the video is first used.
         """
         self._last, self._notes = last, [] if notes is None else notes
+        self._noted: set[tuple[str, int]] = set()
         self._fps, self._late, self._check_clocks = fps, late, check_clocks
         self._videos = VideoCache()
         self._first_frames: dict[tuple[str, int], int] = {}
@@ -50,6 +54,27 @@ class Clips:
         with _naming(camera, files):
             first = self._first_frame(camera, files)
             yield from self._videos.frames(files.clips[camera].path, first, first + files.length)
+
+    def look_at_headers(self, camera: str, episodes: Sequence[EpisodeFiles]) -> None:
+        """Note now, by their headers, which videos are longer than their rows.
+
+        Of many files none is opened: that would take minutes, and they are noted when they are decoded.
+        """
+        ends = [files for files in episodes if camera in files.clips and (camera, files.index) in self._last]
+        for files in ends if len(ends) <= MOST_HEADERS else ():
+            clip = files.clips[camera]
+            first = 0 if clip.start_seconds is None else round(clip.start_seconds * self._fps)
+            with _naming(camera, files):
+                self._note_surplus(camera, files, promised_frames(clip.path) - first - files.length)
+
+    def _note_surplus(self, camera: str, files: EpisodeFiles, surplus: int) -> None:
+        place = (camera, files.index)
+        if surplus > 0 and place in self._last and place not in self._noted:
+            self._noted.add(place)
+            self._notes.append(
+                f"the video of camera {camera} has {surplus} frames more than episode {files.index} has rows; they are "
+                f"not used: {files.clips[camera].path}"
+            )
 
     def _first_frame(self, camera: str, files: EpisodeFiles) -> int:
         """Return the number, in its file, of an episode's first frame."""
@@ -79,11 +104,7 @@ class Clips:
                 wanted=f"{files.length} frames from frame {first} on",
                 found=f"{length} frames",
             )
-        if length > files.length and (camera, files.index) in self._last:
-            self._notes.append(
-                f"the video of camera {camera} has {length - files.length} frames more than episode {files.index} has "
-                f"rows; they are not used: {clip.path}"
-            )
+        self._note_surplus(camera, files, length - files.length)
         fault = clock_fault(times[first : first + files.length], self._fps)
         if fault is not None and self._check_clocks:
             raise VideoFault(
@@ -100,9 +121,11 @@ def _naming(camera: str, files: EpisodeFiles) -> Iterator[None]:
     try:
         yield
     except VideoFault as fault:
+        again = f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, train without it: {excluding(files.index)}"
+        without = f"or leave the camera out: {dropping(camera)}"
         raise DataError(
             f"{fault.problem} (camera {camera}, episode {files.index}): {files.clips[camera].path}",
             wanted=fault.wanted,
             found=fault.found,
-            remedy=f"{DOWNLOAD_AGAIN}; if it is broken at its source, too, train without it: {excluding(files.index)}",
+            remedy=again if fault.remedy is None else f"{fault.remedy}, {without}",
         ) from fault

@@ -1,14 +1,15 @@
 """Values out of a data set's parquet files, checked: every problem names file, episode and frame.
 
-A column of vectors becomes an array [rows, dims], whatever list type it is stored as; pictures are decoded to RGB.
-Leaves out what the columns mean (`reader.py`) and videos (`video.py`).
+A column of vectors becomes an array [rows, dims], whatever list type it is stored as. Leaves out what the columns mean
+(`reader.py`) and pictures (`pictures.py`).
 """
 
 from __future__ import annotations
 
-import io
+import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from jaxtyping import Float32
 
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.files import dropping, excluding, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.footers import Footer, read_footer
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.errors import DataError
 
-_ORIENTATION = ExifTags.Base.Orientation
+_KEEP_GROUPS = 8
 
 
 class Table:
@@ -50,21 +51,19 @@ class Table:
         return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
 
     @cached_property
-    def _footer(self) -> tuple[list[str], list[int], dict[str, pa.DataType]]:
-        with open_parquet(self.path, "data file", self.episodes[0].index) as file:
-            sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
-            kinds = {field.name: field.type for field in file.schema_arrow}
-            return list(kinds), [0, *np.cumsum(sizes).tolist()], kinds
+    def footer(self) -> Footer:
+        """Rows, types and counts, as the file's end tells them."""
+        return read_footer(self.path, self.episodes[0].index)
 
     @property
     def column_names(self) -> list[str]:
         """Names of the columns. Reads the footer."""
-        return self._footer[0]
+        return list(self.footer.kinds)
 
     @property
     def row_groups(self) -> list[int]:
         """First row of each row group, and the number of rows at the end. Reads the footer."""
-        return self._footer[1]
+        return self.footer.row_groups
 
     def read(
         self, names: Sequence[str], finite: Sequence[str] = (), unused: Sequence[EpisodeFiles] = ()
@@ -98,6 +97,24 @@ class Table:
                     remedy="repair that episode, or train without it: --dataset.exclude_episodes '[NUMBER]'",
                 )
         return values
+
+    def read_vectors(
+        self, sizes: Mapping[str, int], unused: Sequence[EpisodeFiles] = ()
+    ) -> dict[str, Float32[np.ndarray, "rows _"]]:
+        """Read columns of so many numbers in every row; finite, save in the episodes in `unused`."""
+        vectors = {}
+        for name, values in self.read(list(sizes), finite=list(sizes), unused=unused).items():
+            array = values.reshape(len(values), math.prod(values.shape[1:]))
+            if array.shape[1] != sizes[name] or array.dtype.kind not in "fiub":
+                raise self.fault(
+                    f"{name} is not what meta/info.json says",
+                    0,
+                    wanted=f"{sizes[name]} numbers in every frame",
+                    found=f"{array.shape[1]} of type {array.dtype}",
+                    remedy="correct its shape in meta/info.json, or write the data file anew",
+                )
+            vectors[name] = array.astype(np.float32)
+        return vectors
 
     def _to_numpy(self, array: Any, name: str, rows_per_entry: int = 1) -> np.ndarray:
         """Convert a column; nested lists of equal length become further dimensions."""
@@ -145,55 +162,18 @@ class Table:
                 episode, _ = self.locate(self.row_groups[group])
                 raise unreadable(self.path, "data file", error, episode.index) from error
 
-    def images(self, name: str, start: int, stop: int, root: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Decode the pictures of rows start..stop-1."""
-        groups = self.row_groups
-        for group in range(bisect_right(groups, start) - 1, len(groups) - 1):
-            if groups[group] >= stop:
-                return
-            cells = self.cells(name, group)
-            for row in range(max(start, groups[group]), min(stop, groups[group + 1])):
-                yield self.decode_image(cells[row - groups[group]].as_py(), name, row, root)
-
-    def decode_image(self, cell: Any, name: str, row: int, root: Path) -> UInt8[np.ndarray, "height width 3"]:
-        """Decode one picture cell: a struct of bytes and path as LeRobot writes it, or bytes, or a path alone."""
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        path = cell.get("path") if isinstance(cell, dict) else None
-        if isinstance(data, str):
-            data, path = None, data
-        try:
-            if data is None:
-                if path is None:
-                    raise OSError("an empty cell")
-                data = (root / path).read_bytes()
-            return decode_picture(data)
-        except PictureKind as error:
-            raise self.fault(
-                f"a picture of {name} is not one of 8 bits per colour",
-                row,
-                wanted="8 bits per colour or grey value",
-                found=str(error),
-                remedy=f"convert the pictures, or leave the camera out: {dropping(name)}",
-            ) from error
-        except (OSError, SyntaxError, ValueError) as error:
-            episode, _ = self.locate(row)
-            raise self.fault(
-                f"the picture of {name} cannot be read",
-                row,
-                wanted="a PNG or JPEG image",
-                found=f"{type(error).__name__}: {error}",
-                remedy=f"{DOWNLOAD_AGAIN}, or train without that episode: {excluding(episode.index)}",
-            ) from error
-
     def require_pictures(self, name: str) -> None:
         """Raise DataError unless a column can hold compressed pictures. Reads the footer."""
-        kind = self._footer[2][name]
+        kind = self.footer.kinds[name]
+        texts, data = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
         if pa.types.is_struct(kind):
-            fields = {kind.field(i).name for i in range(kind.num_fields)}
-            fits = bool(fields & {"bytes", "path"})
+            tests = {"bytes": data, "path": texts}
+            fields = [kind.field(i) for i in range(kind.num_fields) if kind.field(i).name in tests]
+            fits = bool(fields) and all(
+                pa.types.is_null(field.type) or any(test(field.type) for test in tests[field.name]) for field in fields
+            )
         else:
-            tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_large_string)
-            fits = any(test(kind) for test in tests)
+            fits = any(test(kind) for test in (*texts, *data))
         if not fits:
             raise DataError(
                 f"camera {name} is no column of pictures: {self.path}",
@@ -203,17 +183,31 @@ class Table:
             )
 
 
-class PictureKind(Exception):
-    """A picture that cannot become 8-bit RGB without a guess; the text says of which kind it is."""
+class RowGroups:
+    """Row groups of columns; the few read last are kept."""
 
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Path, str, int, bool], Any] = OrderedDict()
 
-def decode_picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """Decode a PNG or JPEG file to RGB, turned upright as its EXIF entry says, which is how LeRobot reads it.
+    def cell(self, table: Table, name: str, row: int) -> Any:
+        """Return one cell as it is stored."""
+        cells, place = self._around(table, name, row, as_numbers=False)
+        return cells[place].as_py()
 
-    Raises PictureKind for 16-bit and float pictures: their range is not known, and Pillow would cut it off at 255.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        if image.mode in ("F", "I") or image.mode.startswith("I;"):
-            raise PictureKind(f"a {image.format} of mode {image.mode} (16 or more bits per pixel: a depth map?)")
-        upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION) is not None else image
-        return np.array(upright.convert("RGB"))
+    def value(self, table: Table, name: str, row: int) -> Any:
+        """Return one cell of a column that nothing depends on: as numbers if it is some, else as it is stored."""
+        cells, place = self._around(table, name, row, as_numbers=True)
+        return cells[place] if isinstance(cells, np.ndarray) else cells[place].as_py()
+
+    def _around(self, table: Table, name: str, row: int, as_numbers: bool) -> tuple[Any, int]:
+        """Return the cells of the row's group, and the row's place among them."""
+        group = bisect_right(table.row_groups, row) - 1
+        key = (table.path, name, group, as_numbers)
+        cells = self._kept.pop(key, None)
+        if cells is None:
+            cells = table.cells(name, group)
+            cells = table.as_numbers(cells, name) if as_numbers else cells
+        self._kept[key] = cells
+        while len(self._kept) > _KEEP_GROUPS:
+            self._kept.popitem(last=False)
+        return cells, row - table.row_groups[group]

@@ -37,7 +37,7 @@ def name_dimensions(key: str, given: Any, size: int) -> Dimensions:
         told = f"{key} has {size} dimensions and {len(names)} names ({', '.join(map(repr, names[:8]))})"
         return Dimensions(numbered, known=False, note=f"{told}: its dimensions are numbered, {numbered[0]} and so on")
     if len(set(names)) < size:
-        names = _tell_apart(found)
+        names = tell_apart(found)
         repeated = [name for name, count in Counter(name for _, name in found).items() if count > 1]
         if any(not group for group, name in found if name in repeated):
             note = (
@@ -61,7 +61,7 @@ def _flatten(given: Any, group: str = "") -> Iterator[tuple[str, str]]:
         yield group, str(given)
 
 
-def _tell_apart(found: list[tuple[str, str]]) -> list[str]:
+def tell_apart(found: list[tuple[str, str]]) -> list[str]:
     """Put the group before names that come twice, then the number of the dimension after those that still do."""
     counts = Counter(name for _, name in found)
     names = [f"{group}_{name}" if counts[name] > 1 and group else name for group, name in found]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pi05.data.lerobot.files import dropping, wrong_content
 from pi05.data.lerobot.layout import is_camera, is_unreadable_camera
 from pi05.errors import DataError
+from pi05.settings.fields import Within, find_fault
+
+_SHAPE = list[Annotated[int, Within(1, 2**20)]] | None
 
 
 def read_features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -50,6 +53,14 @@ def read_features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str])
                 wanted="colour cameras",
                 found='"is_depth_map": true',
                 remedy=f"leave it out with {dropping(name)}",
+            )
+        fault = find_fault(_SHAPE, features[name].get("shape"), "shape")
+        if fault is not None:
+            raise wrong_content(
+                f"the shape of camera {name} cannot be: {path}",
+                wanted=f"{fault.field}: {fault.wanted}",
+                found=fault.found,
+                remedy="correct it in meta/info.json, for example [480, 640, 3]",
             )
     return {name: feature for name, feature in features.items() if name not in drop_cameras}
 

@@ -5,7 +5,6 @@ Leaves out what the files mean (`layout.py`, `columns.py`, `video.py`).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi05.errors import DataError
-from pi05.files import is_lfs_pointer, parse_object
+from pi05.files import is_lfs_pointer, parse_json, parse_object, read_regular
+from pi05.settings.fields import shown
 
 DOWNLOAD_AGAIN = "download the data set again until it is complete (a git clone needs `git lfs pull`)"
 
@@ -79,6 +79,19 @@ def whole_number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def require_whole(row: dict[str, Any], name: str, path: Path, place: str) -> int:
+    """Return a whole number of a list. Raises DataError that names file, row and field."""
+    number = whole_number(row[name])
+    if number is None:
+        raise wrong_content(
+            f"{name} is no whole number in {place}: {path}",
+            wanted="a whole number",
+            found=shown(row[name]),
+            remedy=f"correct it in {path.name}",
+        )
+    return number
+
+
 def read_meta(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object of a data set. Raises DataError when the file is missing or damaged."""
     require_file(path, what)
@@ -91,7 +104,10 @@ def read_meta(path: Path, what: str) -> dict[str, Any]:
 
 def read_text(path: Path, what: str) -> str:
     """Read text in UTF-8, with or without a byte-order mark. Raises DataError that names the byte that is none."""
-    data = path.read_bytes()
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise unreadable(path, what, error) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -113,7 +129,7 @@ def read_json_lines(path: Path, what: str, fields: tuple[str, ...]) -> list[dict
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise unreadable(path, what, f"line {number}: {error}") from error
         missing = [field for field in fields if not isinstance(row, dict) or field not in row]
@@ -137,12 +153,25 @@ def lacks_end(path: Path) -> bool:
 
 
 def open_parquet(path: Path, what: str, episode: int | None = None) -> pq.ParquetFile:
-    """Open a parquet file (its footer is read, nothing else)."""
+    """Open a parquet file (its footer is read, nothing else).
+
+    Raises DataError for one with more rows than bytes: equal values take no room in a file, and all of it in memory.
+    """
     require_file(path, what, episode)
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, what, error, episode) from error
+    rows, size = file.metadata.num_rows, path.stat().st_size
+    if rows > size:
+        file.close()
+        raise wrong_content(
+            f"the {what}{of_episode(episode)} cannot be one: {path}",
+            wanted="rows that differ, and so take some bytes each",
+            found=f"{rows:,} rows in {size:,} bytes",
+            remedy="write the file anew as LeRobot does",
+        )
+    return file
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None, episode: int | None = None) -> pa.Table:

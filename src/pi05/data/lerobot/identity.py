@@ -35,7 +35,7 @@ def identify(dataset: Dataset, cameras: Sequence[str]) -> dict[str, str]:
 def _hash_files(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        if not path.exists():  # an unused episode's
+        if not path.is_file():  # an unused episode's
             continue
         size = path.stat().st_size
         digest.update(f"{path.relative_to(root)} {size}\n".encode())

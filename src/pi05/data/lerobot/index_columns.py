@@ -6,7 +6,7 @@ frame. Values and pictures are not read here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, excluding, lacks_end
-from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, IsUsed, all_of_them, is_camera
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, lacks_end, wrong_content
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, IsUsed, all_of_them
+from pi05.data.lerobot.tasks import check_texts, tasks_differ, tasks_of_frames
 from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
 NO_TASK = -1
 """Task number of frames that nobody will read."""
+MOST_UNREAD = 2**27
+"""Frames, in all, of episodes that are not used and whose files cannot be read: nobody can count them."""
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
@@ -40,25 +43,37 @@ class FrameTable:
 
 def read_frame_table(
     layout: DatasetLayout,
+    tables: Mapping[Path, Table],
     allow: Collection[str],
-    needed: Collection[str] = (),
+    images: Collection[str] = (),
+    vectors: Mapping[str, int] | None = None,
     is_used: IsUsed = all_of_them,
 ) -> FrameTable:
     """Read and check the index columns of all data files. `allow` may hold 'timestamps', 'index' and 'tasks'.
 
-    Every file must have the columns in `needed`; others of info.json may be missing. Files that hold unused episodes
-    only may be damaged or missing; their frames have no task.
+    Every file must have the columns `images` of pictures and `vectors` of so many numbers; others of info.json may be
+    missing. Files that hold unused episodes only may be damaged or missing; their frames have no task.
     """
-    total = sum(episode.length for episode in layout.episodes)
-    frames = FrameTable(np.zeros(total, np.float32), np.full(total, NO_TASK, np.int64), set(), set())
     _check_ends(layout, is_used)
-    reworded: list[int] = []
-    for path, episodes in layout.tables.items():
-        table = Table(path, episodes)
+    skipped = set()
+    for path, table in tables.items():
         try:
-            reworded += _read_table(table, layout, allow, needed, is_used, frames)
+            _check_counts(table, layout, images, vectors or {}, is_used)
         except DataError:
-            if any(is_used(episode.index) for episode in episodes):
+            if any(is_used(episode.index) for episode in table.episodes):
+                raise
+            skipped.add(path)
+    _check_unread([episode for path in skipped for episode in tables[path].episodes], layout)
+    total = sum(episode.length for episode in layout.episodes)
+    frames = FrameTable(np.zeros(total, np.float32), np.full(total, NO_TASK, np.int64), set(), skipped)
+    reworded: list[int] = []
+    for path, table in tables.items():
+        if path in skipped:
+            continue
+        try:
+            reworded += _read_table(table, layout, allow, is_used, frames)
+        except DataError:
+            if any(is_used(episode.index) for episode in table.episodes):
                 raise
             frames.skipped.add(path)
     if reworded:
@@ -74,19 +89,55 @@ def read_frame_table(
     return frames
 
 
+def _check_counts(
+    table: Table,
+    layout: DatasetLayout,
+    images: Collection[str],
+    vectors: Mapping[str, int],
+    is_used: IsUsed,
+) -> None:
+    """Compare what `meta/` says of one file with its footer, before anything of such a size is made."""
+    _check_columns(table, [*vectors, *images, *(name for name in INDEX_COLUMNS if name in layout.features)])
+    for name in images:
+        table.require_pictures(name)
+    footer = table.footer
+    for name in INDEX_COLUMNS:
+        if name in footer.kinds and not footer.holds_numbers(name):
+            raise wrong_content(
+                f"{name} is no column of numbers in the data file of episode {table.episodes[0].index}: {table.path}",
+                wanted="one number in every row, none missing",
+                found=f"{footer.values[name]} values of type {footer.kinds[name]} in {footer.num_rows} rows",
+                remedy="write the data file anew as LeRobot does",
+            )
+    if footer.num_rows != table.num_rows:
+        there = "episode_index" in footer.kinds
+        _check_rows(table, table.read(["episode_index"])["episode_index"].reshape(-1) if there else None)
+    unequal = {name: size for name, size in vectors.items() if size * footer.num_rows != footer.values[name]}
+    if unequal:
+        table.read_vectors(unequal, [episode for episode in table.episodes if not is_used(episode.index)])
+
+
+def _check_unread(episodes: Sequence[EpisodeFiles], layout: DatasetLayout) -> None:
+    """Raise DataError where episodes that nobody can count claim more frames than there is room for."""
+    unread = sum(episode.length for episode in episodes)
+    if unread > MOST_UNREAD:
+        longest = max(episodes, key=lambda episode: episode.length)
+        raise wrong_content(
+            f"the episode list cannot be: {layout.meta_files[-1]}",
+            wanted=f"at most {MOST_UNREAD:,} frames in episodes whose data files cannot be read",
+            found=f"{unread:,}, of which {longest.length:,} in episode {longest.index}",
+            remedy="correct the lengths in the list of episodes",
+        )
+
+
 def _read_table(
     table: Table,
     layout: DatasetLayout,
     allow: Collection[str],
-    needed: Collection[str],
     is_used: IsUsed,
     frames: FrameTable,
 ) -> list[int]:
     """Read one file into `frames`. Returns the episodes whose tasks the episode list words otherwise."""
-    _check_columns(table, [*needed, *(name for name in INDEX_COLUMNS if name in layout.features)])
-    for name in needed:
-        if is_camera(layout.features[name]):
-            table.require_pictures(name)
     present = [name for name in INDEX_COLUMNS if name in table.column_names]
     values = {name: column.reshape(len(column)) for name, column in table.read(present).items()}
     _check_rows(table, values.get("episode_index"))
@@ -104,12 +155,12 @@ def _read_table(
             frames.late.add(episode.index)
         frames.timestamps[place] = clock
         tasks = values.get("task_index")
-        numbers = _tasks(table, episode, layout, None if tasks is None else tasks[rows])
+        numbers = tasks_of_frames(table, episode, layout, None if tasks is None else tasks[rows])
         frames.task_index[place] = numbers
         if not is_used(episode.index):
             continue
-        _check_texts(episode, layout, numbers)
-        if "tasks" not in allow and _tasks_differ(table, episode, layout, numbers):
+        check_texts(episode, layout, numbers)
+        if "tasks" not in allow and tasks_differ(table, episode, layout, numbers):
             reworded.append(episode.index)
     return reworded
 
@@ -148,9 +199,14 @@ def _check_rows(table: Table, episode_index: np.ndarray | None) -> None:
     rows = table.row_groups[-1]
     remedy = f"the data file and meta/ are of different states of the set; {DOWNLOAD_AGAIN}"
     if episode_index is not None:
-        wanted = np.repeat([e.index for e in table.episodes], [e.length for e in table.episodes])
-        common = min(rows, len(wanted))
-        wrong = np.flatnonzero(wanted[:common] != episode_index[:common])
+        common = min(rows, table.num_rows)
+        wanted, at = np.zeros(common, np.int64), 0
+        for listed in table.episodes:
+            wanted[at : at + listed.length] = listed.index
+            at += listed.length
+            if at >= common:
+                break
+        wrong = np.flatnonzero(wanted != episode_index[:common])
         if len(wrong):
             row = int(wrong[0])
             raise table.fault(
@@ -222,59 +278,3 @@ def _check_clock(table: Table, episode: EpisodeFiles, times: np.ndarray, fps: fl
             remedy="repair them (timestamp = frame_index / fps) if the frames are evenly spaced in truth, or read on "
             "with --allow='[timestamps]', which matches frames to video by number and takes fps as true",
         )
-
-
-def _tasks(table: Table, episode: EpisodeFiles, layout: DatasetLayout, column: np.ndarray | None) -> np.ndarray:
-    """Return the task numbers of an episode's frames, each of them in the task list."""
-    if column is None:
-        numbers = [number for number, task in layout.tasks.items() if task in episode.tasks]
-        if len(numbers) != 1:
-            raise DataError(
-                f"which task episode {episode.index} shows is not known: {table.path}",
-                wanted="a column task_index, or one task in the episode list",
-                found=f"no such column, and the tasks {list(episode.tasks)}",
-                remedy="add the column task_index to the data files",
-            )
-        return np.full(episode.length, numbers[0], np.int64)
-    wrong = np.flatnonzero(~np.isin(column, list(layout.tasks)))
-    if len(wrong):
-        raise table.fault(
-            "the task number is not in the task list",
-            episode.first_row + int(wrong[0]),
-            wanted=f"one of {sorted(layout.tasks)[:20]}",
-            found=str(column[wrong[0]]),
-            remedy=f"complete the task list in meta/; {DOWNLOAD_AGAIN}",
-        )
-    return column
-
-
-def _check_texts(episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> None:
-    for number in np.unique(numbers).tolist():
-        if layout.tasks[number].replace("_", " ").strip():
-            continue
-        raise DataError(
-            f"task {number}, which episode {episode.index} shows, has no text: {layout.meta_files[1]}",
-            wanted="an instruction, which is what the policy is told to do",
-            found=repr(layout.tasks[number]),
-            remedy=f"write the instruction into the task list, or leave its episodes out: {excluding(episode.index)}",
-        )
-
-
-def _tasks_differ(table: Table, episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> bool:
-    """Return whether the episode list words the tasks of an episode otherwise than the task list does.
-
-    Raises DataError where it names another task of the list instead: then one of the two is wrong.
-    """
-    shown = {layout.tasks[number] for number in np.unique(numbers).tolist()}
-    listed = set(episode.tasks)
-    if not listed or shown <= listed:
-        return False
-    others = [task for task in episode.tasks if task in layout.tasks.values()]
-    if others and not shown & listed:
-        raise DataError(
-            f"the episode list and the frames name different tasks for episode {episode.index}: {table.path}",
-            wanted=f"{', '.join(map(repr, others))} (the episode list, {layout.meta_files[-1]})",
-            found=f"{', '.join(map(repr, sorted(shown)))} (task_index of its frames)",
-            remedy="find out which is right and correct the other; if the frames are right: --allow='[tasks]'",
-        )
-    return True

@@ -7,7 +7,7 @@ checked in `index_columns.py` (numbers) and `clips.py` (videos). `meta.py` reads
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class DatasetLayout:
         return tables
 
 
-def is_camera(feature: dict[str, Any]) -> bool:
+def is_camera(feature: Mapping[str, Any]) -> bool:
     """Return whether a feature of info.json is a camera."""
     return feature.get("dtype") in ("video", "image")
 
@@ -92,7 +92,7 @@ def is_unreadable_camera(name: str, feature: dict[str, Any]) -> bool:
     return name.startswith(IMAGE_PREFIX) or coloured
 
 
-def is_video(feature: dict[str, Any]) -> bool:
+def is_video(feature: Mapping[str, Any]) -> bool:
     """Return whether a feature of info.json is a camera stored as video."""
     return feature.get("dtype") == "video"
 

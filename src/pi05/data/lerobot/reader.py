@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,28 +20,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from pi05.data.describe import describe
 from pi05.data.lerobot.clips import Clips
-from pi05.data.lerobot.columns import Table
-from pi05.data.lerobot.describe import describe
-from pi05.data.lerobot.dimensions import Dimensions, name_dimensions
+from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
+from pi05.data.lerobot.pictures import SUFFIXES, Pictures
+from pi05.data.lerobot.vectors import choose_vector
 from pi05.errors import DataError
 from pi05.types import ACTION, STATE
 
-STATE_NAMES = (STATE, "state")
-"""Names under which the robot's state is found, in this order."""
-ACTION_NAMES = (ACTION, "actions")
-"""Names under which the action is found, in this order."""
 ALLOWANCES = ("timestamps", "index", "tasks")
 """Checks that `allow` can turn off."""
 
 _KEEP_TABLES = 4
-_KEEP_GROUPS = 8
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
-"""Of pictures that lie beside the tables, which then hold their paths."""
 UPRIGHT = b"turned upright by EXIF"
 """Tells caches of stored pictures that version 0.1 made, which did not turn them, from those made since."""
 
@@ -65,8 +59,9 @@ class Dataset:
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
     clock disagrees with fps or video; frames go by number), 'index' (frame_index or index is wrong) and 'tasks' (the
     episode list names other tasks than the frames, which count). Those in `unused`, and with `episodes` all but those,
-    will not be read: their numbers, tasks and files may be broken or missing. Raises DataError naming file, episode and
-    remedy. May be used from several threads.
+    will not be read: their numbers, tasks and files may be broken or missing. `state` and `action` name columns to be
+    joined in this order; what comes of it is observation.state and action, whatever else the set calls so. Raises
+    DataError naming file, episode and remedy. May be used from several threads.
     """
 
     def __init__(
@@ -77,15 +72,10 @@ class Dataset:
         allow: Sequence[str] = (),
         unused: Sequence[int] = (),
         episodes: Sequence[int] | None = None,
+        state: Sequence[str] | None = None,
+        action: Sequence[str] | None = None,
     ) -> None:
-        unknown = sorted(set(allow) - set(ALLOWANCES))
-        if unknown:
-            raise DataError(
-                "there is no such check to turn off",
-                wanted=f"some of {', '.join(ALLOWANCES)}",
-                found=", ".join(unknown),
-                remedy="correct --allow",
-            )
+        _require_known(allow)
         self.root = Path(root).expanduser()
         excluded, chosen = frozenset(unused), None if episodes is None else frozenset(episodes)
 
@@ -98,24 +88,28 @@ class Dataset:
         self.features: dict[str, dict[str, Any]] = layout.features
         self.dropped_cameras = tuple(drop_cameras)
         self.camera_keys = [name for name, feature in self.features.items() if is_camera(feature)]
-        self.state_key = self._find("state", STATE_NAMES)
-        self.action_key = self._find("action", ACTION_NAMES)
-        state, action = self._dimensions(self.state_key), self._dimensions(self.action_key)
-        self.state_names, self.action_names = state.names, action.names
-        self.names_actions = action.known
-        """Whether the set names the dimensions of its action; else `action_names` are numbers."""
-        self.state_dim, self.action_dim = len(self.state_names), len(self.action_names)
-        self.tasks = [task for _, task in sorted(layout.tasks.items())]
+        info_path = layout.meta_files[0]
+        self.state_vector = choose_vector("state", self.features, state, info_path)
+        """Which columns the state consists of."""
+        self.action_vector = choose_vector("action", self.features, action, info_path)
+        vectors = (self.state_vector, self.action_vector)
+        self.state_key, self.action_key = (vector.key for vector in vectors)
+        self.state_dim, self.action_dim = (vector.size for vector in vectors)
+        self._sizes = {column.name: column.size for vector in vectors for column in vector.columns}
         images = [name for name in self.camera_keys if not is_video(self.features[name])]
-        needed = [self.state_key, self.action_key, *images]
-        self._frames = read_frame_table(layout, allow, needed, is_used)
-        self.notes = [*layout.notes, *(kind.note for kind in (state, action) if kind.note is not None)]
+        self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
+        self._frames = read_frame_table(layout, self._tables, allow, images, self._sizes, is_used)
+        dimensions = [vector.dimensions for vector in vectors]
+        self.state_names, self.action_names = (kind.names for kind in dimensions)
+        self.names_actions = dimensions[1].known
+        """Whether the set names the dimensions of its action; else `action_names` are numbers."""
+        self.tasks = [task for _, task in sorted(layout.tasks.items())]
+        self.notes = [*layout.notes, *(kind.note for kind in dimensions if kind.note is not None)]
         """Oddities of the files that change nothing in what is read; those of a video from its first use on."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)
         self.num_frames = len(self._frames.timestamps)
         self._starts = np.array([episode.start for episode in self.episodes])
-        self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
         self._clips = Clips(
             layout.fps,
             late=self._frames.late,
@@ -123,26 +117,11 @@ class Dataset:
             last=last_in_file(layout.episodes),
             notes=self.notes,
         )
+        self._groups = RowGroups()
+        self._pictures = Pictures(self.root, self.features, self._tables, self._clips, self._groups)
         self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
-        self._read_groups: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
 
     # --- what the set is -------------------------------------------------------------------------------------------
-
-    def _find(self, what: str, names: tuple[str, ...]) -> str:
-        for name in names:
-            if name in self.features:
-                return name
-        raise DataError(
-            f"the data set has no {what} column: {self.root / 'meta' / 'info.json'}",
-            wanted=" or ".join(names),
-            found=", ".join(self.features),
-            remedy=f"rename the column that holds the {what} to {names[0]}, in meta/info.json and in the data files of "
-            "every episode",
-        )
-
-    def _dimensions(self, key: str) -> Dimensions:
-        feature = self.features[key]
-        return name_dimensions(key, feature.get("names"), int(np.prod(feature.get("shape") or [1])))
 
     def _episode(self, files: EpisodeFiles) -> Episode:
         numbers = self._frames.task_index[files.start : files.start + files.length]
@@ -175,8 +154,17 @@ class Dataset:
         files = {clip.path for e in self._layout.episodes for name, clip in e.clips.items() if name in cameras}
         if any(not is_video(self.features[name]) for name in cameras):
             files |= set(self._tables)
-            files |= {path for path in self.root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES}
+            files |= {path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()}
         return sorted(files)
+
+    def look_at_headers(self, cameras: Sequence[str]) -> None:
+        """Put what the headers of these cameras' videos tell into `notes` now; of hundreds of files, none is opened.
+
+        Raises DataError for a video that cannot be opened.
+        """
+        used = [files for files in self._layout.episodes if self._is_used(files.index)]
+        for camera in (name for name in cameras if is_video(self.features[name])):
+            self._clips.look_at_headers(camera, used)
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 
@@ -196,46 +184,42 @@ class Dataset:
         for path, table in self._tables.items():
             if path in self._frames.skipped:
                 continue
-            values = self._read(table, [self.state_key, self.action_key])
+            values = self._read(table, list(self._sizes))
+            state, action = self.state_vector.join(values), self.action_vector.join(values)
             for files in table.episodes:
                 frames = slice(files.start, files.start + files.length)
                 rows = slice(files.first_row, files.first_row + files.length)
-                states[frames], actions[frames] = values[self.state_key][rows], values[self.action_key][rows]
+                states[frames], actions[frames] = state[rows], action[rows]
         return states, actions
 
     def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Read columns of one file; state and action become float32 [rows, dims] and must be finite."""
-        vectors = {self.state_key: self.state_dim, self.action_key: self.action_dim}
+        """Read columns of one file; those of state and action become float32 [rows, size] and must be finite."""
         unused = [files for files in table.episodes if not self._is_used(files.index)]
-        values = table.read(names, finite=list(vectors), unused=unused)
-        for name in values.keys() & vectors.keys():
-            array = values[name].reshape(len(values[name]), -1)
-            if array.shape[1] != vectors[name] or array.dtype.kind not in "fiub":
-                raise table.fault(
-                    f"{name} is not what meta/info.json says",
-                    0,
-                    wanted=f"{vectors[name]} numbers in every frame",
-                    found=f"{array.shape[1]} of type {array.dtype}",
-                    remedy="correct its shape in meta/info.json, or write the data file anew",
-                )
-            values[name] = array.astype(np.float32)
-        return values
+        sizes = {name: self._sizes[name] for name in names if name in self._sizes}
+        others = [name for name in names if name not in sizes]
+        return {**table.read_vectors(sizes, unused), **(table.read(others) if others else {})}
 
     def columns(self, names: Sequence[str], episode: int) -> dict[str, np.ndarray]:
         """Return columns of one episode, without pictures: arrays [length] or [length, dims].
 
-        Only these are read. Raises DataError where one of them has gaps.
+        `state_key` and `action_key` are the joined ones. Only these are read. Raises DataError where one has gaps.
         """
         files = self._layout.episodes[episode]
         rows = slice(files.first_row, files.first_row + files.length)
+        vectors = {self.state_key: self.state_vector, self.action_key: self.action_vector}
         there = [name for name, feature in self.features.items() if not is_camera(feature)]
         for name in names:
-            if name not in there:
-                raise KeyError(f"{name} is not a column of numbers of this data set; there are {', '.join(there)}")
-        kept = self._columns_of(files.table, names)
-        return {name: kept[name][rows] for name in names}
+            if name not in there and name not in vectors:
+                known = ", ".join(dict.fromkeys([*vectors, *there]))
+                raise KeyError(f"{name} is not a column of numbers of this data set; there are {known}")
+        parts = {
+            name: [column.name for column in vectors[name].columns] if name in vectors else [name] for name in names
+        }
+        kept = self._columns_of(files.table, list(dict.fromkeys(part for own in parts.values() for part in own)))
+        kept = {name: values[rows] for name, values in kept.items()}
+        return {name: vectors[name].join(kept) if name in vectors else kept[name] for name in names}
 
-    def _columns_of(self, path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def _columns_of(self, path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Return columns of one file, from the few files read last as far as they are there."""
         values = self._read_tables.pop(path, {})
         missing = [name for name in names if name not in values]
@@ -245,16 +229,6 @@ class Dataset:
         while len(self._read_tables) > _KEEP_TABLES:
             self._read_tables.popitem(last=False)
         return values
-
-    def _cell(self, table: Table, name: str, row: int) -> Any:
-        """Return one cell of a column that nothing here needs: as numbers if it is some, else as it is stored."""
-        key = (table.path, name, int(np.searchsorted(table.row_groups, row, side="right")) - 1)
-        cells = self._read_groups.get(key)
-        if cells is None:
-            cells = table.as_numbers(self._group(table, name, key[2]), name)
-            self._read_groups[key] = cells
-        value = cells[row - table.row_groups[key[2]]]
-        return value if isinstance(cells, np.ndarray) else value.as_py()
 
     def action_chunk(self, i: int, horizon: int) -> tuple[Float32[np.ndarray, "A n"], Bool[np.ndarray, " A"]]:
         """Return the `horizon` actions from frame i on, and which of them lie past the episode's end.
@@ -292,12 +266,15 @@ class Dataset:
         """
         files = self._files_of(i)
         table, row = self._tables[files.table], files.first_row + i - files.start
-        needed = self._columns_of(files.table, [self.state_key, self.action_key])
-        result: dict[str, Any] = {name: needed[name][row] for name in (self.state_key, self.action_key)}
+        parts = self._columns_of(files.table, list(self._sizes))
+        result: dict[str, Any] = {name: parts[name][row] for name in self._sizes}
         others = [name for name, f in self.features.items() if not is_camera(f) and name not in result]
-        result |= {name: self._cell(table, name, row) for name in others if name in table.column_names}
-        result[STATE_NAMES[0]] = result[self.state_key]
-        result[ACTION_NAMES[0]] = result[self.action_key]
+        result |= {name: self._groups.value(table, name, row) for name in others if name in table.column_names}
+        state, action = (
+            vector.join({name: value[None] for name, value in result.items() if name in self._sizes})[0]
+            for vector in (self.state_vector, self.action_vector)
+        )
+        result |= {self.state_key: state, self.action_key: action, STATE: state, ACTION: action}
         result |= {camera: self.image(camera, i) for camera in self.camera_keys}
         result |= {"task": self.task(i), "timestamp": self.timestamp(i), "episode_index": files.index}
         result["frame_index"] = i - files.start
@@ -306,45 +283,19 @@ class Dataset:
     def image(self, camera: str, i: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return one camera's picture of frame i."""
         files = self._files_of(i)
-        if is_video(self.features[camera]):
-            image = self._clips.frame(camera, files, i - files.start)
-        else:
-            table, row = self._tables[files.table], files.first_row + i - files.start
-            group = int(np.searchsorted(table.row_groups, row, side="right")) - 1
-            cell = self._group(table, camera, group)[row - table.row_groups[group]].as_py()
-            image = table.decode_image(cell, camera, row, self.root)
-        return self._check_size(image, camera, files)
+        return self._pictures.one(camera, files, i - files.start)
 
     def iter_frames(self, camera: str, episode: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield one camera's pictures of one episode in order; each is decoded once."""
-        files = self._layout.episodes[episode]
-        if is_video(self.features[camera]):
-            for image in self._clips.frames(camera, files):
-                yield self._check_size(image, camera, files)
-        else:
-            stop = files.first_row + files.length
-            for image in self._tables[files.table].images(camera, files.first_row, stop, self.root):
-                yield self._check_size(image, camera, files)
+        return self._pictures.all(camera, self._layout.episodes[episode])
 
-    def _group(self, table: Table, name: str, group: int) -> Any:
-        """Return one row group of a column, from the few read last."""
-        key = (table.path, name, group)
-        cells = self._read_groups.pop(key, None)
-        if cells is None:
-            cells = table.cells(name, group)
-        self._read_groups[key] = cells
-        while len(self._read_groups) > _KEEP_GROUPS:
-            self._read_groups.popitem(last=False)
-        return cells
 
-    def _check_size(self, image: np.ndarray, camera: str, files: EpisodeFiles) -> np.ndarray:
-        shape = [int(side) for side in self.features[camera].get("shape") or []]
-        height, width = image.shape[:2]
-        if len(shape) == 3 and [height, width] not in (shape[:2], shape[1:]):
-            raise DataError(
-                f"the pictures of {camera}, episode {files.index}, are not of the size in meta/info.json: {self.root}",
-                wanted=f"shape {shape}",
-                found=f"height {height}, width {width}",
-                remedy="correct the camera's shape in meta/info.json, or replace the video of that episode",
-            )
-        return image
+def _require_known(allow: Sequence[str]) -> None:
+    unknown = sorted(set(allow) - set(ALLOWANCES))
+    if unknown:
+        raise DataError(
+            "there is no such check to turn off",
+            wanted=f"some of {', '.join(ALLOWANCES)}",
+            found=", ".join(unknown),
+            remedy="correct --allow",
+        )

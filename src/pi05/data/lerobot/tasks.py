@@ -1,7 +1,7 @@
 """The task list of a data set: which text each task number means. It becomes the prompt, so nothing is guessed.
 
 v2.x has `meta/tasks.jsonl`; v3.0 has `meta/tasks.parquet`, a pandas table whose index holds the texts (LeRobot's way)
-or whose column `task` does. Leaves out which frame shows which task (`index_columns.py`).
+or whose column `task` does. Which frame shows which task is the column `task_index`, compared here with the list.
 """
 
 from __future__ import annotations
@@ -10,9 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from pi05.data.lerobot.files import read_json_lines, read_parquet, whole_number, wrong_content
+from pi05.data.lerobot.columns import Table
+from pi05.data.lerobot.files import (
+    DOWNLOAD_AGAIN,
+    excluding,
+    read_json_lines,
+    read_parquet,
+    whole_number,
+    wrong_content,
+)
+from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles
+from pi05.errors import DataError
+from pi05.files import parse_json
 
 _WHAT = "task list"
 
@@ -42,8 +54,7 @@ def read_task_table(path: Path) -> dict[int, str]:
 def _text_column(path: Path, table: pa.Table) -> str:
     """Return the pandas index where that holds texts, as LeRobot reads it; else `task`, else the only text column."""
     texts = [name for name in table.column_names if _is_text(table.schema.field(name).type)]
-    index = (table.schema.pandas_metadata or {}).get("index_columns") or []
-    named = [name for name in (*index, "task") if isinstance(name, str) and name in texts]
+    named = [name for name in (*_pandas_index(table), "task") if name in texts]
     if "task_index" in table.column_names and (named or len(texts) == 1):
         return (named or texts)[0]
     kinds = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
@@ -53,6 +64,17 @@ def _text_column(path: Path, table: pa.Table) -> str:
         found=f"columns {kinds}",
         remedy="write the table with these two columns",
     )
+
+
+def _pandas_index(table: pa.Table) -> list[str]:
+    """Return the index columns that pandas noted; none where the note is none that pandas writes."""
+    note = (table.schema.metadata or {}).get(b"pandas", b"{}")
+    try:
+        values = parse_json(note.decode())
+    except ValueError:
+        return []
+    index = values.get("index_columns") if isinstance(values, dict) else None
+    return [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -80,3 +102,62 @@ def _wrong_row(path: Path, place: int, wanted: str, found: str) -> Exception:
         found=found,
         remedy=f"correct that row of {path.name}; its text is what the policy is told to do",
     )
+
+
+def tasks_of_frames(
+    table: Table, episode: EpisodeFiles, layout: DatasetLayout, column: np.ndarray | None
+) -> np.ndarray:
+    """Return the task numbers of an episode's frames, each of them in the task list."""
+    if column is None:
+        numbers = [number for number, task in layout.tasks.items() if task in episode.tasks]
+        if len(numbers) != 1:
+            raise DataError(
+                f"which task episode {episode.index} shows is not known: {table.path}",
+                wanted="a column task_index, or one task in the episode list",
+                found=f"no such column, and the tasks {list(episode.tasks)}",
+                remedy="add the column task_index to the data files",
+            )
+        return np.full(episode.length, numbers[0], np.int64)
+    wrong = np.flatnonzero(~np.isin(column, list(layout.tasks)))
+    if len(wrong):
+        raise table.fault(
+            "the task number is not in the task list",
+            episode.first_row + int(wrong[0]),
+            wanted=f"one of {sorted(layout.tasks)[:20]}",
+            found=str(column[wrong[0]]),
+            remedy=f"complete the task list in meta/; {DOWNLOAD_AGAIN}",
+        )
+    return column
+
+
+def check_texts(episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> None:
+    """Raise DataError for a task of an episode's frames that says nothing."""
+    for number in np.unique(numbers).tolist():
+        if layout.tasks[number].replace("_", " ").strip():
+            continue
+        raise DataError(
+            f"task {number}, which episode {episode.index} shows, has no text: {layout.meta_files[1]}",
+            wanted="an instruction, which is what the policy is told to do",
+            found=repr(layout.tasks[number]),
+            remedy=f"write the instruction into the task list, or leave its episodes out: {excluding(episode.index)}",
+        )
+
+
+def tasks_differ(table: Table, episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarray) -> bool:
+    """Return whether the episode list words the tasks of an episode otherwise than the task list does.
+
+    Raises DataError where it names another task of the list instead: then one of the two is wrong.
+    """
+    shown = {layout.tasks[number] for number in np.unique(numbers).tolist()}
+    listed = set(episode.tasks)
+    if not listed or shown <= listed:
+        return False
+    others = [task for task in episode.tasks if task in layout.tasks.values()]
+    if others and not shown & listed:
+        raise DataError(
+            f"the episode list and the frames name different tasks for episode {episode.index}: {table.path}",
+            wanted=f"{', '.join(map(repr, others))} (the episode list, {layout.meta_files[-1]})",
+            found=f"{', '.join(map(repr, sorted(shown)))} (task_index of its frames)",
+            remedy="find out which is right and correct the other; if the frames are right: --allow='[tasks]'",
+        )
+    return True

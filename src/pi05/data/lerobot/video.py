@@ -29,12 +29,21 @@ threads would swallow the error of a damaged frame.
 """
 
 
-class VideoFault(Exception):
-    """A video file is not what it should be. `wanted` and `found` go into the DataError that names the episode."""
+LARGEST_PICTURE = 2**25
+"""Pixels of the largest picture that is decoded: a little more than 7680 × 4320. A small file may announce far more."""
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg"
+"""Kinds of files that are opened as videos: none that names further files, as playlists do."""
 
-    def __init__(self, problem: str, *, wanted: str, found: str) -> None:
+
+class VideoFault(Exception):
+    """A video file is not what it should be. `wanted` and `found` go into the DataError that names the episode.
+
+    `remedy` is what to do, where another copy of the file would not help.
+    """
+
+    def __init__(self, problem: str, *, wanted: str, found: str, remedy: str | None = None) -> None:
         super().__init__(f"{problem} (wanted {wanted}, found {found})")
-        self.problem, self.wanted, self.found = problem, wanted, found
+        self.problem, self.wanted, self.found, self.remedy = problem, wanted, found, remedy
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,16 @@ def index_frames(path: Path) -> FrameIndex:
     return FrameIndex(pts, Fraction(time_base), np.array(keys, dtype=np.int64), np.array(seeks, dtype=np.int64))
 
 
+def promised_frames(path: Path) -> int:
+    """Return how many frames a file's header promises; 0 where it does not tell. Takes some milliseconds."""
+    with _open(path) as container:
+        return int(_video_stream(container).frames)
+
+
 def _open(path: Path) -> Any:
     try:
-        return av.open(str(path))
+        # absolute: a name with a colon would be taken for an address
+        return av.open(str(path.absolute()), options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
         raise VideoFault("the video cannot be opened", wanted="a complete video file", found=str(error)) from error
 
@@ -124,7 +140,17 @@ class VideoReader:
         self._stream = _video_stream(self._container)
         # Damage must be an error: left alone, FFmpeg paints over it, and the training set has smeared pictures in it.
         # (Slice threads would swallow the error; see ONE_THREAD.)
-        self._stream.codec_context.options = {"err_detect": "explode"}
+        # A picture that is larger than announced is an error, too, before there is memory for it.
+        decoder = self._stream.codec_context
+        decoder.options = {"err_detect": "explode", "max_pixels": str(LARGEST_PICTURE)}
+        if decoder.width * decoder.height > LARGEST_PICTURE:
+            self._container.close()
+            raise VideoFault(
+                "the pictures of the video are too large",
+                wanted=f"at most {LARGEST_PICTURE:,} pixels",
+                found=f"{decoder.width} × {decoder.height}",
+                remedy="write the video anew with smaller pictures",
+            )
         self._stream.codec_context.thread_count = 1
         self._reformatter = VideoReformatter()
         self._decoder: Iterator[Any] | None = None

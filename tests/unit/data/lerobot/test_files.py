@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,27 @@ def test_another_encoding_in_the_description(fake: FakeDataset) -> None:
     path = fake.root / "meta/info.json"
     rewrite(path, lambda text: text.replace('"fake"', '"机器人"').encode("gbk"))
     refusal(fake.root, str(path), "byte 0x", "save the file as UTF-8")
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"task_index": ' + "9" * 5000 + "}", '{"task_index": NaN}', "7", "[1]"]
+)
+@pytest.mark.parametrize("name", ["tasks.jsonl", "episodes.jsonl"])
+def test_lines_that_json_cannot_mean(fake: FakeDataset, line: str, name: str) -> None:
+    with (fake.root / "meta" / name).open("a") as file:
+        file.write(line + "\n")
+    refusal(fake.root, name, "line ")
+
+
+@pytest.mark.parametrize("name", ["info.json", "tasks.jsonl", "episodes.jsonl"])
+def test_a_device_is_no_file(fake: FakeDataset, name: str) -> None:
+    path = fake.root / "meta" / name
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    refusal(fake.root, name, "no such file")
+
+
+def test_a_list_without_end_is_not_read(fake: FakeDataset) -> None:
+    path = fake.root / "meta/episodes.jsonl"
+    os.truncate(path, 2**40)  # of holes: takes no room on the disk
+    refusal(fake.root, "episodes.jsonl", "at most 134 MB make sense")

@@ -14,6 +14,7 @@ from broken import data_file, edit_info, edit_table, refusal, replace, video_fil
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 
 from pi05.data.lerobot.reader import Dataset
+from pi05.settings.fields import shown
 
 
 class TestBrokenMetadata:
@@ -139,7 +140,7 @@ class TestWholeFilesOfOtherContent:
     def test_a_length_that_is_none(self, fake: FakeDataset, value: Any) -> None:
         path = fake.root / "meta/episodes.jsonl"
         path.write_text(path.read_text().replace('"length": 9', f'"length": {json.dumps(value)}'))
-        text = refusal(fake.root, "length is no whole number in row 2", str(path), repr(value))
+        text = refusal(fake.root, "length is no whole number in row 2", str(path), shown(value))
         assert "download" not in text
 
     def test_a_camera_that_one_episode_lacks(self, fake_v3: FakeDataset) -> None:

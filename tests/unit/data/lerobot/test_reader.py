@@ -180,14 +180,18 @@ class TestColumnsThatNobodyAskedFor:
             data.frame(5)
 
 
+@pytest.mark.parametrize("by_header", [True, False])
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])
-def test_a_video_longer_than_its_rows_is_told(tmp_path: Path, version: str) -> None:
+def test_a_video_longer_than_its_rows_is_told_once(tmp_path: Path, version: str, by_header: bool) -> None:
     fake = write_dataset(tmp_path / "set", version)
     pictures = [numbered_image(i, 0) for i in range(21, 30)]
     path = video_file(fake, 2 if version == "v2.1" else 1)
     write_video(path, pictures, 10)
     data = Dataset(fake.root)
     assert data.notes == []
+    if by_header:
+        data.look_at_headers(CAMERAS)
+        assert len(data.notes) == 1
     assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 2)] == list(range(21, 28))
     assert read_frame_number(data.image(CAMERAS[0], 5)) == (5, 0)
     told = f"the video of camera {CAMERAS[0]} has 2 frames more than episode 2 has rows; they are not used: {path}"

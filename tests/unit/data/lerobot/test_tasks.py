@@ -128,3 +128,17 @@ class TestEpisodeListAndFrames:
         data = Dataset(fake.root)
         assert data.task(0) == "lift it"
         assert [note for note in data.notes if "2 of 3 episodes have other task texts" in note]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"[1]", b"7", b'"text"', b"{", b"\xff", b'{"index_columns": 5}',
+        b'{"index_columns": [5, null, {"kind": "range"}]}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_note_of_pandas_that_is_none(fake_v3: FakeDataset, note: bytes) -> None:
+    path = fake_v3.root / "meta/tasks.parquet"
+    table = pa.table({"task_index": NUMBERS, "task": list(TASKS)})
+    pq.write_table(table.replace_schema_metadata({"pandas": note}), path)
+    assert read_task_table(path) == dict(enumerate(TASKS))

@@ -144,3 +144,30 @@ def test_nothing_stays_open_behind_the_cache(path: Path) -> None:
         assert reader() is None
     finally:
         gc.enable()
+
+
+def test_pictures_that_no_memory_should_hold(tmp_path: Path) -> None:
+    """A black video of a few kilobytes, whose pictures take 100 MB each when they are decoded."""
+    side, path = 6000, tmp_path / "large.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.height, stream.width, stream.pix_fmt = side, side, "gray"
+        frame = av.VideoFrame(side, side, "gray")
+        memoryview(frame.planes[0])[:] = bytes(frame.planes[0].buffer_size)
+        frame.pts, frame.time_base = 0, Fraction(1, 10)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert path.stat().st_size < 2**20
+    with pytest.raises(VideoFault, match=r"too large.*33,554,432 pixels.*6000 × 6000"):
+        VideoCache().frame(path, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile other.mp4\n"]
+)
+@pytest.mark.parametrize("name", ["video.mp4", "video.m3u8"])
+def test_what_names_other_files_is_no_video(tmp_path: Path, text: str, name: str) -> None:
+    encode(tmp_path / "other.mp4", "libx264", {"g": "2"})
+    (tmp_path / name).write_text(text)
+    with pytest.raises(VideoFault, match="cannot be opened"):
+        index_frames(tmp_path / name)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from broken import data_file, edit_info, edit_table, refusal, refusal_of_frame, 
 from fakes import CAMERAS, FakeDataset, read_frame_number, write_dataset
 from PIL import ExifTags, Image
 
+from pi05.data.lerobot.identity import identify
+from pi05.data.lerobot.pictures import PictureKind, decode_picture
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 
@@ -52,7 +59,9 @@ def test_pictures_of_more_than_8_bits_are_refused(pictures: FakeDataset, kind: t
 
     convert(pictures, deepen)
     flag = f"--drop_cameras='[{CAMERA}]'"
-    refusal_of_frame(pictures.root, 15, "8 bits", "episode 1, frame 3", "of mode", "episode_000001.parquet", flag)
+    refusal_of_frame(
+        pictures.root, 15, "8 bits per colour", "episode 1, frame 3", "of mode", "episode_000001.parquet", flag
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA"])
@@ -136,3 +145,105 @@ def test_pictures_given_by_path(tmp_path: Path) -> None:
     (folder / "15.png").unlink()
     with pytest.raises(DataError, match=r"(?s)episode 1, frame 3: .*episode_000001\.parquet.*images/15\.png"):
         Dataset(fake.root).image(CAMERAS[0], 15)
+
+
+def store(fake: FakeDataset, cell: dict[str, Any]) -> None:
+    """Put a cell of one's own into frame 3 of episode 1."""
+
+    def change(table: pa.Table) -> pa.Table:
+        cells = table[CAMERA].to_pylist()
+        cells[3] = cell
+        return replace(table, CAMERA, pa.array(cells, CELL))
+
+    edit_table(data_file(fake, 1), change)
+
+
+class TestPathsInCells:
+    """A path is that of a file of the data set, and of nothing else on the machine."""
+
+    @pytest.mark.parametrize("path", ["../secret.png", "images/../../secret.png", "/dev/zero", "", "a\\..\\b.png"])
+    def test_they_do_not_lead_out(self, pictures: FakeDataset, path: str) -> None:
+        Image.new("RGB", (64, 48)).save(pictures.root.parent / "secret.png")
+        store(pictures, {"bytes": None, "path": path})
+        refusal_of_frame(pictures.root, 15, "outside the data set", CAMERA, "episode 1, frame 3")
+
+    def test_nor_does_the_full_path_of_a_picture_in_the_set(self, pictures: FakeDataset) -> None:
+        Image.new("RGB", (64, 48)).save(pictures.root / "x.png")
+        store(pictures, {"bytes": None, "path": str(pictures.root.absolute() / "x.png")})
+        refusal_of_frame(pictures.root, 15, "outside the data set", "put the file into that folder")
+
+    @pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+    def test_only_files_are_read(self, pictures: FakeDataset, kind: str) -> None:
+        path = pictures.root / "x.png"
+        if kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.mkdir()
+        store(pictures, {"bytes": None, "path": "x.png"})
+        refusal_of_frame(pictures.root, 15, "cannot be read", "episode 1, frame 3")
+        data = Dataset(pictures.root)
+        assert path not in data.picture_files([CAMERA])
+        identify(data, [CAMERA])
+        data.fingerprint()
+
+    def test_links_of_the_hubs_cache_are_followed(self, pictures: FakeDataset) -> None:
+        Image.new("RGB", (64, 48), "white").save(pictures.root.parent / "blob", "PNG")
+        (pictures.root / "x.png").symlink_to("../blob")
+        store(pictures, {"bytes": None, "path": "x.png"})
+        assert (Dataset(pictures.root).image(CAMERA, 15) == 255).all()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """Return the head of a PNG that announces a size; there is no need for its pixels."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(head)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize("side", [6_000, 10_000, 13_000, 30_000])
+def test_a_picture_larger_than_any_cameras_is_refused_by_its_header(pictures: FakeDataset, side: int) -> None:
+    """10,000 is where Pillow warns, 13,000 was decoded, 30,000 is where Pillow gives up."""
+    data = png_of(side, side)
+    end = b"IEND"
+    whole = data + struct.pack(">I", 0) + end + struct.pack(">I", zlib.crc32(end))
+    store(pictures, {"bytes": whole, "path": None})
+    refusal_of_frame(pictures.root, 15, "too large", "episode 1, frame 3", "33,554,432 pixels", "--drop_cameras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in a user's run, where Pillow's warning is no error
+        with pytest.raises(PictureKind, match="too large"):
+            decode_picture(whole)
+
+
+def test_other_formats_of_pillow_are_not_opened() -> None:
+    """Some of them run programs (EPS) or hold pages of other things (PDF)."""
+    for text in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", b"%PDF-1.4\n", b"GIF89a" + bytes(20)):
+        with pytest.raises(OSError, match="cannot identify"):
+            decode_picture(text)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"])
+def test_damaged_pictures_give_an_error_that_is_expected(form: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = stored(Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)), form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow tells of damaged TIFF entries
+        for _ in range(60):
+            data = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+            for place in rng.integers(0, min(len(data), 64), 3):
+                data[place] = rng.integers(0, 256)
+            with contextlib.suppress(PictureKind, ValueError, OSError):  # anything else fails the test
+                assert decode_picture(bytes(data)).dtype == np.uint8
+
+
+@pytest.mark.parametrize("kind", [pa.struct([("bytes", pa.int64())]), pa.struct([("path", pa.list_(pa.string()))])])
+def test_a_struct_that_holds_something_else_is_refused_at_opening(pictures: FakeDataset, kind: pa.DataType) -> None:
+    edit_table(data_file(pictures, 1), lambda table: replace(table, CAMERA, pa.array([None] * 9, kind)))
+    refusal(pictures.root, f"camera {CAMERA} is no column of pictures", "struct")
+
+
+@pytest.mark.parametrize("shape", [["48", 64, 3], [48.0, 64, 3], "48x64", {"height": 48}, [0, 0, 3], [-1, 64, 3]])
+def test_a_cameras_shape_that_is_none(fake: FakeDataset, shape: Any) -> None:
+    edit_info(fake.root, lambda info: info["features"][CAMERA].update(shape=shape))
+    refusal(fake.root, f"the shape of camera {CAMERA} cannot be", "meta/info.json")

@@ -9,7 +9,7 @@ from typing import Any
 import fakes
 
 from pi05 import Dataset
-from pi05.data.lerobot.describe import describe
+from pi05.data.describe import describe
 
 
 def test_a_data_set_prints_what_it_is(tmp_path: Path) -> None:
