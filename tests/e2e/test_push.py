@@ -112,6 +112,7 @@ def test_a_run_is_published(run: Path, hub: FakeHub, pi05: Any, tmp_path: Path) 
     assert "base_model" not in matter, "from random weights"
 
 
+@pytest.mark.slow
 def test_one_checkpoint_to_a_branch_of_a_private_repository(run: Path, hub: FakeHub, pi05: Any) -> None:
     words = ["--repo_id=cubes", "--private", "--revision=early", "--dtype=bfloat16", "--message=Half way"]
     code, output = pi05("push", str(run / "checkpoints" / "000002"), *words)
@@ -142,6 +143,7 @@ def test_an_upload_that_failed_continues(run: Path, hub: FakeHub, pi05: Any) -> 
     assert content(run).items() >= before.items()
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_the_upload(run: Path, hub: FakeHub, pi05: Any, start: Any, tmp_path: Path) -> None:
     hold = threading.Event()
     hub.fail("POST", "/commit/", hold=hold)
@@ -187,6 +189,7 @@ def test_what_cannot_be_published(
     assert hub.repositories == {}
 
 
+@pytest.mark.slow
 def test_what_was_prepared_is_taken_only_for_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["push", str(run), "--repo_id=ada/cubes", "--dry_run"]
     for more, continued in ([], False), (["--license=mit"], True), (["--dtype=bfloat16"], False), ([], False):
@@ -197,6 +200,7 @@ def test_what_was_prepared_is_taken_only_for_the_same(run: Path, capsys: pytest.
     assert "continuing with" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_adapter(
     workshop: Any, run: Path, hub: FakeHub, pi05: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,10 +268,12 @@ class TestAtTheEndOfTraining:
         assert code == 2
         assert "is public" in output
 
+    @pytest.mark.slow
     def test_nothing_is_asked_unless_it_is_wanted(self, workshop: Any, hub: FakeHub, pi05: Any, tmp_path: Path) -> None:
         code, _ = pi05(*self.flags(workshop, tmp_path / "run", policy__push_to_hub=False), token=None)
         assert (code, hub.requests) == (0, [])
 
+    @pytest.mark.slow
     def test_an_upload_that_fails_costs_no_step(self, workshop: Any, hub: FakeHub, pi05: Any, tmp_path: Path) -> None:
         """Training is done and saved; resume keeps the wish, and so does `pi05 push` without a name."""
         run = tmp_path / "run"
