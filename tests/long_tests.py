@@ -14,6 +14,7 @@ LONG = frozenset(
         "unit/checkpoint/test_safetensors_writer.py::test_one_tensor_is_in_memory_at_a_time",
         "unit/commands/test_export.py",
         "unit/commands/test_plan.py",
+        "unit/data/test_frame_cache.py::test_a_second_process_waits_and_builds_what_a_killed_one_has_not",
         "unit/eval/test_rollout.py::test_the_number_of_environments_changes_nothing",
         "unit/export/test_export.py",
         "unit/export/test_export_adapters.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import logging
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ import pi05
 from pi05.commands import collect, demo, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, refused
+from pi05.errors import ConfigError, UserError, refused, tell, visible
 from pi05.settings.flags import help_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
@@ -41,22 +42,31 @@ LATER = {
 }
 
 
+class _VisibleLogs(logging.Formatter):
+    """Log records as a terminal may show them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"
+    if logging.lastResort is not None:  # what prints records where nobody has set up logging
+        logging.lastResort.setFormatter(_VisibleLogs())
     try:
         with sigterm_as_interrupt():
             code = _dispatch(words)
             sys.stdout.flush()  # here, where a full disk behind `>` can still be told
             return code
     except UserError as error:
-        print(f"error: {error.render()}", file=sys.stderr)
+        tell(f"error: {error.render()}", aside=True)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        tell("\nInterrupted.", aside=True)
         return INTERRUPTED
     except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
         return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
@@ -68,7 +78,7 @@ def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
     `pi05 train --help | head`: the reader has gone, and so has the reason to print.
     """
     if not isinstance(refusal, BrokenPipeError):
-        print(f"error: {refused(f'go on with {command}', None, refusal).render()}", file=sys.stderr)
+        tell(f"error: {refused(f'go on with {command}', None, refusal).render()}", aside=True)
     try:
         sys.stdout.flush()
     except OSError:  # what Python holds back for it would be refused once more at the very end
@@ -78,10 +88,10 @@ def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        tell(overview())
         return 0
     if words[0] in ("-V", "--version"):
-        print(f"pi05 {pi05.__version__}")
+        tell(f"pi05 {pi05.__version__}")
         return 0
     name, arguments = words[0], words[1:]
     if name in LATER:
@@ -92,7 +102,7 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(f"there is no command {name}", remedy=remedy)
     command = COMMANDS[name]
     if "-h" in arguments or "--help" in arguments:
-        print(command_help(name))
+        tell(command_help(name))
         return 0
     return command.run(arguments)
 

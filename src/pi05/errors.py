@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,7 +44,7 @@ class UserError(Exception):
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters but tab and line feed, marks that turn the direction of writing, halves of surrogate pairs."""
-_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_LOGIN = re.compile(r"(?<=://)[^/\s]+@")  # to the last @ of the host's part: a password may hold one
 
 
 def visible(text: str) -> str:
@@ -54,9 +55,12 @@ def visible(text: str) -> str:
     return _LOGIN.sub("***@", _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-def tell(text: str) -> None:
-    """Print a line for people."""
-    print(visible(text))
+def tell(text: str, *, aside: bool = False) -> None:
+    """Print a line at once; `aside` is standard error, for what does not belong to a command's result.
+
+    Every line of this program that `rich` does not print (`terminal.py`) is printed here.
+    """
+    print(visible(text), file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 class ConfigError(UserError):

@@ -92,3 +92,4 @@ def test_a_login_in_an_address_is_not_shown(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert printed == "hub: https://***@host.example/ada/cubes, http://host.example/a@b and https://***@host\n"
     assert "secret" not in UserError("x", found="https://ada:secret@host", remedy="x").render()
+    assert visible("https://ada:se@cret@host.example/a@b") == "https://***@host.example/a@b"

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import math
 import struct
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from pi05.checkpoint.sidecar import read_sidecar
 from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
-from pi05.errors import UserError
+from pi05.errors import UserError, tell
 from pi05.files import read_json
 from pi05.model.config import ModelConfig
 
@@ -200,21 +199,17 @@ def _export(sidecar: Mapping[str, Any]) -> Facts | None:
     return {name: sidecar[name] for name in names if name in sidecar}
 
 
-def _hash(location: Location, wanted: bool, tell: Callable[[str], None] | None = None) -> dict[str, Facts]:
+def _hash(location: Location, wanted: bool) -> dict[str, Facts]:
     """Return size and SHA-256 of each weight file, by its name within the checkpoint."""
     root = location.path if location.path.is_dir() else location.path.parent
     files = {}
     for path in location.files:
         size = path.stat().st_size
         if wanted and size >= LARGE:
-            (tell or _tell)(f"hashing {path.name}, {size / 1e9:.1f} GB …")
+            tell(f"hashing {path.name}, {size / 1e9:.1f} GB …", aside=True)
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         files[name] = {"bytes": size, "sha256": hash_file(path) if wanted else None}
     return files
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _said(error: UserError) -> str:

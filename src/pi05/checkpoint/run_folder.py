@@ -14,7 +14,8 @@ from pathlib import Path
 from pi05.checkpoint.file_names import CONFIG, WEIGHTS
 from pi05.checkpoint.store import PARTIAL, is_adapter
 from pi05.errors import CheckpointError
-from pi05.files import remove_tree, sync, temporary_name
+from pi05.files import remove_tree, sync
+from pi05.temporary import temporary_name
 
 LAST, BEST = "last", "best"
 DELETED = ".deleted-"

@@ -6,7 +6,6 @@ Order of precedence: field defaults, then a preset or the configuration of an ea
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from pi05 import presets
 from pi05.commands.command import Command
-from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
+from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing, tell
 from pi05.files import parse_json, read_regular
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
@@ -46,7 +45,7 @@ def train(arguments: Sequence[str]) -> int:
     request = read_command(arguments)
     speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
     for notice in request.notices * speaks:
-        print(f"note: {notice}", file=sys.stderr)
+        tell(f"note: {notice}", aside=True)
     if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import check_before_training
 
@@ -58,7 +57,7 @@ def train(arguments: Sequence[str]) -> int:
             run(request.config)
     except KeyboardInterrupt:
         if speaks:
-            print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
+            tell(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", aside=True)
         return INTERRUPTED
     if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import publish_after_training

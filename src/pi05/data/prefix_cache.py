@@ -24,6 +24,9 @@ STORED: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32),
 """Precision → what stands for it in the file."""
 
 
+_NAMED = ("the cached prefixes", "leave --cache_prefix out")
+
+
 class PrefixCache:
     """Prefixes of some frames of a data set in one memory-mapped file."""
 
@@ -55,11 +58,10 @@ def write_prefixes(
 
     Raises DataError when the disk has no room for all of it.
     """
-    named = "the cached prefixes", "leave --cache_prefix out"
-    require_room(path.parent, file_bytes(shape, dtype), *named)
+    require_prefix_room(path.parent, file_bytes(shape, dtype))
     with replacing(path) as temporary:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=STORED[dtype], shape=shape)
-        reserve_file(temporary, *named)
+        reserve_file(temporary, *_NAMED)
         done = 0
         for part in parts:
             values = part.contiguous().view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
@@ -67,6 +69,11 @@ def write_prefixes(
             done += len(values)
         file.flush()
         del file
+
+
+def require_prefix_room(folder: Path, size_bytes: int) -> None:
+    """Make the folder. Raise DataError when it cannot be written, or its disk has no room."""
+    require_room(folder, size_bytes, *_NAMED)
 
 
 def file_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -157,7 +157,7 @@ def prepare(run: Path, checkpoint: Path, config: PushConfig, say: Say) -> Path:
             dtype=config.dtype or "float32",
             tokenizer_name=config.repo_id,
             base_name=base_name,
-            tell=say,
+            say=say,
         )
         forget_local_paths(files, facts)
         write_json(state, {"made_of": made_of, "status": "not sent", "arrived": []})

@@ -15,8 +15,9 @@ from PIL import Image
 
 from pi05.files import write_atomic
 from pi05.pages.charts import Series, line_chart, number, smooth
-from pi05.pages.page import duration, fact_rows, render_page
+from pi05.pages.page import fact_rows, render_page
 from pi05.pages.pictures import still
+from pi05.train.records.durations import duration
 from pi05.train.records.read import RunRecord, is_number, read_run
 
 MOST_SAMPLES = 4

@@ -29,13 +29,14 @@ from torch import Tensor
 import pi05
 from pi05.data.frame_cache import cache_directory, is_whole
 from pi05.data.loader import TrainLoader
-from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
+from pi05.data.prefix_cache import PrefixCache, file_bytes, require_prefix_room, write_prefixes
 from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
+from pi05.temporary import alone
+from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.records.sinks import say
 
 PREFIX = ("vision.", "embedding.", "language.")
 """Parameters that the prefix follows from."""
@@ -62,16 +63,19 @@ def _open(config: TrainConfig, data: TrainingData, model: Pi05, batch_size: int,
     shape = (len(frames), sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
     folder = cache_directory(None if data.config.cache_dir is None else Path(data.config.cache_dir))
     path = folder / f"{data.dataset.root.resolve().name}-prefix-{fingerprint(data, model, frames)}.npy"
-    if not is_whole(path, shape):
-        size = file_bytes(shape, model.compute_dtype)
-        say(
-            console,
-            f"prefix cache: computing {len(frames):,} frames to {path}, {_readable(size)} "
-            f"({_readable(size // len(frames))} a frame); it may be deleted when training is done",
-        )
-        write_prefixes(path, shape, model.compute_dtype, _compute(model, loader, batch_size, console))
-    else:
+    if is_whole(path, shape):
         say(console, f"prefix cache: {path}")
+        return PrefixCache(path, frames, model.compute_dtype)
+    size = file_bytes(shape, model.compute_dtype)
+    require_prefix_room(folder, size)
+    with alone(path, lambda: say(console, f"prefix cache: waiting for another process, which is writing {path}")):
+        if not is_whole(path, shape):
+            say(
+                console,
+                f"prefix cache: computing {len(frames):,} frames to {path}, {_readable(size)} "
+                f"({_readable(size // len(frames))} a frame); it may be deleted when training is done",
+            )
+            write_prefixes(path, shape, model.compute_dtype, _compute(model, loader, batch_size, console))
     return PrefixCache(path, frames, model.compute_dtype)
 
 

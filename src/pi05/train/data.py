@@ -29,9 +29,9 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
+from pi05.terminal import say
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
-from pi05.train.records.sinks import say
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
 

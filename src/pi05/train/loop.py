@@ -18,6 +18,7 @@ from pi05.checkpoint.run_folder import checkpoint_folder
 from pi05.checkpoint.run_lock import RunLock
 from pi05.checkpoint.store import require_checkpoint_space
 from pi05.model.config import ModelConfig
+from pi05.terminal import say
 from pi05.train import resume
 from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
@@ -44,7 +45,7 @@ from pi05.train.records.console import run_console
 from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
-from pi05.train.records.sinks import RunInfo, Sinks, say
+from pi05.train.records.sinks import RunInfo, Sinks
 from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator

@@ -87,7 +87,7 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
     (tmp_path / "run" / "dataset.json").write_text(json.dumps(facts))
     notes = [
         note
-        for note in export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent).notes
+        for note in export_policy(locate(source), tmp_path / "out", to="lerobot", say=silent).notes
         if "resizes pictures" in note
     ]
     assert len(notes) == (noted is not None)
@@ -102,7 +102,7 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
 
 def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Path], tmp_path: Path) -> None:
     """pi05 → openpi → pi05: weights, statistics, names, units; what openpi's files do not tell is in pi05.json."""
-    export_policy(locate(exported["openpi"]), tmp_path / "back", to="pi05", tell=silent)
+    export_policy(locate(exported["openpi"]), tmp_path / "back", to="pi05", say=silent)
     before, after = Policy.load(TINY_BASE).processor, Policy.load(tmp_path / "back").processor
     unknown = {"min": None, "max": None, "count": 0}  # openpi keeps no extremes
     wanted = before.to_dict()
@@ -112,8 +112,8 @@ def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Pat
 
 
 def test_lerobots_statistics_survive_a_round_trip(exported: dict[str, Path], tmp_path: Path) -> None:
-    ours = export_policy(locate(exported["lerobot"]), tmp_path / "ours", to="pi05", tell=silent).folder
-    back = export_policy(locate(ours), tmp_path / "back", to="lerobot", tell=silent).folder
+    ours = export_policy(locate(exported["lerobot"]), tmp_path / "ours", to="pi05", say=silent).folder
+    back = export_policy(locate(ours), tmp_path / "back", to="lerobot", say=silent).folder
     for name in everything(exported["lerobot"]):
         if name.endswith(".safetensors") and name != PROBE:
             assert (back / name).read_bytes() == (exported["lerobot"] / name).read_bytes(), name
@@ -122,12 +122,12 @@ def test_lerobots_statistics_survive_a_round_trip(exported: dict[str, Path], tmp
 
 
 def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], tmp_path: Path) -> None:
-    result = export_policy(locate(TINY_BASE), tmp_path / "half", to="lerobot", dtype="bfloat16", tell=silent)
+    result = export_policy(locate(TINY_BASE), tmp_path / "half", to="lerobot", dtype="bfloat16", say=silent)
     facts = read_sidecar(result.folder)
     assert facts is not None
     assert 1e-5 < facts["rounding"]["normalised_actions"] < facts["rounding"]["limit"] == 0.05
     assert result.bytes < sum(path.stat().st_size for path in exported["lerobot"].rglob("*.safetensors"))
-    verify(result.folder, tell=silent)  # against its own stored actions to 1e-4, against the source to the limit
+    verify(result.folder, say=silent)  # against its own stored actions to 1e-4, against the source to the limit
     kinds = {str(tensor.dtype) for tensor in load_file(result.folder / "model.safetensors").values()}
     assert kinds == {"torch.float32", "torch.bfloat16"}
 
@@ -135,13 +135,13 @@ def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], tmp_path: P
 def test_rounding_above_its_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi05.export.export.limit_for", lambda dtype: 1e-9)
     with pytest.raises(CheckpointError, match="rounding the weights to bfloat16 changes the policy"):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", say=silent)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
     folder = export_policy(
-        locate(TINY_BASE), tmp_path / "out", to="lerobot", tokenizer_name="lab/arm", tell=silent
+        locate(TINY_BASE), tmp_path / "out", to="lerobot", tokenizer_name="lab/arm", say=silent
     ).folder
     assert {"tokenizer.json", "tokenizer_config.json", "tokenizer/tokenizer.json"} <= everything(folder)
     assert '"tokenizer_name": "lab/arm"' in (folder / "policy_preprocessor.json").read_text()
@@ -168,7 +168,7 @@ def test_a_repository_as_the_tokenizers_name(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        export_policy(locate(TINY_BASE), tmp_path / "out", tell=silent, **options)
+        export_policy(locate(TINY_BASE), tmp_path / "out", say=silent, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,23 +178,23 @@ def test_a_policy_that_lerobot_cannot_be(tmp_path: Path) -> None:
     config["processor"]["prompt_format"] = "none"
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="LeRobot cannot run this policy"):
-        export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent)
+        export_policy(locate(source), tmp_path / "out", to="lerobot", say=silent)
     assert not (tmp_path / "out").exists()
-    note = export_policy(locate(source), tmp_path / "out", to="openpi", tell=silent).folder / "OPENPI.md"
+    note = export_policy(locate(source), tmp_path / "out", to="openpi", say=silent).folder / "OPENPI.md"
     assert "discrete_state_input=False" in note.read_text()
 
 
 def test_what_is_there_stays(exported_copy: Path) -> None:
     before = {name: hash_file(exported_copy / name) for name in everything(exported_copy)}
     with pytest.raises(CheckpointError, match="exists already"):
-        export_policy(locate(TINY_BASE), exported_copy, to="lerobot", tell=silent)
+        export_policy(locate(TINY_BASE), exported_copy, to="lerobot", say=silent)
     assert {name: hash_file(exported_copy / name) for name in everything(exported_copy)} == before
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, to: Any) -> None:
     with largest_file(2**20), pytest.raises(CheckpointError, match="nothing of it is left"):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to=to, tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to=to, say=silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,5 +204,5 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", tell=interrupt)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", say=interrupt)
     assert list(tmp_path.iterdir()) == []
