@@ -18,7 +18,7 @@ import pi05
 from pi05.commands import collect, demo, eval, export, inspect, plan, push, report, train
 from pi05.commands.command import Command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, refused, tell, visible
+from pi05.errors import ConfigError, UserError, is_out_of_memory, refused, tell, visible
 from pi05.settings.flags import help_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
@@ -68,11 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("\nInterrupted.", aside=True)
         return INTERRUPTED
-    except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
+    except (OSError, MemoryError, RuntimeError) as refusal:  # the last net: what knew more about it has not caught it
+        if isinstance(refusal, RuntimeError) and not is_out_of_memory(refusal):
+            raise
         return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
 
 
-def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
+def _end_refused(command: str, refusal: OSError | MemoryError | RuntimeError) -> int:
     """Return the exit code for what the system refused, after telling it.
 
     `pi05 train --help | head`: the reader has gone, and so has the reason to print.

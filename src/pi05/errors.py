@@ -91,26 +91,47 @@ class HubError(UserError):
 def doing(what: str, path: str | os.PathLike[str] | None = None, error: type[UserError] = UserError) -> Iterator[None]:
     """Turn what the operating system refuses in this block into `error`: "cannot {what}".
 
-    A reader of standard output that went away stays what it is: nobody is left to be told.
+    A reader of standard output that went away stays what it is: nobody is left to be told. So does every RuntimeError
+    but those in which torch says that there is no memory.
     """
     try:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, MemoryError) as refusal:
+    except (OSError, MemoryError, RuntimeError) as refusal:
+        if isinstance(refusal, RuntimeError) and not is_out_of_memory(refusal):
+            raise
         raise refused(what, path, refusal, error) from refusal
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception means that there is no memory: Python's, or one of torch, which is not imported here."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    of_torch = any(kind.__name__ == "OutOfMemoryError" and kind.__module__ == "torch" for kind in type(error).__mro__)
+    return of_torch or any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
+"""What torch says in a plain RuntimeError: on a CPU, and where CUDA itself finds no memory."""
+
+
 def refused(
-    what: str, path: str | os.PathLike[str] | None, refusal: OSError | MemoryError, error: type[UserError] = UserError
+    what: str,
+    path: str | os.PathLike[str] | None,
+    refusal: OSError | MemoryError | RuntimeError,
+    error: type[UserError] = UserError,
 ) -> UserError:
-    """Return what the user is told about something that the operating system refused."""
-    if isinstance(refusal, MemoryError):
+    """Return what the user is told about something that the operating system, or the GPU's memory, refused."""
+    if not isinstance(refusal, OSError):
         return error(
             f"cannot {what}: not enough memory",
             wanted=None if path is None else os.fspath(path),
-            found=str(refusal) or "the system gave no more memory",
-            remedy="close other programs, use a machine with more memory, or ask for less at once",
+            found=str(refusal).strip().split("\n")[0] or "the system gave no more memory",
+            remedy="close other programs, use a machine or GPU with more memory, or ask for less at once; pi05 plan "
+            "tells what a training run needs",
         )
     reason = refusal.strerror or str(refusal) or type(refusal).__name__
     names = [os.fsdecode(name) for name in (refusal.filename, refusal.filename2) if isinstance(name, str | bytes)]

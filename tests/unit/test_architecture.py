@@ -100,6 +100,7 @@ TESTED_BY: dict[str, str] = {
     "checkpoint.lerobot.normalization": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.steps": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.lerobot.write_steps": "unit/checkpoint/lerobot/test_write.py",
+    "checkpoint.openpi.orbax_fields": "unit/checkpoint/openpi/test_orbax.py",
     "checkpoint.peft.locate_base": "unit/checkpoint/peft/test_load.py",
     "checkpoint.plausible": "unit/checkpoint/test_mutations.py",
     "checkpoint.policy_folder": "unit/test_policy.py",
@@ -326,7 +327,7 @@ def test_files_and_functions_stay_short() -> None:
 
 
 def test_text_reaches_the_terminal_in_two_places() -> None:
-    """`errors.tell` prints lines, `terminal.PlainConsole` what `rich` prints: neither lets a name act on the terminal."""
+    """`errors.tell` prints lines, `terminal.PlainConsole` what `rich` prints: neither lets a name act there."""
     found = set()
     for module, file in MODULES.items():
         for node in ast.walk(tree_of(file)):

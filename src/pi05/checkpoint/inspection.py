@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
@@ -28,7 +29,6 @@ from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
 from pi05.errors import UserError, tell
-from pi05.files import read_json
 from pi05.model.config import ModelConfig
 
 Facts = dict[str, Any]
@@ -187,7 +187,7 @@ def _base(location: Location, base: AdapterBase | None, told: Facts | None, unkn
 def _adapter(location: Location) -> Facts | None:
     if location.adapter is None:
         return None
-    config = read_json(location.adapter / ADAPTER_CONFIG)
+    config = read_fields(location.adapter / ADAPTER_CONFIG, AdapterNames)
     return {name: config.get(name) for name in _ADAPTER_FIELDS}
 
 

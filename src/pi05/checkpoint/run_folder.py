@@ -46,7 +46,7 @@ def list_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir() and not path.is_symlink()]
+    found = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda path: int(path.name))
 
 

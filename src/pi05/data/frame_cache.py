@@ -67,8 +67,8 @@ class FrameCache:
     ) -> FrameCache:
         """Open the cache of a data set, making it first where it is missing or its source has changed.
 
-        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size. Where another
-        process is making the same cache it is waited for; then `progress` hears that first.
+        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size, or that
+        another process is making the same cache, which is waited for.
         With `episodes` only those are decoded; the frames of others are black, and their videos may be broken. Raises
         DataError when the disk has no room, or when a video does not hold the frames that it should.
         """

@@ -31,6 +31,7 @@ from pi05.hub.upload import Sent, UploadTarget, upload
 from pi05.settings.schema import to_plain, walk
 from pi05.train.config import TrainConfig
 from pi05.train.records.history import now
+from pi05.train.resume import read_run_config
 
 FOLDER, FILES, STATE, CARD = "hub", "files", "state.json", "README.md"
 
@@ -94,7 +95,7 @@ def find_run(source: Path) -> tuple[Path, Path]:
 
 def with_wish_of_run(run: Path, config: PushConfig) -> PushConfig:
     """Return the settings, with those that the run was started with where the command has none."""
-    policy = TrainConfig.from_dict(read_json(run / CONFIG)).policy
+    policy = read_run_config(run / CONFIG).policy
     wish: dict[str, Any] = {
         "repo_id": policy.repo_id,
         "private": policy.private,

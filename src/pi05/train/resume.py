@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint import run_folder, store
-from pi05.checkpoint.file_fields import ResumeFields, require_fields
+from pi05.checkpoint.file_fields import ResumeFields, about, require_fields
 from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
@@ -81,7 +81,7 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
             found="no such file",
             remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
         )
-    stored = TrainConfig.from_dict(read_json(stored_config))
+    stored = read_run_config(stored_config)
     changed = compare(stored, config)
     lock.take()
     run_folder.remove_leftovers(root)
@@ -109,6 +109,12 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
         stored=store.read_checkpoint_config(folder),
         changed=changed,
     )
+
+
+def read_run_config(path: Path) -> TrainConfig:
+    """Read the configuration of a run. Raises CheckpointError or ConfigError, both of which name the file."""
+    with about(path):
+        return TrainConfig.from_dict(read_json(path))
 
 
 def require_no_run(root: Path) -> None:

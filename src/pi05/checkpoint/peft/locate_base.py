@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
-from pi05.files import expand_home, read_json
+from pi05.files import expand_home
 from pi05.model.quantize import CODE_KINDS, CodeKind
 
 KEPT = "base"
@@ -114,8 +115,8 @@ def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> I
     folder = adapter.resolve()
     if folder.parent.name == "checkpoints":
         yield "kept inside the run", folder.parent.parent / KEPT
-    told = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if isinstance(told, str) and told:
+    told = read_fields(adapter / ADAPTER_CONFIG, AdapterNames).get("base_model_name_or_path")
+    if told:
         for path in _readings(told, adapter):
             yield ADAPTER_CONFIG, path
 

@@ -8,20 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import yaml
 
-from pi05.files import read_notes
+from pi05.files import read_notes, read_regular
 from pi05.revision import read_revision
+from pi05.settings.fields import Count, Positive, Within, find_fault
+
+LARGEST_CARD = 2**20
+"""Bytes of the largest README.md that is looked into."""
+Pixels = Annotated[int, Within(1, 2**20)]
+
+
+class DatasetFacts(TypedDict, total=False):
+    """What is told of a data set; of a run also what its `dataset.json` may hold."""
+
+    name: str | None
+    folder: str | None
+    format: str | None
+    robot: str | None
+    fps: Positive | None
+    episodes: Count | None
+    frames: Count | None
+    tasks: Count | None
+    features: list[str] | None
+    camera_sizes: dict[str, Annotated[list[Pixels], Within(2, 2)]] | None
+    license: str | None
+    license_from: str | None
+    revision: str | None
+
+
+class _Picture(TypedDict, total=False):
+    """A feature, as far as it says how large a picture is."""
+
+    type: str | None
+    dtype: str | None
+    shape: list[Annotated[int, Within(0, 2**40)]] | None
 
 
 def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
-    """Return the facts as plain data, None where the files do not tell. `name` is what the user calls the data set."""
+    """Return the facts as plain data, None where the files do not tell, or tell what cannot be.
+
+    `name` is what the user calls the data set.
+    """
     info = read_notes(root / "meta" / "info.json")
     license_, where = read_license(root, info)
     features = info.get("features")
-    return {
+    facts = {
         "name": name,
         "folder": root.name,
         "format": info.get("codebase_version"),
@@ -36,16 +70,19 @@ def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
         "license_from": where,
         "revision": read_revision(root, [root / "meta" / "info.json"]),
     }
+    return {key: value if find_fault(DatasetFacts, {key: value}) is None else None for key, value in facts.items()}
 
 
 def camera_sizes(features: object) -> dict[str, list[int]]:
     """Return height and width of each picture among features as LeRobot describes them, in `info.json` or a policy."""
     sizes = {}
     for key, feature in (features if isinstance(features, Mapping) else {}).items():
-        kind, shape = (feature.get("type", feature.get("dtype")), feature.get("shape")) if feature else (None, None)
+        if find_fault(_Picture, feature) is not None:
+            continue
+        kind, shape = feature.get("type", feature.get("dtype")), feature.get("shape")
         if kind in ("VISUAL", "image", "video") and isinstance(shape, list) and len(shape) == 3:
             channels_first = shape[0] in (1, 3)
-            sizes[str(key)] = [int(side) for side in (shape[1:] if channels_first else shape[:2])]
+            sizes[str(key)] = list(shape[1:] if channels_first else shape[:2])
     return sizes
 
 
@@ -54,7 +91,7 @@ def read_license(folder: Path, info: Mapping[str, Any] | None = None) -> tuple[s
     card = read_front_matter(folder / "README.md")
     stated = card.get("license_name") or card.get("license") if card.get("license") == "other" else card.get("license")
     if isinstance(stated, list):
-        stated = ", ".join(str(entry) for entry in stated)
+        stated = ", ".join(entry for entry in stated if isinstance(entry, str))
     if isinstance(stated, str) and stated.strip():
         return stated.strip(), "README.md"
     value = (info or {}).get("license")
@@ -64,7 +101,7 @@ def read_license(folder: Path, info: Mapping[str, Any] | None = None) -> tuple[s
 def read_front_matter(card: Path) -> dict[str, Any]:
     """Return the YAML block at the head of a card; empty when there is none or it cannot be read."""
     try:
-        text = card.read_text(encoding="utf-8-sig")
+        text = read_regular(card, LARGEST_CARD).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return {}
     lines = text.split("\n")
@@ -72,7 +109,8 @@ def read_front_matter(card: Path) -> dict[str, Any]:
         return {}
     end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
     try:
-        values = yaml.safe_load("\n".join(lines[1:end])) if end is not None else None
-    except yaml.YAMLError:
+        # texts only: what YAML makes of a date that is none would be another exception
+        values = yaml.load("\n".join(lines[1:end]), Loader=yaml.BaseLoader) if end is not None else None
+    except (yaml.YAMLError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
