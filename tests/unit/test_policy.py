@@ -242,3 +242,10 @@ def test_a_folder_that_is_no_policy_is_refused(policy: Policy, tmp_path: Path) -
 def test_more_actions_than_predicted_cannot_be_executed(policy: Policy) -> None:
     with pytest.raises(CheckpointError, match="more actions"):
         Policy(policy.model, policy.processor, n_action_steps=11)
+
+
+def test_a_base_for_full_weights_is_refused() -> None:
+    """It would be ignored, and the weights would be others than the caller thinks."""
+    with pytest.raises(CheckpointError, match="holds full weights") as refusal:
+        Policy.load(TINY_BASE, base=TINY_BASE)
+    assert "leave the base out" in refusal.value.remedy

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_fields import RunNotes, note_fields
+from pi05.checkpoint.file_fields import note_fields
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_folder import recorded_base, recorded_step
 from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.run_fields import RunNotes
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import DatasetFacts, camera_sizes
 from pi05.files import read_notes

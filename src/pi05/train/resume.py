@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint import run_folder, store
-from pi05.checkpoint.file_fields import ResumeFields, about, require_fields
+from pi05.checkpoint.file_fields import about, require_fields
+from pi05.checkpoint.run_fields import ResumeFields
 from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError

@@ -43,10 +43,18 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
 
     `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
     the adapter's folder, then from the working directory. `above` are the adapters that this one is the base of.
-    Raises CheckpointError with all places that were tried, and for adapters that are each other's base.
+    Raises CheckpointError with all places that were tried, for adapters that are each other's base, and for a `base`
+    that nothing would be applied to.
     """
     adapter = location.adapter
     if adapter is None:
+        if base is not None:
+            raise CheckpointError(
+                "a base was given for a checkpoint that holds full weights",
+                wanted="an adapter, which is trained on a base",
+                found=str(location.given),
+                remedy="leave the base out (base=…, --base); the weights of the checkpoint are complete",
+            )
         return None
     above = (*above, adapter.resolve())
     record = _recorded(adapter)
