@@ -105,7 +105,6 @@ TESTED_BY: dict[str, str] = {
     "checkpoint.plausible": "unit/checkpoint/test_mutations.py",
     "checkpoint.policy_folder": "unit/test_policy.py",
     "checkpoint.policy_options": "unit/checkpoint/lerobot/test_read.py",
-    "checkpoint.run_fields": "unit/checkpoint/test_mutations.py",
     "checkpoint.sentencepiece": "unit/checkpoint/test_tokenizer_folder.py",
     "checkpoint.weights": "unit/checkpoint/test_load.py",
     "commands.collect": "unit/test_cli.py",

@@ -22,6 +22,7 @@ from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.policy import Policy, open_policy
+from pi05.train.config import TINY_BASE
 
 STATE = "observation.state"
 SCENE, WRIST = fakes.CAMERAS

@@ -230,6 +230,49 @@ class ShardIndex(TypedDict, total=False):
     weight_map: Required[Annotated[dict[str, str], Within(1, 2**20)]]
 
 
+class Best(TypedDict, total=False):
+    """The best step so far."""
+
+    error: Required[float]
+    step: Required[Step]
+
+
+class Schedule(TypedDict, total=False):
+    """The learning rate of a run's first start."""
+
+    peak: Required[Annotated[float, Within(0, 1e6)]]
+    warmup_steps: Required[Step]
+    decay_steps: Required[Step]
+    end: Required[Annotated[float, Within(0, 1e6)]]
+
+
+class TrainingFields(TypedDict, total=False):
+    """`training_state/state.json` of a checkpoint of pi05."""
+
+    step: Step
+    seed: int
+    loader: dict[str, int]
+    schedule: Schedule
+    samples: Step
+    samples_per_step: Size
+    world_size: Size
+    moments: Count
+    ema: bool
+    best: Best | None
+    data: dict[str, Any]
+
+
+class ResumeFields(TypedDict, total=False):
+    """What a run that goes on needs of it."""
+
+    step: Required[Step]
+    loader: Required[dict[str, int]]
+    schedule: Required[Schedule]
+    samples_per_step: Required[Size]
+    world_size: Required[Size]
+    data: Required[dict[str, Any]]
+
+
 class OwnSizes(TypedDict, total=False):
     """What a network needs of `config.json`."""
 

@@ -23,9 +23,8 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pi05.checkpoint.file_fields import OwnConfig, read_fields, require_fields
+from pi05.checkpoint.file_fields import OwnConfig, TrainingFields, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
-from pi05.checkpoint.run_fields import TrainingFields
 from pi05.errors import CheckpointError, TrainingError
 from pi05.files import (
     DISK_ERRORS,

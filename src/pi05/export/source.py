@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pi05.checkpoint.file_fields import note_fields
 from pi05.checkpoint.file_names import CONFIG
@@ -16,7 +16,6 @@ from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_folder import recorded_base, recorded_step
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.run_fields import RunNotes
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.data.lerobot.provenance import DatasetFacts, camera_sizes
 from pi05.files import read_notes
@@ -26,6 +25,16 @@ from pi05.policy import OpenedPolicy, open_policy
 DATASET = "dataset.json"
 """What a run notes of its data set (`train/resume.py`)."""
 DEFAULT_ASSET_ID = "pi05"
+
+
+class _RunData(TypedDict, total=False):
+    root: str | None
+
+
+class _RunNotes(TypedDict, total=False):
+    """`config.json` of a run, as far as an export looks into it."""
+
+    dataset: _RunData | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,7 @@ def _run_of(folder: Path) -> Path | None:
 
 
 def _dataset_root(run: Path | None) -> Path | None:
-    root = None if run is None else (note_fields(run / CONFIG, RunNotes).get("dataset") or {}).get("root")
+    root = None if run is None else (note_fields(run / CONFIG, _RunNotes).get("dataset") or {}).get("root")
     return None if root is None else Path(root)
 
 

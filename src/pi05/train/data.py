@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
+from pi05.checkpoint.locate import Location
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
@@ -87,12 +88,12 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
     statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
-    tokenizer = open_tokenizer(config, sizes) if run.folder is None else Tokenizer.load(run.folder)
+    tokenizer = open_tokenizer(config, sizes, run.base) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
-        inherited = inherit(config)
+        inherited = inherit(config, run.base)
         for note in inherited.notes:
             say(console, f"note: {note}")
-        processor = build_processor(config, sizes, dataset, statistics, tokenizer, inherited)
+        processor = build_processor(config, sizes, dataset, statistics, tokenizer, inherited, run.base)
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
@@ -133,9 +134,10 @@ def build_processor(
     statistics: Statistics,
     tokenizer: Tokenizer,
     inherited: Inherited,
+    base: Location | None,
 ) -> Processor:
     """Put together the transforms between this robot and this network."""
-    state_stats, action_stats = choose_statistics(config, sizes, statistics, dataset)
+    state_stats, action_stats = choose_statistics(config, sizes, base, statistics, dataset)
     mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
     return Processor(
@@ -259,14 +261,14 @@ def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
 
 
 def choose_statistics(
-    config: TrainConfig, sizes: ModelConfig, computed: Statistics, dataset: Dataset
+    config: TrainConfig, sizes: ModelConfig, base: Location | None, computed: Statistics, dataset: Dataset
 ) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and action to normalise with: computed ones, or those in the base checkpoint."""
     if config.stats == "recompute":
         return computed.state, computed.action
     mask = choose_relative(config, dataset)
     relative = None if mask is None else tuple(mask.tolist())
-    state, action = base_statistics(config, sizes, config.policy.normalization_mapping, relative)
+    state, action = base_statistics(config, sizes, base, config.policy.normalization_mapping, relative)
     if (state.dim, action.dim) != (dataset.state_dim, dataset.action_dim):
         raise CheckpointError(
             "the statistics in the base checkpoint are those of another robot",

@@ -88,7 +88,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
-    sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
+    sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data_on_all(ranks, data.identity())
     resume.require_data_of_run(run, data.identity())
@@ -118,7 +118,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if not run.continues and placed.whole is not None:
-            base = keep_weights(placed.whole, config, run.root, partial(say, out))
+            base = keep_weights(placed.whole, config, run.base, run.root, partial(say, out))
     placed.whole = None
     ranks.meet()
     # 8. What is applied from outside.

@@ -41,7 +41,7 @@ def require_own_units(state: DimStats, action: DimStats, told: bool | None, side
         remedy="run it with openpi's own server"
         if told
         else "if the training configuration had adapt_to_pi=False or this is another robot, say so: "
-        "Policy.load(…, adapt_to_pi=False), --adapt_to_pi=false of pi05 eval and pi05 export; else run it with openpi's own "
+        "Policy.load(…, adapt_to_pi=False), --adapt_to_pi=false of pi05 eval and export; else run it with openpi's own "
         "server",
     )
 

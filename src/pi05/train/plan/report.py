@@ -14,7 +14,7 @@ from pi05.model.config import ModelConfig
 from pi05.terminal import PlainConsole
 from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
-from pi05.train.network import choose_sizes
+from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu
@@ -44,8 +44,9 @@ def print_plan(
     as_json: bool,
 ) -> None:
     """Plan a run and print it. Raises a UserError for settings or files that cannot be used."""
-    sizes = sizes_of(config)
-    assumed = plan_shapes(config, sizes, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
+    base = None if config.policy.path is None else locate_start(config)
+    sizes = choose_sizes(config, base)
+    assumed = plan_shapes(config, sizes, base, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
     console = PlainConsole()
     known = GPUS[gpu] if gpu is not None else present_gpu()
     refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], world)
@@ -65,13 +66,6 @@ def print_plan(
         tell(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
     else:
         _print_one(plan, assumed, console)
-
-
-def sizes_of(config: TrainConfig) -> ModelConfig:
-    """Return the sizes of the network: the base's where one is named, else those of π₀.₅."""
-    if config.policy.path is None and not config.from_scratch:
-        return config.network_sizes()
-    return choose_sizes(config)
 
 
 def present_gpu() -> Gpu | None:
