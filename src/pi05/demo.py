@@ -110,11 +110,11 @@ class _Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage."""
-        tell(f"\n[{len(self.seconds) + 1}/{self.total}] {name}")
+        tell(f"\n[{len(self.seconds) + 1}/{self.total}] {name}", at_once=True)
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
-        tell(f"    done in {duration(self.seconds[name])}")
+        tell(f"    done in {duration(self.seconds[name])}", at_once=True)
 
     def render(self) -> str:
         """Return the stages with their shares as a table."""

@@ -55,12 +55,14 @@ def visible(text: str) -> str:
     return _LOGIN.sub("***@", _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-def tell(text: str, *, aside: bool = False) -> None:
-    """Print a line at once; `aside` is standard error, for what does not belong to a command's result.
+def tell(text: str, *, aside: bool = False, at_once: bool = False) -> None:
+    """Print a line; `aside` is standard error, for what does not belong to a command's result.
+
+    With `at_once` a file or a pipe gets it now, which long commands want; but a reader that has gone ends them there.
 
     Every line of this program that `rich` does not print (`terminal.py`) is printed here.
     """
-    print(visible(text), file=sys.stderr if aside else sys.stdout, flush=True)
+    print(visible(text), file=sys.stderr if aside else sys.stdout, flush=at_once)
 
 
 class ConfigError(UserError):

@@ -94,12 +94,12 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what dead writers of the target `name` left in a folder, or of any target; what cannot be removed stays.
+def remove_leftovers(folder: Path, name: str = "", *, suffix: str = "") -> None:
+    """Remove what dead writers left in a folder of the target `name`, or of all targets whose names end with `suffix`.
 
-    To be called before room on the disk is asked for: a leftover may be what fills it.
+    What cannot be removed stays. To be called before room on the disk is asked for: a leftover may be what fills it.
     """
-    target = ".+" if name is None else re.escape(name)
+    target = re.escape(name) if name else f".+{re.escape(suffix)}"
     pattern = re.compile(rf"\.{target}(\.[0-9a-f]{{8}}\.tmp|\{LOCK})", re.DOTALL)
     with suppress(OSError):  # the folder is not there, or not ours to read: its writer will say so
         for found in filter(pattern.fullmatch, os.listdir(folder)):

@@ -138,6 +138,7 @@ TESTED_BY: dict[str, str] = {
     "train.records.config": "unit/train/records/test_wandb.py",
     "train.records.destinations": "e2e/test_train.py",
     "train.records.fields": "unit/train/records/test_read.py",
+    "train.records.run_record": "unit/train/records/test_read.py",
     "train.session": "e2e/test_train.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""

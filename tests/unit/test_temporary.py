@@ -41,7 +41,7 @@ def test_a_living_writers_stays_and_a_killed_ones_goes(kind: str, tmp_path: Path
     process, path = writer(kind, tmp_path / "cache.npy")
     with process:
         try:
-            remove_leftovers(tmp_path)
+            remove_leftovers(tmp_path, suffix=".npy")
             write_atomic(tmp_path / "cache.npy", b"another")
             assert path.exists()
             process.send_signal(signal.SIGKILL)
@@ -75,7 +75,17 @@ def test_what_nobody_holds_is_removed_and_nothing_else(tmp_path: Path) -> None:
         ".a[1].npy.aaaaaaaa.tmp",
         ".a[1].npy.bbbbbbbb.tmp",
     }
-    remove_leftovers(tmp_path / "nowhere")
+    remove_leftovers(tmp_path / "nowhere", "a")
+
+
+def test_of_all_caches_in_a_folder_and_of_nothing_else(tmp_path: Path) -> None:
+    for name in (".a.npy.0123abcd.tmp", ".b.npy.lock"):
+        leftover(tmp_path / name)
+    kept = {".a.0123abcd.tmp", ".lock", ".of_another_program.lock", "a.npy"}
+    for name in kept:
+        (tmp_path / name).write_text("x")
+    remove_leftovers(tmp_path, suffix=".npy")
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
 
 
 def test_a_file_system_without_locks_keeps_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +134,7 @@ def test_a_folder_is_held_until_it_has_its_name(tmp_path: Path) -> None:
     with temporary_folder(tmp_path / "out") as folder:
         (folder / "data").write_text("x")
         assert (folder / LOCK).exists()
-        remove_leftovers(tmp_path)
+        remove_leftovers(tmp_path, "out")
         rename_folder(folder, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["data"]
 

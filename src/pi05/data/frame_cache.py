@@ -187,7 +187,7 @@ def require_room(folder: Path, size_bytes: int, what: str = "the resized frames"
             wanted="a folder that can be written",
             remedy="set PI05_CACHE or --dataset.cache_dir to another folder" + (instead and f", or {instead}"),
         )
-    remove_leftovers(folder)
+    remove_leftovers(folder, suffix=".npy")
     require_space(folder, size_bytes, what, DataError, _larger_disk(instead))
 
 

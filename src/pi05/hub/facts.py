@@ -23,7 +23,8 @@ from pi05.settings.fields import find_fault
 from pi05.train.config import TINY_BASE, TrainConfig
 from pi05.train.records.fields import Sample
 from pi05.train.records.history import read_history
-from pi05.train.records.read import RunRecord, is_number, read_run
+from pi05.train.records.read import read_run
+from pi05.train.records.run_record import RunRecord, is_number
 from pi05.train.resume import DATASET, read_run_config
 
 Facts = dict[str, Any]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pi05.train.records.durations import duration
+from pi05.train.records.durations import ago, duration
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ from pi05.train.records.durations import duration
 )
 def test_a_time_span_has_its_two_largest_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_how_long_ago() -> None:
+    assert [ago(seconds) for seconds in (59, 60, 7300, 200_000)] == [
+        *("less than a minute ago", "1 minute ago", "2 hours ago", "2 days ago")
+    ]
