@@ -19,7 +19,7 @@ from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
-from pi05.errors import CheckpointError, ConfigError, HubError, tell
+from pi05.errors import CheckpointError, ConfigError, HubError, tell, visible
 from pi05.export.export import export_policy
 from pi05.files import expand_home, read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
@@ -223,7 +223,7 @@ def send(run: Path, files: Path, config: PushConfig, patience: Patience, say: Sa
     step = noted["made_of"]["checkpoint"]
     message = config.message or f"{run.resolve().name}, step {int(step):,}: policy of pi05 {pi05.__version__}"
     sent = upload(files, target, message=message, patience=patience, say=say, arrived=take_note)
-    note(status="published", url=sent.url, commit=sent.commit, date=now(), files=sent.files, bytes=sent.bytes)
+    note(status="published", url=visible(sent.url), commit=sent.commit, date=now(), files=sent.files, bytes=sent.bytes)
     remove_tree(files)
     done = "published" if sent.changed else "was there already"
     say(f"{done}: {sent.url} ({sent.files} files, {sent.bytes / 1e6:,.1f} MB, commit {sent.commit[:12]})")
