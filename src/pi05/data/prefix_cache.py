@@ -58,7 +58,7 @@ def write_prefixes(
 
     Raises DataError when the disk has no room for all of it.
     """
-    require_prefix_room(path.parent, file_bytes(shape, dtype))
+    require_room(path.parent, file_bytes(shape, dtype), *_NAMED)
     with replacing(path) as temporary:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=STORED[dtype], shape=shape)
         reserve_file(temporary, *_NAMED)
@@ -69,11 +69,6 @@ def write_prefixes(
             done += len(values)
         file.flush()
         del file
-
-
-def require_prefix_room(folder: Path, size_bytes: int) -> None:
-    """Make the folder. Raise DataError when it cannot be written, or its disk has no room."""
-    require_room(folder, size_bytes, *_NAMED)
 
 
 def file_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -29,7 +29,7 @@ from torch import Tensor
 import pi05
 from pi05.data.frame_cache import cache_directory, is_whole
 from pi05.data.loader import TrainLoader
-from pi05.data.prefix_cache import PrefixCache, file_bytes, require_prefix_room, write_prefixes
+from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
 from pi05.temporary import alone
@@ -62,12 +62,12 @@ def _open(config: TrainConfig, data: TrainingData, model: Pi05, batch_size: int,
     length = len(data.processor.slots.keys) * sizes.patches_per_image + loader.longest_prompt
     shape = (len(frames), sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
     folder = cache_directory(None if data.config.cache_dir is None else Path(data.config.cache_dir))
+    # the frame cache lies there too, so the folder is there
     path = folder / f"{data.dataset.root.resolve().name}-prefix-{fingerprint(data, model, frames)}.npy"
     if is_whole(path, shape):
         say(console, f"prefix cache: {path}")
         return PrefixCache(path, frames, model.compute_dtype)
     size = file_bytes(shape, model.compute_dtype)
-    require_prefix_room(folder, size)
     with alone(path, lambda: say(console, f"prefix cache: waiting for another process, which is writing {path}")):
         if not is_whole(path, shape):
             say(
