@@ -16,6 +16,7 @@ LONG = frozenset(
         "unit/commands/test_export.py",
         "unit/commands/test_plan.py",
         "unit/data/lerobot/test_mutations.py",
+        "unit/data/test_frame_cache.py::test_a_second_process_waits_and_builds_what_a_killed_one_has_not",
         "unit/eval/test_rollout.py::test_the_number_of_environments_changes_nothing",
         "unit/export/test_export.py",
         "unit/export/test_export_adapters.py",

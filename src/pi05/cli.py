@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import logging
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, pu
 from pi05.commands.command import Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, refused
+from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, is_out_of_memory, refused, tell, visible
 from pi05.settings.flags import help_text, spellings_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
@@ -44,43 +45,52 @@ LATER = {
 }
 
 
+class _VisibleLogs(logging.Formatter):
+    """Log records as a terminal may show them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"
+    if logging.lastResort is not None:  # what prints records where nobody has set up logging
+        logging.lastResort.setFormatter(_VisibleLogs())
     try:
         with sigterm_as_interrupt():
             code = _dispatch(words)
             sys.stdout.flush()  # here, where a full disk behind `>` can still be told
             return code
     except UserError as error:
-        print(f"error: {error.render()}", file=sys.stderr)
+        tell(f"error: {error.render()}", aside=True)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        tell("\nInterrupted.", aside=True)
         return INTERRUPTED
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "pi05":
             raise
-        print(f"error: {broken_installation(error).render()}", file=sys.stderr)
+        tell(f"error: {broken_installation(error).render()}", aside=True)
         return 2
-    except RuntimeError as error:  # a fault, whose traceback stays; what to look at next stands under it
-        if (hint := gpu_hint(error)) is not None:
-            error.add_note(hint)
-        raise
-    except (OSError, MemoryError) as refusal:  # the last net: what knew more about it has not caught it
+    except (OSError, MemoryError, RuntimeError) as refusal:  # the last net: what knew more about it has not caught it
+        if isinstance(refusal, RuntimeError) and not is_out_of_memory(refusal):
+            if (hint := gpu_hint(refusal)) is not None:  # a fault; what to look at next stands under its traceback
+                refusal.add_note(hint)
+            raise
         return _end_refused(" ".join(["pi05", *words[:1]]), refusal)
 
 
-def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
+def _end_refused(command: str, refusal: OSError | MemoryError | RuntimeError) -> int:
     """Return the exit code for what the system refused, after telling it.
 
     `pi05 train --help | head`: the reader has gone, and so has the reason to print.
     """
     if not isinstance(refusal, BrokenPipeError):
-        print(f"error: {refused(f'go on with {command}', None, refusal).render()}", file=sys.stderr)
+        tell(f"error: {refused(f'go on with {command}', None, refusal).render()}", aside=True)
     try:
         sys.stdout.flush()
     except OSError:  # what Python holds back for it would be refused once more at the very end
@@ -90,10 +100,10 @@ def _end_refused(command: str, refusal: OSError | MemoryError) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        tell(overview())
         return 0
     if words[0] in ("-V", "--version"):
-        print(f"pi05 {pi05.__version__}")
+        tell(f"pi05 {pi05.__version__}")
         return 0
     name, arguments = words[0], words[1:]
     if name in LATER:
@@ -104,7 +114,7 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(f"there is no command {name}", remedy=remedy)
     command = COMMANDS[name]
     if "-h" in arguments or "--help" in arguments:
-        print(command_help(name))
+        tell(command_help(name))
         return 0
     return command.run(arguments)
 

@@ -23,6 +23,7 @@ from pi05.checkpoint.load import read_config
 from pi05.checkpoint.locate import locate
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.statistics import compute_statistics
+from pi05.errors import tell
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
 from pi05.eval.demo_report import demo_page
 from pi05.eval.evaluate import evaluate_policy
@@ -30,12 +31,13 @@ from pi05.eval.report import fresh_folder
 from pi05.eval.result import EvalResult, SuccessRate
 from pi05.files import write_atomic, write_json
 from pi05.machine import machine_info
-from pi05.pages.page import duration
 from pi05.pages.run import write_run_report
 from pi05.sim.collect import collect_demonstrations
 from pi05.sim.environments import expert_maker
+from pi05.terminal import Counter
 from pi05.train.config import TrainConfig
 from pi05.train.loop import train
+from pi05.train.records.durations import duration
 
 FAMILY: Literal["demo"] = "demo"
 """Objects and instructions that pi05-tiny has not seen."""
@@ -108,11 +110,11 @@ class _Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage."""
-        print(f"\n[{len(self.seconds) + 1}/{self.total}] {name}", flush=True)
+        tell(f"\n[{len(self.seconds) + 1}/{self.total}] {name}", at_once=True)
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
-        print(f"    done in {duration(self.seconds[name])}", flush=True)
+        tell(f"    done in {duration(self.seconds[name])}", at_once=True)
 
     def render(self) -> str:
         """Return the stages with their shares as a table."""
@@ -130,14 +132,15 @@ def run_demo(
     """
     plan = plan or DemoPlan()
     folder = _open_folder(Path(output_dir))
-    print(f"pi05 demo in {folder}: everything it makes is there, index.html shows it")
+    tell(f"pi05 demo in {folder}: everything it makes is there, index.html shows it")
     stages = _Stages(total=7)
     data, run = folder / "data", folder / "run"
     with stages.stage(f"collect {plan.demonstrations} demonstrations"):
         make = expert_maker("tabletop", FAMILY)
-        collect_demonstrations(make, plan.demonstrations, data, seed, progress=_print_tenths)
+        with Counter(plan.demonstrations, "demonstrations") as counter:
+            collect_demonstrations(make, plan.demonstrations, data, seed, progress=counter.advance)
     with stages.stage("statistics of the demonstrations"):
-        print(_describe_data(data, plan))
+        tell(_describe_data(data, plan))
     with stages.stage("evaluate the base before fine-tuning"):
         before = evaluate_policy(_evaluation(plan, plan.base, folder / "eval-base", seed, threads))
     config = _training(plan, data, run, folder / "frames", seed, threads)
@@ -163,7 +166,7 @@ def run_demo(
         write_run_report(run)
     result = DemoResult(folder=folder, goals=goals, stages=stages.seconds)
     _write(result, config, plan, seed, (before, after, swapped))
-    print(f"\nTime\n{stages.render()}\n\n{_render_goals(goals)}\n\nreport: {folder / 'index.html'}")
+    tell(f"\nTime\n{stages.render()}\n\n{_render_goals(goals)}\n\nreport: {folder / 'index.html'}")
     return result
 
 
@@ -171,15 +174,10 @@ def _open_folder(wanted: Path) -> Path:
     """Return an empty folder: the wanted one, or beside it the next number that is free."""
     if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         folder = fresh_folder(wanted.parent, wanted.name, first=2)
-        print(f"{wanted} holds something already and is left as it is")
+        tell(f"{wanted} holds something already and is left as it is")
         return folder
     wanted.mkdir(parents=True, exist_ok=True)
     return wanted
-
-
-def _print_tenths(done: int, total: int) -> None:
-    if done * 10 // total > (done - 1) * 10 // total:
-        print(f"  {done}/{total} demonstrations", flush=True)
 
 
 def _describe_data(root: Path, plan: DemoPlan) -> str:

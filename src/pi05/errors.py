@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,7 +44,7 @@ class UserError(Exception):
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters but tab and line feed, marks that turn the direction of writing, halves of surrogate pairs."""
-_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_LOGIN = re.compile(r"(?<=://)[^/\s]+@")  # to the last @ of the host's part: a password may hold one
 
 
 def visible(text: str) -> str:
@@ -54,9 +55,14 @@ def visible(text: str) -> str:
     return _LOGIN.sub("***@", _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-def tell(text: str) -> None:
-    """Print a line for people."""
-    print(visible(text))
+def tell(text: str, *, aside: bool = False, at_once: bool = False) -> None:
+    """Print a line; `aside` is standard error, for what does not belong to a command's result.
+
+    With `at_once` a file or a pipe gets it now, which long commands want; but a reader that has gone ends them there.
+
+    Every line of this program that `rich` does not print (`terminal.py`) is printed here.
+    """
+    print(visible(text), file=sys.stderr if aside else sys.stdout, flush=at_once)
 
 
 class ConfigError(UserError):
@@ -94,9 +100,7 @@ def broken_installation(error: ImportError) -> UserError:
 
 
 def gpu_hint(error: RuntimeError) -> str | None:
-    """Return what to do after an error of CUDA or NCCL; None for any other."""
-    if "out of memory" in str(error):
-        return "to do: pi05 plan, with the same flags, tells what needs the memory, and which flags need less"
+    """Return what to do after an error of CUDA or NCCL; None for any other. Memory is `is_out_of_memory`'s."""
     return f"to do: {DOCTOR}" if _OF_THE_GPU.search(str(error)) else None
 
 
@@ -104,26 +108,47 @@ def gpu_hint(error: RuntimeError) -> str | None:
 def doing(what: str, path: str | os.PathLike[str] | None = None, error: type[UserError] = UserError) -> Iterator[None]:
     """Turn what the operating system refuses in this block into `error`: "cannot {what}".
 
-    A reader of standard output that went away stays what it is: nobody is left to be told.
+    A reader of standard output that went away stays what it is: nobody is left to be told. So does every RuntimeError
+    but those in which torch says that there is no memory.
     """
     try:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, MemoryError) as refusal:
+    except (OSError, MemoryError, RuntimeError) as refusal:
+        if isinstance(refusal, RuntimeError) and not is_out_of_memory(refusal):
+            raise
         raise refused(what, path, refusal, error) from refusal
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception means that there is no memory: Python's, or one of torch, which is not imported here."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    of_torch = any(kind.__name__ == "OutOfMemoryError" and kind.__module__ == "torch" for kind in type(error).__mro__)
+    return of_torch or any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
+"""What torch says in a plain RuntimeError: on a CPU, and where CUDA itself finds no memory."""
+
+
 def refused(
-    what: str, path: str | os.PathLike[str] | None, refusal: OSError | MemoryError, error: type[UserError] = UserError
+    what: str,
+    path: str | os.PathLike[str] | None,
+    refusal: OSError | MemoryError | RuntimeError,
+    error: type[UserError] = UserError,
 ) -> UserError:
-    """Return what the user is told about something that the operating system refused."""
-    if isinstance(refusal, MemoryError):
+    """Return what the user is told about something that the operating system, or the GPU's memory, refused."""
+    if not isinstance(refusal, OSError):
         return error(
             f"cannot {what}: not enough memory",
             wanted=None if path is None else os.fspath(path),
-            found=str(refusal) or "the system gave no more memory",
-            remedy="close other programs, use a machine with more memory, or ask for less at once",
+            found=str(refusal).strip().split("\n")[0] or "the system gave no more memory",
+            remedy="close other programs, use a machine or GPU with more memory, or ask for less at once; pi05 plan "
+            "tells what a training run needs",
         )
     if refusal.errno is None and "shared object" in str(refusal):  # torch loads its libraries by hand
         return error(f"cannot {what}: a library cannot be loaded", found=str(refusal), remedy=DOCTOR)

@@ -1,7 +1,7 @@
 """Files on disk: written so that they survive a crash, the room for them, JSON objects, pointers of Git LFS.
 
-Every file is written under a temporary name, put on disk (fsync) and renamed. Knows nothing of what is in the files,
-and no errors but those that its callers name.
+Every file is written under a temporary name (`temporary.py`), put on disk (fsync) and renamed. Knows nothing of what is
+in the files, and no errors but those that its callers name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pi05.errors import CheckpointError, ConfigError, UserError
+from pi05.temporary import temporary_file
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 HEADROOM = 16 * 2**20
@@ -32,28 +32,21 @@ LFS_HEAD = b"version https://git-lfs"
 """How a Git LFS pointer begins: a text file of about 130 bytes that stands where the real file should be."""
 
 
-def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside `path` that nobody else uses.
-
-    A process number would not do: containers on a shared disk all have the same few.
-    """
-    return path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
 
-    Readers and crashes see the old content or the new one, never a part. After any other end the old one is left.
+    Readers and crashes see the old content or the new one, never a part. After any other end the old one is left. What
+    a killed process left is removed by the next one that writes the same file (`temporary.py`).
     """
-    temporary = temporary_name(path)
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with temporary_file(path) as temporary:
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync(path.parent)
 
 

@@ -94,7 +94,7 @@ def test_pi05_eval_takes_the_run(learnt: tuple[Path, str], tmp_path: Path) -> No
 def test_what_is_exported_has_the_base_that_was_trained_on(
     learnt: tuple[Path, str], probed: Policy, tmp_path: Path, layout: Any
 ) -> None:
-    result = export_policy(locate(learnt[0]), tmp_path / "out", to=layout, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "out", to=layout, say=lambda _: None)
     assert result.merge is not None
     probe = make_probe(probed.processor)
     moved = compare(ask(open_source(locate(tmp_path / "out")).policy, probe), ask(probed, probe), probed.processor)
@@ -104,9 +104,9 @@ def test_what_is_exported_has_the_base_that_was_trained_on(
 def test_on_the_original_weights_it_is_another_policy(learnt: tuple[Path, str], probed: Policy, tmp_path: Path) -> None:
     """So LeRobot, which knows nothing of the codes, is not given the adapter alone; our own folder tells of them."""
     with pytest.raises(CheckpointError, match="quantised base"):
-        export_policy(locate(learnt[0]), tmp_path / "lerobot", to="lerobot", adapter_only=True, tell=lambda _: None)
+        export_policy(locate(learnt[0]), tmp_path / "lerobot", to="lerobot", adapter_only=True, say=lambda _: None)
     assert not (tmp_path / "lerobot").exists()
-    result = export_policy(locate(learnt[0]), tmp_path / "own", to="pi05", adapter_only=True, tell=lambda _: None)
+    result = export_policy(locate(learnt[0]), tmp_path / "own", to="pi05", adapter_only=True, say=lambda _: None)
     config = result.folder / "config.json"
     values = json.loads(config.read_text())
     assert values["frozen_precision"] == "nf4"

@@ -44,8 +44,8 @@ def silent(line: str) -> None:
 def there_and_back(lerobot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LeRobot's folder → pi05 → LeRobot."""
     root = tmp_path_factory.mktemp("lerobot")
-    ours = export_policy(locate(LEROBOT / "full"), root / "ours", to="pi05", sizes=lerobot.config, tell=silent).folder
-    return export_policy(locate(ours), root / "back", to="lerobot", tell=silent).folder
+    ours = export_policy(locate(LEROBOT / "full"), root / "ours", to="pi05", sizes=lerobot.config, say=silent).folder
+    return export_policy(locate(ours), root / "back", to="lerobot", say=silent).folder
 
 
 def test_lerobots_weights_come_back_to_the_bit(there_and_back: Path) -> None:
@@ -84,7 +84,7 @@ def test_every_layout_gives_lerobots_actions(lerobot, there_and_back: Path, tmp_
     """The golden actions, out of folders that we wrote; the adapter is merged on the way."""
     folder = there_and_back.parent / "ours"  # the same policy, written already
     if (kind, to) != ("full", "pi05"):
-        folder = export_policy(locate(LEROBOT / kind), tmp_path / to, to=to, sizes=lerobot.config, tell=silent).folder
+        folder = export_policy(locate(LEROBOT / kind), tmp_path / to, to=to, sizes=lerobot.config, say=silent).folder
     golden = load_file(LEROBOT / "golden_actions.safetensors")
     pictures = {
         key.removeprefix("input."): np.rint(golden[key][0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -111,7 +111,7 @@ def test_openpis_jax_folder_becomes_openpis_pytorch_file(libero: Path, tmp_path:
     """Tensor by tensor the file that openpi's own PyTorch model saves, by SHA-256; statistics by value."""
     options = PolicyOptions(prompt_format="none", horizon=10)
     out = export_policy(
-        locate(libero), tmp_path / "out", to="openpi", options=options, sizes=openpi.config, tell=silent
+        locate(libero), tmp_path / "out", to="openpi", options=options, sizes=openpi.config, say=silent
     ).folder
     prints = json.loads((openpi.weights.parent / "torch_fingerprints.json").read_text())
     tensors = load_file(out / "model.safetensors")
@@ -131,10 +131,10 @@ def test_openpis_pytorch_folder_comes_back_to_the_bit(shared: Path, tmp_path: Pa
     write_byte_tokenizer(source / "tokenizer.json")
     options = PolicyOptions(prompt_format="none", horizon=10)
     ours = export_policy(
-        locate(source), tmp_path / "ours", to="pi05", options=options, sizes=openpi.config, tell=silent
+        locate(source), tmp_path / "ours", to="pi05", options=options, sizes=openpi.config, say=silent
     ).folder
     asset_id = "physical-intelligence/libero"
-    back = export_policy(locate(ours), tmp_path / "back", to="openpi", asset_id=asset_id, tell=silent).folder
+    back = export_policy(locate(ours), tmp_path / "back", to="openpi", asset_id=asset_id, say=silent).folder
     before, after = (load_file(folder / "model.safetensors") for folder in (source, back))
     assert before.keys() == after.keys()
     assert {name for name in before if not torch.equal(before[name], after[name])} <= {EXPERT_HEAD}

@@ -33,7 +33,7 @@ def _unmarked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return one exported folder for each layout; tests must not change them."""
     root = tmp_path_factory.mktemp("exported")
-    return {to: export_policy(locate(TINY_BASE), root / to, to=to, tell=silent).folder for to in LAYOUTS}
+    return {to: export_policy(locate(TINY_BASE), root / to, to=to, say=silent).folder for to in LAYOUTS}
 
 
 @pytest.fixture

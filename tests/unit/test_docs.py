@@ -18,6 +18,7 @@ import pytest
 from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 
 from pi05 import cli, presets
+from pi05.checkpoint.locate import locate
 from pi05.commands.plan import PLAN_FLAGS
 from pi05.commands.train import read_command, read_training_settings
 from pi05.data.config import DatasetConfig
@@ -254,6 +255,8 @@ def test_whose_formula_a_run_has_is_as_the_details_say() -> None:
     """The row on 1e-6 excepts LeRobot's bases, whose runs have LeRobot's formula."""
     row = next(line for line in (REPOSITORY / "docs/details.md").read_text().splitlines() if "1e-6 is added" in line)
     lerobot = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full"
-    formulas = [inherit(TrainConfig(policy=PolicyConfig(path=str(base)))).formula for base in (TINY_BASE, lerobot)]
+    formulas = [
+        inherit(TrainConfig(policy=PolicyConfig(path=str(base))), locate(base)).formula for base in (TINY_BASE, lerobot)
+    ]
     assert formulas == ["openpi", "lerobot"]
     assert "except in runs from a LeRobot base, which keep LeRobot's formula" in row

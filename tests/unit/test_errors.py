@@ -15,6 +15,7 @@ from pi05.errors import (
     TrainingError,
     UserError,
     doing,
+    is_out_of_memory,
     tell,
     visible,
 )
@@ -79,6 +80,45 @@ def test_a_user_error_and_a_closed_pipe_pass_through() -> None:
         assert told.value is error
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch's, which is named so."""
+
+    __module__ = "torch"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory\ntrace"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        OutOfMemoryError("Tried to allocate 20.00 GiB"),
+    ],
+)
+def test_torch_without_memory_is_memory(error: RuntimeError) -> None:
+    with (
+        pytest.raises(DataError, match="cannot load the base: not enough memory") as told,
+        doing("load the base", "b", DataError),
+    ):
+        raise error
+    assert told.value.found == str(error).split("\n")[0]
+
+
+def test_torchs_own_type_is_known() -> None:
+    import torch
+
+    assert is_out_of_memory(torch.OutOfMemoryError("x"))
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator") as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(refused.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), RecursionError(), NotImplementedError()])
+def test_another_runtime_error_is_a_fault_of_the_program(error: RuntimeError) -> None:
+    with pytest.raises(type(error)) as told, doing("go"):
+        raise error
+    assert told.value is error
+
+
 EVIL = "a\x1b[2J\x1b]52;c;cm0gLXJm\x07\x9b31m\u202egnp.exe\x7f\r\u2028b"
 
 
@@ -100,3 +140,4 @@ def test_a_login_in_an_address_is_not_shown(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert printed == "hub: https://***@host.example/ada/cubes, http://host.example/a@b and https://***@host\n"
     assert "secret" not in UserError("x", found="https://ada:secret@host", remedy="x").render()
+    assert visible("https://ada:se@cret@host.example/a@b") == "https://***@host.example/a@b"

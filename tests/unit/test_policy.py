@@ -258,3 +258,10 @@ def test_a_policy_prints_what_it_is() -> None:
         "  actions  x_m, y_m, opening",
         "  executed 5 actions of a chunk",
     ]
+
+
+def test_a_base_for_full_weights_is_refused() -> None:
+    """It would be ignored, and the weights would be others than the caller thinks."""
+    with pytest.raises(CheckpointError, match="holds full weights") as refusal:
+        Policy.load(TINY_BASE, base=TINY_BASE)
+    assert "leave the base out" in refusal.value.remedy

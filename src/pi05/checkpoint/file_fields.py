@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Required, TypedDict
 
 from pi05.errors import CheckpointError, UserError
-from pi05.files import read_json
+from pi05.files import read_json, read_notes
 from pi05.settings.fields import Count, Finite, Positive, Within, find_fault
 
 Size = Annotated[int, Within(1, 2**31)]
@@ -233,6 +233,12 @@ class Sidecar(TypedDict, total=False):
     files: dict[str, dict[str, Any]]
 
 
+class AdapterNames(TypedDict, total=False):
+    """`adapter_config.json`, where only the base's name is read or rewritten; the rest is `peft/config.py`'s."""
+
+    base_model_name_or_path: str | None
+
+
 class ShardIndex(TypedDict, total=False):
     """`model.safetensors.index.json`."""
 
@@ -301,6 +307,12 @@ def read_fields(path: Path, kind: Any) -> dict[str, Any]:
     values = read_json(path)
     require_fields(values, kind, path)
     return values
+
+
+def note_fields(path: Path, kind: Any) -> dict[str, Any]:
+    """Read a JSON object that decides nothing; empty when the file is missing, damaged or holds what cannot be."""
+    values = read_notes(path)
+    return values if find_fault(kind, values) is None else {}
 
 
 def require_fields(values: Any, kind: Any, path: Path) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 import struct
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.accounting import tell_names
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
@@ -29,8 +29,7 @@ from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
 from pi05.data.joined import columns_to_list
-from pi05.errors import UserError
-from pi05.files import read_json
+from pi05.errors import UserError, tell
 from pi05.model.config import ModelConfig
 
 Facts = dict[str, Any]
@@ -194,7 +193,7 @@ def _base(location: Location, base: AdapterBase | None, told: Facts | None, unkn
 def _adapter(location: Location) -> Facts | None:
     if location.adapter is None:
         return None
-    config = read_json(location.adapter / ADAPTER_CONFIG)
+    config = read_fields(location.adapter / ADAPTER_CONFIG, AdapterNames)
     return {name: config.get(name) for name in _ADAPTER_FIELDS}
 
 
@@ -206,21 +205,17 @@ def _export(sidecar: Mapping[str, Any]) -> Facts | None:
     return {name: sidecar[name] for name in names if name in sidecar}
 
 
-def _hash(location: Location, wanted: bool, tell: Callable[[str], None] | None = None) -> dict[str, Facts]:
+def _hash(location: Location, wanted: bool) -> dict[str, Facts]:
     """Return size and SHA-256 of each weight file, by its name within the checkpoint."""
     root = location.path if location.path.is_dir() else location.path.parent
     files = {}
     for path in location.files:
         size = path.stat().st_size
         if wanted and size >= LARGE:
-            (tell or _tell)(f"hashing {path.name}, {size / 1e9:.1f} GB …")
+            tell(f"hashing {path.name}, {size / 1e9:.1f} GB …", aside=True)
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         files[name] = {"bytes": size, "sha256": hash_file(path) if wanted else None}
     return files
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _said(error: UserError) -> str:

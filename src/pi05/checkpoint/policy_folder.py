@@ -56,7 +56,7 @@ def recorded_step(folder: Path, config: Mapping[str, Any], sidecar: Mapping[str,
             return told
     folder = folder.resolve()
     named = folder.parent.name if folder.name == LEROBOT_FOLDER else folder.name
-    return int(named) if named.isdigit() else None
+    return int(named) if named.isdecimal() else None
 
 
 def recorded_base(config: Mapping[str, Any], sidecar: Mapping[str, Any]) -> dict[str, Any] | None:

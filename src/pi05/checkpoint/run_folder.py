@@ -14,7 +14,8 @@ from pathlib import Path
 from pi05.checkpoint.file_names import CONFIG, WEIGHTS
 from pi05.checkpoint.store import PARTIAL, is_adapter
 from pi05.errors import CheckpointError
-from pi05.files import remove_tree, sync, temporary_name
+from pi05.files import remove_tree, sync
+from pi05.temporary import temporary_name
 
 LAST, BEST = "last", "best"
 DELETED = ".deleted-"
@@ -45,7 +46,7 @@ def list_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir() and not path.is_symlink()]
+    found = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda path: int(path.name))
 
 

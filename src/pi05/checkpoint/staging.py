@@ -5,13 +5,13 @@ For folders that a user names (exports). Checkpoints of a run are written by `st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pi05.errors import CheckpointError
 from pi05.files import DISK_ERRORS, remove_tree, require_space, size_text, sync
+from pi05.temporary import remove_leftovers, rename_folder, temporary_folder
 
 
 def require_absent(out: Path) -> None:
@@ -27,7 +27,9 @@ def require_absent(out: Path) -> None:
 
 @contextmanager
 def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` when the block ends well; after any other end nothing is left.
+    """Yield a new folder that becomes `out` when the block ends well; after any other end nothing is left.
+
+    While it is written it holds one file, the writer's lock; what a killed process left is removed (`temporary.py`).
 
     `size_bytes` is about what will be written. Raises CheckpointError when `out` exists, when the disk has not that
     much room, and when it fills up on the way.
@@ -35,18 +37,21 @@ def staged_folder(out: Path, size_bytes: int) -> Iterator[Path]:
     out = out.absolute()
     require_absent(out)
     missing = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
-    partial = out.parent / f".partial-{out.name}.{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out.parent, out.name)
         require_space(out.parent, size_bytes, out.name, CheckpointError, "free disk space, or write to another disk")
-        partial.mkdir()
-        yield partial
-        sync(partial)
-        require_absent(out)
-        partial.rename(out)
-        sync(out.parent)
+        with temporary_folder(out) as partial:
+            try:
+                yield partial
+                sync(partial)
+                require_absent(out)
+                rename_folder(partial, out)
+                sync(out.parent)
+            except BaseException:
+                remove_tree(partial)
+                raise
     except BaseException as error:
-        remove_tree(partial)
         for folder in missing:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

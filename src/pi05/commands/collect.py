@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pi05.commands.command import Command, read_settings
-from pi05.errors import ConfigError, DataError, doing
+from pi05.errors import ConfigError, DataError, doing, tell
 from pi05.settings.schema import Checked
 
 
@@ -40,21 +39,18 @@ def collect(arguments: Sequence[str]) -> int:
         raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
     from pi05.sim.collect import collect_demonstrations
     from pi05.sim.environments import expert_maker
+    from pi05.terminal import Counter
 
     make = expert_maker(config.env, config.family)
-    with doing("write demonstrations to", config.output, DataError):
-        collected = collect_demonstrations(make, config.episodes, Path(config.output), config.seed, progress=_count)
-    print(f"wrote {collected.episodes} demonstrations to {collected.folder}")
+    counter = Counter(config.episodes, "demonstrations")
+    with doing("write demonstrations to", config.output, DataError), counter:
+        out = Path(config.output)
+        collected = collect_demonstrations(make, config.episodes, out, config.seed, progress=counter.advance)
+    tell(f"wrote {collected.episodes} demonstrations to {collected.folder}")
     if collected.exceptions:
         left_out = f"{len(collected.exceptions)} more were left out: the simulator raised an exception"
-        print(f"warning: {left_out}, the first time {collected.exceptions[0]}")
+        tell(f"warning: {left_out}, the first time {collected.exceptions[0]}")
     return 0
-
-
-def _count(done: int, total: int) -> None:
-    """Show how far a command is, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 COMMAND = Command(

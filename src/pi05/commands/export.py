@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pi05.commands.command import Command, read_words
-from pi05.errors import CheckpointError, ConfigError, doing
+from pi05.errors import CheckpointError, ConfigError, doing, tell
 from pi05.settings.schema import Checked
 
 USAGE = {
@@ -98,7 +98,7 @@ def run_export(config: ExportConfig, words: Sequence[str]) -> None:
         with doing("rewrite the paths in", out, CheckpointError):
             lines = relocate(out, base_name=config.base_name)
         for line in lines or [f"{out}: nothing to rewrite, its paths are right"]:
-            print(line)
+            tell(line)
     else:
         source, out = _words("export", words, 2)
         with doing(f"export {source} to", out, CheckpointError):

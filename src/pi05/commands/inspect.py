@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.commands.command import Command, read_one_path
-from pi05.errors import CheckpointError, doing, visible
+from pi05.errors import CheckpointError, doing, tell
 from pi05.settings.schema import Checked
 from pi05.waits import waiting
 
@@ -45,31 +45,32 @@ def inspect(arguments: Sequence[str]) -> int:
     if config.json:
         print_json(facts)
     else:
-        print_tables(_seen(facts))
+        print_tables(facts)
     return 0
 
 
 def print_json(facts: Facts) -> None:
     """Print the facts as JSON."""
-    print(visible(json.dumps(facts, indent=2, ensure_ascii=False)))
+    tell(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
 def print_tables(facts: Facts, console: Any = None) -> None:
     """Print the facts for people, on a console of `rich`, which `pi05 --help` must not load."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = console or Console()
+    from pi05.terminal import PlainConsole
+
+    console = console or PlainConsole()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _rows(facts):
         table.add_row(name, value)
-    console.print(table, highlight=False)
+    console.print(table)
     if facts["unknown"]:
-        console.print("\n[bold]not told by the folder[/bold]")
+        console.print("\nnot told by the folder", style="bold")
         for name, reason in facts["unknown"].items():
-            console.print(f"  {name}: {reason}", markup=False, highlight=False)
+            console.print(f"  {name}: {reason}")
 
 
 def _rows(facts: Facts) -> list[tuple[str, str]]:
@@ -181,15 +182,6 @@ def _export_rows(export: Facts | None) -> list[tuple[str, str]]:
                 (name, f"moved normalised actions by {moved['normalised_actions']:.2e} (limit {moved['limit']:g})")
             )
     return rows + [("note", note) for note in export.get("notes", [])]
-
-
-def _seen(value: Any) -> Any:
-    """Return facts with every text as a terminal may show it."""
-    if isinstance(value, Mapping):
-        return {visible(str(name)): _seen(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_seen(entry) for entry in value]
-    return visible(value) if isinstance(value, str) else value
 
 
 COMMAND = Command(

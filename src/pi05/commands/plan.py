@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from pi05.commands.command import Command
 from pi05.commands.train import EXTRA_FLAGS, read_training_settings
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, tell
 from pi05.settings.lerobot_flags import spellings
 from pi05.settings.schema import Setting
 from pi05.train.config import TrainConfig
@@ -43,7 +42,7 @@ def plan(arguments: Sequence[str]) -> int:
         if asked[name] is not None and asked[name] < 1:
             raise ConfigError(f"--{name} cannot be {asked[name]}", wanted="1 or more", remedy=f"correct --{name}")
     for notice in request.notices:
-        print(f"note: {notice}", file=sys.stderr)
+        tell(f"note: {notice}", aside=True)
     from pi05.train.plan.report import print_plan
 
     print_plan(

@@ -6,17 +6,17 @@ Order of precedence: field defaults, then a preset or the configuration of an ea
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pi05 import presets
 from pi05.commands.command import Command
 from pi05.commands.earlier_run import read_earlier_run, run_config_file
-from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing
+from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing, tell
 from pi05.settings.flags import BOOLEANS, Flags, Translation, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
 from pi05.settings.lerobot_parallel import Degrees, Processes, Split
@@ -48,30 +48,26 @@ def train(arguments: Sequence[str]) -> int:
     request = read_command(arguments)
     speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
     for notice in request.notices * speaks:
-        print(f"note: {notice}", file=sys.stderr)
+        tell(f"note: {notice}", aside=True)
     if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import check_before_training
 
         check_before_training(request.config)
     try:
-        with waiting("loading torch", _tell if speaks else lambda _: None):
+        with waiting("loading torch", partial(tell, aside=True) if speaks else lambda _: None):
             from pi05.train.loop import train as run
 
         with doing("train in", request.config.run_dir, TrainingError):
             run(request.config)
     except KeyboardInterrupt:
         if speaks:
-            print(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", file=sys.stderr)
+            tell(f"\nInterrupted. {what_was_saved(request.config.run_dir)}", aside=True)
         return INTERRUPTED
     if request.config.policy.push_to_hub and speaks:
         from pi05.hub.publish import publish_after_training
 
         publish_after_training(request.config)
     return 0
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import math
 import os
@@ -24,6 +25,7 @@ from jaxtyping import UInt8
 from pi05.data.resize import OPENPI_RESIZE, Resize, fit_image_to_bytes
 from pi05.errors import DataError
 from pi05.files import expand_home, no_space, replacing, require_space, size_text
+from pi05.temporary import alone, remove_leftovers
 
 Progress = Callable[[int, int, str], None]
 """Called with (frames done, frames in all, what is being done), first with 0 done; frames of one camera each."""
@@ -65,7 +67,8 @@ class FrameCache:
     ) -> FrameCache:
         """Open the cache of a data set, making it first where it is missing or its source has changed.
 
-        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size.
+        Without `directory` it goes to $PI05_CACHE, or ~/.cache/pi05/frames. `progress` first hears the size, or that
+        another process is making the same cache, which is waited for.
         With `episodes` only those are decoded; the frames of others are black, and their videos may be broken. Raises
         DataError when the disk has no room, or when a video does not hold the frames that it should.
         """
@@ -76,10 +79,13 @@ class FrameCache:
         name = f"{Path(dataset.root).resolve().name}-{_hash(source)}"
         path = folder / f"{name}-{_hash(dataset.fingerprint())}.npy"
         shape = (dataset.num_frames, len(camera_keys), image_size, image_size, 3)
+        report = progress or _silent
         if not is_whole(path, shape):
             require_room(folder, math.prod(shape))
-            _write(path, shape, dataset, camera_keys, wanted, progress, resize)
-            for other in folder.glob(f"{name}-*.npy"):
+            with alone(path, lambda: report(0, 0, f"waiting for another process, which is writing {path}")):
+                if not is_whole(path, shape):
+                    _write(path, shape, dataset, camera_keys, wanted, report, resize)
+            for other in folder.glob(f"{glob.escape(name)}-*.npy"):
                 if other != path:
                     other.unlink(missing_ok=True)  # same data set before it changed
         return cls(path, camera_keys)
@@ -101,11 +107,10 @@ def _write(
     dataset: Any,
     camera_keys: Sequence[str],
     episodes: Sequence[int],
-    progress: Progress | None,
+    report: Progress,
     resize: Resize,
 ) -> None:
     """Fill the file under a temporary name, put it on disk, rename it."""
-    report = progress or _silent
     count = sum(dataset.episodes[index].length for index in episodes)
     total = count * shape[1]
     report(0, total, f"resizing {count:,} frames of {shape[1]} cameras to {path}, {size_text(math.prod(shape))}")
@@ -170,7 +175,10 @@ def _hash(text: str) -> str:
 
 
 def require_room(folder: Path, size_bytes: int, what: str = "the resized frames", instead: str = "") -> None:
-    """Make the folder. Raise DataError when it cannot be written, or its disk has no room for `what` and some more."""
+    """Make the folder, remove what killed processes left in it, and ask for room for `what` and some more.
+
+    Raises DataError when the folder cannot be written, or its disk has no room.
+    """
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
@@ -179,6 +187,7 @@ def require_room(folder: Path, size_bytes: int, what: str = "the resized frames"
             wanted="a folder that can be written",
             remedy="set PI05_CACHE or --dataset.cache_dir to another folder" + (instead and f", or {instead}"),
         )
+    remove_leftovers(folder, suffix=".npy")
     require_space(folder, size_bytes, what, DataError, _larger_disk(instead))
 
 

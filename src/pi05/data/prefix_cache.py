@@ -24,6 +24,9 @@ STORED: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32),
 """Precision → what stands for it in the file."""
 
 
+_NAMED = ("the cached prefixes", "leave --cache_prefix out")
+
+
 class PrefixCache:
     """Prefixes of some frames of a data set in one memory-mapped file."""
 
@@ -55,11 +58,10 @@ def write_prefixes(
 
     Raises DataError when the disk has no room for all of it.
     """
-    named = "the cached prefixes", "leave --cache_prefix out"
-    require_room(path.parent, file_bytes(shape, dtype), *named)
+    require_room(path.parent, file_bytes(shape, dtype), *_NAMED)
     with replacing(path) as temporary:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=STORED[dtype], shape=shape)
-        reserve_file(temporary, *named)
+        reserve_file(temporary, *_NAMED)
         done = 0
         for part in parts:
             values = part.contiguous().view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()

@@ -7,15 +7,20 @@ checkpoint, so nothing is looked up on a hub.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import tokenizers
 
 from pi05.errors import DataError
+from pi05.files import read_regular
 
 FILE_NAMES = ("tokenizer.json", "tokenizer.model")
+LARGEST_FILE = 512 * 2**20
+"""Bytes; PaliGemma's tokenizer.json has 17 million."""
+_SAMPLE = "Task: put it there, State: 0 128 255;\nAction: "
 _BOS_NAMES = ("<bos>", "<s>", "[BOS]")
 
 
@@ -47,16 +52,10 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Load a tokenizer file, or the one in a folder. Raises DataError when there is none or it is broken."""
         file = _find_file(Path(path))
-        content = file.read_bytes()
-        try:
+        with _reading(file):
+            content = read_regular(file, LARGEST_FILE)
             engine: _Engine = _SentencePiece(content) if file.suffix == ".model" else _HuggingFace(content)
-        except Exception as error:  # both libraries raise their own, undocumented types
-            raise DataError(
-                f"{file} is not a tokenizer that can be read",
-                wanted="a complete tokenizer.json (Hugging Face) or tokenizer.model (SentencePiece)",
-                found=f"{len(content)} bytes; {type(error).__name__}: {error}",
-                remedy="copy the file again; a file of about 130 bytes is a Git LFS pointer: run git lfs pull",
-            ) from error
+            engine.decode(engine.encode([_SAMPLE])[0])  # some faults show only here
         if engine.bos_id is None:
             raise DataError(
                 f"{file} has no token that begins a text",
@@ -81,11 +80,33 @@ class Tokenizer:
     def encode_many(self, texts: Sequence[str], add_bos: bool = True) -> list[list[int]]:
         """Return the ids of many texts; faster than one by one."""
         start = [self.bos_id] if add_bos else []
-        return [start + ids for ids in self._engine.encode(texts)]
+        with _reading(self.path):
+            return [start + ids for ids in self._engine.encode(texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; control tokens such as the beginning are left out."""
-        return self._engine.decode([int(token) for token in ids])
+        with _reading(self.path):
+            return self._engine.decode([int(token) for token in ids])
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn what the libraries make of a damaged file into a DataError; both have undocumented types of their own."""
+    try:
+        yield
+    except (DataError, MemoryError, ImportError):
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of Rust, which is no Exception of Python's
+        if not isinstance(error, Exception) and not panic:
+            raise
+        size = file.stat().st_size if file.is_file() else 0
+        raise DataError(
+            f"{file} is not a tokenizer that can be read",
+            wanted="a complete tokenizer.json (Hugging Face) or tokenizer.model (SentencePiece)",
+            found=f"{size} bytes; {type(error).__name__}: {str(error)[:400]}",
+            remedy="copy the file again; a file of about 130 bytes is a Git LFS pointer: run git lfs pull",
+        ) from error
 
 
 class _HuggingFace:

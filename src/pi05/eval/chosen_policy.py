@@ -25,6 +25,7 @@ def load_policy(config: EvalConfig) -> Policy:
         rename_map=config.rename_map,
         asset_id=config.asset_id,
         horizon=config.policy.chunk_size,
+        adapt_to_pi=config.adapt_to_pi,
         tokenizer_path=config.policy.tokenizer_path,
     )
 

@@ -55,6 +55,9 @@ class EvalConfig(Checked):
     """Camera of the environment → camera of the policy, or its slot: scene, left_wrist, right_wrist."""
     asset_id: str | None = None
     """Which statistics of an openpi folder that holds several."""
+    adapt_to_pi: bool | None = None
+    """Of an openpi folder with ALOHA's 14 numbers: false when it was trained without openpi's joint flip and gripper
+    map, which pi05 does not have."""
     env: Literal["tabletop"] = "tabletop"
     """The simulator."""
     family: Literal["base", "demo"] = "demo"

@@ -9,8 +9,9 @@ from typing import Any
 from pi05.eval.rate_charts import rate_scale, share_bar
 from pi05.eval.report import film_cards
 from pi05.eval.result import EvalResult, SuccessRate
-from pi05.pages.page import duration, fact_rows, render_page
+from pi05.pages.page import fact_rows, render_page
 from pi05.pages.run import action_error_chart, loss_chart
+from pi05.train.records.durations import duration
 from pi05.train.records.read import read_run
 
 FILMS = 3

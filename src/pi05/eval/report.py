@@ -18,8 +18,9 @@ from pi05.eval.film import Film
 from pi05.eval.rate_charts import rate_bars, rate_scale
 from pi05.eval.result import EvalResult
 from pi05.files import write_atomic, write_json
-from pi05.pages.page import duration, fact_rows, render_page
+from pi05.pages.page import fact_rows, render_page
 from pi05.pages.pictures import clip, strip
+from pi05.train.records.durations import duration
 
 RESULTS, REPORT = "results.json", "report.html"
 

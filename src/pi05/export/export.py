@@ -27,8 +27,7 @@ from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.joined import columns_to_list
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
-from pi05.errors import ConfigError
-from pi05.errors import tell as tell_people
+from pi05.errors import ConfigError, tell
 from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, require_base_for_lerobot, write_base
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, lerobot_config_of, stored_dtypes, weight_tensors, write_files
@@ -45,8 +44,9 @@ from pi05.export.verify import (
     verify,
 )
 from pi05.model.config import ModelConfig
+from pi05.temporary import LOCK
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 NAMES = {"lerobot": "LeRobot", "openpi": "openpi's client"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SMALL_FILES = 2**27
@@ -83,7 +83,7 @@ def export_policy(
     device: str = "cpu",
     options: PolicyOptions | None = None,
     sizes: ModelConfig | None = None,
-    tell: Tell = tell_people,
+    say: Say = tell,
 ) -> ExportResult:
     """Write the policy of a located checkpoint to the new folder `out`, and prove it by loading it again.
 
@@ -98,14 +98,14 @@ def export_policy(
     require_absent(out)
     _check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     opened = open_source(source, device=device, base=base, merge=False, options=options, sizes=sizes)
-    tell(opened.receipt.render())
+    say(opened.receipt.render())
     plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     probe = make_probe(opened.policy.processor)
-    answer, facts = _measure(opened, plan, probe, tell)
+    answer, facts = _measure(opened, plan, probe, say)
     bins, told = measure_bins(opened, to, probe)
     notes = [*opened.policy.notes, *_differences(opened, plan, probe), *told]
     for note in notes:
-        tell(f"note: {note}")
+        say(f"note: {note}")
     layout, size = plan.layout, _size(opened, plan)
     with staged_folder(out, size) as folder:
         known = write_files(folder, opened, plan)
@@ -122,9 +122,9 @@ def export_policy(
             values["base"], below = write_base(folder, found, network, base_config), folder / FOLDER
         files = {name: known.get(name) or file_facts(path) for name, path in _files(folder)}
         write_sidecar(folder, {**values, "files": files})
-        verification = verify(folder, device=device, base=below, look_for_source=False, tell=tell)
+        verification = verify(folder, device=device, base=below, look_for_source=False, say=say)
     written = sum(path.stat().st_size for _, path in _files(out))
-    tell(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB), made for {', '.join(plan.made_for)}")
+    say(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB), made for {', '.join(plan.made_for)}")
     return ExportResult(
         folder=out, layout=layout, bytes=written, verification=verification, merge=facts["merge"], notes=notes
     )
@@ -201,7 +201,7 @@ def _plan(
     )
 
 
-def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tuple[Answer, dict[str, Any]]:
+def _measure(opened: Source, plan: ExportPlan, probe: Probe, say: Say) -> tuple[Answer, dict[str, Any]]:
     """Merge and round the policy's weights as they will be stored; return its answer then, and what that changed.
 
     Raises CheckpointError when either changes the actions by more than its limit.
@@ -211,7 +211,7 @@ def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tupl
     facts: dict[str, Any] = {"merge": None, "rounding": None}
     if opened.has_adapter:
         answer, moved = merge_adapters(policy, probe, answer)
-        tell(describe_difference("merged, unmerged", moved, FLOAT32_LIMIT))
+        say(describe_difference("merged, unmerged", moved, FLOAT32_LIMIT))
         require_within(
             moved,
             FLOAT32_LIMIT,
@@ -223,7 +223,7 @@ def _measure(opened: Source, plan: ExportPlan, probe: Probe, tell: Tell) -> tupl
     if plan.dtype != torch.float32:
         limit = limit_for(_dtype_name(plan))
         answer, moved = round_weights(policy, stored_dtypes(policy.model, plan), probe, answer)
-        tell(describe_difference(f"{_dtype_name(plan)}, float32", moved, limit))
+        say(describe_difference(f"{_dtype_name(plan)}, float32", moved, limit))
         require_within(
             moved,
             limit,
@@ -310,6 +310,6 @@ def _size(opened: Source, plan: ExportPlan) -> int:
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Return all files below `folder` but pi05.json, by their relative names."""
+    """Return all files below `folder` but pi05.json and the lock on a folder in the making, by relative names."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(path.relative_to(folder).as_posix(), path) for path in paths if path.name != SIDECAR]
+    return [(path.relative_to(folder).as_posix(), path) for path in paths if path.name not in (SIDECAR, LOCK)]

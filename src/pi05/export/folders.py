@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 import pi05
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
@@ -21,10 +22,10 @@ from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.openpi.names import openpi_layout
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
-from pi05.checkpoint.store import FORMAT, FORMAT_VERSION
+from pi05.checkpoint.store import FORMAT, FORMAT_VERSION, read_checkpoint_config
 from pi05.checkpoint.tokenizer_folder import write_tokenizer
 from pi05.export.source import Source
-from pi05.files import read_json, write_atomic, write_json
+from pi05.files import write_atomic, write_json
 from pi05.model.pi05 import Pi05
 
 ExportLayout = Literal["lerobot", "openpi", "pi05"]
@@ -133,7 +134,7 @@ def _write_own_tokenizer(folder: Path, source: Source) -> None:
 def _own_config(source: Source, plan: ExportPlan) -> dict[str, Any]:
     """Return config.json of a pi05 folder: the source's own, or what is known of a foreign one."""
     policy = source.policy
-    before: Mapping[str, Any] = read_json(source.folder / CONFIG) if source.location.kind == "pi05" else {}
+    before: Mapping[str, Any] = read_checkpoint_config(source.folder) if source.location.kind == "pi05" else {}
     kept = {key: value for key, value in before.items() if key not in _OF_TRAINING}
     config = {
         **kept,
@@ -158,5 +159,5 @@ def _copy_adapter(folder: Path, source: Source, plan: ExportPlan) -> None:
     if source.location.adapter is None:
         raise ValueError(f"{source.location.path} is no adapter")
     shutil.copyfile(source.location.adapter / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
-    config = read_json(source.location.adapter / ADAPTER_CONFIG)
+    config = read_fields(source.location.adapter / ADAPTER_CONFIG, AdapterNames)
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": plan.base_name})

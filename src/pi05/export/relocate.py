@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError
 from pi05.export.adapter_base import FOLDER
 from pi05.export.verify import file_facts
-from pi05.files import read_json, write_json
+from pi05.files import write_json
 
 
 def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
@@ -39,7 +40,7 @@ def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
     if base_name is None and (values.get("base") or {}).get("path") == FOLDER:
         base_name = str(folder / FOLDER)
     if base_name is not None:
-        adapter = read_json(folder / ADAPTER_CONFIG)
+        adapter = read_fields(folder / ADAPTER_CONFIG, AdapterNames)
         if adapter.get("base_model_name_or_path") != base_name:
             write_json(folder / ADAPTER_CONFIG, {**adapter, "base_model_name_or_path": base_name})
             changed.append((ADAPTER_CONFIG, f"base {adapter.get('base_model_name_or_path')} → {base_name}"))

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from pi05.checkpoint.file_fields import note_fields
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import find_assets
 from pi05.checkpoint.policy_folder import recorded_base, recorded_step
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.sidecar import read_sidecar
-from pi05.data.lerobot.provenance import camera_sizes
+from pi05.data.lerobot.provenance import DatasetFacts, camera_sizes
 from pi05.files import read_notes
 from pi05.model.config import ModelConfig
 from pi05.policy import OpenedPolicy, open_policy
@@ -24,6 +25,16 @@ from pi05.policy import OpenedPolicy, open_policy
 DATASET = "dataset.json"
 """What a run notes of its data set (`train/resume.py`)."""
 DEFAULT_ASSET_ID = "pi05"
+
+
+class _RunData(TypedDict, total=False):
+    root: str | None
+
+
+class _RunNotes(TypedDict, total=False):
+    """`config.json` of a run, as far as an export looks into it."""
+
+    dataset: _RunData | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +79,7 @@ def open_source(
     opened = open_policy(location, device, options=options, base=base, config=sizes, merge=merge)
     folder = location.folder
     run = _run_of(folder)
-    data = read_notes(run / DATASET) if run is not None else {}
+    data = note_fields(run / DATASET, DatasetFacts) if run is not None else {}
     config, sidecar, below = read_notes(folder / CONFIG), read_sidecar(folder) or {}, opened.receipt.base
     return Source(
         policy=opened.policy,
@@ -89,8 +100,8 @@ def _run_of(folder: Path) -> Path | None:
 
 
 def _dataset_root(run: Path | None) -> Path | None:
-    root = None if run is None else (read_notes(run / CONFIG).get("dataset") or {}).get("root")
-    return Path(root) if isinstance(root, str) else None
+    root = None if run is None else (note_fields(run / CONFIG, _RunNotes).get("dataset") or {}).get("root")
+    return None if root is None else Path(root)
 
 
 def _camera_sizes(
@@ -99,15 +110,15 @@ def _camera_sizes(
     """Return what is known of the cameras' sizes: from pi05.json, the run's notes, its data set, or the folder."""
     sizes = sidecar.get("cameras") or data.get("camera_sizes")
     if not sizes and run is not None:
-        root = (read_notes(run / CONFIG).get("dataset") or {}).get("root")
-        sizes = camera_sizes(read_notes(Path(str(root)) / "meta" / "info.json").get("features"))
+        root = _dataset_root(run)
+        sizes = {} if root is None else camera_sizes(read_notes(root / "meta" / "info.json").get("features"))
     if not sizes:
         sizes = camera_sizes(config.get("input_features"))
     return {str(key): (int(height), int(width)) for key, (height, width) in sizes.items()}
 
 
 def _asset_id(folder: Path, sidecar: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    if isinstance(sidecar.get("asset_id"), str):
+    if sidecar.get("asset_id") is not None:
         return str(sidecar["asset_id"])
     kept = list(find_assets(folder)) if not data else []
     if len(kept) == 1:

@@ -18,7 +18,7 @@ from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.tensors import hash_file
 from pi05.data.cameras import DROP
 from pi05.data.processor import Processor
-from pi05.errors import CheckpointError, UserError
+from pi05.errors import CheckpointError, UserError, tell
 from pi05.export import adapter_base
 from pi05.export.probe import Answer, Difference, Probe, ask, compare, read_probe
 from pi05.export.prompt_bins import check_edges
@@ -31,7 +31,7 @@ addition give up to 1e-5."""
 BFLOAT16_LIMIT = 5e-2
 """The same where weights were rounded to bfloat16 (a step of 0.4 %): openpi's own two precisions differ by 7e-3."""
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def verify(
     device: str = "cpu",
     base: str | Path | None = None,
     look_for_source: bool = True,
-    tell: Tell = print,
+    say: Say = tell,
 ) -> Verification:
     """Compare an exported folder with its stored answer and, if given or still in place, with its source.
 
@@ -69,38 +69,38 @@ def verify(
     folder = Path(folder)
     facts = _facts(folder)
     files = check_files(folder, facts["files"])
-    tell(f"files              {files} of {files} have the recorded SHA-256")
+    say(f"files              {files} of {files} have the recorded SHA-256")
     loaded = open_source(locate(folder), device=device, base=base)
     probe, wanted = read_probe(folder, facts["probe"]["tasks"])
     answer = ask(loaded.policy, probe)
     stored = compare(answer, wanted, loaded.policy.processor)
-    tell(describe_difference("stored actions", stored, FLOAT32_LIMIT))
+    say(describe_difference("stored actions", stored, FLOAT32_LIMIT))
     require_within(stored, FLOAT32_LIMIT, f"{folder} does not give the actions that are stored in it")
     edges = check_edges(folder, loaded.policy.processor, facts)
     if edges is not None:
-        tell(edges)
+        say(edges)
     policy_facts = loaded.policy.model.config, loaded.policy.processor
     del loaded  # at full size there is room for one network at a time
     notes: list[str] = []
     difference = None
     if source is not None:
         original = _open_again(source, facts, *policy_facts, device)
-        difference = _against(original, probe, answer, facts, folder, tell)
+        difference = _against(original, probe, answer, facts, folder, say)
     elif look_for_source:
         found = _find_source(facts, *policy_facts, device, notes)
-        difference = None if found is None else _against(found, probe, answer, facts, folder, tell)
+        difference = None if found is None else _against(found, probe, answer, facts, folder, say)
     for note in notes:
-        tell(f"note: {note}")
+        say(f"note: {note}")
     return Verification(folder=folder, files=files, stored=stored, source=difference, notes=notes)
 
 
 def _against(
-    original: Source, probe: Probe, answer: Answer, facts: dict[str, Any], folder: Path, tell: Tell
+    original: Source, probe: Probe, answer: Answer, facts: dict[str, Any], folder: Path, say: Say
 ) -> Difference:
     """Compare the folder's answer with that of its source."""
     limit = limit_for(facts.get("dtype", "float32"))
     difference = compare(answer, ask(original.policy, probe), original.policy.processor)
-    tell(describe_difference("source", difference, limit))
+    say(describe_difference("source", difference, limit))
     require_within(difference, limit, f"{folder} does not give the actions of {original.folder}")
     return difference
 

@@ -17,7 +17,7 @@ import yaml
 
 from pi05.errors import visible
 from pi05.hub.facts import Facts, hub_name
-from pi05.train.records.metrics import render_duration
+from pi05.train.records.durations import duration
 
 HERE = Path(__file__).parent
 TAGS = ("robotics", "lerobot", "pi05", "vla")
@@ -40,19 +40,23 @@ def render_card(facts: Facts, publication: Publication) -> str:
     """Return the text of README.md."""
     words = _context(facts, publication)
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=False, keep_trailing_newline=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+        autoescape=False,
+        finalize=cell,
     )
     environment.filters |= {
-        "duration": render_duration,
+        "duration": duration,
         "n": number,
         "f": decimal,
         "known": known,
         "percent": percent,
-        "cell": cell,
         "code": code,
     }
     parts = [
-        environment.from_string((HERE / f"card.{code}.md").read_text("utf-8")).render(words) for code in ("en", "zh")
+        environment.from_string((HERE / f"card.{language}.md").read_text("utf-8")).render(words)
+        for language in ("en", "zh")
     ]
     matter = yaml.safe_dump(front_matter(facts, publication), allow_unicode=True, sort_keys=False)
     return f"---\n{matter}---\n\n" + "\n\n---\n\n".join(part.strip() for part in parts) + "\n"
@@ -84,11 +88,11 @@ def _context(facts: Facts, publication: Publication) -> dict[str, Any]:
         "trained_on": dates[-1] if dates else None,
         "license": publication.license,
         "adapter_only": publication.adapter_only,
-        "download": f"hf download {repo_id}{branch} --local-dir policy",
-        "snippet": snippet(facts, publication.adapter_only),
+        "download": Written(f"hf download {repo_id}{branch} --local-dir policy"),
+        "snippet": Written(snippet(facts, publication.adapter_only)),
         "pi05_eval": own
-        and f"pi05 eval --policy.path=policy --env={_word(own['env'])} --family={_word(own['family'])}",
-        "lerobot": lerobot_lines(repo_id, policy["relative"]) if policy["full_size"] else None,
+        and Written(f"pi05 eval --policy.path=policy --env={_word(own['env'])} --family={_word(own['family'])}"),
+        "lerobot": Written(lerobot_lines(repo_id, policy["relative"])) if policy["full_size"] else None,
     }
 
 
@@ -136,15 +140,23 @@ def known(value: Any, unknown: str) -> Any:
     return unknown if value is None or value == "" else value
 
 
+class Written(str):
+    """Markdown that stands on the card as it is; every other value goes through `cell`."""
+
+    __slots__ = ()
+
+
 def cell(value: Any) -> str:
-    """Return a text that cannot break out of a table's cell."""
+    """Return a text that cannot break out of a table's cell; what is written in Markdown already, as it is."""
+    if isinstance(value, Written):
+        return value
     text = " ".join(visible(str(value)).split())
-    return re.sub(r"([|<>\[\]`*\\])", r"\\\1", text)
+    return Written(re.sub(r"([|<>\[\]`*\\])", r"\\\1", text))
 
 
-def code(value: Any) -> str:
+def code(value: Any) -> Written:
     """Return a text that cannot break out of a span of code in a table's cell."""
-    return " ".join(visible(str(value)).split()).replace("`", "'").replace("|", "\\|")
+    return Written(" ".join(visible(str(value)).split()).replace("`", "'").replace("|", "\\|"))
 
 
 def _word(value: Any) -> str:

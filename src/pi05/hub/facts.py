@@ -12,19 +12,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_fields import OwnPolicy, require_fields
+from pi05.checkpoint.file_fields import OwnPolicy, read_fields, require_fields
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
-from pi05.data.lerobot.provenance import describe_dataset, read_license
-from pi05.files import parse_json, read_json, read_regular
+from pi05.data.lerobot.provenance import DatasetFacts, describe_dataset, read_license
+from pi05.files import parse_json, read_regular
 from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.settings.fields import find_fault
 from pi05.train.config import TINY_BASE, TrainConfig
 from pi05.train.records.fields import Sample
 from pi05.train.records.history import read_history
-from pi05.train.records.read import RunRecord, is_number, read_run
-from pi05.train.resume import DATASET
+from pi05.train.records.read import read_run
+from pi05.train.records.run_record import RunRecord, is_number
+from pi05.train.resume import DATASET, read_run_config
 
 Facts = dict[str, Any]
 CACHED = re.compile(r"models--([\w.-]+)--([\w.-]+)/snapshots/([0-9a-f]{40})")
@@ -40,7 +41,7 @@ def gather(
 ) -> Facts:
     """Return the facts of the policy in `checkpoint`, a checkpoint of `run`; the rest is what the user states."""
     record = read_run(run)
-    config = TrainConfig.from_dict(record.config)
+    config = read_run_config(run / CONFIG)
     stored = read_checkpoint_config(checkpoint)
     require_fields(stored, OwnPolicy, checkpoint / CONFIG)
     step = int(stored["step"])
@@ -113,7 +114,7 @@ def describe_base(receipt: Mapping[str, Any], stored: Mapping[str, Any], name: s
 def describe_data(run: Path, config: TrainConfig, state: Mapping[str, Any], license_: str | None) -> Facts:
     """Return what it was trained on, as noted at the start; of older runs, what the data set says today."""
     if (run / DATASET).is_file():
-        facts = read_json(run / DATASET)
+        facts = read_fields(run / DATASET, DatasetFacts)
     else:
         root = Path(config.dataset.root) if config.dataset.root is not None else run / "no data set is recorded"
         facts = describe_dataset(root, config.dataset.repo_id)
@@ -181,15 +182,18 @@ def describe_numbers(record: RunRecord, step: int, state: Mapping[str, Any]) -> 
     held_out = [entry for entry in record.of("eval") if entry.get("step") == step]
     last, error = (entries[-1] if entries else {} for entries in (logged, held_out))
     return {
-        "samples": state.get("samples", last.get("samples")),
-        "epochs": last.get("epochs") if last.get("step") == step else None,
-        "loss": last.get("loss"),
+        "samples": state.get("samples", _number(last.get("samples"))),
+        "epochs": _number(last.get("epochs")) if last.get("step") == step else None,
+        "loss": _number(last.get("loss")),
         "loss_step": last.get("step"),
-        "error": error.get("action_error"),
-        "baseline": error.get("baseline_error"),
-        "frames": error.get("frames"),
-        "episodes": error.get("episodes"),
-        "dimensions": error.get("dimensions") or {},
+        "error": _number(error.get("action_error")),
+        "baseline": _number(error.get("baseline_error")),
+        "frames": _number(error.get("frames")),
+        "episodes": _number(error.get("episodes")),
+        "dimensions": {
+            name: {line: _number(values.get(line)) for line in ("error", "baseline")}
+            for name, values in (error.get("dimensions") or {}).items()
+        },
     }
 
 
@@ -217,6 +221,11 @@ def describe_evaluation(found: Mapping[str, Any], step: int) -> Facts:
         "env": environment.get("name"),
         "family": environment.get("family"),
     }
+
+
+def _number(value: object) -> float | None:
+    """Return a logged number; None for everything else that a line of `metrics.jsonl` may hold."""
+    return value if is_number(value) else None
 
 
 def hub_name(name: str | None) -> str | None:

@@ -19,7 +19,7 @@ from pi05.checkpoint.file_names import ADAPTER_CONFIG, CONFIG
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.run_folder import list_checkpoints, resolve_checkpoint
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
-from pi05.errors import CheckpointError, ConfigError, HubError, tell
+from pi05.errors import CheckpointError, ConfigError, HubError, tell, visible
 from pi05.export.export import export_policy
 from pi05.files import expand_home, read_json, remove_tree, write_atomic, write_json
 from pi05.hub.access import check_access, connect
@@ -31,6 +31,7 @@ from pi05.hub.upload import Sent, UploadTarget, upload
 from pi05.settings.schema import to_plain, walk
 from pi05.train.config import TrainConfig
 from pi05.train.records.history import now
+from pi05.train.resume import read_run_config
 
 FOLDER, FILES, STATE, CARD = "hub", "files", "state.json", "README.md"
 
@@ -94,7 +95,7 @@ def find_run(source: Path) -> tuple[Path, Path]:
 
 def with_wish_of_run(run: Path, config: PushConfig) -> PushConfig:
     """Return the settings, with those that the run was started with where the command has none."""
-    policy = TrainConfig.from_dict(read_json(run / CONFIG)).policy
+    policy = read_run_config(run / CONFIG).policy
     wish: dict[str, Any] = {
         "repo_id": policy.repo_id,
         "private": policy.private,
@@ -157,7 +158,7 @@ def prepare(run: Path, checkpoint: Path, config: PushConfig, say: Say) -> Path:
             dtype=config.dtype or "float32",
             tokenizer_name=config.repo_id,
             base_name=base_name,
-            tell=say,
+            say=say,
         )
         forget_local_paths(files, facts)
         write_json(state, {"made_of": made_of, "status": "not sent", "arrived": []})
@@ -222,7 +223,7 @@ def send(run: Path, files: Path, config: PushConfig, patience: Patience, say: Sa
     step = noted["made_of"]["checkpoint"]
     message = config.message or f"{run.resolve().name}, step {int(step):,}: policy of pi05 {pi05.__version__}"
     sent = upload(files, target, message=message, patience=patience, say=say, arrived=take_note)
-    note(status="published", url=sent.url, commit=sent.commit, date=now(), files=sent.files, bytes=sent.bytes)
+    note(status="published", url=visible(sent.url), commit=sent.commit, date=now(), files=sent.files, bytes=sent.bytes)
     remove_tree(files)
     done = "published" if sent.changed else "was there already"
     say(f"{done}: {sent.url} ({sent.files} files, {sent.bytes / 1e6:,.1f} MB, commit {sent.commit[:12]})")

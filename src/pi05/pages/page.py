@@ -31,13 +31,3 @@ def fact_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         else:
             rows.append((f"{prefix}{name}", "–" if value is None else str(value)))
     return rows
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -15,9 +15,11 @@ from PIL import Image
 
 from pi05.files import write_atomic
 from pi05.pages.charts import Series, line_chart, number, smooth
-from pi05.pages.page import duration, fact_rows, render_page
+from pi05.pages.page import fact_rows, render_page
 from pi05.pages.pictures import still
-from pi05.train.records.read import RunRecord, is_number, read_run
+from pi05.train.records.durations import duration
+from pi05.train.records.read import read_run
+from pi05.train.records.run_record import RunRecord, is_number
 
 MOST_SAMPLES = 4
 MOST_DIMENSION_CHARTS = 16

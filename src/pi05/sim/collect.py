@@ -41,14 +41,14 @@ def collect_demonstrations(
     episodes: int,
     output: str | Path,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> Demonstrations:
     """Write `episodes` demonstrations to the new folder `output`.
 
     `make` makes an environment with its expert (`environments.py`); it is called again after an exception. Episodes
     have the seeds from `seed` on, or each task of the environment has them. The evaluation's seeds start far above.
     Raises ConfigError for an impossible number, DataError where `output` exists, EvaluationError where the expert
-    fails or the simulator raises exceptions only.
+    fails or the simulator raises exceptions only. `progress` is called after each demonstration.
     """
     output = Path(output)
     _check(episodes, output)
@@ -59,7 +59,7 @@ def collect_demonstrations(
             attempt = 0
             while writer.num_episodes < episodes:
                 if collector.record(writer, seed, attempt) and progress is not None:
-                    progress(writer.num_episodes, episodes)
+                    progress()
                 attempt += 1
         return Demonstrations(folder=output, episodes=episodes, exceptions=tuple(collector.exceptions))
 

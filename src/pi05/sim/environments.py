@@ -5,10 +5,9 @@ Each simulator is imported when it is asked for, not before. How one is closed i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, tell
 from pi05.sim.protocol import Environment, Expert
 
 ExpertMaker = Callable[[], tuple[Environment, Expert]]
@@ -49,4 +48,4 @@ def close_environment(environment: Environment) -> None:
     try:
         environment.close()
     except Exception as error:
-        print(f"note: the simulator could not be closed: {type(error).__name__}: {error}", file=sys.stderr)
+        tell(f"note: the simulator could not be closed: {type(error).__name__}: {error}", aside=True)

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from pi05.model.pi05 import Pi05
+from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.lora import LoraPlan, lora_table
@@ -15,7 +16,6 @@ from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
 from pi05.train.parallel.split import Parallel, bytes_on_rank
 from pi05.train.parameters import parameter_table
-from pi05.train.records.sinks import say
 from pi05.train.resume import OpenRun, schedule_notice
 from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out

@@ -32,10 +32,11 @@ from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.model.gemma import KeyValue
 from pi05.model.pi05 import Pi05
+from pi05.temporary import alone
+from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.records.sinks import say
 
 PREFIX = ("vision.", "embedding.", "language.")
 """Parameters that the prefix follows from."""
@@ -61,17 +62,20 @@ def _open(config: TrainConfig, data: TrainingData, model: Pi05, batch_size: int,
     length = len(data.processor.slots.keys) * sizes.patches_per_image + loader.longest_prompt
     shape = (len(frames), sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
     folder = cache_directory(None if data.config.cache_dir is None else Path(data.config.cache_dir))
+    # the frame cache lies there too, so the folder is there
     path = folder / f"{data.dataset.root.resolve().name}-prefix-{fingerprint(data, model, frames)}.npy"
-    if not is_whole(path, shape):
-        size = file_bytes(shape, model.compute_dtype)
-        say(
-            console,
-            f"prefix cache: computing {len(frames):,} frames to {path}, {_readable(size)} "
-            f"({_readable(size // len(frames))} a frame); it may be deleted when training is done",
-        )
-        write_prefixes(path, shape, model.compute_dtype, _compute(model, loader, batch_size, console))
-    else:
+    if is_whole(path, shape):
         say(console, f"prefix cache: {path}")
+        return PrefixCache(path, frames, model.compute_dtype)
+    size = file_bytes(shape, model.compute_dtype)
+    with alone(path, lambda: say(console, f"prefix cache: waiting for another process, which is writing {path}")):
+        if not is_whole(path, shape):
+            say(
+                console,
+                f"prefix cache: computing {len(frames):,} frames to {path}, {_readable(size)} "
+                f"({_readable(size // len(frames))} a frame); it may be deleted when training is done",
+            )
+            write_prefixes(path, shape, model.compute_dtype, _compute(model, loader, batch_size, console))
     return PrefixCache(path, frames, model.compute_dtype)
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
+from pi05.checkpoint.locate import Location
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
@@ -30,9 +31,9 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import NormalizationMode, relative_mask
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
+from pi05.terminal import say
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
-from pi05.train.records.sinks import say
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
 from pi05.waits import waiting
@@ -92,12 +93,12 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
     with waiting("computing the statistics of states and actions", tell):
         statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
-    tokenizer = open_tokenizer(config, sizes) if run.folder is None else Tokenizer.load(run.folder)
+    tokenizer = open_tokenizer(config, sizes, run.base) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
-        inherited = inherit(config)
+        inherited = inherit(config, run.base)
         for note in inherited.notes:
             say(console, f"note: {note}")
-        processor = build_processor(config, sizes, dataset, statistics, tokenizer, inherited)
+        processor = build_processor(config, sizes, dataset, statistics, tokenizer, inherited, run.base)
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
@@ -141,9 +142,10 @@ def build_processor(
     statistics: Statistics,
     tokenizer: Tokenizer,
     inherited: Inherited,
+    base: Location | None,
 ) -> Processor:
     """Put together the transforms between this robot and this network."""
-    state_stats, action_stats = choose_statistics(config, sizes, statistics, dataset)
+    state_stats, action_stats = choose_statistics(config, sizes, base, statistics, dataset)
     mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
     return Processor(
@@ -279,14 +281,14 @@ def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
 
 
 def choose_statistics(
-    config: TrainConfig, sizes: ModelConfig, computed: Statistics, dataset: Dataset
+    config: TrainConfig, sizes: ModelConfig, base: Location | None, computed: Statistics, dataset: Dataset
 ) -> tuple[DimStats, DimStats]:
     """Return the statistics of state and action to normalise with: computed ones, or those in the base checkpoint."""
     if config.stats == "recompute":
         return computed.state, computed.action
     mask = choose_relative(config, dataset)
     relative = None if mask is None else tuple(mask.tolist())
-    state, action = base_statistics(config, sizes, config.policy.normalization_mapping, relative)
+    state, action = base_statistics(config, sizes, base, config.policy.normalization_mapping, relative)
     if (state.dim, action.dim) != (dataset.state_dim, dataset.action_dim):
         raise CheckpointError(
             "the statistics in the base checkpoint are those of another robot",

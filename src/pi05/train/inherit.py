@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint.lerobot.read import base_prompt_format, stored_tokenizer_name
-from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import read_statistics
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions, as_prompt_format, find_tokenizer
@@ -41,26 +41,25 @@ class Inherited:
     """What is not the default, and why."""
 
 
-def inherit(config: TrainConfig) -> Inherited:
+def inherit(config: TrainConfig, base: Location | None) -> Inherited:
     """Decide how the run preprocesses: as the user says, else as the base was trained."""
-    base = _of_base(config)
-    notes = list(base.notes)
-    prompt_format, resize = base.prompt_format, base.resize
+    found = _of_base(config, base)
+    notes = list(found.notes)
+    prompt_format, resize = found.prompt_format, found.resize
     if config.prompt_format is not None:
-        if config.prompt_format != prompt_format and config.policy.path is not None:
+        if config.prompt_format != prompt_format and base is not None:
             notes.append(f"prompt: format {config.prompt_format} as asked; the base has {prompt_format}")
         prompt_format = config.prompt_format
     if config.resize != "auto":
-        if RESIZE_OF[config.resize] != resize and config.policy.path is not None:
+        if RESIZE_OF[config.resize] != resize and base is not None:
             notes.append(f"resize: {config.resize}'s as asked; the base was trained with the other")
         resize = RESIZE_OF[config.resize]
-    return Inherited(prompt_format=prompt_format, resize=resize, formula=base.formula, notes=notes)
+    return Inherited(prompt_format=prompt_format, resize=resize, formula=found.formula, notes=notes)
 
 
-def _of_base(config: TrainConfig) -> Inherited:
-    if config.policy.path is None:
+def _of_base(config: TrainConfig, location: Location | None) -> Inherited:
+    if location is None:
         return Inherited()
-    location = locate(config.policy.path)
     folder = location.folder
     if location.kind == "pi05":
         stored = read_checkpoint_config(folder).get("processor")
@@ -91,15 +90,19 @@ def _of_run(stored: Mapping[str, Any]) -> Inherited:
 
 
 def base_statistics(
-    config: TrainConfig, sizes: ModelConfig, modes: Mapping[str, str], mask: tuple[bool, ...] | None
+    config: TrainConfig,
+    sizes: ModelConfig,
+    location: Location | None,
+    modes: Mapping[str, str],
+    mask: tuple[bool, ...] | None,
 ) -> tuple[DimStats, DimStats]:
-    """Return the statistics of state and actions in the base, for `--stats checkpoint`.
+    """Return the statistics of state and actions in the located base, for `--stats checkpoint`.
 
     Raises CheckpointError when it holds none. Raises ConfigError when the run would use them for something else than
     the base does: another mode, or other actions relative to the state. openpi's folders do not tell what is relative.
     """
-    path = Path(config.policy.path or "")
-    location = locate(path)
+    if location is None:
+        raise _no_statistics("no base")
     modes = {kind: modes[kind] for kind in ("STATE", "ACTION")}
     if location.kind in ("openpi", "jax"):
         quantiles = dict.fromkeys(modes, "QUANTILES")
@@ -113,7 +116,7 @@ def base_statistics(
         state, action = processor.state_stats, processor.action_stats
         trained = {"normalization": processor.normalization, "relative_mask": processor.relative_mask}
     else:
-        raise _no_statistics(path)
+        raise _no_statistics(location.given)
     _require(dict(trained["normalization"]), modes, "normalisation", "--policy.normalization_mapping")
     of_base = trained["relative_mask"]
     _require(None if of_base is None else tuple(of_base), mask, "relative actions", "--policy.use_relative_actions")
@@ -127,7 +130,7 @@ def _own_statistics(folder: Path) -> tuple[DimStats, DimStats, dict[str, Any]]:
     return DimStats.from_dict(stored["state_stats"]), DimStats.from_dict(stored["action_stats"]), stored
 
 
-def _no_statistics(path: Path) -> CheckpointError:
+def _no_statistics(path: str | Path) -> CheckpointError:
     return CheckpointError(
         "the base checkpoint holds no statistics",
         wanted="a folder of pi05, LeRobot or openpi with statistics, for --stats checkpoint",
@@ -147,12 +150,12 @@ def _require(of_base: object, of_run: object, what: str, flag: str) -> None:
         )
 
 
-def open_tokenizer(config: TrainConfig, sizes: ModelConfig) -> Tokenizer:
+def open_tokenizer(config: TrainConfig, sizes: ModelConfig, base: Location | None) -> Tokenizer:
     """Load the tokenizer: as given, that of the base, or, from scratch, that of the packaged base."""
     if config.policy.tokenizer_path is not None:
         return Tokenizer.load(config.policy.tokenizer_path)
-    if config.policy.path is not None:
-        return _tokenizer_of(locate(config.policy.path), sizes)
+    if base is not None:
+        return _tokenizer_of(base, sizes)
     if config.network == "tiny":
         return Tokenizer.load(TINY_BASE)
     raise ConfigError(

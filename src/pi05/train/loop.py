@@ -18,6 +18,7 @@ from pi05.checkpoint.run_folder import checkpoint_folder
 from pi05.checkpoint.run_lock import RunLock
 from pi05.checkpoint.store import require_checkpoint_space
 from pi05.model.config import ModelConfig
+from pi05.terminal import say
 from pi05.train import resume
 from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
@@ -44,7 +45,7 @@ from pi05.train.records.console import run_console
 from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
-from pi05.train.records.sinks import RunInfo, Sinks, say
+from pi05.train.records.sinks import RunInfo, Sinks
 from pi05.train.session import (
     Session,
     check_loss,
@@ -100,7 +101,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
-    sizes = choose_sizes(config) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
+    sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
     require_same_data_on_all(ranks, data.identity())
     resume.require_data_of_run(run, data.identity())
@@ -135,7 +136,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
         resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
         if not run.continues and placed.whole is not None:
-            base = keep_weights(placed.whole, config, run.root, tell)
+            base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
     # 8. What is applied from outside.

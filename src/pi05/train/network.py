@@ -15,7 +15,7 @@ from torch import nn
 
 import pi05
 from pi05.checkpoint.load import read_config, read_model
-from pi05.checkpoint.locate import locate
+from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError
@@ -54,19 +54,15 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def choose_sizes(config: TrainConfig) -> ModelConfig:
-    """Return the network's sizes: the base's, with chunk size and prompt length as asked.
+def locate_start(config: TrainConfig) -> Location | None:
+    """Find the base of a run, once for all that is taken from it; None when training from scratch.
 
-    Raises ConfigError when there is neither a base nor the wish to train from scratch, and for `n_action_steps` beyond
-    the chunk.
+    Raises ConfigError when there is neither a base nor the wish to train from scratch, CheckpointError when the base is
+    not there.
     """
-    sizes = config.network_sizes() if config.from_scratch else _sizes_of_base(config)
-    config.policy.steps_to_execute(sizes.horizon)
-    return sizes
-
-
-def _sizes_of_base(config: TrainConfig) -> ModelConfig:
     if config.policy.path is None:
+        if config.from_scratch:
+            return None
         raise ConfigError(
             "there are no weights to start from",
             wanted="--policy.path=BASE, a local π₀.₅ checkpoint; or --preset tiny, which brings one",
@@ -80,26 +76,39 @@ def _sizes_of_base(config: TrainConfig) -> ModelConfig:
             found="no such path; names on the Hub are not fetched yet",
             remedy="download it first, and give the local path",
         )
-    sizes = read_config(locate(config.policy.path))
-    return replace(
-        sizes,
-        horizon=config.policy.chunk_size or sizes.horizon,
-        max_prompt_tokens=config.policy.tokenizer_max_length or sizes.max_prompt_tokens,
-    )
+    return locate(config.policy.path)
 
 
-def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device) -> Network:
+def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
+    """Return the network's sizes: the base's, with chunk size and prompt length as asked.
+
+    Raises ConfigError for `n_action_steps` beyond the chunk.
+    """
+    if config.from_scratch or base is None:
+        sizes = config.network_sizes()
+    else:
+        sizes = read_config(base)
+        sizes = replace(
+            sizes,
+            horizon=config.policy.chunk_size or sizes.horizon,
+            max_prompt_tokens=config.policy.tokenizer_max_length or sizes.max_prompt_tokens,
+        )
+    config.policy.steps_to_execute(sizes.horizon)
+    return sizes
+
+
+def build_network(config: TrainConfig, sizes: ModelConfig, device: torch.device, base: Location | None) -> Network:
     """Build the network with weights from the base, or drawn from the seed when training from scratch.
 
     A base that is an adapter is merged with its own base. With LoRA the network has its new adapters. What becomes
     bfloat16 or is quantised does so on the CPU: the device never has to hold it in float32.
     """
     dtype = compute_dtype(config.precision)
-    if config.from_scratch or config.policy.path is None:
+    if config.from_scratch or base is None:
         model = Pi05(sizes, dtype)
         model.initialize(torch.Generator().manual_seed(config.seed))
         return Network(model=hold_matrices(model, config.precision).to(device), receipt=None)
-    model, receipt = read_model(locate(config.policy.path), _first_device(config, device), torch.float32, sizes, dtype)
+    model, receipt = read_model(base, _first_device(config, device), torch.float32, sizes, dtype)
     lora = adapt(hold_matrices(model, config.precision), config)
     return Network(model=model.to(device), receipt=receipt, lora=lora)
 
@@ -154,22 +163,20 @@ def trainable(network: Network, part: Part) -> dict[str, nn.Parameter]:
 
 
 def keep_weights(
-    network: Network, config: TrainConfig, root: Path, tell: Callable[[str], None]
+    network: Network, config: TrainConfig, base: Location | None, root: Path, tell: Callable[[str], None]
 ) -> dict[str, str] | None:
     """Return what checkpoints record of the base; with LoRA, whose checkpoints lack it, the run keeps it first."""
-    path = config.policy.path
-    if network.receipt is None or path is None:
+    if network.receipt is None or base is None:
         return None
     if network.lora is None:
         return {"path": network.receipt.source, "sha256": network.receipt.sha256}
-    location = locate(path)
-    if location.adapter is None:
-        return keep_base(root, location, network.receipt.sha256, tell)
+    if base.adapter is None:
+        return keep_base(root, base, network.receipt.sha256, tell)
     model = network.model
     if holds_less_than_float32(config):  # it has the weights of that base no more
-        model, _ = read_model(location, "cpu", torch.float32, model.config)
+        model, _ = read_model(base, "cpu", torch.float32, model.config)
     sizes = {"model": model.config.to_dict(), "pi05_version": pi05.__version__}
-    return keep_merged(root, base_weights(model), sizes, path, tell)
+    return keep_merged(root, base_weights(model), sizes, str(base.given), tell)
 
 
 def compute_dtype(precision: str) -> torch.dtype:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from pi05.checkpoint import run_folder, store
-from pi05.checkpoint.file_fields import ResumeFields, require_fields
+from pi05.checkpoint.file_fields import ResumeFields, about, require_fields
+from pi05.checkpoint.locate import Location
 from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
 from pi05.files import read_json, write_json
 from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
+from pi05.train.network import locate_start
 from pi05.train.optim.adamw import Schedule
 
 CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
@@ -51,6 +53,8 @@ class OpenRun:
     """The checkpoint's config.json."""
     changed: tuple[str, ...] = ()
     """What the configuration changes against the stored one, as text."""
+    base: Location | None = None
+    """What a run without a checkpoint starts from, found once for all that is taken from it; None from scratch."""
 
     @property
     def continues(self) -> bool:
@@ -67,13 +71,13 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
     """Return the folder of a run: one without a run in it, or on resume the one to continue, which is locked.
 
     Raises ConfigError for a folder that holds a run or that another process writes, for nothing to resume, and for
-    settings that differ.
+    settings that differ; what `locate_start` raises.
     """
     root = config.run_dir
     stored_config = root / CONFIG
     if not config.resume:
         require_no_run(root)
-        return OpenRun(root=root)
+        return OpenRun(root=root, base=locate_start(config))
     if not stored_config.exists():
         raise ConfigError(
             f"there is no run to resume in {root}",
@@ -81,13 +85,13 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
             found="no such file",
             remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
         )
-    stored = TrainConfig.from_dict(read_json(stored_config))
+    stored = read_run_config(stored_config)
     changed = compare(stored, config)
     lock.take()
     run_folder.remove_leftovers(root)
     complete = run_folder.list_checkpoints(root)
     if not complete:
-        return OpenRun(root=root, started=True, changed=changed)
+        return OpenRun(root=root, started=True, changed=changed, base=locate_start(config))
     folder = complete[-1]
     saved = store.read_training_state(folder)
     require_fields(saved, ResumeFields, folder / store.TRAINING / store.STATE_FILE)
@@ -109,6 +113,12 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
         stored=store.read_checkpoint_config(folder),
         changed=changed,
     )
+
+
+def read_run_config(path: Path) -> TrainConfig:
+    """Read the configuration of a run. Raises CheckpointError or ConfigError, both of which name the file."""
+    with about(path):
+        return TrainConfig.from_dict(read_json(path))
 
 
 def require_no_run(root: Path) -> None:

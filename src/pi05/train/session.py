@@ -25,7 +25,8 @@ from pi05.train.faults import BatchOrigin, require_finite_on_all
 from pi05.train.lora import LoraPlan
 from pi05.train.plan.work import WorkCount
 from pi05.train.preview import write_preview
-from pi05.train.records.metrics import Meter, render_duration
+from pi05.train.records.durations import duration
+from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import Sinks
 from pi05.train.step import StepResult, TrainState
 from pi05.train.validate import Validator
@@ -187,6 +188,6 @@ def save_run(session: Session, improved: bool) -> None:
         )
     session.last_saved = session.state.step
     seconds = time.perf_counter() - started
-    text = f"saved {folder} in {render_duration(seconds)}"
+    text = f"saved {folder} in {duration(seconds)}"
     session.sinks.log({"type": "save", "step": session.state.step, "seconds": seconds, "best": improved, "text": text})
     session.meter.paused(time.perf_counter() - started)

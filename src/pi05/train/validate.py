@@ -28,10 +28,10 @@ from torch import nn
 
 from pi05.data.collate import collate
 from pi05.errors import TrainingError
+from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.records.sinks import say
 
 NUM_STEPS = 10
 """Euler steps of the flow (denoising steps), as in use."""

@@ -70,7 +70,7 @@ def test_our_own_folder() -> None:
 
 
 def test_an_exported_folder_tells_its_origin(tmp_path: Path) -> None:
-    out = export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent).folder
+    out = export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", say=silent).folder
     facts = inspect_checkpoint(out)
     assert facts["layout"] == "LeRobot"
     assert set(facts["precision"]) == {"F32", "BF16"}

@@ -6,18 +6,18 @@ is damaged in a way that the program may understand (a note, a name) may work; n
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from mutations import mutate, survive
 from PIL import Image
 
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
+from pi05.checkpoint.lerobot.write_steps import tokenizer_name
 from pi05.checkpoint.load import read_config
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.config import read_adapter_config
@@ -25,69 +25,19 @@ from pi05.checkpoint.peft.locate_base import locate_base
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.store import read_training_state
-from pi05.errors import UserError
+from pi05.data.lerobot.provenance import DatasetFacts, describe_dataset, read_license
+from pi05.data.tokenizer import Tokenizer
 from pi05.pages.run import run_page
-from pi05.train.config import TINY_BASE
+from pi05.settings.fields import find_fault
+from pi05.train.config import TINY_BASE, TrainConfig
+from pi05.train.records.config import WandbConfig
 from pi05.train.records.history import read_history
 from pi05.train.records.read import read_run
 from pi05.train.records.sinks import JsonlSink, RunInfo
+from pi05.train.records.wandb import run_id_of
+from pi05.train.resume import read_run_config
 
 INFO = RunInfo(name="run", run_dir=Path(), config={}, first_step=2, total_steps=2)
-MUTATIONS = 200
-OTHER: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**40, 0.5, -1.5, 1e308, "", "x", "../../x", "\u202e", "é" * 300),
-    *([], [1], ["x"], [None], [[1]], {}, {"x": 1}, {"": None}),
-)
-RAW = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, '"\\ud800"')
-MARK = "\u0001the value\u0001"
-
-
-def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the way to every value inside."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, entry in entries:
-        yield (*way, name)
-        yield from places(entry, (*way, name))
-
-
-def put(value: Any, way: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
-    """Return a copy in which the container at the end of `way` was changed."""
-    whole = copy.deepcopy(value)
-    holder = whole
-    for name in way[:-1]:
-        holder = holder[name]
-    change(holder, way[-1])
-    return whole
-
-
-def mutate(text: str, rng: random.Random) -> bytes:
-    """Return the file with one thing changed."""
-    kind = rng.choice(("value", "value", "value", "raw", "raw", "gone", "new", "twice", "byte", "cut", "type"))
-    if kind == "byte":
-        content = bytearray(text.encode())
-        content[rng.randrange(len(content))] = rng.randrange(256)
-        return bytes(content)
-    if kind == "cut":
-        return text.encode()[: rng.randrange(len(text.encode()))]
-    values = json.loads(text)
-    way = rng.choice(list(places(values)))
-    if kind == "gone":
-        changed = put(values, way, lambda holder, name: holder.pop(name))
-    elif kind == "new":
-        more = {rng.choice(("", "x", "model", "steps")): rng.choice(OTHER)}
-        changed = {**values, **more} if isinstance(values, dict) else [*values, more]
-    elif kind == "twice" and isinstance(way[-1], str):
-        name = json.dumps(way[-1])
-        return text.replace(f"{name}:", f"{name}: 1, {name}:", 1).encode()
-    elif kind == "type":
-        changed = put(values, way, lambda holder, name: holder.__setitem__(name, str(holder[name])))
-    elif kind == "raw":
-        changed = put(values, way, lambda holder, name: holder.__setitem__(name, MARK))
-        return json.dumps(changed).replace(json.dumps(MARK), rng.choice(RAW)).encode()
-    else:
-        other = rng.choice(OTHER)
-        changed = put(values, way, lambda holder, name: holder.__setitem__(name, other))
-    return json.dumps(changed).encode()
 
 
 def open_policy(folder: Path) -> None:
@@ -101,27 +51,6 @@ def open_policy(folder: Path) -> None:
     source.processor.encode_prompts(["a task"], source.processor.state_stats.value("q01")[None])
     if location.adapter is not None:
         read_adapter_config(location.adapter)
-
-
-def survive(file: Path, use: Callable[[Path], object], seed: str, count: int = MUTATIONS) -> tuple[int, int]:
-    """Damage `file` in many ways, one after another, and use its folder; return how many worked and how many not."""
-    text, rng = file.read_text(encoding="utf-8"), random.Random(f"{seed} {file.name}")
-    worked = refused = 0
-    for number in range(count):
-        content = mutate(text, rng)
-        file.write_bytes(content)
-        try:
-            use(file.parent)
-            worked += 1
-        except UserError as error:
-            told = error.render()
-            assert file.name in told or str(file.parent) in told, f"{number}: {content[:300]!r}\n{told}"
-            refused += 1
-        except Exception as error:
-            raise AssertionError(f"mutation {number} of {file.name}: {error!r}\n{content[:2000]!r}") from error
-    file.write_text(text, encoding="utf-8")
-    use(file.parent)
-    return worked, refused
 
 
 @pytest.mark.parametrize("name", ["config.json"])
@@ -230,6 +159,72 @@ def test_the_files_that_a_report_shows(name: str, tmp_path: Path) -> None:
         lines[number] = mutate(json.dumps(METRICS[number]), rng)
         (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
         use(tmp_path)
+
+
+def test_a_tokenizer(tmp_path: Path) -> None:
+    """Read, and used on what it may not know."""
+    file = Path(shutil.copy(TINY_BASE / "tokenizer.json", tmp_path))
+
+    def use(folder: Path) -> None:
+        tokenizer = Tokenizer.load(folder)
+        tokenizer.decode(tokenizer.encode("put the red block there: 放到 0 255 ;\n"))
+
+    assert min(survive(file, use, "tokenizer", 100)) > 3  # nearly all of it are numbers of tokens
+
+
+def test_what_an_export_is_relocated_by(exported_copy: Path) -> None:
+    assert min(survive(exported_copy / "policy_preprocessor.json", tokenizer_name, "relocate", 100)) > 5
+
+
+def test_the_base_that_an_adapter_names(tmp_path: Path) -> None:
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"base_model_name_or_path": "base", "r": 4}))
+    assert min(survive(file, lambda _: read_fields(file, AdapterNames), "name", 100)) > 5
+
+
+def test_the_configuration_of_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(TrainConfig(from_scratch=True).to_json())
+    assert min(survive(file, lambda _: read_run_config(file), "run", 100)) > 5
+
+
+def test_the_tracker_of_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "wandb.json"
+    file.write_text(json.dumps({"run_id": "1a2b", "mode": "offline", "project": None}))
+    assert min(survive(file, lambda folder: run_id_of(folder, WandbConfig()), "wandb", 100)) > 5
+
+
+INFO_OF_DATA = {
+    "codebase_version": "v3.0",
+    "robot_type": "arm",
+    "fps": 30,
+    "total_episodes": 3,
+    "total_frames": 90,
+    "total_tasks": 1,
+    "license": "mit",
+    "features": {"observation.images.top": {"dtype": "video", "shape": [48, 64, 3]}, "action": {"dtype": "float32"}},
+}
+
+
+def test_what_is_told_of_a_data_set_is_of_its_kind(tmp_path: Path) -> None:
+    """Facts for a card: what cannot be is not told. A run's notes of them are read strictly."""
+    (tmp_path / "meta").mkdir()
+    file = tmp_path / "meta" / "info.json"
+    file.write_text(json.dumps(INFO_OF_DATA))
+
+    def use(_: Path) -> None:
+        assert find_fault(DatasetFacts, describe_dataset(tmp_path, "lab/cubes")) is None
+
+    assert survive(file, use, "data", 100) == (100, 0)
+    notes = tmp_path / "dataset.json"
+    notes.write_text(json.dumps(describe_dataset(tmp_path, "lab/cubes")))
+    assert min(survive(notes, lambda _: read_fields(notes, DatasetFacts), "notes", 100)) > 5
+
+
+@pytest.mark.parametrize("text", ["license: 2026-99-99", "license: &a [*a]", "license: " + "[" * 5000, "- x", "\x00"])
+def test_a_card_of_a_data_set_that_is_odd(text: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{text}\n---\n")
+    assert read_license(tmp_path)[1] in (None, "README.md")
 
 
 def test_a_report_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -210,3 +213,73 @@ def test_each_kind_of_resize_has_its_own_cache(dataset: Counting, tmp_path: Path
     expected = fit_image_to_bytes(dataset.frame(5)[CAMERAS[0]], 24, "lerobot-bilinear-pad")
     np.testing.assert_array_equal(lerobot.images(5)[0], expected)
     assert np.abs(lerobot.images(5).astype(int) - openpi.images(5)).max() > 2
+
+
+BUILDS = """
+import sys, time
+from pathlib import Path
+from pi05.data.frame_cache import FrameCache
+from pi05.data.lerobot.reader import Dataset
+
+def progress(done, total, text):
+    print(text, flush=True)
+    if done and sys.argv[3] == "hang":
+        time.sleep(600)
+
+cache = FrameCache.build(Dataset(Path(sys.argv[1])), sys.argv[4:], 48, Path(sys.argv[2]), progress)
+print("sum", int(cache._frames.sum()))
+"""
+
+
+@pytest.mark.process
+def test_a_second_process_waits_and_builds_what_a_killed_one_has_not(fake: FakeDataset, tmp_path: Path) -> None:
+    def start(how: str) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", BUILDS, str(fake.root), str(tmp_path / "cache"), how, *CAMERAS]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    first, second = start("hang"), None
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline().startswith("resizing")
+        assert first.stdout.readline().startswith("resizing")  # in the middle of it
+        second = start("on")
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("waiting for another process, which is writing ")
+        assert len(list((tmp_path / "cache").glob("*.tmp"))) == 1
+        first.send_signal(signal.SIGKILL)
+        told = second.communicate(timeout=60)[0]
+    finally:
+        for process in (first, second):
+            if process is not None:
+                process.kill()
+                process.communicate()
+    assert second.returncode == 0
+    (made,) = (tmp_path / "cache").iterdir()  # no leftover of the first, and no lock
+    expected = FrameCache.build(Dataset(fake.root), CAMERAS, SIZE, tmp_path / "again")
+    assert f"sum {int(np.asarray(expected._frames).sum())}" in told
+    assert made.name == expected.path.name
+
+
+def test_leftovers_go_before_room_is_asked_for(
+    dataset: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover = tmp_path / ".another-prefix-12.npy.0123abcd.tmp"
+    leftover.write_bytes(bytes(1000))
+
+    def asked(folder: Path, *_: object) -> None:
+        assert not leftover.exists()
+
+    monkeypatch.setattr("pi05.data.frame_cache.require_space", asked)
+    FrameCache.build(dataset, CAMERAS, SIZE, tmp_path)
+
+
+def test_a_name_that_is_a_pattern_does_not_reach_other_caches(fake: FakeDataset, tmp_path: Path) -> None:
+    root = tmp_path / "[ab]-*"
+    shutil.copytree(fake.root, root)
+    dataset = Counting(Dataset(root))
+    first = FrameCache.build(dataset, CAMERAS, SIZE, tmp_path / "cache").path
+    other = first.with_name(first.name.replace("[ab]-*", "a-x"))
+    shutil.copy(first, other)
+    dataset.version = "changed"
+    second = FrameCache.build(dataset, CAMERAS, SIZE, tmp_path / "cache").path
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {second.name, other.name}

@@ -8,10 +8,11 @@ import fakes
 import pytest
 from fake_policies import make_policy
 
-from pi05.errors import EvaluationError
+from pi05.errors import CheckpointError, EvaluationError
 from pi05.eval.chosen_policy import load_policy, require_fit
-from pi05.eval.config import EvalConfig
+from pi05.eval.config import EvalConfig, EvalPolicyConfig
 from pi05.sim.tabletop import Tabletop
+from pi05.train.config import TINY_BASE
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,9 @@ def test_another_rate_robot_camera_or_horizon_does_not(tokenizer: Path) -> None:
 def test_an_evaluation_needs_a_policy() -> None:
     with pytest.raises(EvaluationError, match="no policy is named"):
         load_policy(EvalConfig())
+
+
+def test_what_is_told_of_aloha_reaches_the_policy() -> None:
+    config = EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu"), adapt_to_pi=False)
+    with pytest.raises(CheckpointError, match="adapt_to_pi cannot be told here"):
+        load_policy(config)

@@ -22,7 +22,7 @@ def test_ten_lines_without_a_terminal_and_a_bar_with_one(enabled: bool, terminal
             progress.advance(ended(index, "error" if index == 49 else "success" if index % 2 else "failure"))
     lines = [line for line in written.getvalue().splitlines() if line.startswith("  ")]
     assert len(lines) == (10 if enabled and not terminal else 0)
-    assert ("evaluating" in written.getvalue()) == (enabled and terminal)
+    assert ("━" in written.getvalue()) == (enabled and terminal)
     assert (progress.done, progress.successes, progress.errors) == (50, 24, 1)
     if lines:
         assert lines[0] == "  5/50 episodes, 2 successes"

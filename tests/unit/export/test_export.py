@@ -96,7 +96,7 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
     (tmp_path / "run" / "dataset.json").write_text(json.dumps(facts))
     notes = [
         note
-        for note in export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent).notes
+        for note in export_policy(locate(source), tmp_path / "out", to="lerobot", say=silent).notes
         if "resizes pictures" in note
     ]
     assert len(notes) == (noted is not None)
@@ -111,7 +111,7 @@ def test_lerobots_resize_is_measured_where_it_takes_part(tmp_path: Path, size: A
 
 def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Path], tmp_path: Path) -> None:
     """pi05 → openpi → pi05: weights, statistics, names, units; what openpi's files do not tell is in pi05.json."""
-    export_policy(locate(exported["openpi"]), tmp_path / "back", to="pi05", tell=silent)
+    export_policy(locate(exported["openpi"]), tmp_path / "back", to="pi05", say=silent)
     before, after = Policy.load(TINY_BASE).processor, Policy.load(tmp_path / "back").processor
     unknown = {"min": None, "max": None, "count": 0}  # openpi keeps no extremes
     wanted = before.to_dict()
@@ -124,7 +124,7 @@ def test_a_chain_through_all_layouts_ends_where_it_began(exported: dict[str, Pat
 def half(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     """A LeRobot folder in bfloat16, whose tokenizer is named by a repository."""
     out = tmp_path_factory.mktemp("half") / "out"
-    return export_policy(locate(TINY_BASE), out, to="lerobot", dtype="bfloat16", tokenizer_name="lab/arm", tell=silent)
+    return export_policy(locate(TINY_BASE), out, to="lerobot", dtype="bfloat16", tokenizer_name="lab/arm", say=silent)
 
 
 def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], half: ExportResult) -> None:
@@ -132,7 +132,7 @@ def test_bfloat16_is_measured_and_smaller(exported: dict[str, Path], half: Expor
     assert facts is not None
     assert 1e-5 < facts["rounding"]["normalised_actions"] < facts["rounding"]["limit"] == 0.05
     assert half.bytes < sum(path.stat().st_size for path in exported["lerobot"].rglob("*.safetensors"))
-    verify(half.folder, tell=silent)  # against its own stored actions to 1e-4, against the source to the limit
+    verify(half.folder, say=silent)  # against its own stored actions to 1e-4, against the source to the limit
     kinds = {str(tensor.dtype) for tensor in load_file(half.folder / "model.safetensors").values()}
     assert kinds == {"torch.float32", "torch.bfloat16"}
 
@@ -146,7 +146,7 @@ def test_a_repository_as_the_tokenizers_name(half: ExportResult) -> None:
 def test_rounding_above_its_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi05.export.export.limit_for", lambda dtype: 1e-9)
     with pytest.raises(CheckpointError, match="rounding the weights to bfloat16 changes the policy"):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", dtype="bfloat16", say=silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,7 +170,7 @@ def test_rounding_above_its_limit_is_refused(tmp_path: Path, monkeypatch: pytest
 )
 def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        export_policy(locate(TINY_BASE), tmp_path / "out", tell=silent, **options)
+        export_policy(locate(TINY_BASE), tmp_path / "out", say=silent, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,21 +180,21 @@ def test_a_policy_that_lerobot_cannot_be(tmp_path: Path) -> None:
     config["processor"]["prompt_format"] = "none"
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="LeRobot cannot run this policy"):
-        export_policy(locate(source), tmp_path / "out", to="lerobot", tell=silent)
+        export_policy(locate(source), tmp_path / "out", to="lerobot", say=silent)
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_there_stays(exported_copy: Path) -> None:
     before = {name: hash_file(exported_copy / name) for name in everything(exported_copy)}
     with pytest.raises(CheckpointError, match="exists already"):
-        export_policy(locate(TINY_BASE), exported_copy, to="lerobot", tell=silent)
+        export_policy(locate(TINY_BASE), exported_copy, to="lerobot", say=silent)
     assert {name: hash_file(exported_copy / name) for name in everything(exported_copy)} == before
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, to: Any) -> None:
     with largest_file(2**20), pytest.raises(CheckpointError, match="nothing of it is left"):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to=to, tell=silent)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to=to, say=silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,5 +204,5 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", tell=interrupt)
+        export_policy(locate(TINY_BASE), tmp_path / "out", to="lerobot", say=interrupt)
     assert list(tmp_path.iterdir()) == []

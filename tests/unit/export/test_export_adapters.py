@@ -54,7 +54,7 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_adapters_are_merged_and_the_difference_is_stored(lora_run: Path, tmp_path: Path, to: Any) -> None:
-    result = export_policy(locate(lora_run), tmp_path / "out", to=to, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, say=silent)
     assert result.merge is not None
     assert 0 <= result.merge["normalised_actions"] < 1e-5
     facts = read_sidecar(result.folder)
@@ -85,7 +85,7 @@ def test_a_merge_that_changes_the_policy_is_refused(
 
     monkeypatch.setattr(checks, "merge_lora", forgetful)
     with pytest.raises(CheckpointError, match="merging the adapters changes the policy; nothing was written") as caught:
-        export_policy(locate(lora_run), tmp_path / "out", to="pi05", tell=silent)
+        export_policy(locate(lora_run), tmp_path / "out", to="pi05", say=silent)
     assert "0.0001" in str(caught.value.wanted)
     assert list(tmp_path.iterdir()) == []
 
@@ -93,13 +93,13 @@ def test_a_merge_that_changes_the_policy_is_refused(
 @pytest.fixture
 def lerobot_base(lora_run: Path, tmp_path: Path) -> Path:
     """Return the adapter's base as `pi05 export --to lerobot` writes it."""
-    return export_policy(locate(lora_run.parent.parent / "base"), tmp_path / "theirs", to="lerobot", tell=silent).folder
+    return export_policy(locate(lora_run.parent.parent / "base"), tmp_path / "theirs", to="lerobot", say=silent).folder
 
 
 @pytest.mark.parametrize("to", ["lerobot", "pi05"])
 def test_an_adapter_alone(lora_run: Path, lerobot_base: Path, tmp_path: Path, to: Any) -> None:
     named = str(lerobot_base) if to == "lerobot" else None
-    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, base_name=named, tell=silent)
+    result = export_policy(locate(lora_run), tmp_path / "out", to=to, adapter_only=True, base_name=named, say=silent)
     names = everything(result.folder)
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json", SIDECAR, PROBE} <= names
     assert "model.safetensors" not in names
@@ -112,7 +112,7 @@ def test_an_adapter_alone(lora_run: Path, lerobot_base: Path, tmp_path: Path, to
     assert facts is not None
     assert (facts["layout"], facts["merge"]) == (f"{to}-adapter", None)
     assert facts["base"] == {"path": str(base), "sha256": hash_file(base / "model.safetensors")}
-    verification = verify(result.folder, tell=silent)
+    verification = verify(result.folder, say=silent)
     assert verification.source is not None
     if to == "lerobot":
         assert json.loads((result.folder / "config.json").read_text())["use_peft"] is True
@@ -122,7 +122,7 @@ def test_an_adapter_alone(lora_run: Path, lerobot_base: Path, tmp_path: Path, to
 def test_a_base_that_lerobot_cannot_read_is_refused(lora_run: Path, tmp_path: Path) -> None:
     """It would print a line and run the adapter on random weights."""
     with pytest.raises(CheckpointError, match="would run it on random weights") as caught:
-        export_policy(locate(lora_run), tmp_path / "out", to="lerobot", adapter_only=True, tell=silent)
+        export_policy(locate(lora_run), tmp_path / "out", to="lerobot", adapter_only=True, say=silent)
     assert "--with_base" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
 
@@ -142,11 +142,11 @@ def test_the_base_is_written_beside_the_adapter(lora_run: Path, tmp_path: Path) 
     moved = out.rename(tmp_path / "moved")
     lines = relocate(moved)
     assert f"adapter_config.json: base {out / 'base'} → {moved / 'base'}" in lines
-    verification = verify(moved, tell=silent)
+    verification = verify(moved, say=silent)
     assert verification.source is not None
     (moved / "base" / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not as it was exported"):
-        verify(moved, tell=silent)
+        verify(moved, say=silent)
 
 
 def test_a_named_base_has_to_hold_the_same_weights(lora_run: Path, lerobot_base: Path, tmp_path: Path) -> None:
@@ -158,30 +158,30 @@ def test_a_named_base_has_to_hold_the_same_weights(lora_run: Path, lerobot_base:
     for base, message in ((lerobot_base, "may hold other weights"), (plain, "not one that LeRobot can read")):
         with pytest.raises(CheckpointError, match=message):
             export_policy(
-                locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name=str(base), tell=silent
+                locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name=str(base), say=silent
             )
 
 
 def test_an_adapter_with_another_base_is_noticed(lora_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lora_run.parent.parent, tmp_path / "run"))
     out = export_policy(
-        locate(run / "checkpoints" / "000012"), tmp_path / "out", to="pi05", adapter_only=True, tell=silent
+        locate(run / "checkpoints" / "000012"), tmp_path / "out", to="pi05", adapter_only=True, say=silent
     ).folder
     weights = run / "base" / "model.safetensors"
     tensors = load_file(weights)
     tensors["action_out.bias"] += 1e-3
     save_file(tensors, weights)
     with pytest.raises(CheckpointError, match="not the one that the adapter was trained on"):
-        verify(out, tell=silent)
+        verify(out, say=silent)
 
 
 def test_the_bases_name_is_the_users(lora_run: Path, tmp_path: Path) -> None:
     result = export_policy(
-        locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", tell=silent
+        locate(lora_run), tmp_path / "o", to="lerobot", adapter_only=True, base_name="lab/base", say=silent
     )
     out = result.folder
     assert any("lab/base is not on this machine, so nobody has checked" in note for note in result.notes)
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"
     (line,) = relocate(out, base_name="/elsewhere/base")
     assert line == "adapter_config.json: base lab/base → /elsewhere/base"
-    verify(out, tell=silent)  # the base is found where pi05.json says
+    verify(out, say=silent)  # the base is found where pi05.json says

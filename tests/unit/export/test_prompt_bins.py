@@ -93,7 +93,7 @@ def test_a_policy_in_the_readers_own_formula_is_read_alike(processor: Processor,
 
 
 def test_the_export_says_in_how_many_frames_its_prompt_differs(run: Path, tmp_path: Path) -> None:
-    result = export_policy(locate(run), tmp_path / "out", to="lerobot", tell=silent)
+    result = export_policy(locate(run), tmp_path / "out", to="lerobot", say=silent)
     states = Dataset(run.parents[2] / "set").states()
     source, exported = Policy.load(run).processor, Policy.load(result.folder).processor
     differ = int((state_bins(source, states) != state_bins(exported, states)).any(axis=1).sum())
@@ -107,7 +107,7 @@ def test_the_export_says_in_how_many_frames_its_prompt_differs(run: Path, tmp_pa
     }  # fmt: skip
     assert note in facts["notes"]
     lines: list[str] = []
-    verify(result.folder, tell=lines.append)
+    verify(result.folder, say=lines.append)
     assert any(f"{differ} of 300 frames fall into another state bin" in line for line in lines)
 
 
@@ -118,7 +118,7 @@ def test_without_the_data_the_share_is_estimated(run: Path, tmp_path: Path, wher
         (copy / "config.json").write_text(json.dumps({"dataset": {"root": str(tmp_path / "gone")}}))
     else:
         (copy / "config.json").unlink()
-    result = export_policy(locate(copy / "checkpoints" / "000001"), tmp_path / "out", to="lerobot", tell=silent)
+    result = export_policy(locate(copy / "checkpoints" / "000001"), tmp_path / "out", to="lerobot", say=silent)
     (note,) = [note for note in result.notes if "nobody has counted" in note]
     assert "% of them" in note
     assert not (result.folder / EDGES).exists()
@@ -143,7 +143,7 @@ def _other_count(folder: Path) -> None:
 def test_other_prompts_than_recorded_are_an_error(
     run: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
-    folder = export_policy(locate(run), tmp_path / "out", to="lerobot", tell=silent).folder
+    folder = export_policy(locate(run), tmp_path / "out", to="lerobot", say=silent).folder
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
-        verify(folder, tell=silent)
+        verify(folder, say=silent)

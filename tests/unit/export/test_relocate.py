@@ -19,7 +19,7 @@ def test_a_moved_folder_is_relocated_and_stays_verified(exported_copy: Path, tmp
     (line,) = relocate(moved)
     assert line.endswith(f"→ {moved / 'tokenizer'}")
     assert relocate(moved) == []
-    verify(moved, tell=silent)
+    verify(moved, say=silent)
     assert Tokenizer.load(json.loads((moved / "policy_preprocessor.json").read_text())["steps"][5]["config"][
         "tokenizer_name"
     ])  # fmt: skip

@@ -36,7 +36,7 @@ def spoil(folder: Path, forge: bool) -> None:
 def test_an_untouched_folder_is_verified(exported_copy: Path) -> None:
     lines: list[str] = []
     (exported_copy / "README.md").write_text("a card that came later")
-    verification = verify(exported_copy, tell=lines.append)
+    verification = verify(exported_copy, say=lines.append)
     assert verification.stored.normalized == 0
     assert verification.source is not None
     assert len(lines) == 3
@@ -46,11 +46,11 @@ def test_an_untouched_folder_is_verified(exported_copy: Path) -> None:
 def test_one_changed_weight_shows_in_the_hash_and_in_the_actions(exported_copy: Path) -> None:
     spoil(exported_copy, forge=False)
     with pytest.raises(CheckpointError, match="not as it was exported") as caught:
-        verify(exported_copy, tell=silent)
+        verify(exported_copy, say=silent)
     assert caught.value.found == "model.safetensors has another content"
     spoil(exported_copy, forge=True)
     with pytest.raises(CheckpointError, match="does not give the actions that are stored") as caught:
-        verify(exported_copy, tell=silent)
+        verify(exported_copy, say=silent)
     assert "0.0001" in str(caught.value.wanted)
     assert "normalised actions by" in str(caught.value.found)
 
@@ -70,7 +70,7 @@ def test_other_statistics_show_in_the_actions(exported_copy: Path) -> None:
         }
     write_sidecar(exported_copy, facts)
     with pytest.raises(CheckpointError, match="does not give the actions that are stored") as caught:
-        verify(exported_copy, tell=silent)
+        verify(exported_copy, say=silent)
     assert "normalised actions by 0," in str(caught.value.found)
 
 
@@ -86,29 +86,29 @@ def test_other_statistics_show_in_the_actions(exported_copy: Path) -> None:
 def test_a_damaged_folder_is_named(exported_copy: Path, damage: Any, message: str) -> None:
     damage(exported_copy)
     with pytest.raises(CheckpointError, match=message):
-        verify(exported_copy, tell=silent)
+        verify(exported_copy, say=silent)
 
 
 def test_another_source_shows(exported_copy: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    assert verify(exported_copy, source=source, tell=silent).source is not None
+    assert verify(exported_copy, source=source, say=silent).source is not None
     tensors = load_file(source / "model.safetensors")
     tensors["action_out.bias"] += 1e-3
     save_file(tensors, source / "model.safetensors")
     with pytest.raises(CheckpointError, match="does not give the actions of"):
-        verify(exported_copy, source=source, tell=silent)
+        verify(exported_copy, source=source, say=silent)
 
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_source_that_is_gone_or_went_on_is_told(tmp_path: Path, gone: bool) -> None:
     source = Path(shutil.copytree(TINY_BASE, tmp_path / "source"))
-    out = export_policy(locate(source), tmp_path / "out", to="pi05", tell=silent).folder
+    out = export_policy(locate(source), tmp_path / "out", to="pi05", say=silent).folder
     if gone:
         shutil.rmtree(source)
     else:
         tensors = load_file(source / "model.safetensors")
         tensors["action_out.bias"] += 1e-3
         save_file(tensors, source / "model.safetensors")
-    verification = verify(out, tell=silent)
+    verification = verify(out, say=silent)
     assert verification.source is None
     assert ("not there" if gone else "other weights by now") in verification.notes[0]

@@ -179,7 +179,7 @@ def test_everything_is_told() -> None:
     for half in halves(render_card(facts(), HERE)):
         for told in (
             *("lerobot/pi05_base", SHA, "0a" * 20, "gemma", "lab/cubes", "cc-by-4.0", "so101_follower", "12,345"),
-            *("Some GPU", "2026-11-19", "12h00m", "2.13.0", "48,000", "0.00025", "0.01234", "0.2345", "0.9876"),
+            *("Some GPU", "2026-11-19", "12 h 00 min", "2.13.0", "48,000", "0.00025", "0.01234", "0.2345", "0.9876"),
             *("41", "50", "82.0 %", "69.2 %", "90.2 %", "2026-11-21", "observation.images.front", "30 Hz", "16", "32"),
             *("lerobot-rollout --policy.path=ada/cubes", "hf download ada/cubes --local-dir policy"),
             *('Policy.load("policy")', "pi05 eval --policy.path=policy --env=tabletop --family=demo", "2026-11-20"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from pi05.data.prefix_cache import PrefixCache, file_bytes, write_prefixes
 from pi05.errors import ConfigError, DataError
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
+from pi05.temporary import alone
 from pi05.train.cached_prefix import cache_prefixes, fingerprint, stack_prefix
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
@@ -169,6 +173,34 @@ class OneOfTwo(Ranks):
         return work()
 
 
+def test_a_second_process_takes_what_the_first_has_made(data: TrainingData, tmp_path: Path) -> None:
+    dataset = dataclasses.replace(data.config, cache_dir=str(tmp_path))
+    own, model, out = dataclasses.replace(data, config=dataset), network(), io.StringIO()
+    policy = PolicyConfig(train_expert_only=True)
+    config = TrainConfig(from_scratch=True, policy=policy, augment=False, cache_prefix=True, dataset=dataset)
+    made = cache_prefixes(config, own, model, Ranks(), Console(quiet=True))
+    assert made is not None
+    aside = made.path.rename(tmp_path / "aside")
+    inside = threading.Event()
+
+    def first() -> None:
+        with alone(made.path, lambda: None):
+            inside.set()
+            while "waiting" not in out.getvalue():
+                time.sleep(0.01)
+            aside.rename(made.path)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(10)
+    model.read_prefix = None  # type: ignore[method-assign, assignment]
+    second = cache_prefixes(config, own, model, Ranks(), Console(file=out, width=300))
+    thread.join()
+    assert second is not None
+    assert out.getvalue() == f"prefix cache: waiting for another process, which is writing {made.path}\n"
+    assert list(tmp_path.iterdir()) == [made.path]
+
+
 def test_each_gpu_computes_as_many_frames_at_once_as_it_trains_on(data: TrainingData, tmp_path: Path) -> None:
     dataset = dataclasses.replace(data.config, cache_dir=str(tmp_path))
     own = dataclasses.replace(data, config=dataset)
@@ -180,8 +212,8 @@ def test_each_gpu_computes_as_many_frames_at_once_as_it_trains_on(data: Training
         return read(batch)
 
     model.read_prefix = counting  # type: ignore[method-assign]
-    alone = PolicyConfig(train_expert_only=True)
-    config = TrainConfig(from_scratch=True, policy=alone, augment=False, cache_prefix=True, global_batch_size=12)
+    expert = PolicyConfig(train_expert_only=True)
+    config = TrainConfig(from_scratch=True, policy=expert, augment=False, cache_prefix=True, global_batch_size=12)
     config = dataclasses.replace(config, dataset=dataset)
     assert cache_prefixes(config, own, model, OneOfTwo(world_size=2), Console(quiet=True)) is not None
     assert sizes == [6, 6, 6, 6, 4]

@@ -15,7 +15,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import adapt
 from pi05.train.lora_config import PeftConfig
-from pi05.train.network import _first_device, build_network, choose_sizes, compute_dtype
+from pi05.train.network import _first_device, build_network, choose_sizes, compute_dtype, locate_start
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -26,25 +26,29 @@ def scratch(seed: int = 1, **settings: object) -> TrainConfig:
 
 
 def test_scratch_is_a_function_of_the_seed() -> None:
-    one, same, other = (build_network(scratch(seed), tiny(), CPU).model for seed in (1, 1, 2))
+    one, same, other = (build_network(scratch(seed), tiny(), CPU, None).model for seed in (1, 1, 2))
     weights = dict(one.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in same.named_parameters())
     assert not torch.equal(other.embedding.weight, one.embedding.weight)
 
 
 def test_sizes_from_scratch_take_chunk_and_prompt_length() -> None:
-    sizes = choose_sizes(scratch(policy=PolicyConfig(chunk_size=7, tokenizer_max_length=33)))
+    sizes = choose_sizes(scratch(policy=PolicyConfig(chunk_size=7, tokenizer_max_length=33)), None)
     assert (sizes.horizon, sizes.max_prompt_tokens, sizes.depth) == (7, 33, tiny().depth)
 
 
 def test_nothing_trains_from_random_weights_by_accident() -> None:
     with pytest.raises(ConfigError, match="no weights to start from"):
-        choose_sizes(TrainConfig())
+        locate_start(TrainConfig())
+
+
+def test_scratch_has_no_base() -> None:
+    assert locate_start(scratch()) is None
 
 
 def test_a_base_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="names on the Hub are not fetched yet"):
-        choose_sizes(TrainConfig(policy=PolicyConfig(path="lerobot/pi05_base")))
+        locate_start(TrainConfig(policy=PolicyConfig(path="lerobot/pi05_base")))
 
 
 def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:
@@ -61,7 +65,7 @@ def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:
     losses = {}
     for precision in ("float32", "mixed"):
         config = scratch(precision=precision)
-        model = build_network(config, tiny(), CPU).model
+        model = build_network(config, tiny(), CPU, None).model
         assert model.compute_dtype == compute_dtype(precision)
         loss = model.loss(batch, generator=torch.Generator().manual_seed(0)).mean()
         loss.backward()

@@ -65,7 +65,7 @@ def test_everything_else_is_refused_by_name(changes: dict[str, object], named: s
 
 
 def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
-    config = TrainConfig(output_dir=str(tmp_path / "run"))
+    config = TrainConfig(from_scratch=True, output_dir=str(tmp_path / "run"))
     fresh = open_run(config, UNLOCKED)
     start_files(fresh, config, None)
     assert read_json(tmp_path / "run" / "receipt.json") == {"source": "drawn from the seed", "seed": 42}
@@ -78,7 +78,7 @@ def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_files_is_fine(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert open_run(TrainConfig(output_dir=str(tmp_path)), UNLOCKED).root == tmp_path
+    assert open_run(TrainConfig(from_scratch=True, output_dir=str(tmp_path)), UNLOCKED).root == tmp_path
 
 
 def test_the_schedule_of_the_first_start_stays() -> None:
@@ -102,7 +102,7 @@ def test_other_data_are_named(tmp_path: Path) -> None:
 
 
 def test_two_runs_that_found_the_same_folder_empty(tmp_path: Path) -> None:
-    config = TrainConfig(output_dir=str(tmp_path / "run"))
+    config = TrainConfig(from_scratch=True, output_dir=str(tmp_path / "run"))
     first, second = open_run(config, UNLOCKED), open_run(config, UNLOCKED)
     with RunLock(first.root) as lock:
         take_folder(first, lock)

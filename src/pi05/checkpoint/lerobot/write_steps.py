@@ -8,10 +8,10 @@ absolute path suits both, until the folder moves (`relocate`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from pi05.checkpoint.file_fields import Pipeline, read_fields
 from pi05.checkpoint.foreign_statistics import lerobot_statistics
 from pi05.checkpoint.lerobot.steps import (
     ABSOLUTE,
@@ -29,7 +29,7 @@ from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.data.processor import Processor
 from pi05.data.transforms import LEROBOT_EPS
 from pi05.errors import CheckpointError
-from pi05.files import read_json, write_json
+from pi05.files import write_json
 from pi05.types import ACTION, STATE, TASK
 
 PRE_STATISTICS = "policy_preprocessor_step_3_normalizer_processor.safetensors"
@@ -127,9 +127,10 @@ def relative_words(processor: Processor) -> tuple[list[str], list[str] | None]:
 
 def tokenizer_name(folder: Path) -> str:
     """Return the `tokenizer_name` of a LeRobot folder. Raises CheckpointError when it has none."""
-    for step in read_json(folder / PREPROCESSOR).get("steps", []):
-        if step.get("registry_name") == TOKENIZE and "tokenizer_name" in step.get("config", {}):
-            return str(step["config"]["tokenizer_name"])
+    for step in read_fields(folder / PREPROCESSOR, Pipeline)["steps"]:
+        name = (step.get("config") or {}).get("tokenizer_name")
+        if step.get("registry_name") == TOKENIZE and name is not None:
+            return str(name)
     raise CheckpointError(
         "the folder has no LeRobot processor with a tokenizer",
         wanted=f"a tokenizer_processor with tokenizer_name in {PREPROCESSOR}",
@@ -141,8 +142,8 @@ def tokenizer_name(folder: Path) -> str:
 def point_tokenizer(folder: Path, name: str) -> None:
     """Rewrite the `tokenizer_name` of a LeRobot folder, atomically."""
     tokenizer_name(folder)
-    values: dict[str, Any] = read_json(folder / PREPROCESSOR)
+    values = read_fields(folder / PREPROCESSOR, Pipeline)
     for step in values["steps"]:
         if step.get("registry_name") == TOKENIZE:
-            step["config"]["tokenizer_name"] = name
+            step["config"] = {**(step.get("config") or {}), "tokenizer_name": name}
     write_json(folder / PREPROCESSOR, values)

@@ -41,7 +41,8 @@ def require_own_units(state: DimStats, action: DimStats, told: bool | None, side
         remedy="run it with openpi's own server"
         if told
         else "if the training configuration had adapt_to_pi=False or this is another robot, say so: "
-        "Policy.load(…, adapt_to_pi=False), pi05 export --adapt_to_pi=false; else run it with openpi's own server",
+        "Policy.load(…, adapt_to_pi=False), --adapt_to_pi=false of pi05 eval and export; else run it with openpi's own "
+        "server",
     )
 
 

@@ -11,7 +11,6 @@ Only this module knows tensorstore. Leaves out what the leaves mean (`jax_names.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ import torch
 from torch import Tensor
 
 from pi05.checkpoint.openpi.jax_names import tidy_name
+from pi05.checkpoint.openpi.orbax_fields import ZARR, ItemMetadata, TreeMetadata
 from pi05.checkpoint.tensors import LFS_REMEDY, Index, hash_file, require_weights
 from pi05.errors import CheckpointError
-from pi05.files import is_lfs_pointer
+from pi05.files import is_lfs_pointer, parse_json, parse_object
+from pi05.settings.fields import find_fault
 
 ITEM_METADATA, MANIFEST = "_METADATA", "manifest.ocdbt"
 PARAMS = "params."
@@ -45,11 +46,12 @@ def is_orbax(folder: Path) -> bool:
 def holds_params(folder: Path) -> bool:
     """Say whether a `train_state` item holds weights. Without an EMA openpi leaves them to `params` and stores {}."""
     try:
-        tree = json.loads((folder / ITEM_METADATA).read_text(encoding="utf-8"))["tree_metadata"]
-        entries = [entry for entry in tree.values() if entry["key_metadata"][0]["key"] == "params"]
-        return any(len(entry["key_metadata"]) > 1 for entry in entries)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise _damaged(folder, f"{ITEM_METADATA}: {error!r}") from error
+        described = parse_object(folder / ITEM_METADATA)
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{ITEM_METADATA}: {error}") from error
+    _require(TreeMetadata, described, folder, ITEM_METADATA)
+    ways = [entry["key_metadata"] for entry in described["tree_metadata"].values()]
+    return any(way[0]["key"] == "params" and len(way) > 1 for way in ways)
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,21 @@ class OrbaxFiles:
             for key in keys:
                 array, _, file = key.rpartition("/")
                 if file in ARRAY_METADATA:
-                    described = json.loads(store.read(key).result().value)
-                    arrays[array] = _leaf(array, ARRAY_METADATA[file], described, stored[array] - 1)
+                    driver, content = ARRAY_METADATA[file], bytes(store.read(key).result().value)
+                    described = self._described(key, content, ZARR[driver])
+                    arrays[array] = _leaf(key, driver, described, stored[array] - 1)
             return arrays
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise _damaged(self.folder, error) from error
+
+    def _described(self, key: str, content: bytes, kind: Any) -> dict[str, Any]:
+        """Parse and check what describes an array."""
+        try:
+            described: dict[str, Any] = parse_json(content.decode("utf-8"))
+        except ValueError as error:
+            raise _damaged(self.folder, f"{key}: {error}") from error
+        _require(kind, described, self.folder, key)
+        return described
 
     def _store(self, path: str) -> dict[str, Any]:
         """Return tensorstore's description of the database; folders of older orbax are plain files."""
@@ -182,12 +194,14 @@ class OrbaxFiles:
 
 
 def _leaf(key: str, driver: str, described: Mapping[str, Any], stored: int) -> _Leaf:
-    """Read zarr's description of an array; `stored` is the number of its chunks that are there."""
+    """Read zarr's description of an array, which lies at `key`; `stored` is the number of its chunks that are there."""
     shape = tuple(described["shape"])
     grid = described["chunks"] if driver == "zarr" else described["chunk_grid"]["configuration"]["chunk_shape"]
     chunks = tuple(grid)
+    if len(chunks) != len(shape):
+        raise ValueError(f"{key}: {len(shape)} sides, in chunks of {len(chunks)}")
     wanted = math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
-    return _Leaf(key, driver, shape, chunks, wanted - stored)
+    return _Leaf(key.rpartition("/")[0], driver, shape, chunks, wanted - stored)
 
 
 def _stores_all_chunks(folder: Path) -> bool:
@@ -195,10 +209,17 @@ def _stores_all_chunks(folder: Path) -> bool:
     if not (folder / ITEM_METADATA).is_file():
         return False
     try:
-        described = json.loads((folder / ITEM_METADATA).read_text(encoding="utf-8"))
-        return described.get("store_array_data_equal_to_fill_value") is True
-    except (OSError, ValueError, AttributeError) as error:
-        raise _damaged(folder, f"{ITEM_METADATA}: {error!r}") from error
+        described = parse_object(folder / ITEM_METADATA)
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{ITEM_METADATA}: {error}") from error
+    _require(ItemMetadata, described, folder, ITEM_METADATA)
+    return described.get("store_array_data_equal_to_fill_value") is True
+
+
+def _require(kind: Any, described: Any, folder: Path, file: str) -> None:
+    """Raise CheckpointError for the first field of a file that has a wrong type or an impossible value."""
+    if (fault := find_fault(kind, described)) is not None:
+        raise _damaged(folder, f"{file}: {fault.field or 'the file'} is {fault.found}, not {fault.wanted}")
 
 
 def _to_torch(array: Any) -> Tensor:

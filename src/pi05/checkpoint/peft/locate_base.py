@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
-from pi05.files import expand_home, read_json
+from pi05.files import expand_home
 from pi05.model.quantize import CODE_KINDS, CodeKind
 
 KEPT = "base"
@@ -42,10 +43,18 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
 
     `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
     the adapter's folder, then from the working directory. `above` are the adapters that this one is the base of.
-    Raises CheckpointError with all places that were tried, and for adapters that are each other's base.
+    Raises CheckpointError with all places that were tried, for adapters that are each other's base, and for a `base`
+    that nothing would be applied to.
     """
     adapter = location.adapter
     if adapter is None:
+        if base is not None:
+            raise CheckpointError(
+                "a base was given for a checkpoint that holds full weights",
+                wanted="an adapter, which is trained on a base",
+                found=str(location.given),
+                remedy="leave the base out (base=…, --base); the weights of the checkpoint are complete",
+            )
         return None
     above = (*above, adapter.resolve())
     record = _recorded(adapter)
@@ -114,8 +123,8 @@ def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> I
     folder = adapter.resolve()
     if folder.parent.name == "checkpoints":
         yield "kept inside the run", folder.parent.parent / KEPT
-    told = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if isinstance(told, str) and told:
+    told = read_fields(adapter / ADAPTER_CONFIG, AdapterNames).get("base_model_name_or_path")
+    if told:
         for path in _readings(told, adapter):
             yield ADAPTER_CONFIG, path
 

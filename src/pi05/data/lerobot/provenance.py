@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import yaml
 
@@ -19,17 +19,28 @@ from pi05.settings.fields import Count, Positive, Within, find_fault
 
 LARGEST_CARD, LONGEST_FRONT_MATTER, LONGEST_LICENSE = 2**24, 2**16, 200
 """Bytes of a card, characters of its YAML block and of a licence; a longer one is taken as telling nothing."""
-_KINDS: dict[str, Any] = {
-    "codebase_version": str,
-    "robot_type": str,
-    "fps": Positive,
-    "total_episodes": Count,
-    "total_frames": Count,
-    "total_tasks": Count,
-}
 _NO_NAME = re.compile(r"(?i)null|true|false|yes|no|on|off|[\W\d_]*")
 """Texts that YAML takes for something else, and those without a letter, numbers and dates among them."""
-_SHAPE = Annotated[list[Annotated[int, Within(1, 2**20)]], Within(3, 3)]
+_Pixels = Annotated[int, Within(1, 2**20)]
+_SHAPE = Annotated[list[_Pixels], Within(3, 3)]
+
+
+class DatasetFacts(TypedDict, total=False):
+    """What is told of a data set; of a run also what its `dataset.json` may hold."""
+
+    name: str | None
+    folder: str | None
+    format: str | None
+    robot: str | None
+    fps: Positive | None
+    episodes: Count | None
+    frames: Count | None
+    tasks: Count | None
+    features: list[str] | None
+    camera_sizes: dict[str, Annotated[list[_Pixels], Within(2, 2)]] | None
+    license: str | None
+    license_from: str | None
+    revision: str | None
 
 
 def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
@@ -40,22 +51,22 @@ def describe_dataset(root: Path, name: str | None = None) -> dict[str, Any]:
     info = read_notes(root / "meta" / "info.json")
     license_, where = read_license(root, info)
     features = info.get("features")
-    told = {key: info[key] for key, kind in _KINDS.items() if key in info and find_fault(kind, info[key]) is None}
-    return {
+    facts = {
         "name": name,
         "folder": root.name,
-        "format": told.get("codebase_version"),
-        "robot": told.get("robot_type"),
-        "fps": told.get("fps"),
-        "episodes": told.get("total_episodes"),
-        "frames": told.get("total_frames"),
-        "tasks": told.get("total_tasks"),
+        "format": info.get("codebase_version"),
+        "robot": info.get("robot_type"),
+        "fps": info.get("fps"),
+        "episodes": info.get("total_episodes"),
+        "frames": info.get("total_frames"),
+        "tasks": info.get("total_tasks"),
         "features": sorted(features) if isinstance(features, Mapping) else None,
         "camera_sizes": camera_sizes(features),
         "license": license_,
         "license_from": where,
         "revision": read_revision(root, [root / "meta" / "info.json"]),
     }
+    return {key: value if find_fault(DatasetFacts, {key: value}) is None else None for key, value in facts.items()}
 
 
 def camera_sizes(features: object) -> dict[str, list[int]]:

@@ -7,7 +7,6 @@ that exists. Source of the layout: a data set written by LeRobot 0.6.1.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from pi05.data.lerobot.encoder import Quality, VideoEncoder
 from pi05.data.lerobot.feature_stats import Stats, histogram, number_stats, picture_stats
 from pi05.errors import DataError
 from pi05.files import free_bytes, size_text, sync
+from pi05.temporary import LOCK, hold, rename_folder
 
 
 class DatasetWriter:
@@ -86,17 +86,17 @@ class DatasetWriter:
                 remedy="choose another name, or remove it first",
             )
         self._partial.mkdir(parents=True, exist_ok=True)
-        lock = (self._partial / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        lock = (self._partial / LOCK).open("w")
+        held = hold(lock.fileno(), self._partial / LOCK)
+        if not held and (held is not None or len(os.listdir(self._partial)) > 1):
             lock.close()
+            where = "and the file system has no locks that would tell a dead writer from a living one"
             raise DataError(
                 f"another process is writing {self.root}",
                 wanted="one writer at a time",
-                found=f"a lock on {self._partial}",
+                found=f"a lock on {self._partial}" if held is not None else f"{self._partial} is there, {where}",
                 remedy="wait until it has finished, or choose another name",
-            ) from error
+            )
         for leftover in self._partial.iterdir():  # of a run that was killed
             if leftover.is_dir():
                 shutil.rmtree(leftover)
@@ -228,11 +228,10 @@ class DatasetWriter:
         with self._disk():
             self._close_files()
             self._write_meta()
-            (self._partial / ".lock").unlink()
             for folder, _, names in os.walk(self._partial):
                 for path in [folder, *(os.path.join(folder, name) for name in names)]:
                     sync(Path(path))
-            os.rename(self._partial, self.root)
+            rename_folder(self._partial, self.root)
             sync(self.root.parent)
         self._lock.close()
 

@@ -25,6 +25,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.errors import CheckpointError
+from pi05.files import parse_json
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import own_part
 
@@ -159,8 +160,8 @@ def _overlap(one: Piece, other: Piece) -> bool:
 def _places(file: Path, text: str, labels: set[str]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Read shape of the whole and offset of each tensor. Raises CheckpointError for anything else than that."""
     try:
-        told: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        told: Any = parse_json(text)
+    except ValueError as error:
         raise damaged(file.parent, f"{file.name} does not say what its tensors are parts of") from error
     tensors = told.get("tensors") if isinstance(told, dict) and told.get("version") == VERSION else None
     if not isinstance(tensors, dict) or set(tensors) != labels:

@@ -89,7 +89,7 @@ def agree_on_kind(config: TrainConfig, sizes: ModelConfig, ranks: Ranks) -> Kind
 
 def _build(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, device: torch.device) -> Network:
     if run.folder is None:
-        return build_network(config, sizes, device)
+        return build_network(config, sizes, device, run.base)
     return rebuild_network(config, sizes, device, run.folder, resume.base_of(run))
 
 

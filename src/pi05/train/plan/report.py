@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from pi05.errors import tell
 from pi05.model.config import ModelConfig
+from pi05.terminal import PlainConsole
 from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
-from pi05.train.network import choose_sizes
+from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu
@@ -43,15 +44,16 @@ def print_plan(
     as_json: bool,
 ) -> None:
     """Plan a run and print it. Raises a UserError for settings or files that cannot be used."""
-    sizes = sizes_of(config)
-    assumed = plan_shapes(config, sizes, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
-    console = Console()
+    base = None if config.policy.path is None else locate_start(config)
+    sizes = choose_sizes(config, base)
+    assumed = plan_shapes(config, sizes, base, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
+    console = PlainConsole()
     known = GPUS[gpu] if gpu is not None else present_gpu()
     refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], world)
     if known is None:
         plans = overview(config, sizes, assumed.shapes, world)
         if as_json:
-            print(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
+            tell(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
         else:
             _print_overview(plans, assumed, console)
         return
@@ -61,16 +63,9 @@ def print_plan(
         assumed = replace(assumed, told=(*assumed.told, told))
     plan = make_plan(settled, sizes, assumed.shapes, known, world)
     if as_json:
-        print(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
+        tell(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
     else:
         _print_one(plan, assumed, console)
-
-
-def sizes_of(config: TrainConfig) -> ModelConfig:
-    """Return the sizes of the network: the base's where one is named, else those of π₀.₅."""
-    if config.policy.path is None and not config.from_scratch:
-        return config.network_sizes()
-    return choose_sizes(config)
 
 
 def present_gpu() -> Gpu | None:
@@ -175,7 +170,7 @@ def proposals_text(plan: Plan) -> str:
     return f"{proposal_text(best)}; or keep {proposal_text(same)}"
 
 
-def _print_one(plan: Plan, assumed: Assumed, console: Console) -> None:
+def _print_one(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
     shapes, memory = plan.shapes, plan.memory
     times = f"{plan.world.gpus} × " if plan.world.gpus > 1 else ""
     passes = plan.config.gradient_accumulation_steps
@@ -195,7 +190,7 @@ def _print_one(plan: Plan, assumed: Assumed, console: Console) -> None:
     console.print(table)
     if memory.host:
         console.print(f"host memory: {gib(memory.host)} GiB of what is kept there")
-    console.print(f"[bold]{verdict(plan)}[/bold]")
+    console.print(verdict(plan), style="bold")
     if plan.speed is not None:
         hours = plan.config.steps / plan.speed.steps_per_hour
         duration = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
@@ -208,7 +203,7 @@ def _print_one(plan: Plan, assumed: Assumed, console: Console) -> None:
     _print_assumptions(plan, assumed, console)
 
 
-def _print_overview(plans: list[Plan], assumed: Assumed, console: Console) -> None:
+def _print_overview(plans: list[Plan], assumed: Assumed, console: PlainConsole) -> None:
     first = plans[0]
     table = Table(title=f"{first.config.method}, batch {first.shapes.batch}, by GPU", title_justify="left")
     settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
@@ -223,8 +218,8 @@ def _print_overview(plans: list[Plan], assumed: Assumed, console: Console) -> No
     _print_assumptions(first, assumed, console)
 
 
-def _print_assumptions(plan: Plan, assumed: Assumed, console: Console) -> None:
+def _print_assumptions(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
     shapes = plan.shapes
     padded = f"prompts padded to {shapes.prompt_tokens} tokens, horizon {plan.sizes.horizon}"
     for line in (*assumed.told, padded, *assumptions(plan)):
-        console.print(f"[dim]- {line}[/dim]", soft_wrap=True)
+        console.print(f"- {line}", style="dim", soft_wrap=True)

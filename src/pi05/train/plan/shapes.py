@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi05.checkpoint.locate import Location
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.tokenizer import Tokenizer
@@ -37,7 +38,13 @@ class Assumed:
 
 
 def plan_shapes(
-    config: TrainConfig, sizes: ModelConfig, *, world_size: int, cameras: int | None, prompt_tokens: int | None
+    config: TrainConfig,
+    sizes: ModelConfig,
+    base: Location | None,
+    *,
+    world_size: int,
+    cameras: int | None,
+    prompt_tokens: int | None,
 ) -> Assumed:
     """Return the shapes of one forward pass. Raises a UserError for a data set or a base that cannot be read."""
     dataset = None if config.dataset.root is None else open_dataset(config)
@@ -48,8 +55,8 @@ def plan_shapes(
     elif cameras is None:
         cameras = CAMERAS
         told.append(f"{CAMERAS} cameras, assumed; --cameras or --dataset.root tells better")
-    if prompt_tokens is None and dataset is not None and config.policy.path is not None:
-        tokenizer, prompt_format = open_tokenizer(config, sizes), inherit(config).prompt_format
+    if prompt_tokens is None and dataset is not None and base is not None:
+        tokenizer, prompt_format = open_tokenizer(config, sizes, base), inherit(config, base).prompt_format
         prompt_tokens = longest_prompt(tokenizer, dataset, prompt_format)
         told.append(f"{prompt_tokens} prompt tokens, the longest of the data set's tasks")
     elif prompt_tokens is None:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from rich.console import Console
+from pi05.terminal import PlainConsole
 
 
 class LastingStream:
@@ -43,6 +43,6 @@ class LastingStream:
         return getattr(self._stream, name)
 
 
-def run_console(*, quiet: bool) -> Console:
+def run_console(*, quiet: bool) -> PlainConsole:
     """Return the console of a run, on standard output."""
-    return Console(quiet=quiet, file=LastingStream(sys.stdout))  # type: ignore[arg-type]
+    return PlainConsole(quiet=quiet, file=LastingStream(sys.stdout))

@@ -99,3 +99,9 @@ class History(TypedDict, total=False):
     """`history.json`."""
 
     sessions: list[Session]
+
+
+class WandbRun(TypedDict, total=False):
+    """`wandb.json`."""
+
+    run_id: Required[Annotated[str, Within(1, 256)]]

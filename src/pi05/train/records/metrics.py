@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parameters import kernel_norm
+from pi05.train.records.durations import duration
 from pi05.train.step import StepResult
 
 Clock = Callable[[], float]
@@ -118,16 +119,6 @@ def non_finite(values: Float[Tensor, " N"]) -> list[int]:
     return torch.nonzero(~torch.isfinite(values)).flatten().tolist()
 
 
-def render_duration(seconds: float) -> str:
-    """Return seconds as 12s, 3m05s or 7h08m."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
 def render_line(record: Mapping[str, float | int | str], total_steps: int) -> str:
     """Return a train record as one console line."""
     value = {key: float(entry) for key, entry in record.items() if not isinstance(entry, str)}
@@ -143,6 +134,6 @@ def render_line(record: Mapping[str, float | int | str], total_steps: int) -> st
         *((f"MFU {value['mfu']:.0%}",) if "mfu" in value else ()),
         f"data wait {value['data_wait']:.0%}",
         f"memory {value['memory_gb']:.1f} GB",
-        f"left {render_duration(value['seconds_left'])}",
+        f"left {duration(value['seconds_left'])}",
     )
     return " · ".join(parts)

@@ -1,7 +1,7 @@
-"""What a run folder tells about its run, at any moment: while it trains, when it is done, after a crash.
+"""Reading a run folder, at any moment: while it trains, when it is done, after a crash.
 
 Nothing here fails because a part is not there yet; `missing` says which parts are not. A file that is there and cannot
-be read is told as well. Leaves out the page (`pages/run.py`).
+be read is told as well. Leaves out what the content tells (`run_record.py`) and the page (`pages/run.py`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import safetensors
 import torch
@@ -24,11 +23,9 @@ from pi05.files import parse_json, read_regular, require_regular
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.settings.fields import find_fault
-from pi05.train.method import Method, name_method, name_part
 from pi05.train.records.fields import RecordFields, Results, RunConfig, Sample
+from pi05.train.records.run_record import Record, RunRecord, SeenSample
 
-Record = dict[str, Any]
-LARGEST_NUMBER = 1e30
 LARGEST_METRICS = 2**31
 """Bytes of the largest `metrics.jsonl` that is read."""
 
@@ -40,101 +37,6 @@ PARTS = {
     **dict.fromkeys(("action_in", "action_out", "time_in", "time_out"), "action and time projections"),
 }
 """What people call the modules of the network."""
-METHOD_TITLES: dict[Method, str] = {
-    "full": "everything trained",
-    "frozen-vision": "all but the vision tower",
-    "expert": "action expert only",
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenSample:
-    """A sample that the network was given before the first step: pictures by slot, as augmented and before, prompt."""
-
-    title: str
-    prompt: str
-    pictures: Sequence[tuple[str, Path]]
-    originals: Sequence[tuple[str, Path]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """The content of a run folder, as plain data."""
-
-    folder: Path
-    config: Record
-    receipt: Record
-    records: Sequence[Record]
-    samples: Sequence[SeenSample]
-    parameters: Mapping[str, tuple[int, int]]
-    """Trained and untouched parameters of each part of the network; empty before the first checkpoint."""
-    checkpoints: Sequence[str]
-    best_checkpoint: str | None
-    evaluations: Sequence[Record]
-    missing: Sequence[str]
-    idle_s: float | None
-    """Seconds since the last metric was written; None without metrics."""
-
-    @property
-    def method(self) -> str:
-        """What is trained, in a few words; empty where the configuration does not tell."""
-        policy, peft = self.config.get("policy"), self.config.get("peft") or {}
-        if not isinstance(policy, dict):
-            return ""
-        part = name_part(
-            train_expert_only=bool(policy.get("train_expert_only")),
-            freeze_vision_encoder=bool(policy.get("freeze_vision_encoder")),
-        )
-        adapters, quantize = bool(policy.get("use_peft")), str(peft.get("quantize", "none"))
-        title = METHOD_TITLES[name_method(part, use_peft=adapters, quantize=quantize)]
-        return f"{title}, rank {peft.get('r')}" if adapters else title
-
-    def of(self, kind: str) -> list[Record]:
-        """Return the records of one type."""
-        return [record for record in self.records if record.get("type") == kind]
-
-    def points(self, kind: str, name: str) -> list[tuple[float, float]]:
-        """Return (step, value) of one metric, where it is a number."""
-        pairs = [(record.get("step"), record.get(name)) for record in self.of(kind)]
-        return [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
-
-    def dimension_points(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
-        """Return for each action dimension the (step, value) of its held-out error and of the mean action's."""
-        found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-        for record in self.of("eval"):
-            for name, values in (record.get("dimensions") or {}).items():
-                lines = found.setdefault(name, {"error": [], "baseline": []})
-                for line, points in lines.items():
-                    if is_number(record.get("step")) and is_number(values.get(line)):
-                        points.append((float(record["step"]), float(values[line])))
-        return found
-
-    @property
-    def last_step(self) -> int:
-        """The last step that was recorded, 0 before the first."""
-        return max((int(r["step"]) for r in self.records if is_number(r.get("step"))), default=0)
-
-    @property
-    def total_steps(self) -> int | None:
-        """The steps that the run was asked for."""
-        steps = self.config.get("steps")
-        return int(steps) if is_number(steps) else None
-
-    @property
-    def status(self) -> str:
-        """How the run stands, in a sentence."""
-        of_total = f" of {self.total_steps:,}" if self.total_steps is not None else ""
-        progress = f"step {self.last_step:,}{of_total}"
-        last = self.records[-1] if self.records else {}
-        if last.get("type") == "end":
-            return f"{last.get('status', 'ended')} at {progress}"
-        if self.total_steps is not None and self.last_step >= self.total_steps:
-            return f"finished at {progress}"
-        if self.idle_s is None:
-            return "nothing is recorded yet"
-        return f"{progress}; no end is recorded, so it is running or was killed. Last record {ago(self.idle_s)}"
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -164,20 +66,6 @@ def read_run(folder: Path) -> RunRecord:
         missing=missing,
         idle_s=time.time() - metrics.stat().st_mtime if records else None,
     )
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Tell numbers that a chart can show from everything else that JSON may hold; True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
-
-
-def ago(seconds: float) -> str:
-    """Return a time span as people say it."""
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' * (count != 1)} ago"
-    return "less than a minute ago"
 
 
 def _read_lines(path: Path, missing: list[str]) -> list[Record]:

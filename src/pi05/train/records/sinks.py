@@ -16,8 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pi05.errors import TrainingError, visible
+from pi05.errors import TrainingError
 from pi05.files import parse_json, write_atomic
+from pi05.terminal import say
 from pi05.train.records.metrics import render_line
 
 Record = Mapping[str, Any]
@@ -186,8 +187,3 @@ class Sinks:
             self.log({"type": "end", "step": step, "status": status})
         for sink in self._sinks:
             sink.finish(status)
-
-
-def say(console: Console, text: str) -> None:
-    """Print plain text without wrapping or colouring it."""
-    console.print(visible(text), soft_wrap=True, markup=False, highlight=False)

@@ -21,8 +21,9 @@ from rich.console import Console
 
 from pi05.errors import ConfigError
 from pi05.files import read_json, write_json
+from pi05.terminal import say
 from pi05.train.records.config import TrackioConfig
-from pi05.train.records.sinks import Record, RunInfo, finite, say
+from pi05.train.records.sinks import Record, RunInfo, finite
 from pi05.train.records.tracker import first_line, numbers_of, within
 
 START_TIMEOUT_S = 60

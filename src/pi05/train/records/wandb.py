@@ -18,10 +18,13 @@ from typing import Any
 
 from rich.console import Console
 
-from pi05.errors import ConfigError
+from pi05.errors import CheckpointError, ConfigError
 from pi05.files import read_json, write_json
+from pi05.settings.fields import find_fault
+from pi05.terminal import say
 from pi05.train.records.config import WandbConfig
-from pi05.train.records.sinks import Record, RunInfo, finite, say
+from pi05.train.records.fields import WandbRun
+from pi05.train.records.sinks import Record, RunInfo, finite
 from pi05.train.records.tracker import first_line, numbers_of, within
 
 INIT_TIMEOUT_S = 20
@@ -139,8 +142,18 @@ def nobody_to_ask() -> Iterator[None]:
 
 
 def run_id_of(run_dir: Path, config: WandbConfig) -> str:
-    """Return the WandB id of a run: as given, as stored in the run folder, or a new one."""
+    """Return the WandB id of a run: as given, as stored in the run folder, or a new one. Raises CheckpointError."""
     if config.run_id is not None:
         return config.run_id
     stored = run_dir / "wandb.json"
-    return str(read_json(stored)["run_id"]) if stored.exists() else secrets.token_hex(4)
+    if not stored.exists():
+        return secrets.token_hex(4)
+    values = read_json(stored)
+    if (fault := find_fault(WandbRun, values)) is not None:
+        raise CheckpointError(
+            f"{stored} holds something that cannot be",
+            wanted=f"{fault.field or 'the file'}: {fault.wanted}",
+            found=fault.found,
+            remedy="remove it, and name the run to continue with --wandb.run_id; or restore it",
+        )
+    return str(values["run_id"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorstore
 import torch
+from mutations import survive
 
 from pi05.checkpoint.load import load_model, read_model
 from pi05.checkpoint.locate import locate
@@ -275,3 +276,20 @@ def test_without_tensorstore(params, monkeypatch):
 
 def test_layout_of_the_fixture(config, jax_arrays):
     assert set(jax_arrays) == set(jax_layout(config).targets)
+
+
+@pytest.mark.parametrize(("driver", "name"), [("zarr", ".zarray"), ("zarr3", "zarr.json")])
+def test_what_describes_an_array_damaged_in_one_place(driver: str, name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, {"w": np.ones((4, 3), np.float32)}, ocdbt=False, driver=driver, metadata={})
+    (file,) = folder.rglob(name)
+    assert min(survive(file, lambda _: OrbaxFiles(folder).shapes, "orbax", 100)) > 5
+
+
+def test_the_tree_of_an_item_damaged_in_one_place(tmp_path: Path) -> None:
+    tree = {
+        "('params', 'w')": {"key_metadata": [{"key": "params", "key_type": 2}, {"key": "w", "key_type": 2}]},
+        "('opt_state', 0)": {"key_metadata": [{"key": "opt_state", "key_type": 2}, {"key": 0, "key_type": 1}]},
+    }
+    file = tmp_path / "_METADATA"
+    file.write_text(json.dumps({"tree_metadata": tree, "store_array_data_equal_to_fill_value": True}))
+    assert min(survive(file, holds_params, "tree", 100)) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -241,3 +242,27 @@ class TestWrongUse:
     def test_odd_sides(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="even sides"):
             VideoEncoder(tmp_path / "video.mp4", 10, 241, 320)
+
+
+def test_without_locks_nobody_is_thought_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that knows no locks a new set is written; what may be another's is not touched."""
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    left(tmp_path / "other.partial")
+    with pytest.raises(DataError, match="another process is writing"):
+        DatasetWriter(tmp_path / "other", 10, make_features(), "arm")
+    with DatasetWriter(tmp_path / "set", 10, make_features(), "arm") as writer:
+        add(writer, 0, 2)
+        writer.end_episode("a task")
+    assert sorted(os.listdir(tmp_path)) == ["other.partial", "set"]
+    assert ".lock" not in os.listdir(tmp_path / "set")
+    assert (tmp_path / "other.partial" / "data" / "half").read_text() == "x"
+
+
+def left(folder: Path) -> None:
+    """Make what may be another process's work, or a killed one's."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "half").write_text("x")

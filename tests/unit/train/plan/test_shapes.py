@@ -12,6 +12,7 @@ from pi05.data.prompt import format_prompt
 from pi05.model.config import tiny
 from pi05.train.data import open_dataset
 from pi05.train.inherit import open_tokenizer
+from pi05.train.network import locate_start
 from pi05.train.plan.shapes import plan_shapes
 
 
@@ -20,11 +21,12 @@ def test_shapes_come_from_the_data_set(tmp_path: Path) -> None:
     config, _ = read_training_settings(
         ["--preset=tiny", f"--dataset.root={root}", "--allow=[memory]", "--batch_size=3"]
     )
-    assumed = plan_shapes(config.config, tiny(), world_size=1, cameras=None, prompt_tokens=None)
+    base = locate_start(config.config)
+    assumed = plan_shapes(config.config, tiny(), base, world_size=1, cameras=None, prompt_tokens=None)
     dataset = open_dataset(config.config)
     assert assumed.shapes.batch == 3
     assert assumed.shapes.cameras == len(dataset.camera_keys)
-    tokenizer = open_tokenizer(config.config, tiny())
+    tokenizer = open_tokenizer(config.config, tiny(), base)
     longest = 0
     for frame in range(dataset.num_frames):
         state = np.clip(dataset.states()[frame], -0.9, 0.9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.records.metrics import Meter, render_duration, render_line
+from pi05.train.records.metrics import Meter, render_line
 from pi05.train.step import StepResult
 
 
@@ -73,7 +73,7 @@ def test_the_console_line_is_one_line_with_everything() -> None:
     line = render_line({**meter.record({"w": torch.ones(2, 2)}), "memory_gb": 1.25}, 2_000)
     assert line == (
         "step    1/2,000 · samples 64 · epochs 0.10 · loss 0.1235 · grad 0.247 · lr 1.00e-03 · 128.0 samples/s · "
-        "data wait 10% · memory 1.2 GB · left 16m40s"
+        "data wait 10% · memory 1.2 GB · left 16 min 40 s"
     )
 
 
@@ -113,11 +113,3 @@ def test_waiting_and_memory_are_those_of_the_process_with_the_most() -> None:
     meter.add(result(1, 1.0))
     record = meter.record({"w": torch.ones(2, 2)}, Four(world_size=4))
     assert (record["data_wait"], record["memory_gb"]) == (0.75, 1e6)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59.4, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (90_000, "25h00m")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert render_duration(seconds) == text
