@@ -17,9 +17,9 @@ from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import describe_dataset, read_license
 from pi05.files import parse_json, read_json, read_regular
-from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.settings.fields import find_fault
+from pi05.sources.names import valid_name
 from pi05.train.config import TINY_BASE, TrainConfig
 from pi05.train.records.fields import Sample
 from pi05.train.records.history import read_history

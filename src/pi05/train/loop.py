@@ -46,6 +46,7 @@ from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks, say
 from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
+from pi05.train.records.sources import settle_sources
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator
 
@@ -67,6 +68,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     Raises a UserError for what the user can put right, and Interrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
     when the run is saved.
     """
+    config = settle_sources(config)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi05.hub.config import valid_name
+from pi05.sources.names import valid_name
 
 
 @given(st.text(alphabet="aZ0-_./é ", min_size=0, max_size=12) | st.text(max_size=200))

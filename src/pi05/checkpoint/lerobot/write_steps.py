@@ -8,7 +8,6 @@ absolute path suits both, until the folder moves (`relocate`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,8 +27,7 @@ from pi05.checkpoint.lerobot.write import Cameras, input_features, output_featur
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.data.processor import Processor
 from pi05.data.transforms import LEROBOT_EPS
-from pi05.errors import CheckpointError
-from pi05.files import read_json, write_json
+from pi05.files import write_json
 from pi05.types import ACTION, STATE, TASK
 
 PRE_STATISTICS = "policy_preprocessor_step_3_normalizer_processor.safetensors"
@@ -123,26 +121,3 @@ def relative_words(processor: Processor) -> tuple[list[str], list[str] | None]:
             return words, labels
     plain = [f"{i:03d}/" for i in range(len(mask))]
     return [plain[i] for i in absolute], plain
-
-
-def tokenizer_name(folder: Path) -> str:
-    """Return the `tokenizer_name` of a LeRobot folder. Raises CheckpointError when it has none."""
-    for step in read_json(folder / PREPROCESSOR).get("steps", []):
-        if step.get("registry_name") == TOKENIZE and "tokenizer_name" in step.get("config", {}):
-            return str(step["config"]["tokenizer_name"])
-    raise CheckpointError(
-        "the folder has no LeRobot processor with a tokenizer",
-        wanted=f"a tokenizer_processor with tokenizer_name in {PREPROCESSOR}",
-        found=str(folder),
-        remedy="give a folder that pi05 export --to lerobot wrote",
-    )
-
-
-def point_tokenizer(folder: Path, name: str) -> None:
-    """Rewrite the `tokenizer_name` of a LeRobot folder, atomically."""
-    tokenizer_name(folder)
-    values: dict[str, Any] = read_json(folder / PREPROCESSOR)
-    for step in values["steps"]:
-        if step.get("registry_name") == TOKENIZE:
-            step["config"]["tokenizer_name"] = name
-    write_json(folder / PREPROCESSOR, values)

@@ -48,8 +48,13 @@ from pi05.errors import DataError
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
-def find_layout(root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = all_of_them) -> DatasetLayout:
-    """Find and check the parts of the data set at `root`; files of unused episodes may be missing. Raises DataError."""
+def find_layout(
+    root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = all_of_them, *, all_there: bool = True
+) -> DatasetLayout:
+    """Find and check the parts of the data set at `root`; files of unused episodes may be missing. Raises DataError.
+
+    With `all_there=False` its metadata is enough.
+    """
     if not root.is_dir():
         raise DataError(
             f"there is no data set at {root}",
@@ -95,7 +100,8 @@ def find_layout(root: Path, drop_cameras: Sequence[str] = (), is_used: IsUsed = 
     check_totals(layout, info, info_path)
     told = unused_splits(info.get("splits"), len(layout.episodes))
     layout.notes += [] if told is None else [told]
-    check_presence(layout, is_used)
+    if all_there:
+        check_presence(layout, is_used)
     check_clips(layout)
     return layout
 

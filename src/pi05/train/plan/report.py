@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pi05.model.config import ModelConfig
+from pi05.sources.resolve import is_name
 from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.network import choose_sizes
@@ -68,7 +69,8 @@ def print_plan(
 
 def sizes_of(config: TrainConfig) -> ModelConfig:
     """Return the sizes of the network: the base's where one is named, else those of π₀.₅."""
-    if config.policy.path is None and not config.from_scratch:
+    path = config.policy.path
+    if not config.from_scratch and (path is None or is_name(path, "model")):  # not here, and not fetched for a plan
         return config.network_sizes()
     return choose_sizes(config)
 
