@@ -20,6 +20,7 @@ from pi05.files import parse_json, read_regular
 from pi05.settings.flags import BOOLEANS, Flags, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, translate_training_flag
 from pi05.settings.schema import Setting
+from pi05.sources.names import DATASET_FOLDER
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
 
@@ -250,6 +251,14 @@ def require_files(config: TrainConfig) -> None:
         )
     if not Path(config.dataset.root).is_dir():
         name = config.dataset.repo_id
+        if config.dataset.root == DATASET_FOLDER:
+            raise DataError(
+                f"there is no data set in {DATASET_FOLDER}",
+                wanted=f"{DATASET_FOLDER}/ in the working directory, beside scripts/ or in it",
+                found="none in any of them",
+                remedy=f"put or link your recordings there, or pi05 fetch {name or 'NAME'} --repo-type=dataset; "
+                f"pi05 collect --episodes=100 --output={DATASET_FOLDER} makes simulated ones",
+            )
         fetch = (
             "" if name is None else f", or fetch it: pi05 fetch {name} --repo-type=dataset --to {config.dataset.root}"
         )

@@ -53,10 +53,10 @@ def resolve(
 ) -> Path:
     """Return the path that `given` means: itself unless it is OWNER/NAME, with @REVISION or not, of a repository.
 
-    `needed` tells of a data set which files are wanted beside its metadata; all of them when not given. `first` gets the
-    folder of a model's small files before its weights are fetched. A path at which nothing is comes back as it is: its
-    reader knows what to say; so does, with `here_only`, a name that nothing on this machine is. Raises CheckpointError
-    or DataError for a name that is not in reach, with what was tried and the command that fetches it.
+    `needed` tells of a data set which files are wanted beside its metadata, all of them when not given. `first` gets
+    the folder of a model's small files before its weights are fetched. A path at which nothing is comes back as it is:
+    its reader knows what to say; so does, with `here_only`, a name that nothing on this machine is. Raises
+    CheckpointError or DataError for a name that is not in reach, with what was tried and the command that fetches it.
     """
     path = expand_home(given)
     if path.exists():

@@ -125,8 +125,6 @@ class Transfer:
         waits = self.patience.waits()
         item.part.touch()
         while _size(item.part) < item.file.size:
-            if self._stop.is_set():
-                raise HubError(f"{what} was stopped", remedy="run the same command again: it goes on where it stopped")
             before = _size(item.part)
             fault: Fault | None = None
             try:
@@ -143,6 +141,8 @@ class Transfer:
                 waits = self.patience.waits()
             if arrived >= item.file.size:
                 return
+            if self._stop.is_set():  # another file has failed, or Ctrl-C
+                raise HubError(f"{what} was stopped", remedy="run the same command again: it goes on where it stopped")
             fault = fault or Fault(f"the connection ended after {arrived:,} of {item.file.size:,} bytes")
             pause = next(waits, None)
             if fault.remedy is not None or pause is None:

@@ -45,8 +45,8 @@ from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks, say
-from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
 from pi05.train.records.sources import settle_sources
+from pi05.train.session import Session, check_loss, deal_batches, log, open_loader, preview, save_run, validate
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.train.validate import build_validator
 

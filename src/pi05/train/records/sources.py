@@ -1,4 +1,4 @@
-"""Base, data set and tokenizer of a run: from names to folders, once, before anything is computed; and the record of it.
+"""Base, data set and tokenizer of a run: from names to folders, before anything is computed; and the record of it.
 
 The order of places is that of `sources/resolve.py`. What comes back holds paths only, so that the run, its record and
 its resumption mean the same files. A tokenizer that the base names is found before the base's weights are fetched: its
