@@ -233,6 +233,8 @@ class _Routes(FaultyHandler):
 
     def _tree(self, repository: Repository, rest: str) -> Any:
         """List a branch, or one of its folders."""
+        for name in repository.branches:
+            rest = rest.replace(repository.sha(name), name)
         branch = next((name for name in repository.branches if f"{rest}/".startswith(f"{name}/")), None)
         if branch is None:
             return error(404, f"Invalid rev id: {rest}", "RevisionNotFound")

@@ -26,11 +26,10 @@ from pi05.revision import RECEIPT
 from pi05.sources.faults import Say
 from pi05.sources.names import DATASET_FOLDER, FOLDERS, PALIGEMMA, Kind, Source, parse_name
 from pi05.sources.places import find_folder, lacks_tokenizer
-from pi05.sources.receipt import Receipt, read_receipt
+from pi05.sources.receipt import Receipt, now, read_receipt
 from pi05.sources.transfer import hash_file
 from pi05.sources.wanted import Needed, choose_model, choose_tokenizer, metadata_files
 from pi05.train.config import TINY_BASE, TrainConfig
-from pi05.train.records.history import now
 
 SCRIPT = "train.sh"
 TOKENIZER_FOLDER = FOLDERS[PALIGEMMA]

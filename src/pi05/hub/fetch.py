@@ -23,10 +23,9 @@ from pi05.sources.client import Listing, RemoteFile, endpoints, is_offline, list
 from pi05.sources.faults import Say
 from pi05.sources.names import Source
 from pi05.sources.progress import Progress
-from pi05.sources.receipt import Receipt, read_receipt
+from pi05.sources.receipt import Receipt, now, read_receipt
 from pi05.sources.transfer import Item, Transfer, alone, hash_file, mismatch
 from pi05.sources.wanted import Needed, first_files, metadata_files
-from pi05.train.records.history import now
 
 WORK = ".pi05-fetch"
 """Folder in the target for what has not arrived whole; it is gone when all is there."""
@@ -57,7 +56,6 @@ def fetch_to(
             found=", ".join(sorted(listing.files)[:8]) or "no file",
             remedy="check the name; a data set needs --repo-type=dataset",
         )
-    (folder / WORK).mkdir(parents=True, exist_ok=True)
     with alone(folder / WORK / "lock", f"{source} to {folder}", say):
         before = read_receipt(folder)
         _bring(transfer, names, folder, before)
@@ -66,7 +64,7 @@ def fetch_to(
             _bring(transfer, names, folder, before)
         receipt = _receipt(listing, names, folder, before)
         receipt.write(folder)
-    remove_tree(folder / WORK)
+        remove_tree(folder / WORK)
     total = sum(facts["size"] for facts in receipt.files.values())
     say(f"{source} at {listing.commit[:8]} is in {folder}: {len(receipt.files)} files, {total / 1e6:,.1f} MB, verified")
     point_at_tokenizers(folder, say)

@@ -21,6 +21,7 @@ from pi05.sources.names import Source
 from pi05.sources.transfer import Item, Transfer, alone
 
 PART = ".pi05-part"
+LEROBOT_TAGS = ("v3.0", "v2.1", "v2.0")
 
 
 def cache_folders() -> list[Path]:
@@ -58,16 +59,17 @@ def repository_folder(cache: Path, source: Source) -> Path:
 
 
 def find_snapshot(cache: Path, source: Source) -> Path | None:
-    """Return the snapshot that a revision means; without a revision that of main, or the only one that there is."""
+    """Return the snapshot that a revision means, a branch or tag as it was when it was fetched.
+
+    Without a revision that of main; of a data set else that of the tag by which LeRobot fetches it.
+    """
     folder = repository_folder(cache, source)
-    wanted = source.revision or "main"
-    reference = folder / "refs" / wanted
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else wanted
-    snapshots = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
+    names = [source.revision or "main", *(LEROBOT_TAGS if source.revision is None and source.kind == "dataset" else ())]
+    reference = next((folder / "refs" / name for name in names if (folder / "refs" / name).is_file()), None)
+    commit = names[0] if reference is None else reference.read_text(encoding="utf-8").strip()
+    snapshots = [path for path in (folder / "snapshots").glob("*") if path.is_dir()]
     found = [path for path in snapshots if path.name == commit]
-    if not found and source.revision is None:
-        found = snapshots
-    elif not found and re.fullmatch(r"[0-9a-f]{7,40}", commit):
+    if not found and re.fullmatch(r"[0-9a-f]{7,40}", commit):
         found = [path for path in snapshots if path.name.startswith(commit)]
     return found[0] if len(found) == 1 else None
 

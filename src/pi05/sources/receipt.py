@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Receipt:
     def write(self, folder: Path) -> None:
         """Write it into a folder."""
         write_json(folder / RECEIPT, {"format": FORMAT, "version": 1, **vars(self)})
+
+
+def now() -> str:
+    """Return the present as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_receipt(folder: Path) -> Receipt | None:

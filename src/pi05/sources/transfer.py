@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pi05.errors import HubError
 from pi05.files import require_space, sync
@@ -73,15 +73,16 @@ class Transfer:
         remedy = "free disk space, or choose a place on another disk (--to, or HF_HOME for the cache)"
         require_space(folder, max(0, missing), str(self.listing.source), HubError, remedy)
         self.progress.begin(str(self.listing.source), sum(item.file.size for item in items), len(items))
+        self._stop.clear()
         queue = sorted(items, key=lambda item: -item.file.size)
         try:
             with ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix="fetch") as pool:
                 try:
                     futures = [pool.submit(self._fetch, item) for item in queue]
                     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                    failed = next((future for future in done if future.exception() is not None), None)
-                    if failed is not None:
-                        failed.result()
+                    failures = [error for future in done if (error := future.exception()) is not None]
+                    if failures:
+                        raise min(failures, key=lambda error: isinstance(error, _Stopped))
                 finally:
                     self._stop.set()
                     pool.shutdown(wait=False, cancel_futures=True)
@@ -95,6 +96,8 @@ class Transfer:
             try:
                 self._fetch_from(item, endpoint)
                 return
+            except _Stopped:
+                raise
             except HubError as error:
                 refusals.append(error)
         raise together(f"{item.file.path} of {self.listing.source} did not arrive", refusals)
@@ -142,7 +145,7 @@ class Transfer:
             if arrived >= item.file.size:
                 return
             if self._stop.is_set():  # another file has failed, or Ctrl-C
-                raise HubError(f"{what} was stopped", remedy="run the same command again: it goes on where it stopped")
+                raise _Stopped(f"{what} was stopped", remedy="run the same command again: it goes on where it stopped")
             fault = fault or Fault(f"the connection ended after {arrived:,} of {item.file.size:,} bytes")
             pause = next(waits, None)
             if fault.remedy is not None or pause is None:
@@ -172,6 +175,10 @@ class Transfer:
     def _drop(self, item: Item) -> None:
         self.progress.advance(-_size(item.part))
         os.truncate(item.part, 0)
+
+
+class _Stopped(HubError):
+    """Given up because of another file."""
 
 
 def _begins_at(response: Any, start: int) -> bool:
@@ -211,17 +218,27 @@ def _size(path: Path) -> int:
 def alone(lock: Path, what: str, say: Say) -> Iterator[None]:
     """Let one process after the other into the block; the kernel releases the lock when its owner ends, however.
 
-    On a file system that knows no locks both go in: hashes and renames keep what they write whole.
+    On a file system that knows no locks both go in: hashes and renames keep what they write whole. The block may remove
+    the lock's folder when it is done.
     """
     import fcntl
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process is fetching {what}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            say(f"{lock} cannot be locked ({error}); do not fetch {what} twice at the same time")
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+")
+        _take(fcntl, file, lock, what, say)
+        if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+            break
+        file.close()  # its owner has removed it
+    with file:
         yield
+
+
+def _take(fcntl: Any, file: IO[str], lock: Path, what: str, say: Say) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"another process is fetching {what}; waiting for it")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        say(f"{lock} cannot be locked ({error}); do not fetch {what} twice at the same time")
