@@ -65,8 +65,8 @@ def test_a_tokenizer_that_is_given_or_lies_in_the_base_goes_first(hub: FakeHub, 
     del hub.repositories[PALIGEMMA]
     given = fakes.write_tokenizer(tmp_path / "tokenizer.json")
     assert settle_sources(config(tokenizer_path=str(given))).policy.tokenizer_path == str(given)
-    hub.publish(BASE, {**NAMED, "tokenizer/tokenizer.json": b"{}"})
-    assert settle_sources(config(path=f"{BASE}@main")).policy.tokenizer_path is None
+    hub.publish("lab/whole", {**NAMED, "tokenizer/tokenizer.json": b"{}"})
+    assert settle_sources(config(path="lab/whole")).policy.tokenizer_path is None
 
 
 def test_a_tokenizer_out_of_reach_is_told_before_the_weights_travel(hub: FakeHub) -> None:
@@ -89,5 +89,5 @@ def test_paths_stay_as_they_are_written(hub: FakeHub, monkeypatch: pytest.Monkey
     with no_sockets(monkeypatch):
         assert settle_sources(plain) == plain
         assert settle_sources(gone) == gone
-        scratch = replace(plain, from_scratch=True)
+        scratch = replace(config(path=None), dataset=plain.dataset, from_scratch=True)
         assert settle_sources(scratch) == scratch
