@@ -17,6 +17,7 @@ from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 from pi05.files import expand_home, read_json
 from pi05.model.quantize import CODE_KINDS, CodeKind
+from pi05.sources.resolve import is_name, resolve
 
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
@@ -41,7 +42,7 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
     """Find the base of a located adapter, down to full weights; None when it holds full weights itself.
 
     `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
-    the adapter's folder, then from the working directory. `above` are the adapters that this one is the base of.
+    the adapter's folder, then from the working directory; one that is nowhere may be a name on the hub. `above` are the adapters that this one is the base of.
     Raises CheckpointError with all places that were tried, and for adapters that are each other's base.
     """
     adapter = location.adapter
@@ -70,7 +71,7 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
         "the base of the adapter is not there",
         wanted=f"full weights under the adapter {adapter}" + (f", SHA-256 {sha256}" if sha256 else ""),
         found="nothing at " + "; ".join(tried) if tried else "no base is recorded",
-        remedy="give the folder of the base (base=…); one on a hub has to be downloaded first",
+        remedy="give the folder of the base, or its name on the hub (base=…)",
     )
 
 
@@ -106,7 +107,7 @@ def _notes(adapter: Path) -> tuple[dict[str, Any], ...]:
 def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield (who says so, path) in the order in which they count."""
     if base is not None:
-        yield "as given", expand_home(base)
+        yield "as given", resolve(base, "model")
         return
     if isinstance(record.get("path"), str):
         for path in _readings(record["path"], adapter):
@@ -123,4 +124,9 @@ def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> I
 def _readings(path: str, adapter: Path) -> list[Path]:
     """Return what a recorded path may mean."""
     plain = expand_home(path)
-    return [plain] if plain.is_absolute() else [adapter / plain, Path.cwd() / plain]
+    if plain.is_absolute():
+        return [plain]
+    places = [adapter / plain, Path.cwd() / plain]
+    if not any(place.exists() for place in places) and is_name(path, "model"):
+        places.append(resolve(path, "model"))
+    return places
