@@ -196,7 +196,7 @@ exec "${{PI05:-pi05}}" train \\
 def _write_receipt(out: Path) -> None:
     """Note size and hash of every file; `pi05 fetch --verify OUT` compares them."""
     paths = sorted(path for path in out.rglob("*") if path.is_file() and path != out / RECEIPT)
-    known = {}
+    known: dict[Path, str] = {}
     for folder in {path.parent for path in out.glob(f"*/{RECEIPT}")}:
         receipt = read_receipt(folder)
         if receipt is not None:

@@ -147,7 +147,7 @@ def _ask(source: Source, endpoint: Endpoint) -> Listing:
     api = HfApi(
         endpoint=endpoint.address, token=endpoint.token or False, library_name="pi05", library_version=pi05.__version__
     )
-    info = api.repo_info(
+    info: Any = api.repo_info(
         source.name, repo_type=source.repo_type, revision=source.revision, files_metadata=True, timeout=LISTING_S
     )
     commit = str(info.sha)
@@ -155,7 +155,7 @@ def _ask(source: Source, endpoint: Endpoint) -> Listing:
         (file.rfilename, file.size, file.blob_id, file.lfs and file.lfs.sha256) for file in info.siblings or ()
     ]
     if len(entries) >= MOST_IN_ONE_ANSWER:
-        tree = api.list_repo_tree(source.name, repo_type=source.repo_type, revision=commit, recursive=True)
+        tree: Any = api.list_repo_tree(source.name, repo_type=source.repo_type, revision=commit, recursive=True)
         entries = [(f.path, f.size, f.blob_id, f.lfs and f.lfs.sha256) for f in tree if hasattr(f, "blob_id")]
     if not re.fullmatch(r"[0-9a-f]{40}", commit) or any(size is None for _, size, _, _ in entries):
         raise _NoHub("the answer has no commit, or no sizes")

@@ -113,6 +113,8 @@ def out_of_reach(source: Source, tried: Sequence[str], remedy: str) -> UserError
     """Return the error for a name that leads nowhere."""
     kind = DataError if source.repo_type == "dataset" else CheckpointError
     usual = f"{source.folder}/ here, beside scripts/ or in it; the hub's cache; the network"
+    if source.kind == "tokenizer":
+        remedy += "; or give a tokenizer.json of your own: --policy.tokenizer_path=FILE"
     return kind(f"{source} is not in reach", wanted=usual, found="; ".join(tried), remedy=remedy)
 
 

@@ -42,8 +42,9 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
     """Find the base of a located adapter, down to full weights; None when it holds full weights itself.
 
     `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
-    the adapter's folder, then from the working directory; one that is nowhere may be a name on the hub. `above` are the adapters that this one is the base of.
-    Raises CheckpointError with all places that were tried, and for adapters that are each other's base.
+    the adapter's folder, then from the working directory; what PEFT recorded may be a name on the hub, too. `above`
+    are the adapters that this one is the base of. Raises CheckpointError with all places that were tried, and for
+    adapters that are each other's base.
     """
     adapter = location.adapter
     if adapter is None:
@@ -67,12 +68,28 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
         tried.append(f"{path} ({told_by})")
         if base is not None:
             break
+    on_hub = None if base is not None else _from_hub(adapter, tried)
+    if on_hub is not None:
+        found = locate(on_hub)
+        return AdapterBase(found, sha256, "on the hub", recorded_quantization(adapter), locate_base(found, None, above))
     raise CheckpointError(
         "the base of the adapter is not there",
         wanted=f"full weights under the adapter {adapter}" + (f", SHA-256 {sha256}" if sha256 else ""),
         found="nothing at " + "; ".join(tried) if tried else "no base is recorded",
         remedy="give the folder of the base, or its name on the hub (base=…)",
     )
+
+
+def _from_hub(adapter: Path, tried: list[str]) -> Path | None:
+    """Return the folder of the base that PEFT recorded a hub's name of; None, and in `tried` why, if it has none."""
+    name = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(name, str) or not is_name(name, "model"):
+        return None
+    try:
+        return resolve(name, "model")
+    except CheckpointError as error:
+        tried.append(f"{error.problem}: {error.found}; {error.remedy}")
+        return None
 
 
 def _recorded(adapter: Path) -> dict[str, Any]:
@@ -124,9 +141,4 @@ def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> I
 def _readings(path: str, adapter: Path) -> list[Path]:
     """Return what a recorded path may mean."""
     plain = expand_home(path)
-    if plain.is_absolute():
-        return [plain]
-    places = [adapter / plain, Path.cwd() / plain]
-    if not any(place.exists() for place in places) and is_name(path, "model"):
-        places.append(resolve(path, "model"))
-    return places
+    return [plain] if plain.is_absolute() else [adapter / plain, Path.cwd() / plain]
