@@ -197,7 +197,14 @@ def test_commands_were_found() -> None:
 def test_named_flags_exist(page: Path) -> None:
     """Flags in running text: `--name` or `--name=value` of a command of ours."""
     known = {setting.path for command in cli.COMMANDS.values() for setting in (*walk(command.settings), *command.extra)}
-    foreign = {"policy.dtype", "policy.pretrained_path", "robot.max_relative_target", "inference.type", "help"}  # spoken of, not ours
+    foreign = {
+        "policy.dtype",
+        "policy.pretrained_path",
+        "policy.tokenizer_name",
+        "robot.max_relative_target",
+        "inference.type",
+        "help",
+    }  # spoken of, not ours
     for span in SPAN.findall(prose(page)):
         for flag in re.findall(r"(?:^|\s)--([\w.]+)", span):
             assert flag in known | foreign, f"{name_of(page)} names --{flag}"

@@ -35,10 +35,16 @@ TELLING_FILE: dict[Kind, str] = {
 _told: set[str] = set()
 
 
+def tell(text: str) -> None:
+    """Print a line on standard error; of a distributed run's processes from the first."""
+    if os.environ.get("RANK", "0") == "0":
+        print(visible(text), file=sys.stderr, flush=True)
+
+
 def tell_once(text: str) -> None:
-    """Print a line on standard error, once in a process, and of a distributed run's processes from the first."""
-    if text not in _told and os.environ.get("RANK", "0") == "0":
-        print(visible(text), file=sys.stderr)
+    """Print a line once in a process: what is resolved again and again is found at the same place."""
+    if text not in _told:
+        tell(text)
     _told.add(text)
 
 
@@ -49,7 +55,7 @@ def resolve(
     needed: Needed | None = None,
     first: Callable[[Path], None] | None = None,
     here_only: bool = False,
-    say: Say = tell_once,
+    say: Say | None = None,
 ) -> Path:
     """Return the path that `given` means: itself unless it is OWNER/NAME, with @REVISION or not, of a repository.
 
@@ -63,7 +69,7 @@ def resolve(
         return path
     text = os.fspath(given)
     if text in FOLDERS.values():
-        return _say_folder(text, find_folder(text), path, say)
+        return _say_folder(text, find_folder(text), path, say or tell_once)
     source = parse_name(text, kind)
     if source is None:
         return path
@@ -72,12 +78,12 @@ def resolve(
     if found is None and here_only:
         return path
     if found is None:
-        found = _from_network(source, needed, first, search, say), "fetched into the hub's cache"
+        found = _from_network(source, needed, first, search, say or tell), "fetched into the hub's cache"
     folder, place = found
     noted = read_revision(folder, [folder / TELLING_FILE[source.kind]])
     commit = f"commit {noted[:8]}" if noted else "commit unknown"
     doubt = "; nothing in it says that it is this one" if says_nothing(folder, source) else ""
-    say(f"{WORDS[kind]}: {source} is {folder} ({place}; {commit}{doubt})")
+    (say or tell_once)(f"{WORDS[kind]}: {source} is {folder} ({place}; {commit}{doubt})")
     return folder
 
 
@@ -123,13 +129,12 @@ def download(
     needed: Needed | None,
     *,
     first: Callable[[Path], None] | None = None,
-    mirrors: Sequence[str] = (),
-    say: Say = tell_once,
+    say: Say = tell,
 ) -> Path:
     """Fetch what is needed of a repository into the hub's cache, and return the snapshot. Raises HubError."""
     from pi05.sources.cache import fetch_into_cache
 
-    addresses = endpoints(mirrors)
+    addresses = endpoints()
     listing = list_repository(source, addresses, say)
     transfer = Transfer(listing=listing, endpoints=addresses, say=say, progress=Progress(say))
     if source.kind == "dataset" and needed is not None:

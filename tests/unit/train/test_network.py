@@ -43,8 +43,10 @@ def test_nothing_trains_from_random_weights_by_accident() -> None:
 
 
 def test_a_base_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="names on the Hub are not fetched yet"):
+    with pytest.raises(CheckpointError, match="lerobot/pi05_base is not in reach"):
         choose_sizes(TrainConfig(policy=PolicyConfig(path="lerobot/pi05_base")))
+    with pytest.raises(CheckpointError, match="the base checkpoint is not there"):
+        choose_sizes(TrainConfig(policy=PolicyConfig(path="./nowhere")))
 
 
 def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:
