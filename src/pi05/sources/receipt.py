@@ -114,7 +114,7 @@ def describe_source(path: str | Path) -> dict[str, Any] | None:
     place = Path(path).absolute()
     for folder in (place, *place.parents[:3]):
         receipt = read_receipt(folder)
-        if receipt is not None:
+        if receipt is not None and receipt.kind != "bundle":
             files = {name: {**facts, **receipt.rewritten.get(name, {})} for name, facts in receipt.files.items()}
             return _record(receipt.name, receipt.revision, receipt.commit, folder, files)
     found = CACHED.search(place.as_posix())
