@@ -7,7 +7,7 @@
 # Set variables here or in the environment. Empty: what the checkpoint or the program says.
 set -euo pipefail
 
-POLICY="${POLICY:-}"                             # a run, or one of its checkpoints; empty: the newest run in runs/
+POLICY="${POLICY:-}"                             # a run, a checkpoint, OWNER/NAME on the hub; empty: the newest run in runs/
 ENVIRONMENT="${ENVIRONMENT:-tabletop}"           # tabletop
 FAMILY="${FAMILY:-demo}"                         # objects and instructions of tabletop: demo or base
 EPISODES="${EPISODES:-50}"
@@ -24,7 +24,7 @@ if [[ -z "$POLICY" && -d runs ]]; then
   POLICY="${POLICY%/checkpoints}"
 fi
 [[ -n "$POLICY" ]] || stop "no policy was given, and runs/ holds none" "POLICY=RUN bash scripts/eval_pi05.sh"
-[[ -d "$POLICY" ]] || stop "there is no policy at $POLICY" "POLICY=RUN, the folder that pi05 train has written"
+[[ -d "$POLICY" || "$POLICY" == */* ]] || stop "there is no policy at $POLICY" "POLICY=RUN, the folder that pi05 train has written"
 
 add policy.path "$POLICY"
 add env "$ENVIRONMENT"

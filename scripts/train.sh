@@ -15,32 +15,15 @@ fi
 add peft.r "$LORA_RANK"
 add peft.lora_alpha "$LORA_ALPHA"
 
-dataset="$(folder_of "$DATASET" local_dataset)"
-if [[ -z "$dataset" ]]; then
-  if [[ "$PRESET" == tiny ]]; then
-    stop "there is no data set" "pi05 collect --episodes=100 --output=$HERE/local_dataset, or DATASET=FOLDER"
-  fi
-  if [[ -z "$DATASET" ]]; then
-    stop "there is no data set in $HERE/local_dataset" "put or link your recordings there, or DATASET=FOLDER"
-  fi
-  stop "there is no data set in $HERE/local_dataset, and $DATASET cannot be downloaded by this version" \
-    "hf download $DATASET --repo-type dataset --local-dir $HERE/local_dataset, or DATASET=FOLDER"
+# pi05 train looks names up in the folders of the lab, in the hub's cache, and then on the hub.
+if [[ -n "$DATASET" && ! -e "$DATASET" && "$DATASET" == */* ]]; then
+  add dataset.repo_id "$DATASET"
+else
+  add dataset.root "${DATASET:-local_dataset}"
 fi
-add dataset.root "$dataset"
-
 if [[ "$PRESET" != tiny ]]; then
-  base="$(folder_of "$BASE_MODEL" pi05_base_model)"
-  [[ -n "$base" ]] || stop \
-    "there is no base model in $HERE/pi05_base_model, and $BASE_MODEL cannot be downloaded by this version" \
-    "hf download $BASE_MODEL --local-dir $HERE/pi05_base_model, or BASE_MODEL=FOLDER"
-  add policy.path "$base"
-  # The base checkpoints on the hub hold no tokenizer; those that pi05 writes do.
-  tokenizer="$(folder_of "$TOKENIZER" paligemma_model)"
-  if [[ -z "$tokenizer" && -z "$(find -L "$base" -maxdepth 2 -name 'tokenizer.*' -print -quit)" ]]; then
-    stop "there is no tokenizer in $base or in $HERE/paligemma_model" \
-      "hf download $TOKENIZER tokenizer.json --local-dir $HERE/paligemma_model (accept its licence first)"
-  fi
-  add policy.tokenizer_path "$tokenizer"
+  add policy.path "$BASE_MODEL"
+  add policy.tokenizer_path "$TOKENIZER"
 fi
 
 add preset "$PRESET"

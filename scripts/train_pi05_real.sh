@@ -5,16 +5,17 @@
 #   PRESET=tiny bash scripts/train_pi05_real.sh           the same chain on a CPU, in minutes, to see it run
 #   bash scripts/train_pi05_real.sh --seed=7              further flags of `pi05 train` go through
 #
-# Set variables here or in the environment. Folders beside this script are used where they exist:
-# pi05_base_model/ (base), paligemma_model/ (tokenizer), local_dataset/ (data). Empty: what the preset says.
+# Set variables here or in the environment. Empty: what the preset says. Names of the hub are looked for in the folders
+# pi05_base_model/, paligemma_model/ (tokenizer) and local_dataset/ in the working directory, beside scripts/ and in it,
+# then in the hub's cache, then fetched (not with HF_HUB_OFFLINE=1). HF_ENDPOINT=https://hf-mirror.com is a mirror.
 set -euo pipefail
 
 PRESET="${PRESET:-real}"                         # real, or tiny for a CPU
 
-# Where to start from, and what to learn from: a folder, or the name to download yourself.
+# Where to start from, and what to learn from: a folder, or OWNER/NAME (@REVISION) on the hub.
 BASE_MODEL="${BASE_MODEL:-lerobot/pi05_base}"
-TOKENIZER="${TOKENIZER:-google/paligemma-3b-pt-224}"
-DATASET="${DATASET:-}"                           # your recordings
+TOKENIZER="${TOKENIZER:-}"                       # empty: the one that the base holds or names
+DATASET="${DATASET:-}"                           # your recordings; empty: local_dataset/
 RENAME_MAP="${RENAME_MAP:-}"                     # '{my_camera: scene, other: left_wrist}'; found by name where it can be
 
 # How to train. Preset real: 20,000 steps of 32 samples, chunks of 50 actions.

@@ -5,20 +5,22 @@
 #   PRESET=tiny bash scripts/train_pi05_sim.sh            the same chain on a CPU, in minutes, to see it run
 #   bash scripts/train_pi05_sim.sh --seed=7               further flags of `pi05 train` go through
 #
-# Set variables here or in the environment. Folders beside this script are used where they exist:
-# pi05_base_model/ (base), paligemma_model/ (tokenizer), local_dataset/ (data). Empty: what the preset says.
+# Set variables here or in the environment. Empty: what the preset says. Names of the hub are looked for in the folders
+# pi05_base_model/, paligemma_model/ (tokenizer) and local_dataset/ in the working directory, beside scripts/ and in it,
+# then in the hub's cache, then fetched (not with HF_HUB_OFFLINE=1). HF_ENDPOINT=https://hf-mirror.com is a mirror.
 set -euo pipefail
 
 PRESET="${PRESET:-sim}"                          # sim, or tiny for a CPU
 
-# Where to start from, and what to learn from: a folder, or the name to download yourself.
+# Where to start from, and what to learn from: a folder, or OWNER/NAME (@REVISION) on the hub.
 BASE_MODEL="${BASE_MODEL:-lerobot/pi05_base}"
-TOKENIZER="${TOKENIZER:-google/paligemma-3b-pt-224}"
-DATASET="${DATASET:-HuggingFaceVLA/libero}"
+TOKENIZER="${TOKENIZER:-}"                       # empty: the one that the base holds or names
 # Camera of the data set → slot. LIBERO's two cameras are called image (scene) and image2 (wrist).
 if [[ "$PRESET" == sim ]]; then
+  DATASET="${DATASET:-HuggingFaceVLA/libero}"
   RENAME_MAP="${RENAME_MAP:-{observation.images.image: scene, observation.images.image2: left_wrist\}}"
 else
+  DATASET="${DATASET:-}"                         # empty: local_dataset/
   RENAME_MAP="${RENAME_MAP:-}"
 fi
 

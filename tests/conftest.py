@@ -59,6 +59,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip_gpu)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test ask the real hub for a name; those with a hub of their own take this back (`fetching.use_home`)."""
+    import huggingface_hub.constants  # noqa: F401 - it reads the variable when it is imported, and hub tests do that
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder of golden data and real data sets beside the repository, or skip."""

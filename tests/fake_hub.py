@@ -1,4 +1,4 @@
-"""A hub on localhost that speaks the upload API as the real `huggingface_hub` client uses it, and can fail on request.
+"""A hub on localhost as the real `huggingface_hub` client uses it, for uploads and downloads, that can fail on request.
 
 Repositories live in memory: branches of commits, each a dictionary of files. What is uploaded as LFS must have the
 SHA-256 that was announced, and a commit may only name objects that have arrived. `fail` makes a route answer with an
@@ -62,6 +62,8 @@ class Repository:
     """Branches of commits; a commit is path → content, and lists which paths are LFS."""
 
     private: bool = False
+    accepted: set[str] | None = None
+    """Who has accepted the licence of a gated repository; None: it is not gated."""
     branches: dict[str, list[dict[str, bytes]]] = field(default_factory=lambda: {"main": [{}]})
     lfs: set[str] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
@@ -94,6 +96,16 @@ class FakeHub(FaultyServer):
         """Path → SHA-256 and size of the files that were committed from there."""
         self.refuse_card: str | None = None
 
+    def publish(
+        self, name: str, files: Mapping[str, bytes], *, branch: str = "main", gated: bool = False, private: bool = False
+    ) -> Repository:
+        """Put files into a repository, as its owner would; `name` of a data set is datasets/OWNER/NAME."""
+        repository = self.repositories.setdefault(name, Repository(private=private))
+        repository.accepted = set() if gated else None
+        repository.branches.setdefault(branch, []).append(dict(files))
+        repository.lfs |= {path for path in files if path.endswith((*LFS_NAMES, ".parquet", ".mp4", "tokenizer.json"))}
+        return repository
+
     def files(self, repo_id: str, branch: str = "main") -> dict[str, bytes]:
         """Return the files at the head of a branch."""
         return self.repositories[repo_id].head(branch)
@@ -110,6 +122,8 @@ class _Routes(FaultyHandler):
             return self._storage(match[1], match[2], body)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         user = hub.users.get(token)
+        if (user is not None or not token) and (answer := self._read(user, path)) is not None:
+            return answer
         if user is None:
             return error(
                 401, "Invalid credentials in Authorization header" if token else "Invalid username or password."
@@ -124,11 +138,51 @@ class _Routes(FaultyHandler):
             return self._create(user, json.loads(body))
         if match := re.fullmatch(r"/([\w.-]+/[\w.-]+)\.git/info/lfs/objects/(batch|verify)", path):
             return self._lfs(user, match[1], match[2], json.loads(body))
-        if match := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", path):
-            return self._resolve(match[1], match[2], match[3])
         if match := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/([\w-]+))?(?:/(.+))?", path):
             return self._model(user, match[1], match[2], match[3], body)
         return error(404, "Not found")
+
+    def _read(self, user: User | None, path: str) -> Any:
+        """Answer what somebody who only reads may ask, without a login too; None for anything else.
+
+        A data set stands in `repositories` as datasets/OWNER/NAME, as in its address.
+        """
+        if self.command not in ("GET", "HEAD"):
+            return None
+        info = re.fullmatch(r"/api/(?:models/|(?=datasets/))((?:datasets/)?[\w.-]+/[\w.-]+)(?:/revision/(.+))?", path)
+        file = re.fullmatch(r"/((?:datasets/)?[\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", path)
+        name = info[1] if info else file[1] if file else None
+        if name is None:
+            return None
+        repository = self.server_side.repositories.get(name)
+        reads = user is not None and name.split("/")[-2] in user.writes
+        if repository is None or (repository.private and not reads):
+            status = 404 if user is not None else 401  # so does the hub: it does not tell which names there are
+            return error(status, "Repository not found", "RepoNotFound")
+        if file:
+            if repository.accepted is not None and (user is None or user.name not in repository.accepted):
+                said = f"Access to model {name} is restricted and you are not in the authorized list."
+                return error(401 if user is None else 403, said, "GatedRepo")
+            return self._resolve(name, file[2], file[3])
+        return self._info(name, repository, info[2] or "main" if info else "main")
+
+    def _info(self, name: str, repository: Repository, revision: str) -> Any:
+        heads = {branch: branch for branch in repository.branches}
+        heads |= {repository.sha(branch): branch for branch in repository.branches}
+        if revision not in heads:
+            return error(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        siblings = []
+        for path, data in sorted(repository.head(heads[revision]).items()):
+            entry: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": git_oid(data)}
+            if path in repository.lfs:
+                pointer = lfs_pointer(data)
+                sha256 = hashlib.sha256(data).hexdigest()
+                entry |= {"blobId": git_oid(pointer)}
+                entry |= {"lfs": {"sha256": sha256, "size": len(data), "pointerSize": len(pointer)}}
+            siblings.append(entry)
+        told = {"id": name.removeprefix("datasets/"), "sha": repository.sha(heads[revision])}
+        told |= {"private": repository.private, "gated": repository.accepted is not None and "manual"}
+        return 200, {**told, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}, {}
 
     def _model(self, user: User, repo_id: str, what: str | None, rest: str | None, body: bytes) -> Any:
         repository = self.server_side.repositories.get(repo_id)
@@ -179,6 +233,8 @@ class _Routes(FaultyHandler):
 
     def _tree(self, repository: Repository, rest: str) -> Any:
         """List a branch, or one of its folders."""
+        for name in repository.branches:
+            rest = rest.replace(repository.sha(name), name)
         branch = next((name for name in repository.branches if f"{rest}/".startswith(f"{name}/")), None)
         if branch is None:
             return error(404, f"Invalid rev id: {rest}", "RevisionNotFound")
@@ -295,7 +351,14 @@ class _Routes(FaultyHandler):
         if path not in files:
             return error(404, "Entry not found", "EntryNotFound")
         tag = hashlib.sha256(files[path]).hexdigest()
-        return 200, files[path], {"X-Repo-Commit": repository.sha(heads[revision]), "ETag": f'"{tag}"'}
+        headers = {"X-Repo-Commit": repository.sha(heads[revision]), "ETag": f'"{tag}"'}
+        whole = files[path]
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked is None:
+            return 200, whole, headers
+        if (start := int(asked[1])) >= len(whole):
+            return *error(416, "Range not satisfiable")[:2], {"Content-Range": f"bytes */{len(whole)}"}
+        return 206, whole[start:], headers | {"Content-Range": f"bytes {start}-{len(whole) - 1}/{len(whole)}"}
 
 
 def error(status: int, message: str, code: str | None = None) -> tuple[int, dict[str, str], dict[str, str]]:

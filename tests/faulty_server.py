@@ -28,6 +28,8 @@ class Fault:
     headers: Mapping[str, str]
     body: bytes | None
     hold: threading.Event | None
+    stop_at: int | None = None
+    """Bytes of the body after which the connection is cut or, with `hold`, silent."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,14 @@ class FaultyServer:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         hold: threading.Event | None = None,
+        stop_at: int | None = None,
     ) -> None:
-        """Make the next `times` requests whose path contains the pattern `route` fail, or wait for `hold`."""
-        self.faults.append(Fault(method, re.compile(route), times, status, cut, headers or {}, body, hold))
+        """Make the next `times` requests whose path contains the pattern `route` fail, or wait for `hold`.
+
+        With `stop_at` the answer breaks off after so many bytes, or with `hold` too waits there for it.
+        """
+        fault = Fault(method, re.compile(route), times, status, cut, headers or {}, body, hold, stop_at)
+        self.faults.append(fault)
 
     def asked(self, method: str, route: str) -> list[Request]:
         """Return the requests to a route, failed ones included."""
@@ -121,7 +128,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
                 self.rfile.read(length // 2 if fault.cut == "middle" else 0)
                 raise Cutoff
             body = self._body(length)
-            if fault is not None and fault.hold is not None:
+            if fault is not None and fault.hold is not None and fault.stop_at is None:
                 fault.hold.wait(60)
             if fault is not None and fault.status is not None:
                 said = {"error": f"{fault.status} on request"}
@@ -131,7 +138,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
                 status, answer, headers = self.route(unquote(urlsplit(path).path), body)
             if fault is not None and fault.cut == "after":
                 raise Cutoff
-            self._answer(status, answer, headers)
+            self._answer(status, answer, headers, fault)
         except Cutoff:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -150,13 +157,23 @@ class FaultyHandler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(chunks)
 
-    def _answer(self, status: int, answer: Any, headers: Mapping[str, str]) -> None:
+    def _answer(self, status: int, answer: Any, headers: Mapping[str, str], fault: Fault | None = None) -> None:
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(answer, bytes) else "application/json"
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        if fault is not None and fault.stop_at is not None:
+            self.wfile.write(data[: fault.stop_at])
+            self.wfile.flush()
+            if fault.hold is None:
+                # a lingering close throws away what the other side has not read yet
+                self.connection.shutdown(socket.SHUT_WR)
+                self.close_connection = True
+                return
+            fault.hold.wait(60)
+            raise Cutoff
         if self.command != "HEAD":
             self.wfile.write(data)
 

@@ -13,19 +13,21 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pi05
-from pi05.commands import collect, demo, doctor, eval, export, inspect, plan, push, report, train
-from pi05.commands.command import Command
+from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, report, train
+from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
 from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, is_out_of_memory, refused, tell, visible
-from pi05.settings.flags import help_text, spellings_text
+from pi05.settings.flags import help_text, parse_value, spellings_text
 from pi05.train.interrupt import sigterm_as_interrupt
 
 COMMANDS: dict[str, Command] = {
     "doctor": doctor.COMMAND,
+    "fetch": fetch.COMMAND,
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "eval": eval.COMMAND,
@@ -38,8 +40,9 @@ COMMANDS: dict[str, Command] = {
 }
 COMMANDS["completion"] = completion_command(COMMANDS)
 
+VARIABLE = "HF_HUB_OFFLINE"
+
 LATER = {
-    "fetch": "Bring base weights, tokenizer and data sets to local folders.",
     "check": "Lint a data set against the silent killers.",
     "serve": "Policy server, openpi's websocket protocol.",
 }
@@ -116,7 +119,38 @@ def _dispatch(words: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         tell(command_help(name))
         return 0
+    if OFFLINE in command.extra:
+        arguments, offline = take_offline(arguments)
+        with _nothing_sent(offline):
+            return command.run(arguments)
     return command.run(arguments)
+
+
+def take_offline(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without `--offline`, and whether it was given. Raises ConfigError for a strange value."""
+    rest, offline = [], False
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if name == f"--{OFFLINE.path}":
+            offline = bool(parse_value(bool, value if equals else None, OFFLINE.path))
+        else:
+            rest.append(word)
+    return rest, offline
+
+
+@contextmanager
+def _nothing_sent(offline: bool) -> Iterator[None]:
+    """Let the hub's own variable say so while a command runs: its client and every process below follow it."""
+    before = os.environ.get(VARIABLE)
+    if offline:
+        os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if offline and before is None:
+            del os.environ[VARIABLE]
+        elif offline:
+            os.environ[VARIABLE] = str(before)
 
 
 def overview() -> str:

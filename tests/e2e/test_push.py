@@ -48,7 +48,7 @@ def pi05(start: Any, hub: FakeHub, tmp_path: Path) -> Any:
 
     def call(*words: str, token: str | None = TOKEN, **environment: str) -> tuple[int, str]:
         login = {"HF_TOKEN": token} if token is not None else {}
-        home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
+        home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
         process = start(*words, **home, **login, **environment)
         output = process.communicate(timeout=240)[0]
         assert TOKEN not in output

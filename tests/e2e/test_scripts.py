@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import pi05 as package
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / "scripts"
 TRAINERS = ("train_pi05_sim.sh", "train_pi05_real.sh")
@@ -39,7 +41,8 @@ def scripts(tmp_path: Path) -> Path:
 def pi05(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a program that is `pi05` of this environment."""
     file = tmp_path_factory.mktemp("bin") / "pi05"
-    file.write_text(f'#!/bin/sh\nexec {sys.executable} -m pi05 "$@"\n')
+    source = Path(package.__file__).parents[1]  # wherever this run's own code lies
+    file.write_text(f'#!/bin/sh\nPYTHONPATH={source} exec {sys.executable} -m pi05 "$@"\n')
     file.chmod(0o755)
     return str(file)
 
@@ -58,20 +61,48 @@ def say(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("script", TRAINERS)
-def test_folders_beside_the_script_are_used(script: str, scripts: Path, tmp_path: Path) -> None:
-    for name in ("pi05_base_model", "paligemma_model", "local_dataset"):
-        (scripts / name).mkdir()
-    answer = run(scripts / script, "--seed=7", cwd=tmp_path, PI05="/bin/echo")
+def test_names_are_left_to_the_program_which_is_told_where_the_scripts_lie(
+    script: str, scripts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "say").write_text('#!/bin/sh\nprintf "%s\\n" "$PI05_SCRIPTS" "$@"\n')
+    (tmp_path / "say").chmod(0o755)
+    answer = run(scripts / script, "--seed=7", cwd=tmp_path, PI05=str(tmp_path / "say"))
     assert answer.returncode == 0, answer.stderr
-    words = answer.stdout.split()
-    assert words[0] == "train"
+    words = answer.stdout.splitlines()
+    assert words[:2] == [str(scripts), "train"]
     assert words[-1] == "--seed=7"
-    for flag, name in [
-        ("dataset.root", "local_dataset"),
-        ("policy.path", "pi05_base_model"),
-        ("policy.tokenizer_path", "paligemma_model"),
-    ]:
-        assert f"--{flag}={scripts / name}" in words
+    data = "--dataset.repo_id=HuggingFaceVLA/libero" if "sim" in script else "--dataset.root=local_dataset"
+    assert {data, "--policy.path=lerobot/pi05_base"} <= set(words)
+    assert not [word for word in words if word.startswith("--policy.tokenizer_path")]
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_a_data_set_is_a_folder_or_a_name(script: str, scripts: Path, tmp_path: Path) -> None:
+    for given, flag in [("me/data@v3.0", "--dataset.repo_id=me/data@v3.0"), (".", "--dataset.root=.")]:
+        answer = run(scripts / script, cwd=tmp_path, PI05="/bin/echo", DATASET=given)
+        assert flag in answer.stdout.split()
+
+
+@pytest.mark.parametrize("place", ["", "scripts"])
+def test_the_labs_folders_are_found_beside_the_scripts_and_in_them(
+    place: str, scripts: Path, pi05: str, tmp_path: Path
+) -> None:
+    """The data set is found; that it is none is the next thing to be said."""
+    folder = scripts.parent / place / "local_dataset"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "meta" / "info.json").write_text("{}")
+    settings = {"PRESET": "tiny", "PI05": pi05, "HF_HUB_OFFLINE": "1"}
+    answer = run(scripts / TRAINERS[1], cwd=tmp_path, **settings)
+    assert answer.returncode == 2
+    assert f"local_dataset: {folder}" in answer.stderr
+    assert "unknown format version" in answer.stderr
+
+
+def test_what_is_nowhere_is_named_with_the_command_that_fetches_it(scripts: Path, pi05: str, tmp_path: Path) -> None:
+    answer = run(scripts / TRAINERS[0], cwd=tmp_path, PI05=pi05, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
+    assert answer.returncode == 2
+    assert "HuggingFaceVLA/libero is not in reach" in answer.stderr
+    assert "pi05 fetch libero" in answer.stderr
 
 
 @pytest.mark.parametrize(("script", "preset"), [("train_pi05_sim.sh", "sim"), ("train_pi05_real.sh", "real")])
@@ -150,11 +181,6 @@ def test_liberos_cameras_are_mapped(scripts: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem", "remedy"),
     [
-        ({}, "there is no data set", "or DATASET=FOLDER"),
-        ({"PRESET": "tiny"}, "there is no data set", "pi05 collect"),
-        ({"DATASET": "me/data"}, "me/data cannot be downloaded", "hf download me/data --repo-type dataset"),
-        ({"DATASET": "."}, "there is no base model", "hf download lerobot/pi05_base"),
-        ({"DATASET": ".", "BASE_MODEL": "."}, "there is no tokenizer", "hf download google/paligemma-3b-pt-224"),
         ({"LORA_RANK": "16"}, "LORA_RANK and LORA_ALPHA belong to METHOD=lora or qlora", "METHOD=lora"),
         ({"METHOD": "half"}, "METHOD=half is not known", "full"),
     ],

@@ -245,3 +245,33 @@ def test_the_public_names_resolve_when_used() -> None:
     assert set(pi05.__all__) <= set(dir(pi05))
     with pytest.raises(AttributeError, match="nothing"):
         _ = pi05.nothing
+
+
+@pytest.mark.parametrize(
+    ("words", "rest", "offline"),
+    [
+        (["--offline", "--seed=1"], ["--seed=1"], True),
+        (["--offline=true"], [], True),
+        (["--offline=false"], [], False),
+        (["--seed", "1"], ["--seed", "1"], False),
+    ],
+)
+def test_offline_is_taken_out_of_the_words(words: list[str], rest: list[str], offline: bool) -> None:
+    assert cli.take_offline(words) == (rest, offline)
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_offline_holds_while_the_command_runs(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", before)
+    seen: list[str | None] = []
+
+    def run(words: Sequence[str]) -> int:
+        seen.append(os.environ.get("HF_HUB_OFFLINE"))
+        return 0
+
+    monkeypatch.setitem(cli.COMMANDS, "eval", replace(cli.COMMANDS["eval"], run=run))
+    assert cli.main(["eval", "--offline"]) == cli.main(["eval"]) == 0
+    assert seen == ["1", before]
+    assert os.environ.get("HF_HUB_OFFLINE") == before

@@ -19,6 +19,7 @@ from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 
 from pi05 import cli, presets
 from pi05.checkpoint.locate import locate
+from pi05.commands import fetch
 from pi05.commands.plan import PLAN_FLAGS
 from pi05.commands.train import read_command, read_training_settings
 from pi05.data.config import DatasetConfig
@@ -36,7 +37,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LEROBOT_RUN = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full" / "train_config.json"
 LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
 OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/")
-"""How paths begin that a run or a data set has, and this repository has not."""
+OF_A_LAB = ("local_dataset", "pi05_base_model", "pi05_libero_base_model", "paligemma_model", "libero-assets", "bundle/")
+"""How paths begin that a run, a data set or a lab has, and this repository has not."""
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -71,7 +73,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_files_and_tests_exist(page: Path) -> None:
     for span in SPAN.findall(prose(page)):
         path, _, test = span.partition("::")
-        if not re.fullmatch(r"[\w./-]+(/|\.(py|sh|md|json|html|txt))", path) or path.startswith(OF_A_RUN):
+        if not re.fullmatch(r"[\w./-]+(/|\.(py|sh|md|json|html|txt))", path) or path.startswith((*OF_A_RUN, *OF_A_LAB)):
             continue
         if "/" not in path and not path.endswith((".py", ".sh")):
             continue
@@ -131,7 +133,7 @@ OURS = [
     for page, line, marked in COMMANDS
     if line.startswith(("pi05 ", "torchrun "))
 ]
-WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1, "completion": 1}
+WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1, "completion": 1, "fetch": 1}
 """How many words besides flags a command takes; none unless it is here."""
 
 
@@ -145,6 +147,9 @@ def parse(words: list[str]) -> None:
         return
     if name == "plan":
         read_training_settings(arguments, PLAN_FLAGS)
+        return
+    if name == "fetch" and any(word.startswith("--bundle") for word in arguments):
+        read_training_settings(arguments, (fetch.BUNDLE, fetch.WHEELS, fetch.MIRROR))
         return
     settings = cli.COMMANDS[name].settings
     flags = parse_flags(settings, arguments)
@@ -161,6 +166,9 @@ def prepare(words: list[str]) -> None:
         if name == "--config_path" and value.endswith("train_config.json"):  # a run of LeRobot's
             Path(value).parent.mkdir(parents=True)
             shutil.copy(LEROBOT_RUN, value)
+        if name == "--dataset.repo_id" and "--dataset.root" not in " ".join(words):
+            (Path("local_dataset") / "meta").mkdir(parents=True, exist_ok=True)
+            Path("local_dataset/meta/info.json").write_text("{}")
         if name in ("--dataset.root", "--policy.path", "--policy.pretrained_path") and value != presets.TINY_BASE.name:
             Path(value).mkdir(parents=True, exist_ok=True)
         if name == "--resume":

@@ -31,9 +31,9 @@ from pi05.checkpoint.run_folder import resolve_checkpoint
 from pi05.checkpoint.sidecar import SIDECAR, read_sidecar
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.errors import CheckpointError
-from pi05.files import expand_home
 from pi05.model.config import ModelConfig
 from pi05.revision import read_revision
+from pi05.sources.resolve import resolve
 
 LEROBOT_FOLDER, PARAMS, TRAIN_STATE = "pretrained_model", "params", "train_state"
 
@@ -77,13 +77,13 @@ class Location:
 
 
 def locate(path: str | Path, weights: Weights = "ema") -> Location:
-    """Find the weight files. Raises CheckpointError naming what was looked for.
+    """Find the weight files of a path, or of OWNER/NAME (with @REVISION) on the hub. Raises CheckpointError.
 
     This is where the file system is searched, once for each load; what reads a checkpoint takes the result.
     `weights="raw"` means the weights that training left beside their moving average in an openpi JAX folder.
     """
     given = Path(path)
-    location = _find(expand_home(given), weights)
+    location = _find(resolve(path, "model"), weights)
     if weights == "raw" and location.kind != "jax":
         raise CheckpointError(
             "only openpi's JAX checkpoints keep raw weights beside their moving average",
@@ -102,7 +102,7 @@ def _find(path: Path, weights: Weights) -> Location:
             "there is no such checkpoint",
             wanted="a file, or a folder of pi05, LeRobot or openpi",
             found=f"nothing at {path}",
-            remedy="check the path; weights on a hub have to be downloaded first",
+            remedy="check the path; a name on the hub is OWNER/NAME",
         )
     for inner in (path / LEROBOT_FOLDER, path / "checkpoints" / "last" / LEROBOT_FOLDER):
         if inner.is_dir():

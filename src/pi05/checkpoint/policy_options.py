@@ -15,6 +15,7 @@ from pi05.data.prompt import PROMPT_FORMATS, PromptFormat
 from pi05.data.tokenizer import FILE_NAMES, Tokenizer
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
+from pi05.sources.resolve import is_name, resolve
 from pi05.types import IMAGE_PREFIX
 
 
@@ -131,8 +132,8 @@ def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, siz
     """Load the tokenizer of a foreign folder.
 
     The given one goes first. Then `name` is tried as a path inside the folder, as an absolute path and from the working
-    directory; last, the one in the folder or its `tokenizer/`. Nothing is looked up on a hub. Raises CheckpointError
-    when there is none or its ids do not fit the network.
+    directory; then the one in the folder or its `tokenizer/`; last, `name` as a name on the hub (`sources/resolve.py`).
+    Raises CheckpointError when there is none or its ids do not fit the network.
     """
     if given is not None:
         tokenizer = Tokenizer.load(given)
@@ -140,12 +141,14 @@ def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, siz
         named = [folder / name, Path(name)] if name else []
         places = [*named, folder, folder / "tokenizer"]
         found = [place for place in places if any((place / file).is_file() for file in FILE_NAMES) or _is_file(place)]
+        if not found and name is not None and is_name(name, "tokenizer"):
+            found = [resolve(name, "tokenizer")]
         if not found:
             raise CheckpointError(
                 f"there is no tokenizer for {folder}",
                 wanted="tokenizer.json or tokenizer.model in it, or in its folder tokenizer/",
                 found=f"the name {name!r}, which is no local path" if name else "none",
-                remedy="copy PaliGemma's tokenizer.json there, or give its path: --policy.tokenizer_path",
+                remedy="pi05 fetch tokenizer, then --policy.tokenizer_path=paligemma_model; or copy one there",
             )
         tokenizer = Tokenizer.load(found[0])
     if tokenizer.vocab_size > sizes.vocab_size:

@@ -15,6 +15,13 @@ from pi05.settings.flags import overlay, parse_flags
 from pi05.settings.schema import Setting, from_plain
 
 T = TypeVar("T")
+OFFLINE = Setting(
+    "offline",
+    bool,
+    False,
+    "Send nothing: names are looked up in folders and in the hub's cache only. The same as HF_HUB_OFFLINE=1.",
+)
+"""A flag of every command that looks names up; `cli.py` takes it out of the words, and sets the variable."""
 
 
 @dataclass(frozen=True, kw_only=True)

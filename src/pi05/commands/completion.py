@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pi05.commands.command import Command, read_words
-from pi05.errors import ConfigError
+from pi05.errors import ConfigError, tell
 from pi05.settings.completion import (
     CompletedCommand,
     bash_script,
@@ -43,7 +43,7 @@ def completion_command(table: Mapping[str, Command]) -> Command:
                 found=" ".join(words) or "nothing",
                 remedy='for this session: eval "$(pi05 completion bash)"; docs/completion.md tells how to keep it',
             )
-        print(SCRIPTS[words[0]](completed(table)), end="")
+        tell(SCRIPTS[words[0]](completed(table)).removesuffix("\n"))
         return 0
 
     return Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pi05.commands.command import Command, read_settings
+from pi05.commands.command import OFFLINE, Command, read_settings
 from pi05.errors import ConfigError, EvaluationError, doing
 from pi05.eval.config import EvalConfig
 
@@ -26,4 +26,5 @@ COMMAND = Command(
     usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]",
     run=evaluate,
     settings=EvalConfig,
+    extra=(OFFLINE,),
 )

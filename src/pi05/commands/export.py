@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pi05.commands.command import Command, read_words
+from pi05.commands.command import OFFLINE, Command, read_words
 from pi05.errors import CheckpointError, ConfigError, doing, tell
 from pi05.settings.schema import Checked
 
@@ -179,4 +179,5 @@ COMMAND = Command(
     ),
     run=export,
     settings=ExportConfig,
+    extra=(OFFLINE,),
 )

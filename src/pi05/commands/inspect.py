@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def inspect(arguments: Sequence[str]) -> int:
     from pi05.checkpoint.inspection import inspect_checkpoint
 
     what = "hashing the weights (--hash=false goes without)" if config.hash else "reading the weights' headers"
-    with waiting(what, lambda text: print(text, file=sys.stderr)), doing("inspect", path, CheckpointError):
+    with waiting(what, partial(tell, aside=True)), doing("inspect", path, CheckpointError):
         facts = inspect_checkpoint(Path(path), hash_files=config.hash)
     if config.json:
         print_json(facts)

@@ -44,9 +44,10 @@ def plan(arguments: Sequence[str]) -> int:
     for notice in request.notices:
         tell(f"note: {notice}", aside=True)
     from pi05.train.plan.report import print_plan
+    from pi05.train.records.sources import settle_sources
 
     print_plan(
-        request.config,
+        settle_sources(request.config, here_only=True),
         gpu=asked["gpu"],
         world=World.planned(asked["gpus"], asked["gpus_per_machine"]),
         cameras=asked["cameras"],

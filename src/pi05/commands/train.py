@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pi05 import presets
-from pi05.commands.command import Command
+from pi05.commands.command import OFFLINE, Command
 from pi05.commands.earlier_run import read_earlier_run, run_config_file
 from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, doing, tell
 from pi05.settings.flags import BOOLEANS, Flags, Translation, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
 from pi05.settings.lerobot_parallel import Degrees, Processes, Split
 from pi05.settings.schema import Setting
+from pi05.sources.names import DATASET_FOLDER
 from pi05.train.config import TrainConfig
 from pi05.train.method import LORA_RATE, MEANINGS, Method
 from pi05.waits import waiting
@@ -79,10 +80,16 @@ class TrainRequest:
 
 
 def read_command(arguments: Sequence[str]) -> TrainRequest:
-    """Build the configuration of a command line and check that its files are there. Raises a UserError."""
+    """Build the configuration of a command line, with folders for names, and check that its files are there.
+
+    Raises a UserError.
+    """
+    from pi05.train.records.sources import settle_sources
+
     request, _ = read_training_settings(arguments)
-    require_files(request.config)
-    return request
+    config = settle_sources(request.config)
+    require_files(config)
+    return replace(request, config=config)
 
 
 def read_training_settings(
@@ -217,23 +224,30 @@ def _scale_stored_rates(base: dict[str, Any], values: dict[str, Any], notices: l
 def require_files(config: TrainConfig) -> None:
     """Raise a UserError unless the data set and the base checkpoint are there; whether they are sound is seen later."""
     if config.dataset.root is None:
-        name = config.dataset.repo_id
-        found = None if name is None else f"--dataset.repo_id={name}; downloading by name is not in this version yet"
         raise DataError(
             "no data set was given",
-            wanted="--dataset.root=FOLDER, a LeRobot data set",
-            found=found,
-            remedy=f"hf download {name or 'REPO'} --repo-type dataset --local-dir local_dataset, "
-            "then --dataset.root=local_dataset"
-            if name
-            else "add --dataset.root=FOLDER; without a data set, pi05 collect makes one and pi05 demo shows the chain",
+            wanted="--dataset.root=FOLDER, or --dataset.repo_id=OWNER/NAME of one on the hub",
+            found=None if config.dataset.repo_id is None else f"--dataset.repo_id={config.dataset.repo_id}",
+            remedy="add --dataset.root=FOLDER; without any, pi05 collect makes one and pi05 demo shows the chain",
         )
     if not Path(config.dataset.root).is_dir():
+        name = config.dataset.repo_id
+        if config.dataset.root == DATASET_FOLDER:
+            raise DataError(
+                f"there is no data set in {DATASET_FOLDER}",
+                wanted=f"{DATASET_FOLDER}/ in the working directory, beside scripts/ or in it",
+                found="none in any of them",
+                remedy=f"put or link your recordings there, or pi05 fetch {name or 'NAME'} --repo-type=dataset; "
+                f"pi05 collect --episodes=100 --output={DATASET_FOLDER} makes simulated ones",
+            )
+        fetch = (
+            "" if name is None else f", or fetch it: pi05 fetch {name} --repo-type=dataset --to {config.dataset.root}"
+        )
         raise DataError(
             f"there is no data set at {config.dataset.root}",
             wanted="a folder that holds meta/info.json",
             found="a file" if Path(config.dataset.root).exists() else "nothing",
-            remedy="correct --dataset.root",
+            remedy=f"correct --dataset.root{fetch}",
         )
     require_output_folder(config.run_dir)
     if config.resume or config.from_scratch:
@@ -242,19 +256,15 @@ def require_files(config: TrainConfig) -> None:
     if path is None:
         raise CheckpointError(
             "no base checkpoint was given, and nothing trains from random weights unless asked to",
-            wanted="--policy.path=FOLDER",
-            remedy="hf download lerobot/pi05_base --local-dir pi05_base_model, then --policy.path=pi05_base_model; "
-            "on a CPU: --preset=tiny, which brings its own; or --from_scratch",
+            wanted="--policy.path=FOLDER, or OWNER/NAME of one on the hub",
+            remedy="--policy.path=lerobot/pi05_base; on a CPU: --preset=tiny, which brings its own; or --from_scratch",
         )
     if not Path(path).exists():
-        by_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
         raise CheckpointError(
             f"there is no base checkpoint at {path}",
-            wanted="a local folder or file",
-            found="nothing, and downloading by name is not in this version yet" if by_name else "nothing",
-            remedy=f"hf download {path} --local-dir pi05_base_model, then --policy.path=pi05_base_model"
-            if by_name
-            else "correct --policy.path",
+            wanted="a local folder or file, or OWNER/NAME of one on the hub",
+            found="nothing",
+            remedy="correct --policy.path",
         )
 
 
@@ -283,6 +293,6 @@ COMMAND = Command(
     usage="pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
     run=train,
     settings=TrainConfig,
-    extra=EXTRA_FLAGS,
+    extra=(*EXTRA_FLAGS, OFFLINE),
     spellings=spellings,
 )

@@ -1,6 +1,6 @@
 """Settings of the data set: where it is, which episodes are used, which are held out. Torch-free.
 
-Flag names are LeRobot's (`--dataset.root`, `--dataset.episodes`, …). Downloading by name is not here.
+Flag names are LeRobot's (`--dataset.root`, `--dataset.episodes`, …).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class DatasetConfig(Checked):
     root: str | None = None
     """Folder of a LeRobot v2.0, v2.1 or v3.0 data set."""
     repo_id: str | None = None
-    """Name of the data set in records and reports; the data themselves are read from `--dataset.root`."""
+    """The data set as OWNER/NAME on the hub, with @REVISION or not: looked for in local_dataset/ here, beside scripts/
+    and in it, then in the hub's cache, then fetched. With `--dataset.root` only its name in records and reports."""
     episodes: tuple[int, ...] | None = None
     """Episodes to use, by index; all of them when not given."""
     exclude_episodes: tuple[int, ...] | None = None

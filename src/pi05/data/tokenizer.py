@@ -1,7 +1,7 @@
 """The tokenizer: text to token ids and back, from Hugging Face's `tokenizer.json` or SentencePiece's `tokenizer.model`.
 
 Leaves out how prompts are written (`prompt.py`) and padding (`collate.py`). The file's bytes travel inside every
-checkpoint, so nothing is looked up on a hub.
+checkpoint, so that nothing has to be looked up once it is trained.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tokenizers
 
 from pi05.errors import DataError
 from pi05.files import read_regular
+from pi05.sources.resolve import resolve
 
 FILE_NAMES = ("tokenizer.json", "tokenizer.model")
 LARGEST_FILE = 512 * 2**20
@@ -50,8 +51,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Load a tokenizer file, or the one in a folder. Raises DataError when there is none or it is broken."""
-        file = _find_file(Path(path))
+        """Load a tokenizer file, the one in a folder, or that of OWNER/NAME on the hub.
+
+        Raises DataError when there is none or it is broken, CheckpointError for a name that is not in reach.
+        """
+        file = _find_file(resolve(path, "tokenizer"))
         with _reading(file):
             content = read_regular(file, LARGEST_FILE)
             engine: _Engine = _SentencePiece(content) if file.suffix == ".model" else _HuggingFace(content)
@@ -151,6 +155,6 @@ def _find_file(path: Path) -> Path:
             f"there is no tokenizer at {path}",
             wanted=f"{' or '.join(FILE_NAMES)}, or a folder that holds one",
             found="a folder without them" if path.is_dir() else "nothing at this path",
-            remedy="copy PaliGemma's tokenizer.json (or tokenizer.model) there, or give its path",
+            remedy="pi05 fetch tokenizer; or copy PaliGemma's tokenizer.json (or .model) there, or give its path",
         )
     return found[0]

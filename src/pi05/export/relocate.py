@@ -10,6 +10,7 @@ from pathlib import Path
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.lerobot import write_steps
+from pi05.checkpoint.lerobot.tokenizer_name import PREPROCESSOR, point_tokenizer, tokenizer_name
 from pi05.checkpoint.sidecar import read_sidecar, write_sidecar
 from pi05.errors import CheckpointError
 from pi05.export.adapter_base import FOLDER
@@ -33,10 +34,10 @@ def relocate(folder: str | Path, *, base_name: str | None = None) -> list[str]:
             remedy="give that folder; others hold no absolute path",
         )
     changed = []
-    before, now = write_steps.tokenizer_name(folder), str(folder / write_steps.TOKENIZER_FOLDER)
+    before, now = tokenizer_name(folder), str(folder / write_steps.TOKENIZER_FOLDER)
     if before != now and Path(before).is_absolute():
-        write_steps.point_tokenizer(folder, now)
-        changed.append((write_steps.PREPROCESSOR, f"tokenizer_name {before} → {now}"))
+        point_tokenizer(folder, now)
+        changed.append((PREPROCESSOR, f"tokenizer_name {before} → {now}"))
     if base_name is None and (values.get("base") or {}).get("path") == FOLDER:
         base_name = str(folder / FOLDER)
     if base_name is not None:

@@ -10,20 +10,18 @@ Source: the hub's API as huggingface_hub 2.4 uses it; roles of tokens: https://h
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pi05
 from pi05.errors import HubError, tell
-from pi05.hub.config import NAME_RULE, valid_name
-from pi05.hub.faults import LOG_IN, Patience, Say, judge
+from pi05.sources.client import settle_client
+from pi05.sources.faults import LOG_IN, Patience, Say, judge
+from pi05.sources.names import NAME_RULE, valid_name
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CONNECT_S, SILENCE_S = 15.0, 300.0
-"""Seconds to wait for a connection, and for a sign of life; the hub may think for minutes about a large commit."""
 BEFORE_TRAINING = Patience(attempts=4)
 """Somebody waits for the first step."""
 
@@ -61,39 +59,16 @@ class Access:
 
 
 def connect(endpoint: str | None = None) -> Connection:
-    """Return a client for an address. Sends nothing. Raises HubError without the client or without a token."""
-    try:
-        from huggingface_hub import HfApi, constants, get_token
-    except ImportError as error:
-        raise HubError(
-            "publishing needs the client of the hub", found=str(error), remedy="pip install 'pi05[hub]'"
-        ) from error
-    _settle_client()
+    """Return a client for an address. Sends nothing. Raises HubError without a token."""
+    from huggingface_hub import HfApi, constants, get_token
+
+    settle_client()
     address = (endpoint or constants.ENDPOINT).rstrip("/")
     token = get_token()
     if token is None:
         raise HubError("publishing needs a login", wanted=f"a token for {address}", found="no token", remedy=LOG_IN)
     api = HfApi(endpoint=address, token=token, library_name="pi05", library_version=pi05.__version__)
     return Connection(api=api, endpoint=address, token=token)
-
-
-@functools.cache
-def _settle_client() -> None:
-    """Once: give up on dead lines, and leave the announcing of repetitions to `Patience`."""
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()
-    set_client_factory(_client_that_gives_up)
-
-
-def _client_that_gives_up() -> Any:
-    """Return the client's own HTTP client with limits to its waiting: it has none, and a dead line would hang a run."""
-    from huggingface_hub.utils._http import default_client_factory
-
-    client = default_client_factory()
-    client.timeout = type(client.timeout)(SILENCE_S, connect=CONNECT_S)
-    return client
 
 
 def check_access(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pi05.settings.schema import Checked
-
-LONGEST_NAME = 96
+from pi05.sources.names import NAME_RULE, valid_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +52,30 @@ class PushConfig(Checked):
             self._require(valid_name(self.base_model), "base_model", NAME_RULE)
 
 
-NAME_RULE = (
-    "OWNER/NAME or NAME: letters, digits, '-', '_' and '.', neither '-' nor '.' at an end, no '--' or '..', "
-    f"not ending in .git, at most {LONGEST_NAME} characters each"
-)
+@dataclass(frozen=True, kw_only=True)
+class FetchConfig(Checked):
+    """What is fetched, from where, to which folder."""
 
+    to: str | None = None
+    """Folder to fetch to; when not given the one that labs keep: pi05_base_model, pi05_libero_base_model,
+    paligemma_model, local_dataset, libero-assets, or the name of another model."""
+    repo_type: Literal["model", "dataset"] | None = None
+    """What NAME is on the hub; model when not given. The words above tell it themselves."""
+    tokenizer_only: bool = False
+    """Of the model NAME only the files of its tokenizer."""
+    episodes: tuple[int, ...] | None = None
+    """Of a data set the files of these episodes, as far as its layout allows; all of it when not given."""
+    mirror: tuple[str, ...] = ()
+    """Addresses to try before `HF_ENDPOINT` or the hub, in turn. No token is sent to them."""
+    workers: int = 8
+    """Files that are fetched at the same time, 1 or more."""
+    verify: bool = False
+    """Compare a folder with its receipt: pi05 fetch --verify FOLDER."""
+    relocate: bool = False
+    """After a folder or a bundle was moved: name its tokenizer, for LeRobot, where it lies now."""
 
-def valid_name(repo_id: str) -> bool:
-    """Tell whether the hub could have a repository of this name.
-
-    Source: huggingface_hub's `validate_repo_id`, which mirrors the hub's rule.
-    """
-    if "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
-        return False
-    part = rf"(?=.{{1,{LONGEST_NAME}}}(?:/|$))\w(?:[\w.-]*\w)?"
-    return re.fullmatch(rf"(?:{part}/)?{part}", repo_id, re.ASCII) is not None
+    def _limits(self) -> None:
+        self._at_least(1, "workers")
+        web = all(re.match(r"https?://[^/]", mirror) for mirror in self.mirror)
+        self._require(web, "mirror", "addresses with http(s)://")
+        self._require(self.episodes != () and all(i >= 0 for i in self.episodes or ()), "episodes", "numbers from 0 up")

@@ -6,7 +6,6 @@ did not write it have none. Leaves out the words (`card.py`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +16,10 @@ from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.store import TRAINING, read_checkpoint_config, read_training_state
 from pi05.data.lerobot.provenance import DatasetFacts, describe_dataset, read_license
 from pi05.files import parse_json, read_regular
-from pi05.hub.config import valid_name
 from pi05.model.config import ModelConfig, pi05
 from pi05.settings.fields import find_fault
+from pi05.sources.names import valid_name
+from pi05.sources.receipt import describe_source
 from pi05.train.config import TINY_BASE, TrainConfig
 from pi05.train.records.fields import Sample
 from pi05.train.records.history import read_history
@@ -28,8 +28,6 @@ from pi05.train.records.run_record import RunRecord, is_number
 from pi05.train.resume import DATASET, read_run_config
 
 Facts = dict[str, Any]
-CACHED = re.compile(r"models--([\w.-]+)--([\w.-]+)/snapshots/([0-9a-f]{40})")
-"""A folder in the cache of the hub's client: owner, name, commit."""
 
 
 def gather(
@@ -87,23 +85,23 @@ def describe_policy(stored: Mapping[str, Any]) -> Facts:
 def describe_base(receipt: Mapping[str, Any], stored: Mapping[str, Any], name: str | None) -> Facts | None:
     """Return what training started from; None for random weights.
 
-    The name on the hub is the one that the user states, or that of the client's cache folder; a folder's own name
-    proves nothing.
+    The name on the hub is the one that the user states, or that of a receipt or of the client's cache; a folder's own
+    name proves nothing.
     """
     base = stored.get("base") or {}
     source = str((receipt.get("layout") and receipt.get("source")) or base.get("path") or "")
     if not source:
         return None
-    cached = CACHED.search(source)
+    fetched = describe_source(source) or {}
     packaged = Path(source).resolve() == TINY_BASE.resolve()
     license_, where = read_license(Path(source) if Path(source).is_dir() else Path(source).parent)
     return {
-        "name": name or (f"{cached[1]}/{cached[2]}" if cached else None),
+        "name": name or fetched.get("name"),
         "stated": name is not None,
         "folder": Path(source).name,
         "packaged": packaged,
         "layout": receipt.get("layout"),
-        "revision": receipt.get("revision") or (cached[3] if cached else None),
+        "revision": receipt.get("revision") or fetched.get("commit"),
         "sha256": receipt.get("sha256") or base.get("sha256"),
         "parameters": receipt.get("parameters"),
         "license": license_,

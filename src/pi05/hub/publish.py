@@ -26,9 +26,9 @@ from pi05.hub.access import check_access, connect
 from pi05.hub.card import Publication, render_card
 from pi05.hub.config import PushConfig
 from pi05.hub.facts import Facts, gather
-from pi05.hub.faults import Patience, Say
 from pi05.hub.upload import Sent, UploadTarget, upload
 from pi05.settings.schema import to_plain, walk
+from pi05.sources.faults import Patience, Say
 from pi05.train.config import TrainConfig
 from pi05.train.records.history import now
 from pi05.train.resume import read_run_config

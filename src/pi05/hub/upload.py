@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pi05.errors import HubError
 from pi05.hub.access import Connection
-from pi05.hub.faults import Patience, Say, judge
+from pi05.sources.faults import Patience, Say, judge
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

@@ -41,15 +41,10 @@ FATES: dict[str, Fate] = {
     # the hub
     "save_checkpoint_to_hub": Fate(_HUB, _UPLOAD, ("false",)),
     "policy.pretrained_revision": Fate(
-        f"downloading {_LATER}",
-        "hf download REPO --revision REVISION --local-dir pi05_base_model, then --policy.path=pi05_base_model",
-        ("null",),
+        "a revision stands behind the name", "write --policy.path=OWNER/NAME@REVISION", ("null", "main")
     ),
     "dataset.revision": Fate(
-        f"downloading {_LATER}",
-        "hf download REPO --repo-type dataset --revision REVISION --local-dir local_dataset, then "
-        "--dataset.root=local_dataset",
-        ("null",),
+        "a revision stands behind the name", "write --dataset.repo_id=OWNER/NAME@REVISION", ("null", "main")
     ),
     # LoRA
     "peft": Fate("LoRA's settings have a flag each", "use --peft.r, --peft.target_modules and the like", ("null",)),
@@ -71,7 +66,6 @@ FATES: dict[str, Fate] = {
     "policy.image_resolution": Fate(_FROM_BASE, _REMOVE, ("[224, 224]", "[224,224]")),
     "policy.paligemma_variant": Fate(_FROM_BASE, _REMOVE, ("gemma_2b",)),
     "policy.action_expert_variant": Fate(_FROM_BASE, _REMOVE, ("gemma_300m",)),
-    "policy.tokenizer_name": Fate(f"downloading {_LATER}", "use --policy.tokenizer_path=FILE_OR_FOLDER"),
     "policy.num_inference_steps": Fate(
         "it belongs to evaluation", "give it to pi05 eval: --policy.num_inference_steps", ("10",)
     ),

@@ -25,6 +25,7 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import Formula
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig
+from pi05.sources.names import PALIGEMMA
 from pi05.train.config import TINY_BASE, TrainConfig
 
 RESIZE_OF: dict[str, Resize] = {"openpi": OPENPI_RESIZE, "lerobot": LEROBOT_RESIZE}
@@ -167,6 +168,9 @@ def open_tokenizer(config: TrainConfig, sizes: ModelConfig, base: Location | Non
 
 def _tokenizer_of(location: Location, sizes: ModelConfig) -> Tokenizer:
     folder = location.folder
-    if location.kind == "lerobot":
-        return find_tokenizer(folder, stored_tokenizer_name(folder), None, sizes)
-    return Tokenizer.load(folder)
+    if location.kind == "pi05":
+        return Tokenizer.load(folder)
+    name = stored_tokenizer_name(folder) if location.kind == "lerobot" else None
+    if name is None and sizes.vocab_size == ModelConfig().vocab_size:
+        name = PALIGEMMA  # openpi's folders hold none, and have no other
+    return find_tokenizer(folder, name, None, sizes)

@@ -46,6 +46,7 @@ from pi05.train.records.destinations import build_sinks
 from pi05.train.records.history import close_session, open_session
 from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import RunInfo, Sinks
+from pi05.train.records.sources import settle_sources
 from pi05.train.session import (
     Session,
     check_loss,
@@ -79,6 +80,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     Raises a UserError for what the user can put right, and Interrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
     when the run is saved.
     """
+    config = settle_sources(config)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):

@@ -22,6 +22,7 @@ from pi05.errors import CheckpointError, ConfigError
 from pi05.machine import choose_device, keep_freed_memory
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.sources.resolve import is_name
 from pi05.train.config import TrainConfig
 from pi05.train.lora import LoraPlan, adapt, base_weights, freeze_base
 from pi05.train.method import Part
@@ -69,12 +70,12 @@ def locate_start(config: TrainConfig) -> Location | None:
             found="neither",
             remedy="give --policy.path, or --from_scratch to train from random weights on purpose",
         )
-    if not Path(config.policy.path).exists():
+    if not Path(config.policy.path).exists() and not is_name(config.policy.path, "model"):
         raise CheckpointError(
             "the base checkpoint is not there",
             wanted=f"a folder or file at --policy.path={config.policy.path}",
-            found="no such path; names on the Hub are not fetched yet",
-            remedy="download it first, and give the local path",
+            found="no such path, and no OWNER/NAME of the hub",
+            remedy="correct --policy.path",
         )
     return locate(config.policy.path)
 

@@ -21,9 +21,11 @@ class PolicyConfig(Checked):
     type: Literal["pi05"] = "pi05"
     """Kind of policy; this program knows π₀.₅."""
     path: str | None = None
-    """Base checkpoint to start from: a local folder or file in pi05, LeRobot or openpi layout."""
+    """Base checkpoint to start from, in pi05, LeRobot or openpi layout: a folder, a file, or OWNER/NAME (@REVISION) on
+    the hub."""
     tokenizer_path: str | None = None
-    """Tokenizer file (tokenizer.json or SentencePiece .model) or folder, for a base checkpoint that holds none."""
+    """Tokenizer file (tokenizer.json or SentencePiece .model), folder, or OWNER/NAME on the hub, for a base checkpoint
+    that holds none and names none."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
     compile_model: bool = False

@@ -22,8 +22,11 @@ from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 from pi05.train.network import locate_start
 from pi05.train.optim.adamw import Schedule
+from pi05.train.records.sources import describe_sources
 
 CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
+SOURCES = "sources.json"
+"""Where base, data set and tokenizer were fetched from: commits and hashes, as far as the folders tell."""
 
 FREE = {
     *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
@@ -191,6 +194,7 @@ def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | 
         if config.dataset.root is not None:
             facts = describe_dataset(Path(config.dataset.root), config.dataset.repo_id)
             write_json(run.root / DATASET, facts)
+        write_json(run.root / SOURCES, describe_sources(config))
 
 
 def require_data_of_run(run: OpenRun, identity: Mapping[str, Any]) -> None:

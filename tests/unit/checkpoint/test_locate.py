@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_hub import FakeHub
+from fetching import FILES, no_sockets, use_home
 from safetensors.torch import save_file
 
 from pi05.checkpoint.load import read_config, read_model
@@ -171,3 +173,20 @@ def test_a_damaged_index(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match="index"):
         locate(tmp_path)
+
+
+def test_a_name_on_the_hub_is_a_folder_with_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_home(monkeypatch, tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+    with FakeHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.publish("lab/model", FILES)
+        location = locate("lab/model")
+        commit = hub.repositories["lab/model"].sha("main")
+    assert (location.kind, location.revision, location.folder.name) == ("lerobot", commit, commit)
+    assert str(location.given) == "lab/model"
+    assert capsys.readouterr().err.count("checkpoint: lab/model is") == 1
+    with no_sockets(monkeypatch):
+        assert locate("lab/model").folder == locate(f"lab/model@{commit}").folder == location.folder

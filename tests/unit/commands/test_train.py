@@ -287,12 +287,17 @@ def test_from_scratch_drops_the_presets_base(place: Path) -> None:
         (
             ["--policy.path=base", "--dataset.repo_id=me/data"],
             DataError,
-            "no data set was given",
-            "hf download me/data --repo-type dataset",
+            "me/data is not in reach",
+            "pi05 fetch me/data --repo-type=dataset",
         ),
         (["--policy.path=base", "--dataset.root=nowhere"], DataError, "no data set at nowhere", "correct"),
         (["--dataset.root=data"], CheckpointError, "no base checkpoint was given", "--preset=tiny"),
-        (["--dataset.root=data", "--policy.path=no/base"], CheckpointError, "at no/base", "hf download no/base"),
+        (
+            ["--dataset.root=data", "--policy.path=no/base"],
+            CheckpointError,
+            "no/base is not in reach",
+            "pi05 fetch no/base",
+        ),
         (["--dataset.root=data", "--policy.path=./no"], CheckpointError, "at ./no", "correct --policy.path"),
         (["--resume=true"], ConfigError, "which run", "--resume RUN"),
         (["--resume", "data"], ConfigError, "no configuration at data/config.json", "run's folder"),
@@ -307,8 +312,14 @@ def test_from_scratch_drops_the_presets_base(place: Path) -> None:
     ],
 )
 def test_what_is_missing_is_named(
-    arguments: list[str], kind: type[UserError], problem: str, remedy: str, place: Path
+    arguments: list[str],
+    kind: type[UserError],
+    problem: str,
+    remedy: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(kind) as caught:
         read_command(arguments)
     assert problem in caught.value.problem

@@ -9,9 +9,10 @@ from fake_hub import TOKEN, FakeHub, Repository, User
 from huggingface_hub import constants, get_session
 
 from pi05.errors import ConfigError, HubError
-from pi05.hub.access import BEFORE_TRAINING, CONNECT_S, SILENCE_S, Access, check_access, role_allows
+from pi05.hub.access import BEFORE_TRAINING, Access, check_access, role_allows
 from pi05.hub.config import PushConfig
-from pi05.hub.faults import Patience
+from pi05.sources.client import CONNECT_S, SILENCE_S
+from pi05.sources.faults import Patience
 
 
 def check(hub: FakeHub, repo_id: str = "ada/cubes", **options: Any) -> Access:

@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from pi05.errors import HubError
 from pi05.hub.access import connect
-from pi05.hub.faults import Patience
 from pi05.hub.upload import Sent, UploadTarget, upload
+from pi05.sources.faults import Patience
 
 WEIGHTS = "model.safetensors"
 

@@ -24,8 +24,9 @@ policy.time_sampling_scale=1 policy.time_sampling_offset=0 policy.min_period=1 p
 policy.rtc_config.enabled=true policy.rtc_training_max_delay=2 policy.image_resolution=[112,112]
 policy.compile_mode=max-autotune policy.optimizer_fused=true policy.use_visual_memory=true
 policy.use_proprioceptive_memory=true policy.memory_frames=6 policy.memory_stride=30
-policy.input_features={} policy.output_features={} policy.action_feature_names=[a] policy.tokenizer_name=x
-dataset.repo_type=bucket dataset.revision=main dataset.streaming=true dataset.use_imagenet_stats=true
+policy.input_features={} policy.output_features={} policy.action_feature_names=[a]
+dataset.repo_type=bucket dataset.revision=v3.0 dataset.streaming=true dataset.use_imagenet_stats=true
+policy.pretrained_revision=v2
 dataset.return_uint8=false dataset.depth_output_unit=mm dataset.image_transforms.enable=true
 dataset.image_transforms.max_num_transforms=3 env.type=libero env.task=libero_object eval.n_episodes=10
 eval.batch_size=10 eval_freq=100 env_eval_freq=100 max_eval_samples=10 tolerance_s=0.1 save_checkpoint=false

@@ -13,7 +13,7 @@ from fake_policies import make_policy, save_policy
 from fakes import write_byte_tokenizer, write_tokenizer
 
 from pi05.checkpoint.locate import locate
-from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
@@ -124,7 +124,7 @@ def test_a_file_of_weights_has_no_statistics() -> None:
 def test_the_tokenizer_of_the_base(own: Path, tmp_path: Path) -> None:
     assert open_tokenizer(config(LEROBOT), SIZES, locate(LEROBOT)).path.parent.name == "tokenizer"
     assert open_tokenizer(config(own), SIZES, locate(own)).path.parent == own
-    with pytest.raises(DataError, match="no tokenizer"):
+    with pytest.raises(CheckpointError, match="no tokenizer"):
         open_tokenizer(config(OPENPI), SIZES, locate(OPENPI))
     given = write_byte_tokenizer(tmp_path / "bytes" / "tokenizer.json")
     chosen = TrainConfig(policy=PolicyConfig(path=str(OPENPI), tokenizer_path=str(given)))

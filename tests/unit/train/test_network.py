@@ -47,8 +47,10 @@ def test_scratch_has_no_base() -> None:
 
 
 def test_a_base_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="names on the Hub are not fetched yet"):
+    with pytest.raises(CheckpointError, match="lerobot/pi05_base is not in reach"):
         locate_start(TrainConfig(policy=PolicyConfig(path="lerobot/pi05_base")))
+    with pytest.raises(CheckpointError, match="the base checkpoint is not there"):
+        locate_start(TrainConfig(policy=PolicyConfig(path="./nowhere")))
 
 
 def test_mixed_precision_keeps_float32_weights_and_gradients() -> None:

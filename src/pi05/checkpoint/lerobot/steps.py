@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pi05.checkpoint.file_fields import Pipeline, read_fields
+from pi05.checkpoint.lerobot.tokenizer_name import PREPROCESSOR as PREPROCESSOR
 from pi05.errors import CheckpointError
 from pi05.files import inside, require_regular
 
-PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
+POSTPROCESSOR = "policy_postprocessor.json"
 RENAME, RELATIVE, NORMALIZE = "rename_observations_processor", "relative_actions_processor", "normalizer_processor"
 PROMPT, TOKENIZE = "pi05_prepare_state_tokenizer_processor_step", "tokenizer_processor"
 UNNORMALIZE, ABSOLUTE = "unnormalizer_processor", "absolute_actions_processor"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from pi05.checkpoint.file_fields import Pipeline, read_fields
 from pi05.checkpoint.foreign_statistics import lerobot_statistics
 from pi05.checkpoint.lerobot.steps import (
     ABSOLUTE,
@@ -28,7 +27,6 @@ from pi05.checkpoint.lerobot.write import Cameras, input_features, output_featur
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.data.processor import Processor
 from pi05.data.transforms import LEROBOT_EPS
-from pi05.errors import CheckpointError
 from pi05.files import write_json
 from pi05.types import ACTION, STATE, TASK
 
@@ -123,27 +121,3 @@ def relative_words(processor: Processor) -> tuple[list[str], list[str] | None]:
             return words, labels
     plain = [f"{i:03d}/" for i in range(len(mask))]
     return [plain[i] for i in absolute], plain
-
-
-def tokenizer_name(folder: Path) -> str:
-    """Return the `tokenizer_name` of a LeRobot folder. Raises CheckpointError when it has none."""
-    for step in read_fields(folder / PREPROCESSOR, Pipeline)["steps"]:
-        name = (step.get("config") or {}).get("tokenizer_name")
-        if step.get("registry_name") == TOKENIZE and name is not None:
-            return str(name)
-    raise CheckpointError(
-        "the folder has no LeRobot processor with a tokenizer",
-        wanted=f"a tokenizer_processor with tokenizer_name in {PREPROCESSOR}",
-        found=str(folder),
-        remedy="give a folder that pi05 export --to lerobot wrote",
-    )
-
-
-def point_tokenizer(folder: Path, name: str) -> None:
-    """Rewrite the `tokenizer_name` of a LeRobot folder, atomically."""
-    tokenizer_name(folder)
-    values = read_fields(folder / PREPROCESSOR, Pipeline)
-    for step in values["steps"]:
-        if step.get("registry_name") == TOKENIZE:
-            step["config"] = {**(step.get("config") or {}), "tokenizer_name": name}
-    write_json(folder / PREPROCESSOR, values)

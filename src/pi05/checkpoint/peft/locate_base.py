@@ -18,6 +18,7 @@ from pi05.checkpoint.sidecar import read_sidecar
 from pi05.errors import CheckpointError
 from pi05.files import expand_home
 from pi05.model.quantize import CODE_KINDS, CodeKind
+from pi05.sources.resolve import is_name, resolve
 
 KEPT = "base"
 """Where a LoRA run of pi05 keeps its base: RUN/base."""
@@ -42,9 +43,9 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
     """Find the base of a located adapter, down to full weights; None when it holds full weights itself.
 
     `base` is the caller's own word for it and goes first. A recorded path is tried as it is when absolute, else from
-    the adapter's folder, then from the working directory. `above` are the adapters that this one is the base of.
-    Raises CheckpointError with all places that were tried, for adapters that are each other's base, and for a `base`
-    that nothing would be applied to.
+    the adapter's folder, then from the working directory; what PEFT recorded may be a name on the hub, too. `above`
+    are the adapters that this one is the base of. Raises CheckpointError with all places that were tried, for adapters
+    that are each other's base, and for a `base` that nothing would be applied to.
     """
     adapter = location.adapter
     if adapter is None:
@@ -75,12 +76,28 @@ def locate_base(location: Location, base: str | Path | None = None, above: tuple
         tried.append(f"{path} ({told_by})")
         if base is not None:
             break
+    on_hub = None if base is not None else _from_hub(adapter, tried)
+    if on_hub is not None:
+        found = locate(on_hub)
+        return AdapterBase(found, sha256, "on the hub", recorded_quantization(adapter), locate_base(found, None, above))
     raise CheckpointError(
         "the base of the adapter is not there",
         wanted=f"full weights under the adapter {adapter}" + (f", SHA-256 {sha256}" if sha256 else ""),
         found="nothing at " + "; ".join(tried) if tried else "no base is recorded",
-        remedy="give the folder of the base (base=…); one on a hub has to be downloaded first",
+        remedy="give the folder of the base, or its name on the hub (base=…)",
     )
+
+
+def _from_hub(adapter: Path, tried: list[str]) -> Path | None:
+    """Return the folder of the base that PEFT recorded a hub's name of; None, and in `tried` why, if it has none."""
+    name = read_fields(adapter / ADAPTER_CONFIG, AdapterNames).get("base_model_name_or_path")
+    if not isinstance(name, str) or not is_name(name, "model"):
+        return None
+    try:
+        return resolve(name, "model")
+    except CheckpointError as error:
+        tried.append(f"{error.problem}: {error.found}; {error.remedy}")
+        return None
 
 
 def _recorded(adapter: Path) -> dict[str, Any]:
@@ -115,7 +132,7 @@ def _notes(adapter: Path) -> tuple[dict[str, Any], ...]:
 def _places(adapter: Path, base: str | Path | None, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield (who says so, path) in the order in which they count."""
     if base is not None:
-        yield "as given", expand_home(base)
+        yield "as given", resolve(base, "model")
         return
     if isinstance(record.get("path"), str):
         for path in _readings(record["path"], adapter):

@@ -28,7 +28,9 @@ from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_
 from pi05.data.lerobot.meta import find_layout
 from pi05.data.lerobot.pictures import SUFFIXES, Pictures
 from pi05.data.lerobot.vectors import choose_vector
+from pi05.data.wanted import needed_files
 from pi05.errors import DataError
+from pi05.sources.resolve import resolve
 from pi05.types import ACTION, STATE
 
 ALLOWANCES = ("timestamps", "index", "tasks")
@@ -54,7 +56,7 @@ class Episode:
 
 
 class Dataset:
-    """A LeRobot data set on disk.
+    """A LeRobot data set: a folder, or OWNER/NAME (with @REVISION) of one on the hub.
 
     `drop_cameras` leaves cameras out by name. `allow` turns checks off that would refuse the set: 'timestamps' (the
     clock disagrees with fps or video; frames go by number), 'index' (frame_index or index is wrong) and 'tasks' (the
@@ -76,7 +78,7 @@ class Dataset:
         action: Sequence[str] | None = None,
     ) -> None:
         _require_known(allow)
-        self.root = Path(root).expanduser()
+        self.root = resolve(root, "dataset", needed=needed_files(episodes, unused, drop_cameras))
         excluded, chosen = frozenset(unused), None if episodes is None else frozenset(episodes)
 
         def is_used(episode: int) -> bool:

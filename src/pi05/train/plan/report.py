@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pi05.errors import tell
 from pi05.model.config import ModelConfig
+from pi05.sources.resolve import is_name
 from pi05.terminal import PlainConsole
 from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
@@ -44,7 +45,9 @@ def print_plan(
     as_json: bool,
 ) -> None:
     """Plan a run and print it. Raises a UserError for settings or files that cannot be used."""
-    base = None if config.policy.path is None else locate_start(config)
+    path = config.policy.path
+    here = path is not None and not is_name(path, "model")  # a plan fetches nothing
+    base = locate_start(config) if here else None
     sizes = choose_sizes(config, base)
     assumed = plan_shapes(config, sizes, base, world_size=world.gpus, cameras=cameras, prompt_tokens=prompt_tokens)
     console = PlainConsole()

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from pi05.checkpoint.lerobot.tokenizer_name import point_tokenizer, tokenizer_name
 from pi05.checkpoint.lerobot.write import VERSIONS, differences, lerobot_config, lerobot_tensors, require_expressible
-from pi05.checkpoint.lerobot.write_steps import point_tokenizer, relative_words, tokenizer_name, write_pipelines
+from pi05.checkpoint.lerobot.write_steps import relative_words, write_pipelines
 from pi05.data.cameras import CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.resize import LEROBOT_RESIZE

@@ -2,7 +2,7 @@
 
 The client (`huggingface_hub`) repeats some requests by itself, a few times within half a minute; others, among them the
 commit, it sends once. Around both stands `Patience`, which waits longer each time and as long as the hub asks for.
-Leaves out what is sent (`upload.py`).
+What reading asks of a user is in `client.py`, what is sent in `hub/upload.py`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Patience:
     first_wait_s: float = 2.0
     longest_wait_s: float = 120.0
     sleep: Callable[[float], None] = time.sleep
+    judged_by: Callable[[BaseException], Fault | None] | None = None
+    """Who says what an exception means; `judge`, which speaks of writing, when not given."""
 
     def waits(self) -> Iterator[float]:
         """Yield the waits between the attempts."""
@@ -58,7 +60,7 @@ class Patience:
             try:
                 return action()
             except Exception as error:
-                fault = judge(error)
+                fault = (self.judged_by or judge)(error)
                 if fault is None:
                     raise
                 wait = next(waits, None)

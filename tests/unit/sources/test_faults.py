@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pi05.hub.faults import Patience, asked_wait
+from pi05.sources.faults import Patience, asked_wait
 
 
 @pytest.mark.parametrize(

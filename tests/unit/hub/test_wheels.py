@@ -1,0 +1,55 @@
+"""The pinned environment as wheels: which, from which index, and what pip is called with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pi05.errors import HubError
+from pi05.hub import wheels
+
+
+def test_everything_that_runs_here_is_pinned() -> None:
+    pins = dict(pin.split("==") for pin in wheels.pinned_environment())
+    for name in ("pi05", "torch", "numpy", "tokenizers", "huggingface_hub", "jaxtyping"):
+        assert pins[name] == importlib.metadata.version(name)
+    assert "pytest" in pins, "an extra that is installed here"
+
+
+def test_builds_of_torch_have_their_index() -> None:
+    groups = wheels.by_index(["numpy==2.4.6", "torch==2.13.0+cu130", "triton==3.5"])
+    assert groups == {
+        None: ["numpy==2.4.6", "triton==3.5"],
+        "https://download.pytorch.org/whl/cu130": ["torch==2.13.0+cu130"],
+    }
+
+
+def test_pip_gets_every_pin_once(tmp_path: Path) -> None:
+    calls: list[Sequence[str]] = []
+
+    def run(words: Sequence[str]) -> int:
+        calls.append(words)
+        return 0
+
+    pins = wheels.download_wheels(tmp_path / "wheels", lambda _: None, run)
+    asked = [word for call in calls for word in call if "==" in word]
+    assert sorted(asked) == sorted(pin for pin in pins if not pin.startswith("pi05=="))
+    assert all(call[:3] == [sys.executable, "-m", "pip"] and "--no-deps" in call for call in calls)
+    assert calls[-1][4] == "wheel"
+    assert Path(calls[-1][-1]).is_dir(), "pi05 itself is built from its source folder"
+    assert (tmp_path / "wheels" / "requirements.txt").read_text().split() == pins
+
+
+def test_a_failure_of_pip_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="pip download failed") as caught:
+        wheels.download_wheels(tmp_path, lambda _: None, lambda _: 1)
+    assert "PIP_INDEX_URL" in caught.value.remedy
+
+
+def test_what_is_not_installed_cannot_be_pinned() -> None:
+    with pytest.raises(HubError, match="is not installed as a package"):
+        wheels.pinned_environment("no-such-package-of-ours")
