@@ -171,6 +171,7 @@ _PRECISIONS = {
 """LeRobot's flags for the precision → their value → ours."""
 _OTHER_NAMES = {
     "policy.pretrained_path": "policy.path",
+    "policy.tokenizer_name": "policy.tokenizer_path",
     "accelerator.gradient_accumulation.steps": "gradient_accumulation_steps",
     "accelerator.compile.enabled": "policy.compile_model",
     "accelerator.activation_checkpointing.mode": "activation_checkpointing",
@@ -178,9 +179,12 @@ _OTHER_NAMES = {
 """LeRobot's name → ours, of settings that mean the same."""
 RENAMED = (*_PRECISIONS, *_OTHER_NAMES)
 
-OTHER_NAMES: dict[str, str] = {
-    "policy.pretrained_path": "another name of --policy.path",
-    "policy.dtype": "bfloat16 means --precision=mixed, float32 means --precision=float32",
+SPELLINGS: dict[str, str] = {
+    **{name: f"another name of --{ours}" for name, ours in _OTHER_NAMES.items()},
+    **{
+        name: ", ".join(f"{value} means --precision={precision}" for value, precision in meant.items())
+        for name, meant in _PRECISIONS.items()
+    },
 }
 """Flags of LeRobot's that set something here under another name, and what: `--help` lists them."""
 
@@ -190,7 +194,7 @@ def spellings() -> list[tuple[str, str]]:
     anyway = dict.fromkeys(
         f"--{name}={value.replace(' ', '')}" for name, fate in FATES.items() for value in fate.harmless
     )
-    other = [(f"--{name}", meaning) for name, meaning in OTHER_NAMES.items()]
+    other = [(f"--{name}", meaning) for name, meaning in SPELLINGS.items()]
     return [*other, (" ".join(anyway), "ask for what happens anyway")]
 
 
