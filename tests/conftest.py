@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -76,16 +77,32 @@ def shared() -> Path:
     return folder
 
 
+@contextmanager
+def without_shape_checks() -> Iterator[None]:
+    """Turn the shape checks off for a while."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """Turn the shape checks off where torch.compile runs: Dynamo cannot trace the checker."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with without_shape_checks():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _quick_where_slow(request: pytest.FixtureRequest) -> None:
-    """Leave the shape checks out of slow tests: what these call, the others have called with checks."""
-    if request.node.get_closest_marker("slow"):
-        request.getfixturevalue("unchecked_shapes")
+def _quick_where_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the shape checks, which double its time, out of a slow test: what it calls, others have called with them."""
+    with without_shape_checks() if request.node.get_closest_marker("slow") else nullcontext():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_where_whole(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave them out of whole commands, too."""
+    whole = request.path.is_relative_to(REPOSITORY / "tests" / "e2e")
+    with without_shape_checks() if whole else nullcontext():
+        yield

@@ -57,11 +57,12 @@ def in_mode(model: Pi05, mode: Mode) -> Iterator[Pi05]:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     apply_from_outside(model, compile_layers=True, recompute_activations=mode.recomputed, backend=mode.backend)
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield model
     finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+        jaxtyping.config.update("jaxtyping_disable", before)
     assert not torch._dynamo.utils.counters["graph_break"]
 
 

@@ -69,7 +69,7 @@ def there(island: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=island, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("to", ["lerobot", "openpi", "pi05"])
+@pytest.mark.parametrize("to", ["lerobot", *(pytest.param(to, marks=pytest.mark.slow) for to in ("openpi", "pi05"))])
 def test_an_exported_run_works_on_another_machine(run: Path, island: Path, tmp_path: Path, to: str) -> None:
     exported = tmp_path / "first" / to
     assert main(["export", f"--to={to}", str(run), str(exported)]) == 0

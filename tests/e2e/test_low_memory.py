@@ -30,10 +30,6 @@ MODES: dict[str, dict[str, Any]] = {
     "mixed-4bit-recomputed": {"precision": "mixed", "optimizer_state": "4bit", "policy__gradient_checkpointing": True},
     "float32-release": {"precision": "float32", "gradient_release": True},
 }
-PARAMETERS = [
-    pytest.param(name, marks=() if name == "bf16-sr-8bit-release" else pytest.mark.slow, id=name) for name in MODES
-]
-"""One that joins most of it; the others are slow."""
 FILES = ("model.safetensors", "training_state/optimizer.safetensors", "training_state/state.json")
 
 
@@ -46,7 +42,7 @@ def records(folder: Path) -> list[tuple[int, float, float]]:
     return [(line["step"], line["loss"], line["grad_norm"]) for line in lines if line["type"] == "train"]
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
+@pytest.fixture(scope="module", params=list(MODES))
 def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {**SETTINGS, **MODES[request.param]}
 
@@ -58,6 +54,7 @@ def whole(workshop: Any, mode: dict[str, Any], tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.slow
 def test_ten_and_ten_steps_equal_twenty(workshop: Any, mode: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(workshop.flags(folder, **{**mode, "steps": 10}))
@@ -70,6 +67,7 @@ def test_ten_and_ten_steps_equal_twenty(workshop: Any, mode: dict[str, Any], who
     assert [step for step, _, _ in records(folder)] == list(range(1, 21))
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_the_weights_as_they_are(mode: dict[str, Any], whole: Path) -> None:
     folder = list_checkpoints(whole)[-1]
     raw = folder / "training_state" / "raw.safetensors"
@@ -88,6 +86,7 @@ def test_the_checkpoint_holds_the_weights_as_they_are(mode: dict[str, Any], whol
         assert {value.dtype for value in averaged.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_policy_is_loaded_from_it(whole: Path) -> None:
     model = Policy.load(whole).model
     stored = load_file(list_checkpoints(whole)[-1] / "model.safetensors")
@@ -95,11 +94,13 @@ def test_a_policy_is_loaded_from_it(whole: Path) -> None:
         assert torch.equal(value.detach(), stored[name].to(value.dtype)), name
 
 
+@pytest.mark.slow
 def test_the_loss_falls(whole: Path) -> None:
     losses = [loss for _, loss, _ in records(whole)]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
+@pytest.mark.slow
 def test_another_mode_on_resume_is_refused(whole: Path, mode: dict[str, Any]) -> None:
     other = "8bit" if mode.get("optimizer_state") != "8bit" else "float32"
     with pytest.raises(ConfigError, match=f"optimizer_state .* → {other}"):

@@ -125,6 +125,7 @@ def test_one_checkpoint_to_a_branch_of_a_private_repository(run: Path, hub: Fake
     assert repository.messages == ["Half way"]
 
 
+@pytest.mark.slow
 def test_an_upload_that_failed_continues(run: Path, hub: FakeHub, pi05: Any) -> None:
     before = content(run)
     hub.fail("POST", "/commit/", 403)

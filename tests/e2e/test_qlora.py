@@ -56,7 +56,7 @@ def test_parameters_in_codes_are_counted_as_what_they_stand_for(learnt: tuple[Pa
     assert sum(counts) == full + adapters
 
 
-@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("kind", ["nf4", pytest.param("int8", marks=pytest.mark.slow)])
 def test_a_broken_run_equals_a_whole_one(workshop: Any, tmp_path: Path, kind: str) -> None:
     settings = {**RUN, "method": "qlora", "peft__quantize": kind}
     run(flags(workshop, tmp_path / "whole", TINY_BASE, **settings))

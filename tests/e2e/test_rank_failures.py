@@ -64,6 +64,7 @@ def test_the_rank_with_other_data_is_named(workshop: Any, tmp_path: Path) -> Non
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_the_rank_with_other_software_is_named(workshop: Any, tmp_path: Path) -> None:
     other = tmp_path / "site" / "pyarrow-99.0.dist-info"
     other.mkdir(parents=True)
@@ -77,6 +78,7 @@ def test_the_rank_with_other_software_is_named(workshop: Any, tmp_path: Path) ->
     assert re.search(r"rank 1 \(\S+\): pyarrow 99.0 instead of \d", told), told
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_once_and_leaves_the_checkpoint_before(workshop: Any, tmp_path: Path) -> None:
     """A limit on the size of a file stands in for the disk: the weights fit below it, the moments do not."""
     run = tmp_path / "run"

@@ -35,6 +35,7 @@ def alone_lora(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_whole_network_give_the_run_of_one(workshop: Any, alone: Path, tmp_path: Path) -> None:
     told = run_ranks(flags(workshop, tmp_path / "run", ema__enable=True, parallel="ddp", gradient_accumulation_steps=2))
     assert "training: 4 steps of 4 samples (2 GPUs × 2 passes of 1)" in told
@@ -56,6 +57,7 @@ def test_two_processes_with_half_the_network_each_give_the_run_of_one_and_one_co
     assert_same_run(run, alone)
 
 
+@pytest.mark.slow
 def test_lora_on_two_processes_that_go_on_from_one(workshop: Any, alone_lora: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_one(flags(workshop, run, **LORA, steps=2))

@@ -108,11 +108,11 @@ def trained(made: Combination, backend: str | None) -> Run:
     return run
 
 
-SLOW = ("lora, selective", "dora, mixed", "qlora, int8, recomputed")
-"""What the others show in other combinations."""
+QUICK = ("expert",)
+"""The others are slow."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMBINATIONS])
+@pytest.fixture(params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in COMBINATIONS])
 def made(request: pytest.FixtureRequest) -> Combination:
     return COMBINATIONS[request.param]
 

@@ -76,6 +76,7 @@ def test_a_plan_fits_when_its_peak_the_gaps_and_cuda_do() -> None:
     assert "does not fit" in verdict(small)
 
 
+@pytest.mark.slow
 def test_the_proposal_is_the_best_method_that_fits() -> None:
     needed = predicted().needed_beside_cuda
     before, found = len(RECIPES), []
