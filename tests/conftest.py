@@ -95,7 +95,7 @@ def unchecked_shapes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _quick_where_slow(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the shape checks, which double its time, out of a slow test: what it calls, others have called with them."""
+    """Leave the shape checks, which double its time, out of a slow test; what it calls is checked elsewhere."""
     with without_shape_checks() if request.node.get_closest_marker("slow") else nullcontext():
         yield
 
