@@ -26,10 +26,12 @@ from long_tests import LONG  # noqa: E402 - it lies there
 if "PI05_UNCHECKED_SHAPES" not in os.environ:
     jaxtyping.install_import_hook("pi05", "checker.typecheck")
 
-# A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that press Ctrl-C on a
-# program of their own need it back.
+# A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and their children inherit that: tests that
+# press Ctrl-C or close the terminal on a program of their own need them back.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests never depend on how fast the machine is.
 hypothesis.settings.register_profile(
@@ -95,8 +97,9 @@ def unchecked_shapes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _quick_where_slow(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the shape checks, which double its time, out of a slow test; what it calls is checked elsewhere."""
-    with without_shape_checks() if request.node.get_closest_marker("slow") else nullcontext():
+    """Leave the shape checks, which double its time, out of a test that is long; what it calls is checked elsewhere."""
+    long = any(map(request.node.get_closest_marker, ("slow", "long")))
+    with without_shape_checks() if long else nullcontext():
         yield
 
 

@@ -43,7 +43,7 @@ SMALL += ["--policy.compile_model=false", "--policy.chunk_size=8", "--policy.sch
 def stock(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """Return small stand-ins for what lies on the hub: a LeRobot base without tokenizer, the tokenizer, a data set."""
     folder = tmp_path_factory.mktemp("stock")
-    export_policy(locate(TINY_BASE), folder / "base", to="lerobot", tell=lambda _: None)
+    export_policy(locate(TINY_BASE), folder / "base", to="lerobot", say=lambda _: None)
     point_tokenizer(folder / "base", PALIGEMMA)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "base" / name).unlink(missing_ok=True)

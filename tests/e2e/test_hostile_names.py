@@ -71,9 +71,11 @@ def test_through_every_command(trained: tuple[Path, list[str]], tmp_path: Path, 
         "push": said(["push", str(run), "--repo_id=me/policy", "--dry_run", hub], capsys),
         "collect": said(["collect", "--episodes=1", f"--output={out}-set"], capsys),
         "eval": said(["eval", f"--policy.path={run}", f"--output_dir={out}-eval"], capsys, code=2),
+        "doctor": said(["doctor", "--offline", f"--output_dir={out}"], capsys),
+        "fetch": said(["fetch", "--verify", str(out)], capsys, code=2),
         "demo": said(["demo", f"--output_dir={out}/{'n' * 300}"], capsys, code=2),
     }
-    assert set(printed) == set(COMMANDS)
+    assert set(printed) == set(COMMANDS) - {"completion"}, "which prints nothing but its own script"
     for name, text in printed.items():
         assert SHOWN in text or name in ("plan", "eval"), name
         assert "se@cret" not in text

@@ -65,6 +65,7 @@ def test_lora_on_two_processes_that_go_on_from_one(workshop: Any, alone_lora: Pa
     assert_same_run(run, alone_lora)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_another_number_of_processes_goes_on(workshop: Any, tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     words = {"steps": 10_000, "policy__scheduler_decay_steps": 10_000, "save_freq": 10_000, "eval_steps": 0}

@@ -56,7 +56,7 @@ def whole(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_ten_and_ten_steps_equal_twenty(workshop: Any, whole: Path, tmp_path: Path, workers: int) -> None:
     folder = tmp_path / "run"
     run(workshop.flags(folder, **{**SETTINGS, "steps": 10, "num_workers": workers}))
@@ -70,7 +70,7 @@ def test_ten_and_ten_steps_equal_twenty(workshop: Any, whole: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "mode",
     [
-        {"precision": "mixed", "activation_checkpointing": "selective"},
+        pytest.param({"precision": "mixed", "activation_checkpointing": "selective"}, marks=pytest.mark.slow),
         {"activation_checkpointing": "full", "flow_samples": 2},
         {"policy__freeze_vision_encoder": True},
         {"policy__train_expert_only": True, "augment": False, "cache_prefix": True},
@@ -201,7 +201,7 @@ def test_kill_at_any_moment_even_inside_a_save(workshop: Any, whole: Path, tmp_p
     assert losses(folder) == losses(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_interrupted_runs_save_and_end_with_130(
     workshop: Any, tmp_path: Path, start: Any, number: signal.Signals
 ) -> None:

@@ -17,11 +17,12 @@ from launched import records
 from pi05.cli import main
 
 SAVED = Path(__file__).parents[1] / "golden" / "saved_runs"
-TOLERANCE = 2e-4
-"""Relative; processors differ in the order of sums, and eight steps at a high rate carry that on."""
+TOLERANCES = {"full": 2e-4, "lora": 2e-4, "low_memory": 1e-2, "split": 2e-4}
+"""Relative; processors differ in the order of sums, and eight steps at a high rate carry that on. In bfloat16 so does the
+padding of a prompt, which on a CPU is shorter now."""
 
 
-@pytest.mark.parametrize("name", ["full", "lora", "low_memory", "split"])
+@pytest.mark.parametrize("name", list(TOLERANCES))
 def test_a_run_of_version_0_1_goes_on(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("base", "data", name):
         shutil.copytree(SAVED / part, tmp_path / part)
@@ -35,7 +36,7 @@ def test_a_run_of_version_0_1_goes_on(name: str, tmp_path: Path, monkeypatch: py
     for kind, step in wanted:
         for value in ("loss", "grad_norm", "learning_rate", "action_error", "samples"):
             if value in wanted[kind, step]:
-                same = pytest.approx(wanted[kind, step][value], rel=TOLERANCE)
+                same = pytest.approx(wanted[kind, step][value], rel=TOLERANCES[name])
                 assert found[kind, step][value] == same, (kind, step, value)
     again = json.loads((tmp_path / name / "config.json").read_text())
     assert {**known(again, settings), "resume": None} == {**settings, "resume": None}

@@ -90,7 +90,11 @@ def pinned_environment(root: str = "pi05") -> list[str]:
 
 
 def source_folder(root: str = "pi05") -> Path | None:
-    """Return the folder that a package was installed from; None for one from an index."""
-    text = importlib.metadata.distribution(root).read_text("direct_url.json")
+    """Return the folder that a package was installed from; None for one from an index.
+
+    An editable package is found twice: as installed, and by what its build left in the source folder.
+    """
+    notes = (found.read_text("direct_url.json") for found in importlib.metadata.distributions(name=root))
+    text = next(filter(None, notes), None)
     url = urlsplit(str(json.loads(text)["url"])) if text else None
     return Path(unquote(url.path)) if url is not None and url.scheme == "file" else None

@@ -48,7 +48,13 @@ def measured(folder: Path, sizes: ModelConfig, dtype: str, *more: str) -> dict[s
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("writer", ["write_lerobot", "write_jax_whole", "write_jax_layers"])
+@pytest.mark.parametrize(
+    "writer",
+    [
+        "write_lerobot",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("write_jax_whole", "write_jax_layers")),
+    ],
+)
 def test_one_copy_of_the_largest_tensor(tmp_path, sizes, writer):
     getattr(load_memory, writer)(tmp_path, sizes)
     for dtype in ("float32", "bfloat16"):

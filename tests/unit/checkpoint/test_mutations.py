@@ -17,7 +17,7 @@ from mutations import mutate, survive
 from PIL import Image
 
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
-from pi05.checkpoint.lerobot.write_steps import tokenizer_name
+from pi05.checkpoint.lerobot.tokenizer_name import tokenizer_name
 from pi05.checkpoint.load import read_config
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.config import read_adapter_config

@@ -33,6 +33,8 @@ EXPECTED = (
 )
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=0, decay_steps=10, end=1e-4)
 LORA = {"policy": PolicyConfig(use_peft=True), "precision": "mixed"}
+QUICK = ("full", "8bit release offload", "qlora nf4", "recomputed")
+"""The other modes are slow."""
 MODES: dict[str, dict[str, Any]] = {
     "full": {"precision": "mixed"},
     "accumulated": {"precision": "mixed", "gradient_accumulation_steps": 2},
@@ -120,7 +122,9 @@ def take_steps(cuda: FakeCuda, config: TrainConfig, network: Network, batches: l
     return state
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode in QUICK else pytest.mark.slow) for mode in MODES]
+)
 def test_a_step_on_cuda(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi05.train.optim.low_memory.SMALLEST", 300)  # a few of the small matrices are packed
     # Whether both updates lead to the same weights cannot be asked of tensors without values.

@@ -104,6 +104,7 @@ def test_the_flags_of_a_proposal_make_its_configuration() -> None:
         assert again == proposal.plan.config
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_given_up_before_full_fine_tuning() -> None:
     averaged = replace(CONFIG, ema=EmaConfig(enable=True))
     full = [changed_config(plan_with_free(0, averaged), recipe.settings) for recipe in FULL]

@@ -178,6 +178,7 @@ def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     assert small["optimizer"] == large["optimizer"]
 
 
+@pytest.mark.slow
 def test_recomputation_and_host_memory_take_activations_away() -> None:
     big = replace(SHAPES, batch=16)
     kept, selective, full, away = (

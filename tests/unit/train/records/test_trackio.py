@@ -110,6 +110,7 @@ def test_a_space_that_does_not_answer_holds_nothing_up(
         raise OSError
 
     monkeypatch.setattr(socket.socket, "connect", hang)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
     config, out = TrackioConfig(enable=True, project="slow", space_id="lab/metrics"), io.StringIO()
     sink = TrackioSink(config, Console(file=out, width=200), start_timeout_s=1)
     sink.start(RunInfo(name="run", run_dir=tmp_path, config={}, first_step=0, total_steps=10))
