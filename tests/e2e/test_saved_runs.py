@@ -18,8 +18,8 @@ from pi05.cli import main
 
 SAVED = Path(__file__).parents[1] / "golden" / "saved_runs"
 TOLERANCES = {"full": 2e-4, "lora": 2e-4, "low_memory": 1e-2, "split": 2e-4}
-"""Relative; processors differ in the order of sums, and eight steps at a high rate carry that on. In bfloat16 so does the
-padding of a prompt, which on a CPU is shorter now."""
+"""Relative; processors differ in the order of sums, and eight steps at a high rate carry that on. In bfloat16 so does
+the padding of a prompt, which on a CPU is shorter now."""
 
 
 @pytest.mark.parametrize("name", list(TOLERANCES))
