@@ -692,7 +692,7 @@ ok       tokenizer  in paligemma_model; no access to the hub is needed for it"""
 note     tokenizer  PaliGemma's tokenizer is not here
                     a run from a base of LeRobot or openpi needs it; the
                     packaged base brings its own
-                    to do: copy a folder with its tokenizer.json to paligemma_model/""",
+                    to do: pi05 fetch tokenizer""",
     ),
     (
         "tokenizer.gated",

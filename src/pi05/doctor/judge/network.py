@@ -122,7 +122,7 @@ def _tokenizer(facts: Network) -> Iterator[Finding]:
                 "tokenizer.absent",
                 "PaliGemma's tokenizer is not here",
                 "from a base of LeRobot or openpi needs it; the packaged base brings its own",
-                "copy a folder with its tokenizer.json to paligemma_model/",
+                "pi05 fetch tokenizer",
             )
     elif answer.status in (401, 403) and facts.token is None:
         yield warning(
