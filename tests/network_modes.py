@@ -35,12 +35,10 @@ MODES = (
     compiled(Mode(0.0, "aot_eager"), "traced", pytest.mark.slow),
     compiled(Mode(0.0, "inductor"), "compiled", pytest.mark.slow),
     compiled(Mode("selective", "inductor"), "compiled, selective", pytest.mark.slow),
-    compiled(Mode(1.0, "inductor"), "compiled, recomputed", pytest.mark.slow),
 )
-"""Every mode must give the peers' numbers."""
-FEW_MODES = (MODES[0], MODES[1], MODES[3], MODES[5])
-"""One of each kind, where a mode is not the point: Inductor's C++ takes most of a minute per network, tracing seconds
-per test. Without `--slow` tracing is shown by `test_train_step_golden`, in float32 and mixed."""
+"""Every mode must give the peers' numbers. All recomputed and compiled together cost five minutes and show no more."""
+FEW_MODES = (MODES[0], MODES[1], MODES[3])
+"""Where a mode is not the point: Inductor's C++ takes some minutes per network, tracing seconds per test. Without `--slow` tracing is shown by `test_train_step_golden`, in float32 and mixed."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from network_modes import FEW_MODES, in_mode
+from network_modes import FEW_MODES, MODES, in_mode
 from torch import Tensor
 
 from pi05.checkpoint.load import load_model
@@ -27,7 +27,7 @@ TOKEN_TOLERANCE = 2**-5
 """Relative to the tensor's largest value: 8 units in the last place, collected over the layers."""
 
 
-@pytest.fixture(scope="module", params=FEW_MODES)
+@pytest.fixture(scope="module", params=(*FEW_MODES, MODES[-1]))
 def model(openpi_bf16, request) -> Iterator[Pi05]:
     model = load_model(openpi_bf16.weights, config=openpi_bf16.config, compute_dtype=torch.bfloat16)
     with in_mode(model, request.param) as model:

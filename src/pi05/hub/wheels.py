@@ -16,6 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from pi05.errors import HubError
 from pi05.sources.faults import Say
 
@@ -65,28 +68,40 @@ def by_index(pins: Sequence[str]) -> dict[str | None, list[str]]:
 
 
 def pinned_environment(root: str = "pi05") -> list[str]:
-    """Return name==version of a package and of all that it needs here, extras that are installed included."""
+    """Return name==version of a package and of all that it needs here, extras that are installed included.
+
+    A requirement's own extras count, too: `uvicorn[standard]` needs more than `uvicorn`.
+    """
     found: dict[str, str] = {}
-    queue = [root]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    queue = [(root, frozenset(_metadata(root, "Provides-Extra")))]
     while queue:
-        name = queue.pop()
-        key = re.sub(r"[-_.]+", "-", name).lower()
-        if key in found:
+        name, extras = queue.pop()
+        key = canonicalize_name(name)
+        if (key, extras) in seen:
             continue
+        seen.add((key, extras))
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # of another platform, or of an extra that is not installed
         found[key] = f"{distribution.metadata['Name']}=={distribution.version}"
-        for requirement in distribution.requires or ():
-            match = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
-            if match is not None and (key == root or "extra ==" not in requirement):
-                queue.append(match[0])
+        for requirement in map(Requirement, distribution.requires or ()):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in (*extras, "")):
+                queue.append((requirement.name, frozenset(requirement.extras)))
     if root not in found:
         raise HubError(
             f"{root} is not installed as a package", found=sys.executable, remedy="make setup, or pip install ."
         )
     return sorted(found.values(), key=str.lower)
+
+
+def _metadata(name: str, field: str) -> list[str]:
+    try:
+        return importlib.metadata.metadata(name).get_all(field) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def source_folder(root: str = "pi05") -> Path | None:

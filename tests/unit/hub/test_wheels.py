@@ -20,6 +20,24 @@ def test_everything_that_runs_here_is_pinned() -> None:
     assert "pytest" in pins, "an extra that is installed here"
 
 
+def test_extras_of_requirements_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lab needs server[fast], which needs speed; nobody asks for the other extra, or for what Windows needs."""
+    needs = {
+        "lab": ['server[fast]>=1; python_version > "3"', 'tests; extra == "dev"', 'colours; sys_platform == "win32"'],
+        "server": ["lab", 'speed; extra == "fast"', 'certificates; extra == "tls"'],
+        **{name: [] for name in ("speed", "certificates", "tests", "colours")},
+    }
+    for name, requires in needs.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {line}" for line in requires)]
+        extras = {"lab": ["dev"], "server": ["fast", "tls"]}.get(name, [])
+        lines += [f"Provides-Extra: {extra}" for extra in extras]
+        (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *lines]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert wheels.pinned_environment("lab") == ["lab==1.0", "server==1.0", "speed==1.0", "tests==1.0"]
+
+
 def test_builds_of_torch_have_their_index() -> None:
     groups = wheels.by_index(["numpy==2.4.6", "torch==2.13.0+cu130", "triton==3.5"])
     assert groups == {
