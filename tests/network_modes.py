@@ -38,7 +38,8 @@ MODES = (
 )
 """Every mode must give the peers' numbers. All recomputed and compiled together cost five minutes and show no more."""
 FEW_MODES = (MODES[0], MODES[1], MODES[3])
-"""Where a mode is not the point: Inductor's C++ takes some minutes per network, tracing seconds per test. Without `--slow` tracing is shown by `test_train_step_golden`, in float32 and mixed."""
+"""Where a mode is not the point: Inductor's C++ takes some minutes per network, tracing seconds per test. Without
+`--slow` tracing is shown by `test_train_step_golden`, in float32 and mixed."""
 
 
 @contextmanager
