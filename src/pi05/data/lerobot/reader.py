@@ -27,7 +27,7 @@ from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
 from pi05.data.lerobot.pictures import SUFFIXES, Pictures
-from pi05.data.lerobot.vectors import choose_vector
+from pi05.data.lerobot.vectors import choose_vector, require_memory
 from pi05.data.wanted import needed_files
 from pi05.errors import DataError
 from pi05.sources.resolve import resolve
@@ -181,6 +181,7 @@ class Dataset:
     @cached_property
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """States and actions of all frames, read in one pass."""
+        require_memory(self.root, self.num_frames, self.state_dim + self.action_dim)
         states = np.zeros((self.num_frames, self.state_dim), np.float32)
         actions = np.zeros((self.num_frames, self.action_dim), np.float32)
         for path, table in self._tables.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -188,3 +189,18 @@ def _flag(kind: Kind, names: Sequence[str]) -> str:
     plain = all(re.fullmatch(r"[\w./-]+", name) for name in names)
     value = f"[{', '.join(names)}]" if plain else json.dumps(list(names), ensure_ascii=False)
     return f"--dataset.{kind}='{value}'"
+
+
+def require_memory(root: Path, frames: int, numbers: int) -> None:
+    """Refuse a data set whose states and actions, `numbers` a frame, are larger than the memory of this machine.
+
+    Parquet may store a thousand million equal numbers in a few bytes, so the files need not be large.
+    """
+    wanted, there = 4 * frames * numbers, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if wanted > there:
+        raise DataError(
+            f"the states and actions of the data set do not fit into the memory of this machine: {root}",
+            wanted=f"at most {there / 1e9:.0f} GB",
+            found=f"{frames:,} frames of {numbers:,} numbers: {wanted / 1e9:,.0f} GB",
+            remedy="choose fewer episodes (--dataset.episodes), or look whether the numbers in meta/info.json are right",
+        )

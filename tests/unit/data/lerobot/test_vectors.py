@@ -12,6 +12,7 @@ import pytest
 from broken import data_file, edit_info, edit_table, refusal, set_cell, split_column
 from fakes import CAMERAS, FakeDataset, write_dataset
 
+from pi05.data.lerobot import vectors
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.lerobot.vectors import Column, choose_vector
@@ -223,3 +224,19 @@ def test_the_case_of_openpis_droid_converter() -> None:
     assert (data.state_dim, data.action_dim) == (8, 8)
     assert data.state_names[-2:] == ["joint_position_6", "gripper_position"]
     assert json.loads((root / "meta/info.json").read_text())["total_frames"] == len(data.states())
+
+
+def test_more_numbers_than_memory_are_refused_before_any_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = write_dataset(tmp_path / "set", "v3.0", storage="image", cameras=CAMERAS[:1], height=16, width=16)
+    data = Dataset(fake.root)
+    need = 4 * data.num_frames * (data.state_dim + data.action_dim)
+    for pages, fits in ((need // 4, True), (need // 4 - 1, False)):
+        sizes = {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4}
+        monkeypatch.setattr("pi05.data.lerobot.vectors.os.sysconf", sizes.__getitem__)
+        if fits:
+            vectors.require_memory(fake.root, data.num_frames, data.state_dim + data.action_dim)
+        else:
+            with pytest.raises(DataError, match="do not fit into the memory of this machine"):
+                data.states()
