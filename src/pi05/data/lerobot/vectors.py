@@ -202,5 +202,5 @@ def require_memory(root: Path, frames: int, numbers: int) -> None:
             f"the states and actions of the data set do not fit into the memory of this machine: {root}",
             wanted=f"at most {there / 1e9:.0f} GB",
             found=f"{frames:,} frames of {numbers:,} numbers: {wanted / 1e9:,.0f} GB",
-            remedy="choose fewer episodes (--dataset.episodes), or look whether the numbers in meta/info.json are right",
+            remedy="choose fewer episodes (--dataset.episodes), or correct the numbers in meta/info.json",
         )
