@@ -186,7 +186,6 @@ FLOAT32 = {
     "traced": Way(mode=TRACED),
     "compiled": Way(mode=COMPILED),
     "compiled, selective, two flow draws": Way(mode=replace(COMPILED, recomputed="selective"), flow_samples=2),
-    "compiled, recomputed, two passes": Way(mode=replace(COMPILED, recomputed=1.0), passes=(1, 2)),
 }
 FEWER_BITS = {
     "mixed": Way(precision="mixed", direction=0.998),

@@ -238,12 +238,12 @@ def test_recomputing_keeps_less_for_the_backward_pass() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-@pytest.mark.parametrize("recompute", [False, True])
-def test_compiled_layers_give_the_same_gradients(recompute: bool) -> None:
+def test_compiled_layers_give_the_same_gradients() -> None:
+    """Recomputed, which compiles what plain layers do and more."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain, compiled = make_model(), make_model()
-    apply_from_outside(compiled, compile_layers=True, recompute_activations=recompute)
+    apply_from_outside(compiled, compile_layers=True, recompute_activations=True)
     for model in (plain, compiled):
         train_step(make_state(model, freeze(model, "full")), [make_batch(3)], SETTINGS)
     wanted, found = gradients(plain), gradients(compiled)
@@ -251,7 +251,7 @@ def test_compiled_layers_give_the_same_gradients(recompute: bool) -> None:
     scale = max(float(value.abs().max()) for value in wanted.values())
     assert max(float((wanted[name] - found[name]).abs().max()) for name in wanted) < 1e-5 * scale
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert 0 < graphs <= 4 + recompute * 4, "one graph per kind of layer, not one per layer"
+    assert 0 < graphs <= 8, "one graph per kind of layer, not one per layer"
 
 
 def test_flow_samples_share_one_prefix_and_average_the_draws() -> None:

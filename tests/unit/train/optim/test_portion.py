@@ -42,8 +42,9 @@ def walk(values: dict[str, nn.Parameter], optimizer: LowMemoryOptimizer, steps: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["float32", "8bit", "4bit"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("float32", torch.bfloat16), ("8bit", torch.bfloat16), ("4bit", torch.float32)]
+)
 def test_compiled_it_takes_the_same_steps(kind: StateKind, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a rounding of float32; stopped and continued bit for bit; one compilation for every kind at most.
 
