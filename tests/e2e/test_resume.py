@@ -86,23 +86,6 @@ def test_every_mode_goes_on_to_the_bit(workshop: Any, tmp_path: Path, mode: dict
     assert_same_checkpoint(tmp_path / "whole" / last, tmp_path / "run" / last)
 
 
-@pytest.mark.slow
-def test_compiled_layers_go_on_to_the_bit(workshop: Any, tmp_path: Path, start: Any) -> None:
-    """In processes of their own: the tests' checks of shapes cannot be compiled."""
-    settings = {**SETTINGS, "policy__compile_model": True, "policy__scheduler_decay_steps": 4, "eval_steps": 0}
-    settings["policy__scheduler_warmup_steps"] = 1
-    for words in (
-        workshop.flags(tmp_path / "whole", **{**settings, "steps": 4}),
-        workshop.flags(tmp_path / "run", **{**settings, "steps": 2}),
-        ["--resume", str(tmp_path / "run"), "--steps=4"],
-    ):
-        process = start("train", *words)
-        output = process.communicate(timeout=600)[0]
-        assert process.returncode == 0, output
-    last = Path("checkpoints") / "000004"
-    assert_same_checkpoint(tmp_path / "whole" / last, tmp_path / "run" / last)
-
-
 def test_more_steps_do_not_bend_the_learning_rate_in_silence(
     workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
