@@ -344,7 +344,8 @@ SENTENCES: dict[str, Callable[[], tuple[float, ...]]] = {
     "48-pixel images, # parameters": lambda: (_parameters_of_tiny(),),
     "the packaged base (# parameters)": lambda: (_parameters_of_tiny(),),
     "everything trained # ×, vision frozen # ×, expert only # × faster": lambda: tuple(
-        newest("train_step")["cases"][name]["ratio"] for name in ("full", "frozen-vision", "expert")
+        newest(file)["cases"][name]["ratio"]
+        for file, name in (("train_step_1_thread", "full"), ("train_step", "frozen-vision"), ("train_step", "expert"))
     ),
     "# MB per frame with two cameras (# GB for # frames, # GB for #), # MB with three": lambda: (
         full_cache()[0]["bytes_per_frame"] / 1e6,
