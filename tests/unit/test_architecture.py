@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "eval": {*GROUND, *BOTH, "terminal", "policy", "sim", "machine", "pages", "train.records"},
     "export": {*GROUND, *BOTH, "policy"},
     "hub": {*GROUND, *BOTH, "revision", "sources", "policy", "export", "train"},
-    "doctor": {"errors", "sim"},
+    "doctor": {"errors", "sources", "sim"},
     "presets": {*GROUND, "train"},
     "demo": {*GROUND, *BOTH, "terminal", "policy", "train", "pages", "eval", "sim", "presets", "machine"},
     "commands": {

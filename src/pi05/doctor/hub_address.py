@@ -1,13 +1,13 @@
-"""The hub that downloads come from, and what is asked there."""
+"""What is asked of the hub that downloads come from."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-HUB = "https://huggingface.co"
+from pi05.sources.names import PALIGEMMA
+
 PUBLIC = "api/models/lerobot/pi05_base"
-TOKENIZER_REPOSITORY = "google/paligemma-3b-pt-224"
-TOKENIZER = f"{TOKENIZER_REPOSITORY}/resolve/main/tokenizer.json"
+TOKENIZER = f"{PALIGEMMA}/resolve/main/tokenizer.json"
 
 
 def is_address(endpoint: str) -> bool:

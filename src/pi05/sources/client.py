@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -70,15 +70,20 @@ class Listing:
     endpoint: Endpoint
 
 
+def offline_variable(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return which of the hub's own variables forbids to send anything; None where none does."""
+    name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if environment.get(name)), None)
+    return name if name is not None and environment[name].upper() in {"1", "ON", "YES", "TRUE"} else None
+
+
 def is_offline() -> bool:
-    """Tell whether nothing may be sent: `--offline`, or the hub's own variables."""
-    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return value.upper() in {"1", "ON", "YES", "TRUE"}
+    """Tell whether nothing may be sent: `--offline`, which sets such a variable, or the user's own."""
+    return offline_variable() is not None
 
 
-def hub_address() -> str:
+def hub_address(environment: Mapping[str, str] = os.environ) -> str:
     """Return the address of the hub: HF_ENDPOINT, or the public one."""
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    return (environment.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
 def endpoints(mirrors: Sequence[str] = ()) -> list[Endpoint]:

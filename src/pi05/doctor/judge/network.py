@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 
 from pi05.doctor.facts import Answer, Machine, Network
 from pi05.doctor.finding import Finding, error, note, ok, warning
-from pi05.doctor.hub_address import HUB, TOKENIZER_REPOSITORY, is_address
+from pi05.doctor.hub_address import is_address
 from pi05.doctor.remedies import install
+from pi05.sources.client import HUB
+from pi05.sources.names import PALIGEMMA
 
-LICENCE = f"https://huggingface.co/{TOKENIZER_REPOSITORY}"
+LICENCE = f"https://huggingface.co/{PALIGEMMA}"
 LOG_IN = "hf auth login"
 NO_DOWNLOAD = "downloads neither base, tokenizer nor data; with folders of your own it does not need to"
 

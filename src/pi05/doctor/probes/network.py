@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pi05.doctor.facts import Answer, Network
-from pi05.doctor.hub_address import HUB, PUBLIC, TOKENIZER, TOKENIZER_REPOSITORY, is_address
+from pi05.doctor.hub_address import PUBLIC, TOKENIZER, is_address
 from pi05.doctor.probes.web import Ask, ask_web
 from pi05.errors import visible
+from pi05.sources.client import hub_address, offline_variable
+from pi05.sources.names import PALIGEMMA, Source
+from pi05.sources.places import Search, find_local
 
-TRUE = ("1", "on", "yes", "true")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -21,19 +23,16 @@ def probe_network(
     offline: bool = False,
     ask: Ask = ask_web,
     environment: Mapping[str, str] = os.environ,
-    here: Path = Path(),
     has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
 ) -> Network:
-    """Ask the hub; `here` is the folder whose `paligemma_model/` holds a tokenizer."""
-    endpoint = (environment.get("HF_ENDPOINT") or HUB).rstrip("/")
+    """Ask the hub that a run would ask. What a run would find without it is looked up as a run does."""
+    endpoint = hub_address(environment)
     hub_home = _hub_home(environment)
     token, source = _token(environment, hub_home)
     proxies = {
         name: visible(value) for name in (*PROXIES, *map(str.upper, PROXIES)) if (value := environment.get(name))
     }
-    why = "--offline" if offline else None
-    if environment.get("HF_HUB_OFFLINE", "").lower() in TRUE:
-        why = "HF_HUB_OFFLINE"
+    why = offline_variable(environment) or ("--offline" if offline else None)
     hub = login = tokenizer = directly = None
     if why is None and is_address(endpoint):
         hub = ask(f"{endpoint}/{PUBLIC}")
@@ -51,7 +50,7 @@ def probe_network(
         hub=hub,
         login=_name_only(login),
         tokenizer=tokenizer,
-        local_tokenizer=_local_tokenizer(here, hub_home),
+        local_tokenizer=find_tokenizer(),
         proxies=proxies,
         socks=not any("socks" in value for value in proxies.values()) or has_module("socksio"),
         directly=directly,
@@ -86,10 +85,7 @@ def _token(environment: Mapping[str, str], hub_home: Path) -> tuple[str | None, 
     return (value, str(file)) if value else (None, None)
 
 
-def _local_tokenizer(here: Path, hub_home: Path) -> str | None:
-    folders = [here / "paligemma_model", here / "scripts" / "paligemma_model"]
-    cached = hub_home / "hub" / f"models--{TOKENIZER_REPOSITORY.replace('/', '--')}" / "snapshots"
-    for folder in (*folders, *sorted(cached.glob("*"))):
-        if (folder / "tokenizer.json").is_file():
-            return str(folder)
-    return None
+def find_tokenizer() -> str | None:
+    """Return where a run from the working directory would find PaliGemma's tokenizer without a connection."""
+    found = find_local(Source(name=PALIGEMMA, kind="tokenizer"), None, Search())
+    return None if found is None else str(found[0])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fetching import use_home
 
 from pi05.doctor.facts import Answer, Network
-from pi05.doctor.hub_address import HUB, PUBLIC, TOKENIZER
-from pi05.doctor.probes.network import probe_network
+from pi05.doctor.hub_address import PUBLIC, TOKENIZER
+from pi05.doctor.probes.network import find_tokenizer, probe_network
+from pi05.sources.client import HUB
 
 WHOAMI = {"name": "me", "email": "me@example.org", "auth": {"accessToken": {"role": "read"}}}
 
@@ -27,9 +29,8 @@ class Web:
 
 
 def probe(web: Web, home: Path, offline: bool = False, **environment: str) -> Network:
-    return probe_network(
-        offline=offline, ask=web, environment={"HOME": str(home), **environment}, here=home, has_module=lambda _: False
-    )
+    environment = {"HOME": str(home), **environment}
+    return probe_network(offline=offline, ask=web, environment=environment, has_module=lambda _: False)
 
 
 def test_the_hub_is_asked_for_public_facts_who_one_is_and_the_gated_tokenizer(tmp_path: Path) -> None:
@@ -47,7 +48,12 @@ def test_the_hub_is_asked_for_public_facts_who_one_is_and_the_gated_tokenizer(tm
 
 
 @pytest.mark.parametrize(
-    ("offline", "environment", "why"), [(True, {}, "--offline"), (False, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE")]
+    ("offline", "environment", "why"),
+    [
+        (True, {}, "--offline"),
+        (False, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
+        (False, {"TRANSFORMERS_OFFLINE": "yes"}, "TRANSFORMERS_OFFLINE"),
+    ],
 )
 def test_offline_asks_nothing(offline: bool, environment: dict[str, str], why: str, tmp_path: Path) -> None:
     web = Web()
@@ -79,13 +85,24 @@ def test_the_token_is_found_where_the_client_finds_it(tmp_path: Path) -> None:
     assert probe(Web(), tmp_path, HF_TOKEN_PATH=str(other)).token == str(other)
 
 
-def test_a_tokenizer_that_is_here_already(tmp_path: Path) -> None:
-    assert probe(Web(), tmp_path).local_tokenizer is None
-    cached = tmp_path / "hub_home" / "hub" / "models--google--paligemma-3b-pt-224" / "snapshots" / "abc"
-    for folder in (cached, tmp_path / "scripts" / "paligemma_model", tmp_path / "paligemma_model"):
+def test_a_tokenizer_is_found_where_a_run_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the hub's cache, in scripts/, beside it, in the working directory: the later ones go first."""
+    use_home(monkeypatch, tmp_path / "home")
+    lab = tmp_path / "lab"
+    (lab / "scripts").mkdir(parents=True)
+    monkeypatch.chdir(lab)
+    assert find_tokenizer() is None
+    cached = tmp_path / "home" / "hub" / "models--google--paligemma-3b-pt-224"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("a" * 40)
+    for folder in (cached / "snapshots" / ("a" * 40), lab / "scripts" / "paligemma_model", lab / "paligemma_model"):
         folder.mkdir(parents=True)
-        (folder / "tokenizer.json").touch()
-        assert probe(Web(), tmp_path, HF_HOME=str(tmp_path / "hub_home")).local_tokenizer == str(folder)
+        (folder / "tokenizer.json").write_text("{}")
+        assert find_tokenizer() == str(folder)
+    assert probe(Web(), tmp_path).local_tokenizer == str(lab / "paligemma_model")
+    monkeypatch.chdir(lab / "scripts")
+    (lab / "scripts" / "paligemma_model" / "tokenizer.json").unlink()
+    assert find_tokenizer() == str(lab / "paligemma_model"), "beside scripts/"
 
 
 def test_a_socks_proxy_and_an_impossible_endpoint(tmp_path: Path) -> None:
