@@ -148,8 +148,8 @@ def test_an_upload_that_failed_continues(run: Path, hub: FakeHub, pi05: Any) -> 
 def test_ctrl_c_during_the_upload(run: Path, hub: FakeHub, pi05: Any, start: Any, tmp_path: Path) -> None:
     hold = threading.Event()
     hub.fail("POST", "/commit/", hold=hold)
-    login = {"HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
-    process = start("push", str(run), "--repo_id=ada/cubes", **login)
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    process = start("push", str(run), "--repo_id=ada/cubes", HF_TOKEN=TOKEN, **home)
     deadline = time.monotonic() + 120
     while not hub.asked("POST", "/commit/") and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -56,7 +56,12 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def point(run: Path, name: str, target: Path) -> None:
-    """Make the symlink `checkpoints/NAME` point at `target`, atomically."""
+    """Make the symlink `checkpoints/NAME` point at `target`, atomically; where it does already, nothing is written.
+
+    So of the processes that open a run to resume it, only the first writes: the others remove leftovers meanwhile.
+    """
+    if pointed(run, name) == run / "checkpoints" / target.name:
+        return
     link = run / "checkpoints" / name
     if link.is_dir() and not link.is_symlink():  # a run that was copied with its links followed
         remove_tree(link)
@@ -69,7 +74,7 @@ def point(run: Path, name: str, target: Path) -> None:
 def point_best(run: Path, step: int | None) -> None:
     """Make `checkpoints/best` point at the checkpoint of the best step, as the training state knows it."""
     target = None if step is None else checkpoint_folder(run, step)
-    if target is not None and target.is_dir() and pointed(run, BEST) != target:
+    if target is not None and target.is_dir():
         point(run, BEST, target)
 
 

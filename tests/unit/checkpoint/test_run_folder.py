@@ -34,6 +34,16 @@ def test_last_and_best_are_relative_links(tmp_path: Path) -> None:
     assert run_folder.resolve_checkpoint(moved) == moved / "checkpoints" / "000002"
 
 
+def test_a_link_that_is_right_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that resume together: one removes leftovers while another would make the link under such a name."""
+    target = save(tmp_path, 1)
+    run_folder.point(tmp_path, "last", target)
+    run_folder.point_best(tmp_path, 1)
+    monkeypatch.setattr(Path, "symlink_to", lambda *_: pytest.fail("written"))
+    run_folder.point(tmp_path, "last", target)
+    run_folder.point_best(tmp_path, 1)
+
+
 def test_keep_last_spares_the_best(tmp_path: Path) -> None:
     for step in range(1, 6):
         save(tmp_path, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import socket
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pi05.doctor.facts import Machine
+from pi05.doctor.probes.modules import has_module
 from pi05.doctor.torch_builds import INDEX
 
 
@@ -18,7 +18,7 @@ def probe_machine(
     *,
     environment: Mapping[str, str] = os.environ,
     root: Path = Path("/"),
-    has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
+    has_module: Callable[[str], bool] = has_module,
 ) -> Machine:
     """Look at interpreter, distribution and container; `root` is where the file system begins."""
     return Machine(

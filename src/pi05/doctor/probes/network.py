@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pi05.doctor.facts import Answer, Network
 from pi05.doctor.hub_address import PUBLIC, TOKENIZER, is_address
+from pi05.doctor.probes.modules import has_module
 from pi05.doctor.probes.web import Ask, ask_web
 from pi05.errors import visible
 from pi05.sources.client import hub_address, offline_variable
@@ -23,7 +23,7 @@ def probe_network(
     offline: bool = False,
     ask: Ask = ask_web,
     environment: Mapping[str, str] = os.environ,
-    has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
+    has_module: Callable[[str], bool] = has_module,
 ) -> Network:
     """Ask the hub that a run would ask. What a run would find without it is looked up as a run does."""
     endpoint = hub_address(environment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import netrc
 import os
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pi05.doctor.facts import Trackers
+from pi05.doctor.probes.modules import has_module
 from pi05.doctor.probes.web import Ask, ask_web
 
 WANDB = "https://api.wandb.ai"
@@ -21,7 +21,7 @@ def probe_trackers(
     hub_token: bool = False,
     ask: Ask = ask_web,
     environment: Mapping[str, str] = os.environ,
-    has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
+    has_module: Callable[[str], bool] = has_module,
 ) -> Trackers:
     """Look for packages and logins; WandB's server is asked only where the package is installed and has a login."""
     address = (environment.get("WANDB_BASE_URL") or WANDB).rstrip("/")
