@@ -15,6 +15,7 @@ from pi05.checkpoint.load import load_model
 from pi05.data.loader import FEW_SHAPES
 from pi05.machine import keep_freed_memory
 from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside
 from pi05.train.method import Part
 from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
@@ -70,9 +71,13 @@ class GivenDraws(nn.Module):
 
 def build_ours(case: Part, folder: Path, compile_layers: bool) -> Callable[[], float]:
     """Build network and optimizer on LeRobot's weights and return the step."""
-    keep_freed_memory()  # as every training on a CPU does
-    inputs = load_file(folder / "inputs.safetensors")
     model = load_model(folder / "model.safetensors", config=sizes())
+    return step_on(model, case, load_file(folder / "inputs.safetensors"), compile_layers)
+
+
+def step_on(model: Pi05, case: Part, inputs: dict[str, Tensor], compile_layers: bool) -> Callable[[], float]:
+    """Return the step on a network and a batch."""
+    keep_freed_memory()  # as every training on a CPU does
     parameters = freeze(model, case)
     apply_from_outside(model, compile_layers=compile_layers, recompute_activations=0.0)
     settings = AdamSettings(weight_decay=shapes.WEIGHT_DECAY, clip_norm=shapes.CLIP)
