@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32
 
-from pi05.data.lerobot.files import dropping, excluding, open_parquet, read_parquet, unreadable
+from pi05.data.lerobot.files import dropping, excluding, machine_memory, open_parquet, read_parquet, unreadable
 from pi05.data.lerobot.footers import Footer, read_footer
 from pi05.data.lerobot.layout import EpisodeFiles
 from pi05.errors import DataError
 
 _KEEP_GROUPS = 8
+_MOST_ROWS = 4096
+
+
+def _largest_group() -> int:
+    """Return what a row group of one column, or all that are kept, may take in memory (bytes)."""
+    return machine_memory() // 4
 
 
 class Table:
@@ -153,14 +159,43 @@ class Table:
             remedy=f"repair that episode, or train without it: {excluding(episode.index)}",
         )
 
-    def cells(self, name: str, group: int) -> Any:
-        """Read one row group of a column; pictures stay compressed."""
+    def batches(self, name: str, group: int) -> Iterator[Any]:
+        """Yield the cells of one row group of a column, some rows at a time; pictures stay compressed.
+
+        A value that is stored once may stand in every row, so a small file may unpack to any size. A batch never
+        unpacks to more than half of `_largest_group()`, or it is one row. Raises DataError for a row that may be larger
+        than all of that.
+        """
+        largest, stored = _largest_group(), self.footer.unpacked[name][group]
+        if stored > largest:
+            raise self._too_large(name, group, stored)
+        rows = max(1, largest // (2 * max(stored, 1)))
+        options = {"batch_size": min(rows, _MOST_ROWS), "row_groups": [group], "columns": [name], "use_threads": False}
         with open_parquet(self.path, "data file", self.episodes[0].index) as file:
             try:
-                return file.read_row_group(group, columns=[name], use_threads=False)[name].combine_chunks()
+                yield from (batch[name] for batch in file.iter_batches(**options))
             except (pa.ArrowException, OSError, KeyError) as error:
                 episode, _ = self.locate(self.row_groups[group])
                 raise unreadable(self.path, "data file", error, episode.index) from error
+
+    def cells(self, name: str, group: int) -> Any:
+        """Return all cells of one row group of a column. Raises DataError where they unpack to more than fits."""
+        kept, size = [], 0
+        for batch in self.batches(name, group):
+            size += batch.nbytes
+            if size > _largest_group():
+                raise self._too_large(name, group, size)
+            kept.append(batch)
+        return pa.chunked_array(kept, self.footer.kinds[name])
+
+    def _too_large(self, name: str, group: int, size: int) -> DataError:
+        return self.fault(
+            f"{name} does not fit into the memory of this machine",
+            self.row_groups[group],
+            wanted=f"row groups that unpack to at most {_largest_group() / 1e9:.1f} GB, a quarter of the memory",
+            found=f"one of more than {size / 1e9:.1f} GB",
+            remedy=f"write the file anew with smaller row groups, or leave the column out: {dropping(name)}",
+        )
 
     def require_pictures(self, name: str) -> None:
         """Raise DataError unless a column can hold compressed pictures. Reads the footer."""
@@ -208,6 +243,9 @@ class RowGroups:
             cells = table.cells(name, group)
             cells = table.as_numbers(cells, name) if as_numbers else cells
         self._kept[key] = cells
-        while len(self._kept) > _KEEP_GROUPS:
+        while len(self._kept) > 1 and (len(self._kept) > _KEEP_GROUPS or self._size() > _largest_group()):
             self._kept.popitem(last=False)
         return cells, row - table.row_groups[group]
+
+    def _size(self) -> int:
+        return sum(cells.nbytes for cells in self._kept.values())

@@ -5,6 +5,7 @@ Leaves out what the files mean (`layout.py`, `columns.py`, `video.py`).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,11 @@ def lacks_end(path: Path) -> bool:
         head = file.read(4)
         file.seek(-min(4, path.stat().st_size), 2)
         return head == b"PAR1" and file.read(4) != b"PAR1"
+
+
+def machine_memory() -> int:
+    """Return the memory of this machine (bytes)."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_parquet(path: Path, what: str, episode: int | None = None) -> pq.ParquetFile:

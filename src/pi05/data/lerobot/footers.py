@@ -27,6 +27,8 @@ class Footer:
     """Type of each column."""
     values: dict[str, int]
     """Values of each column in all rows; of a list those in the lists, and one for a row without."""
+    unpacked: dict[str, list[int]]
+    """Bytes of each column in each row group, before values that are stored once are repeated."""
 
     @property
     def num_rows(self) -> int:
@@ -55,12 +57,14 @@ def read_footer(path: Path, episode: int | None) -> Footer:
                 found=", ".join(map(repr, twice)),
                 remedy="write the data file anew with each column once",
             )
-        values, leaf = {}, 0
+        values, unpacked, leaf = {}, {}, 0
         for field in schema:
             values[field.name] = sum(group.column(leaf).num_values for group in groups)
-            leaf += _leaves(field.type)
+            leaves = range(leaf, leaf + _leaves(field.type))
+            unpacked[field.name] = [sum(group.column(k).total_uncompressed_size for k in leaves) for group in groups]
+            leaf = leaves.stop
         starts = [0, *np.cumsum([group.num_rows for group in groups], dtype=np.int64).tolist()]
-        return Footer(starts, {field.name: field.type for field in schema}, values)
+        return Footer(starts, {field.name: field.type for field in schema}, values, unpacked)
 
 
 def _leaves(kind: Any) -> int:

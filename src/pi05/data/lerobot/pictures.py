@@ -70,9 +70,13 @@ class Pictures:
         for group in range(bisect_right(groups, start) - 1, len(groups) - 1):
             if groups[group] >= stop:
                 return
-            cells = table.cells(camera, group)
-            for row in range(max(start, groups[group]), min(stop, groups[group + 1])):
-                yield decode_cell(table, cells[row - groups[group]].as_py(), camera, row, self._root)
+            row = groups[group]
+            for cells in table.batches(camera, group):
+                for k in range(max(start - row, 0), min(stop - row, len(cells))):
+                    yield decode_cell(table, cells[k].as_py(), camera, row + k, self._root)
+                row += len(cells)
+                if row >= stop:
+                    return
 
     def _check_size(self, image: np.ndarray, camera: str, files: EpisodeFiles) -> np.ndarray:
         shape = self._features[camera].get("shape") or []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from pi05.data.lerobot.dimensions import Dimensions, name_dimensions, tell_apart
-from pi05.data.lerobot.files import wrong_content
+from pi05.data.lerobot.files import machine_memory, wrong_content
 from pi05.data.lerobot.index_columns import INDEX_COLUMNS
 from pi05.data.lerobot.layout import is_camera
 from pi05.errors import DataError
@@ -196,7 +195,7 @@ def require_memory(root: Path, frames: int, numbers: int) -> None:
 
     Parquet may store a thousand million equal numbers in a few bytes, so the files need not be large.
     """
-    wanted, there = 4 * frames * numbers, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted, there = 4 * frames * numbers, machine_memory()
     if wanted > there:
         raise DataError(
             f"the states and actions of the data set do not fit into the memory of this machine: {root}",

@@ -126,6 +126,45 @@ def test_pictures_in_many_row_groups(tmp_path: Path) -> None:
     assert [read_frame_number(image)[0] for image in data.iter_frames(CAMERAS[0], 1)] == list(range(12, 21))
 
 
+@pytest.fixture
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 16 MiB, of which a quarter is for row groups of pictures."""
+    sizes = {"SC_PHYS_PAGES": 2**12, "SC_PAGE_SIZE": 2**12}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_small_file_that_unpacks_to_more_than_the_memory(
+    pictures: FakeDataset, small_machine: None, once: bool
+) -> None:
+    """The same large value in every row: stored once, as writers do by themselves, or compressed away."""
+    whole = stored(Image.new("RGB", (64, 48)))
+    padded = pa.array([{"bytes": whole + bytes(700_000), "path": None}] * 9, CELL)
+    table = replace(pq.read_table(data_file(pictures, 1)), CAMERA, padded)
+    pq.write_table(table, data_file(pictures, 1), use_dictionary=once, compression="zstd")
+    assert data_file(pictures, 1).stat().st_size < 40_000
+    if once:  # row by row there is room for each
+        data = Dataset(pictures.root)
+        assert len(list(data.iter_frames(CAMERA, 1))) == 9
+        with pytest.raises(DataError, match=r"does not fit into the memory of this machine at episode 1, frame 0"):
+            data.image(CAMERA, 12)
+    else:
+        refusal_of_frame(pictures.root, 12, "does not fit into the memory", "smaller row groups", "more than 0.0 GB")
+
+
+def test_kept_row_groups_share_the_memory(pictures: FakeDataset, small_machine: None) -> None:
+    """Three episodes of some 3 MB are read in turns where there is room for one."""
+
+    def pad(image: Image.Image) -> bytes:
+        return stored(image) + os.urandom(240_000)
+
+    for episode in range(3):
+        convert(pictures, pad, episode)
+    data = Dataset(pictures.root)
+    frames = [data.image(CAMERA, i) for i in (0, 12, 25, 1, 13, 26)]
+    assert [read_frame_number(frame)[0] for frame in frames] == [0, 12, 25, 1, 13, 26]
+
+
 def test_pictures_given_by_path(tmp_path: Path) -> None:
     fake = write_dataset(tmp_path / "set", "v2.0", storage="image", cameras=CAMERAS[:1])
     folder = fake.root / "images"

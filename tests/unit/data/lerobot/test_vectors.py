@@ -234,7 +234,7 @@ def test_more_numbers_than_memory_are_refused_before_any_is_read(
     need = 4 * data.num_frames * (data.state_dim + data.action_dim)
     for pages, fits in ((need // 4, True), (need // 4 - 1, False)):
         sizes = {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4}
-        monkeypatch.setattr("pi05.data.lerobot.vectors.os.sysconf", sizes.__getitem__)
+        monkeypatch.setattr("pi05.data.lerobot.files.os.sysconf", sizes.__getitem__)
         if fits:
             vectors.require_memory(fake.root, data.num_frames, data.state_dim + data.action_dim)
         else:
