@@ -2,7 +2,8 @@
 
 The slots are openpi's, in its order: scene (`base_0_rgb`), left wrist, right wrist. Every camera is either placed or
 dropped by name; none is ever ignored. Names are read as words: front, top, scene, base … go to the scene slot, wrist,
-gripper, hand … to the wrist slots, left first. Leaves out the pixels (`transforms.py`).
+gripper, hand … to the wrist slots: by their side, and a single one that tells none to the left slot. Two that tell none
+are for the user to place. Leaves out the pixels (`transforms.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ DROP = "drop"
 _SCENE_WORDS = {
     *("scene", "front", "top", "base", "third", "agent", "agentview", "exterior", "external", "overhead", "high"),
     *("ego", "egoview", "head", "static"),
+    *("前方", "前视", "正面", "俯视", "顶部", "头部", "全局", "场景"),
 }
-_WRIST = re.compile(r"wrist|gripper|^(in|eye)?hand(eye)?$")
+_WRIST = re.compile(r"wrist|gripper|^(in|eye)?hand(eye)?$|腕|夹爪|[左右]手")
+_SIDES = {"left": "left", "l": "left", "左": "left", "right": "right", "r": "right", "右": "right"}
+_GLUED = re.compile(r"^(left|right|[lr](?=wrist|gripper|hand))?(.*?)(left|right)?$")
+"""A word with a side before or after it: rightwrist, lgripper, handleft."""
+_CARRIERS = {"arm", "cam", "camera", "eye", ""}
+"""What a side is glued to besides a wrist's words; of others (bright, leftover) it is no part."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,11 @@ def assign_slots(
     left: dict[str, str] = {}
     for key in (key for key in rest if sides[key] in SLOTS):
         _place_or_leave(placed, left, str(sides[key]), key)
-    for key in (key for key in rest if sides[key] == "wrist"):
-        _place_or_leave(placed, left, "right_wrist" if "left_wrist" in placed else "left_wrist", key)
+    sideless = [key for key in rest if sides[key] == "wrist"]
+    if len(sideless) == 1:
+        _place_or_leave(placed, left, "right_wrist" if "left_wrist" in placed else "left_wrist", sideless[0])
+    elif sideless:
+        left |= dict.fromkeys(sideless, "its name does not tell which wrist")
     left |= {key: "its name tells no slot" for key in rest if sides[key] is None}
     if left:
         raise _unplaced({key: left[key] for key in rest if key in left}, placed, sides, explicit)
@@ -116,7 +126,8 @@ def _infer(key: str) -> str | None:
     if "depth" in words:
         return None  # not a colour picture, whatever it shows
     if any(_WRIST.search(word) for word in words):
-        return next((f"{side}_wrist" for side in ("left", "right") if side in words), "wrist")
+        side = _side(words)
+        return "wrist" if side is None else f"{side}_wrist"
     # "image" alone is LIBERO's scene camera; beside another word (side_image) it says nothing
     return "scene" if words == ["image"] or any(word in _SCENE_WORDS for word in words) else None
 
@@ -125,7 +136,19 @@ def _words(key: str) -> list[str]:
     # LeRobot's sets of one camera call it observation.image, without the s
     name = key.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    return [word for word in re.split(r"[^a-z]+", name) if word]
+    parts = [_GLUED.fullmatch(word) for word in re.findall("[a-z]+|[\u4e00-\u9fff]+", name)]
+    words: list[str] = []
+    for before, word, after in (part.groups("") for part in parts if part is not None):
+        apart = word in _CARRIERS or _WRIST.search(word)
+        words += [piece for piece in (before, word, after) if piece] if apart else [before + word + after]
+    return words
+
+
+def _side(words: Sequence[str]) -> str | None:
+    """Return left or right where the words tell one side and not both."""
+    sides = {_SIDES[word] for word in words if word in _SIDES}
+    sides |= {side for sign, side in _SIDES.items() for word in words if sign in "左右" and sign in word}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _is_depth(key: str) -> bool:
@@ -160,18 +183,23 @@ def _unplaced(
     """
     first = next(iter(left))
     nameless = [key for key in left if sides[key] is None and not _is_depth(key)]
-    chosen = {} if "scene" in placed else dict.fromkeys(nameless[:1], "scene")
+    free = [slot for slot in SLOTS[1:] if slot not in placed]
+    sideless = _wrists([key for key in left if sides[key] == "wrist"], free)
+    scene = [key for key in nameless if _side(_words(key)) is None] or nameless
+    chosen = {**({} if "scene" in placed else dict.fromkeys(scene[:1], "scene")), **sideless}
     choices = [_flags(explicit, chosen, left)]
-    if chosen:
-        choices.append(_flags(explicit, {}, left))
+    if len(sideless) > 1:
+        crossed = dict(zip(sideless, reversed(sideless.values()), strict=True))
+        choices.append(f"if they sit the other way round: {_flags(explicit, {**chosen, **crossed}, left)}")
+    if len(chosen) > len(sideless):
+        choices.append(_flags(explicit, sideless, left))
     rivals = [key for key in left if sides[key] == "scene"]
     if rivals and "scene" in placed:
         swap = {rivals[0]: "scene", placed["scene"]: DROP}
         choices.append(f"to see through {rivals[0]} instead: {_flags(explicit, swap, left)}")
-    free = [slot for slot in SLOTS[1:] if slot not in placed]
-    if nameless and free:
-        wrists = dict(zip(nameless, free, strict=False))
-        choices.append(f"if it sits on a wrist: {_flags(explicit, wrists, left)}")
+    wrists = _wrists(nameless, [slot for slot in free if slot not in sideless.values()])
+    if wrists:
+        choices.append(f"if it sits on a wrist: {_flags(explicit, {**wrists, **sideless}, left)}")
     return DataError(
         f"camera {first} has no slot: {left[first]}"
         + "".join(f"; nor has {key}: {reason}" for key, reason in left.items() if key != first),
@@ -179,6 +207,18 @@ def _unplaced(
         found="; ".join(f"{slot} ← {camera}" for slot, camera in placed.items()) or "no slot filled yet",
         remedy="; or ".join(choices),
     )
+
+
+def _wrists(keys: Sequence[str], free: Sequence[str]) -> dict[str, str]:
+    """Return a free wrist slot for each camera while there are any: that of its side, or the next for one without."""
+    found: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: _side(_words(key)) is None):
+        side = _side(_words(key))
+        for slot in free:
+            if slot not in found.values() and (side is None or slot.startswith(side)):
+                found[key] = slot
+                break
+    return {key: found[key] for key in keys if key in found}
 
 
 def _flags(explicit: dict[str, str], chosen: dict[str, str], left: Iterable[str]) -> str:

@@ -29,7 +29,11 @@ PREFIX = "observation.images."
         (["agentview_image", "robot0_eye_in_hand_image"], ("agentview_image", "robot0_eye_in_hand_image", None)),
         (["scene", "right_gripper"], ("scene", None, "right_gripper")),
         (["thirdPerson", "leftHand", "rightHand"], ("thirdPerson", "leftHand", "rightHand")),
-        (["gripper_a", "gripper_b", "base"], ("base", "gripper_a", "gripper_b")),
+        (["rightwrist", "leftwrist", "top"], ("top", "leftwrist", "rightwrist")),
+        (["wrist_r", "wrist_l"], (None, "wrist_l", "wrist_r")),
+        (["rgripper", "LeftHandCam", "head"], ("head", "LeftHandCam", "rgripper")),
+        (["handright", "front"], ("front", None, "handright")),
+        (["右手", "左腕", "前方"], ("前方", "左腕", "右手")),
         (["gripper", "left_wrist", "base"], ("base", "left_wrist", "gripper")),
         (["ego_view"], ("ego_view", None, None)),
         (["handeye"], (None, "handeye", None)),
@@ -86,7 +90,10 @@ def flags_of(error: pytest.ExceptionInfo[DataError]) -> dict[str, Any]:
         (["laptop", "phone", "wrist"], ("laptop", "wrist", None)),
         (["top", "front", "base", "phone"], ("top", None, None)),
         (["wrist_a", "wrist_b", "wrist_c", "laptop"], ("laptop", "wrist_a", "wrist_b")),
-        (["左手", "前方"], ("左手", None, None)),
+        (["wrist_1", "wrist_2", "front"], ("front", "wrist_1", "wrist_2")),
+        (["right", "left"], ("right", None, None)),
+        (["right", "middle", "left"], ("middle", None, None)),
+        (["手机", "电脑"], ("手机", None, None)),
     ],
 )
 def test_the_printed_flags_place_every_camera_and_no_scene_camera_on_a_wrist(
@@ -108,6 +115,35 @@ def test_the_other_scene_camera_is_offered() -> None:
     words = shlex.split(error.value.remedy.split("to see through exterior_2 instead: ")[1])
     slots = assign_slots(cameras, json.loads(words[1]), json.loads(words[3]))
     assert slots == CameraSlots("exterior_2", "wrist_left", None, dropped=("exterior_1",))
+
+
+def test_a_side_in_a_name_decides_which_wrists_slot_is_offered() -> None:
+    cameras = ["right", "left", "front"]
+    with pytest.raises(DataError) as error:
+        assign_slots(cameras)
+    words = shlex.split(error.value.remedy.split("if it sits on a wrist: ")[1])
+    assert assign_slots(cameras, json.loads(words[1])) == CameraSlots("front", "left", "right")
+    with pytest.raises(DataError) as error:
+        assign_slots(["front", "head_right"])
+    assert "right_wrist" not in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        ["wrist_1", "wrist_2"],
+        ["wrist", "gripper"],
+        ["gripper_a", "gripper_b", "base"],
+        ["left_right_wrist", "hand", "top"],
+    ],
+)
+def test_two_wrists_that_tell_no_side_are_for_the_user_to_place(cameras: list[str]) -> None:
+    with pytest.raises(DataError, match="its name does not tell which wrist") as error:
+        assign_slots(cameras)
+    first, second = cameras[:2]
+    words = shlex.split(error.value.remedy.split("if they sit the other way round: ")[1].split(";")[0])
+    slots = assign_slots(cameras, json.loads(words[1]))
+    assert (slots.left_wrist, slots.right_wrist) == (second, first)
 
 
 def test_flags_repeat_what_the_user_said() -> None:
