@@ -89,7 +89,8 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     tell = partial(say, console)
     with waiting("reading the data set's episodes and index", tell):
         dataset = open_dataset(config)
-    train_episodes, held_out = choose_episodes(config.dataset, dataset, config.seed)
+    chosen = choose_episodes(config.dataset, dataset, config.seed)
+    train_episodes, held_out = run.episodes(dataset.num_episodes) or chosen
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
     with waiting("computing the statistics of states and actions", tell):
         statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)

@@ -64,6 +64,17 @@ class OpenRun:
         """Whether the run goes on from a checkpoint."""
         return self.folder is not None
 
+    def episodes(self, count: int) -> tuple[list[int], list[int]] | None:
+        """Return the training and held-out episodes that a run goes on with: its own, by whatever rule it chose them.
+
+        None for a run that begins, and for episodes that a set of `count` has not (`require_data_of_run` tells which).
+        """
+        stored = self.saved["data"] if self.continues else {}
+        sides = [stored.get(name) for name in ("train_episodes", "held_out")]
+        if not all(isinstance(side, list) and all(number in range(count) for number in side) for side in sides):
+            return None
+        return sides[0], sides[1]
+
     @property
     def metrics(self) -> Path:
         """Return the path of the records."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +112,21 @@ def test_two_runs_that_found_the_same_folder_empty(tmp_path: Path) -> None:
         start_files(first, config, None)
     with RunLock(second.root) as other, pytest.raises(ConfigError, match="holds a run already"):
         take_folder(second, other)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({"train_episodes": [0, 1], "held_out": [2]}, ([0, 1], [2])),
+        ({"train_episodes": [0, 1], "held_out": []}, ([0, 1], [])),
+        ({"train_episodes": [0, 3], "held_out": [2]}, None),
+        ({"train_episodes": ["0"], "held_out": [2]}, None),
+        ({"train_episodes": [0]}, None),
+        ({"train_episodes": 0, "held_out": [2]}, None),
+    ],
+)
+def test_a_resumed_run_keeps_its_episodes(stored: dict[str, Any], expected: object, tmp_path: Path) -> None:
+    """By whatever rule it chose them: that of version 0.1 was another."""
+    run = OpenRun(root=tmp_path, started=True, folder=tmp_path, saved={"data": stored})
+    assert run.episodes(3) == expected
+    assert OpenRun(root=tmp_path).episodes(3) is None
