@@ -9,48 +9,35 @@ Exactness: quantiles equal `numpy.quantile(..., method="linear")` on the materia
 come from a radix selection on the bit patterns (two passes of 65,536 counters), so that relative actions need no array
 of horizon × frames. Memory: the state and action arrays of the training episodes.
 
-Floor: a dimension whose quantile range is tiny would blow noise up to huge normalised values (q99 = q01 divides by
-1e-6). Its range is widened about its centre to the larger of 1e-4 (below any sensor) and 10 % of the spread between its
-0.1 % and 99.9 % quantiles. What happens in at least 0.1 % of the data then stays within about ±20, while a single
-glitch cannot squeeze a good dimension. Each widened dimension is named in a warning.
+A dimension that hardly moves gets a wider range (`range_floor.py`), unless the peers' plain quantiles are asked for.
+Each widened dimension is named in a warning.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pi05.data.quantiles import Piece, moments
+from pi05.data.quantiles import moments
+from pi05.data.range_floor import ABSOLUTE_FLOOR, SPREAD_FLOOR, in_enough_episodes, least_range
+from pi05.data.training_steps import EpisodeSource, Kind, TrainingSteps, read_steps
 from pi05.errors import DataError
 
-ABSOLUTE_FLOOR = 1e-4
-"""Smallest quantile range, in the dimension's own unit."""
-SPREAD_FLOOR = 0.1
-"""Smallest quantile range as a share of the spread between the 0.1 % and 99.9 % quantiles."""
 GLITCH = 50.0
 """Normalised values beyond ± this are named in a warning: a handful of frames, most likely broken."""
 _STD_PER_RANGE = 1 / 4.6527
 """Standard deviation of a Gaussian whose q99 - q01 is 1."""
+OPENPI_EPS = 1e-6
+"""What openpi adds to the range, or to the standard deviation, before it divides."""
+Floor = Literal["lasting", "spread", "none"]
 _FIELDS = ("mean", "std", "min", "max", "q01", "q99")
-
-
-@runtime_checkable
-class EpisodeSource(Protocol):
-    """What statistics need of a data set (`lerobot.Dataset` has it)."""
-
-    state_key: str
-    action_key: str
-    state_names: Sequence[str]
-    action_names: Sequence[str]
-
-    def columns(self, names: Sequence[str], episode: int) -> dict[str, np.ndarray]:
-        """Return whole columns of one episode."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -150,102 +137,66 @@ def compute_statistics(
     episodes: Sequence[int],
     horizon: int,
     relative_mask: Bool[np.ndarray, " n"] | None = None,
+    *,
+    floor: Floor = "lasting",
 ) -> Statistics:
     """Compute the statistics over the training episodes. `relative_mask` marks actions relative to the state.
+
+    `floor`: which range a dimension has at least; "none" gives plain quantiles, "spread" is the rule of version 0.1.
 
     Raises DataError for no episodes, for NaN or infinite values (naming episode, frame and dimension), and for a
     relative dimension without a state of the same index.
     """
-    if not len(episodes):
-        raise DataError("there is no training episode", wanted="at least one", remedy="choose more --dataset.episodes")
-    states, actions, steps_left = _read(dataset, episodes)
-    mask = np.zeros(actions.shape[1], bool) if relative_mask is None else np.asarray(relative_mask, bool)
-    _require_states_for(mask, actions.shape[1], states.shape[1])
-    inside = np.concatenate([np.arange(count) for count in _lengths(steps_left)])
-    weights = np.minimum(inside + 1, horizon).astype(np.float64)
-
-    def relative_pieces(dimension: int) -> Iterator[Piece]:
-        for step in range(horizon):
-            starts = np.flatnonzero(steps_left > step)
-            if len(starts):
-                yield actions[starts + step, dimension] - states[starts, dimension], None
-
-    def action_pieces(dimension: int) -> Iterator[Piece]:
-        if mask[dimension]:
-            yield from relative_pieces(dimension)
-        else:
-            yield actions[:, dimension], weights
-
-    def state_pieces(dimension: int) -> Iterator[Piece]:
-        yield states[:, dimension], None
-
+    steps = read_steps(dataset, episodes, horizon, relative_mask)
     warnings: list[str] = []
-    state = _all_dimensions("state", _names(dataset.state_names, states.shape[1]), state_pieces, warnings)
-    action = _all_dimensions("action", _names(dataset.action_names, actions.shape[1]), action_pieces, warnings)
+    state = _all_dimensions("state", _names(dataset.state_names, steps.states.shape[1]), steps, floor, warnings)
+    action = _all_dimensions("action", _names(dataset.action_names, len(steps.relative)), steps, floor, warnings)
     return Statistics(state, action, warnings)
-
-
-def _read(dataset: EpisodeSource, episodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return states [N, S], actions [N, n] and, per frame, how many frames remain in its episode, itself included."""
-    states: list[np.ndarray] = []
-    actions: list[np.ndarray] = []
-    steps_left: list[np.ndarray] = []
-    for episode in episodes:
-        columns = dataset.columns([dataset.state_key, dataset.action_key], episode)
-        for key, parts in ((dataset.state_key, states), (dataset.action_key, actions)):
-            values = np.asarray(columns[key], np.float32)
-            values = values.reshape(len(values), -1)
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                raise DataError(
-                    f"{key} holds a value that is not a number",
-                    wanted="finite values",
-                    found=f"{values[tuple(bad[0])]} in episode {episode}, frame {bad[0][0]}, dimension {bad[0][1]}",
-                    remedy=f"repair the recording, or leave it out: --dataset.exclude_episodes '[{episode}]'",
-                )
-            parts.append(values)
-        steps_left.append(np.arange(len(states[-1]), 0, -1))
-    return np.concatenate(states), np.concatenate(actions), np.concatenate(steps_left)
-
-
-def _lengths(steps_left: np.ndarray) -> np.ndarray:
-    ends = np.flatnonzero(steps_left == 1) + 1
-    return np.diff(ends, prepend=0)
-
-
-def _require_states_for(mask: np.ndarray, action_dim: int, state_dim: int) -> None:
-    if len(mask) != action_dim or (mask.any() and int(np.flatnonzero(mask)[-1]) >= state_dim):
-        raise DataError(
-            "relative actions need a state for each of their dimensions, at the same index",
-            wanted=f"a mask of {action_dim} dimensions, relative only below state dimension {state_dim}",
-            found=f"a mask of {len(mask)}, relative: {np.flatnonzero(mask).tolist()}",
-            remedy="exclude the others with --policy.relative_exclude_joints, or train on absolute actions",
-        )
 
 
 def _names(names: Sequence[str], count: int) -> list[str]:
     return list(names) if len(names) == count else [str(i) for i in range(count)]
 
 
-def _all_dimensions(
-    kind: str, names: list[str], pieces: Callable[[int], Iterator[Piece]], warnings: list[str]
-) -> DimStats:
-    """Compute every dimension, floor what is too narrow, and say so in `warnings`."""
-    rows = [moments(lambda i=i: pieces(i)) for i in range(len(names))]  # type: ignore[misc]
+def _all_dimensions(kind: Kind, names: list[str], steps: TrainingSteps, floor: Floor, warnings: list[str]) -> DimStats:
+    """Compute every dimension, widen what is too narrow, and say so in `warnings`."""
+    rows = [moments(lambda i=i: steps.pieces(kind, i)) for i in range(len(names))]  # type: ignore[misc]
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
     count = int(columns.pop("count")[0])
     spread = columns.pop("q999") - columns.pop("q001")
     width = columns["q99"] - columns["q01"]
-    floor = np.maximum(ABSOLUTE_FLOOR, SPREAD_FLOOR * spread)
-    narrow = width < floor
     centre = (columns["q01"] + columns["q99"]) / 2
-    columns["q01"] = np.where(narrow, centre - floor / 2, columns["q01"])
-    columns["q99"] = np.where(narrow, centre + floor / 2, columns["q99"])
-    columns["std"] = np.where(narrow, np.maximum(columns["std"], floor * _STD_PER_RANGE), columns["std"])
+    least = _least(kind, steps, floor, width, spread, centre)
+    narrow = width < least
+    columns["q01"] = np.where(narrow, centre - least / 2, columns["q01"])
+    columns["q99"] = np.where(narrow, centre + least / 2, columns["q99"])
+    columns["std"] = np.where(narrow, np.maximum(columns["std"], least * _STD_PER_RANGE), columns["std"])
     stats = DimStats(**columns, count=count, widened=tuple(np.flatnonzero(narrow).tolist()))
     labels = [name if name == str(i) else f"{i} ({name})" for i, name in enumerate(names)]
     warnings += _peculiarities(kind, labels, stats, width)
     return stats
+
+
+def _least(
+    kind: Kind, steps: TrainingSteps, floor: Floor, width: np.ndarray, spread: np.ndarray, centre: np.ndarray
+) -> np.ndarray:
+    """Return the least range of each dimension by a rule."""
+    if floor == "none":
+        return np.zeros_like(width)
+    if floor == "spread":
+        return np.maximum(ABSOLUTE_FLOOR, SPREAD_FLOOR * spread)
+    calm = functools.cache(steps.steady)
+
+    def lasting_spread(i: int) -> float:
+        found = moments(lambda: calm().pieces(kind, i))
+        return found["q999"] - found["q001"]
+
+    def is_frequent(i: int, least: float) -> bool:
+        reach = least / SPREAD_FLOOR
+        count = steps.episodes_beyond(kind, i, float(centre[i]) - reach, float(centre[i]) + reach)
+        return in_enough_episodes(count, len(steps.lengths))
+
+    return least_range(width, spread, lasting_spread, is_frequent)
 
 
 def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndarray) -> list[str]:
@@ -257,7 +208,7 @@ def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndar
     if chosen:
         counted = f"{len(chosen)} {kind} dimension{'s are' if len(chosen) > 1 else ' is'} constant"
         sentences.append(f"{counted}: {', '.join(chosen)}; the range is widened to {ABSOLUTE_FLOOR:g}")
-    final = q99 - q01
+    final = q99 - q01 + OPENPI_EPS
     for i in stats.widened:
         if not constant[i]:
             sentences.append(

@@ -15,11 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pi05.data.statistics import DimStats
+from pi05.data.statistics import OPENPI_EPS, DimStats
 from pi05.errors import DataError
 
-OPENPI_EPS = 1e-6
-"""What openpi adds to the range, or to the standard deviation, before it divides."""
 LEROBOT_EPS = 1e-8
 """What LeRobot adds to the standard deviation before it divides, and puts in the place of a range of zero."""
 
@@ -81,7 +79,7 @@ def relative_mask(action_names: Sequence[str], exclude: Sequence[str], *, named:
     """Mark the action dimensions that become relative: all but those whose name contains a word of `exclude`.
 
     Case does not count; `named` says whether the names are the data set's own. Raises DataError for a word that no
-    name contains, because it excludes nothing, and for an empty one, which would exclude everything.
+    name contains, because it excludes nothing, and where every name is excluded.
     """
     lowered = [name.lower() for name in action_names]
     for word in exclude:
@@ -95,7 +93,33 @@ def relative_mask(action_names: Sequence[str], exclude: Sequence[str], *, named:
                 remedy="correct --policy.relative_exclude_joints ('[]' makes every dimension relative)"
                 + ("" if named else ", or name the dimensions in meta/info.json: features, action, names"),
             )
-    return np.array([not any(word.lower() in name for word in exclude) for name in lowered], bool)
+    mask = np.array([not any(word.lower() in name for word in exclude) for name in lowered], bool)
+    if not mask.any():
+        raise DataError(
+            "relative actions are asked for, and every action dimension is excluded from them",
+            wanted="at least one dimension that is relative to the state",
+            found=f"{', '.join(exclude)} in each of {', '.join(action_names)}",
+            remedy="correct --policy.relative_exclude_joints, or train with --policy.use_relative_actions=false",
+        )
+    return mask
+
+
+def require_pairs(action_names: Sequence[str], state_names: Sequence[str], mask: Bool[np.ndarray, " n"]) -> None:
+    """Raise DataError where a relative action has the name of a state at another index: i is paired with i."""
+    places = {name: i for i, name in enumerate(state_names)}
+    crossed = [
+        f"action {i} is {name}, state {i} is {state_names[i] if i < len(state_names) else 'not there'}"
+        for i, name in enumerate(action_names)
+        if mask[i] and places.get(name, i) != i
+    ]
+    if crossed:
+        raise DataError(
+            "relative actions would be taken from the states of other joints",
+            wanted="state and action in the same order: dimension i is relative to dimension i",
+            found="; ".join(crossed[:4]) + ("; …" if len(crossed) > 4 else ""),
+            remedy="choose the columns in the action's order with --dataset.state='[…]', write the data set anew with "
+            "one order, or train with --policy.use_relative_actions=false",
+        )
 
 
 def relative(

@@ -48,7 +48,7 @@ class TrainConfig(Checked):
         "precision and memory": "precision optimizer_state optimizer_offload gradient_release "
         "activation_checkpointing activation_offload cache_prefix",
         "objective": "loss flow_samples",
-        "what the network sees": "rename_map drop_cameras augment prompt_format resize stats asset_id",
+        "what the network sees": "rename_map drop_cameras augment prompt_format resize stats range_floor asset_id",
         "records, checkpoints, held-out error": "log_freq save_freq keep_checkpoints eval_steps eval_frames",
     }
     """Where flags stand in `--help`; those that are not named here come first."""
@@ -156,6 +156,10 @@ class TrainConfig(Checked):
     size; for small data sets and many epochs. Needs `--policy.train_expert_only` and `--augment=false`."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
+    range_floor: Literal["lasting", "none"] = "lasting"
+    """How narrow a dimension's quantile range may be before it is divided by.
+    - lasting: at least a tenth of what happens in the dimension, glitches left out.
+    - none: plain 1 % and 99 % quantiles as openpi and LeRobot take them, whatever a constant or rare value becomes."""
     asset_id: str | None = None
     """With `--stats checkpoint` and an openpi base that holds statistics of several robots: which of them."""
     from_scratch: bool = False

@@ -7,7 +7,7 @@ On resume the processor comes from the checkpoint, and the data must still be th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,12 @@ from pi05.data.processor import Processor
 from pi05.data.split import split_episodes
 from pi05.data.statistics import DimStats, Statistics, compute_statistics
 from pi05.data.tokenizer import Tokenizer
-from pi05.data.transforms import NormalizationMode, relative_mask
+from pi05.data.transforms import NormalizationMode, relative_mask, require_pairs
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
 from pi05.terminal import say
 from pi05.train.config import ALLOW_MEMORY, TrainConfig
-from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
+from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer, require_vocabulary
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
 from pi05.waits import waiting
@@ -93,7 +93,9 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     train_episodes, held_out = run.episodes(dataset.num_episodes) or chosen
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
     with waiting("computing the statistics of states and actions", tell):
-        statistics = compute_statistics(cast(Any, dataset), train_episodes, sizes.horizon, mask)
+        statistics = _statistics(
+            config, run, partial(compute_statistics, cast(Any, dataset), train_episodes, sizes.horizon, mask)
+        )
     tokenizer = open_tokenizer(config, sizes, run.base) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
         inherited = inherit(config, run.base)
@@ -128,6 +130,16 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         frames=frames,
         content=content,
     )
+
+
+def _statistics(config: TrainConfig, run: OpenRun, compute: Callable[..., Statistics]) -> Statistics:
+    """Return the statistics by the rule of this run; one that version 0.1 began had another, and goes on with it."""
+    statistics = compute(floor=config.range_floor)
+    stored = run.saved["data"].get("statistics") if run.continues else statistics.sha256
+    if stored == statistics.sha256:
+        return statistics
+    earlier = compute(floor="spread")
+    return earlier if stored == earlier.sha256 else statistics
 
 
 def _stored_mask(stored: Mapping[str, Any]) -> np.ndarray | None:
@@ -259,14 +271,17 @@ def choose_episodes(config: DatasetConfig, dataset: Dataset, seed: int) -> tuple
 def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     """Return which action dimensions are relative to the state; None when all are absolute.
 
-    Raises DataError for a word of the user's that no dimension has in its name; a robot without a gripper is no fault.
+    Raises DataError for a word of the user's that no dimension has in its name (a robot without a gripper is no fault),
+    where nothing would be relative, and where a state of the same name lies at another index.
     """
     if not config.policy.use_relative_actions:
         return None
     words = config.policy.relative_exclude_joints
     if words is None:
         words = tuple(word for word in DEFAULT_EXCLUSION if any(word in name.lower() for name in dataset.action_names))
-    return relative_mask(dataset.action_names, words, named=dataset.names_actions)
+    mask = relative_mask(dataset.action_names, words, named=dataset.names_actions)
+    require_pairs(dataset.action_names, dataset.state_names, mask)
+    return mask
 
 
 def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
@@ -298,17 +313,6 @@ def choose_statistics(
             remedy="use --stats recompute",
         )
     return state, action
-
-
-def require_vocabulary(tokenizer: Tokenizer, sizes: ModelConfig) -> None:
-    """Raise ConfigError when the tokenizer has ids that the network has no embedding for."""
-    if tokenizer.vocab_size > sizes.vocab_size:
-        raise ConfigError(
-            "the tokenizer does not belong to this network",
-            wanted=f"at most {sizes.vocab_size:,} ids, the rows of the token embedding",
-            found=f"{tokenizer.vocab_size:,} in {tokenizer.path}",
-            remedy="give the tokenizer of the base checkpoint with --policy.tokenizer_path",
-        )
 
 
 def cache_progress(console: Console) -> Progress:

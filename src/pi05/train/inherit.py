@@ -174,3 +174,14 @@ def _tokenizer_of(location: Location, sizes: ModelConfig) -> Tokenizer:
     if name is None and sizes.vocab_size == ModelConfig().vocab_size:
         name = PALIGEMMA  # openpi's folders hold none, and have no other
     return find_tokenizer(folder, name, None, sizes)
+
+
+def require_vocabulary(tokenizer: Tokenizer, sizes: ModelConfig) -> None:
+    """Raise ConfigError when the tokenizer has ids that the network has no embedding for."""
+    if tokenizer.vocab_size > sizes.vocab_size:
+        raise ConfigError(
+            "the tokenizer does not belong to this network",
+            wanted=f"at most {sizes.vocab_size:,} ids, the rows of the token embedding",
+            found=f"{tokenizer.vocab_size:,} in {tokenizer.path}",
+            remedy="give the tokenizer of the base checkpoint with --policy.tokenizer_path",
+        )

@@ -27,6 +27,8 @@ from rich.console import Console
 from torch import nn
 
 from pi05.data.collate import collate
+from pi05.data.range_floor import ABSOLUTE_FLOOR, steady
+from pi05.data.statistics import GLITCH
 from pi05.errors import TrainingError
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
@@ -184,8 +186,17 @@ def choose_frames(data: TrainingData, count: int) -> list[int]:
 
 
 def action_moments(data: TrainingData) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension."""
-    actions = data.dataset.actions()[data.frames_of(data.train_episodes)].astype(np.float64)
+    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension.
+
+    Broken frames are replaced by their neighbours: one value of 10,000 would make every error in its dimension look like
+    nothing.
+    """
+    parts = [data.dataset.actions()[data.frames_of([number])] for number in data.train_episodes]
+    actions, calm = np.concatenate(parts).astype(np.float64), np.concatenate([steady(part) for part in parts])
+    low, high = np.quantile(calm, [0.01, 0.99], axis=0)
+    reach = GLITCH / 2 * np.maximum(high - low, ABSOLUTE_FLOOR)
+    broken = np.abs(actions - (low + high) / 2) > reach
+    actions[broken] = calm[broken]
     mean, scale = actions.mean(axis=0), actions.std(axis=0)
     return mean, np.where(scale > _CONSTANT * np.maximum(1, np.abs(mean)), scale, 0.0)
 

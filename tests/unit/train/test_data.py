@@ -50,6 +50,30 @@ def test_a_word_that_names_nothing_is_an_error(dataset: Dataset) -> None:
     assert choose_relative(wanted, dataset) is not None
 
 
+def test_nothing_relative_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "set").root
+    edit_info(root, lambda info: info["features"]["action"].update(names=["gripper_x", "gripper_y", "gripper_z"]))
+    with pytest.raises(DataError, match="every action dimension is excluded"):
+        choose_relative(config(), Dataset(root))
+
+
+def test_states_in_another_order_are_no_pairs(tmp_path: Path) -> None:
+    """Dimension i is relative to dimension i, whatever they are called; a name elsewhere tells that it is not."""
+    root = write_dataset(tmp_path / "set").root
+    edit_info(root, lambda info: info["features"]["action"].update(names=["waist", "elbow", "gripper"]))
+
+    def name_states(*names: str) -> Dataset:
+        edit_info(root, lambda info: info["features"]["observation.state"].update(names=list(names)))
+        return Dataset(root)
+
+    count = Dataset(root).state_dim
+    rest = [f"other_{i}" for i in range(count)]
+    with pytest.raises(DataError, match="action 0 is waist, state 0 is elbow"):
+        choose_relative(config(), name_states(*["elbow", "waist", *rest][:count]))
+    for names in (["waist", "elbow", *rest], rest):
+        assert choose_relative(config(), name_states(*names[:count])) is not None
+
+
 def test_a_gripper_with_a_column_of_its_own_is_known(tmp_path: Path) -> None:
     """The columns' names are names, too: the gripper stays absolute, and nobody is told that it is not known."""
     root = write_dataset(tmp_path / "set").root

@@ -106,6 +106,20 @@ def test_the_baseline_is_the_mean_of_the_training_actions(data: TrainingData) ->
     assert np.allclose(validator.measure(Oracle(data, frames, 0.0), CPU).baseline, np.sqrt(total / count), rtol=1e-5)
 
 
+@pytest.mark.parametrize("glitches", [1, 3])
+def test_broken_frames_do_not_make_every_error_look_small(
+    data: TrainingData, glitches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mean, scale = action_moments(data)
+    actions = data.dataset.actions().copy()
+    actions[data.frames_of(data.train_episodes)[5 : 5 + 4 * glitches : 4], 1] = 1e4
+    monkeypatch.setattr(data.dataset, "actions", lambda: actions)
+    robust_mean, robust_scale = action_moments(data)
+    assert np.allclose(robust_mean, mean, atol=0.2 * scale.max())
+    assert np.allclose(robust_scale, scale, rtol=0.3)
+    assert np.allclose(robust_scale[[0, 2]], scale[[0, 2]])
+
+
 def test_frames_are_held_out_and_spread(data: TrainingData) -> None:
     frames = choose_frames(data, 6)
     assert len(set(frames)) == 6
