@@ -149,7 +149,6 @@ TESTED_BY: dict[str, str] = {
     "sources.client": "unit/sources/test_transfer.py",
     "sources.places": "unit/sources/test_resolve.py",
     "sources.receipt": "unit/hub/test_fetch.py",
-    "train.announce": "e2e/test_train.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",
     "train.optim.config": "unit/train/test_config.py",

@@ -188,8 +188,8 @@ def choose_frames(data: TrainingData, count: int) -> list[int]:
 def action_moments(data: TrainingData) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension.
 
-    Broken frames are replaced by their neighbours: one value of 10,000 would make every error in its dimension look like
-    nothing.
+    Broken frames are replaced by their neighbours: one value of 10,000 would make every error in its dimension look
+    like nothing.
     """
     parts = [data.dataset.actions()[data.frames_of([number])] for number in data.train_episodes]
     actions, calm = np.concatenate(parts).astype(np.float64), np.concatenate([steady(part) for part in parts])
