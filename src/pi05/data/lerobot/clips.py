@@ -73,7 +73,8 @@ class Clips:
             self._noted.add(place)
             self._notes.append(
                 f"the video of camera {camera} has {surplus} frames more than episode {files.index} has rows; they are "
-                f"not used: {files.clips[camera].path}"
+                f"taken to come after its end: {files.clips[camera].path}. Were they filmed before it began, every "
+                f"picture would be {surplus} frames late"
             )
 
     def _first_frame(self, camera: str, files: EpisodeFiles) -> int:

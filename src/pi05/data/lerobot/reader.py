@@ -27,7 +27,7 @@ from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
 from pi05.data.lerobot.pictures import SUFFIXES, Pictures
-from pi05.data.lerobot.vectors import choose_vector, require_memory
+from pi05.data.lerobot.vectors import choose_vector, require_memory, unused_note
 from pi05.data.wanted import needed_files
 from pi05.errors import DataError
 from pi05.sources.resolve import resolve
@@ -106,7 +106,8 @@ class Dataset:
         self.names_actions = dimensions[1].known
         """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
-        self.notes = [*layout.notes, *(kind.note for kind in dimensions if kind.note is not None)]
+        notes = [*(kind.note for kind in dimensions), unused_note(self.features, *vectors)]
+        self.notes = [*layout.notes, *(note for note in notes if note is not None)]
         """Oddities of the files that change nothing in what is read; those of a video from its first use on."""
         self.episodes = [self._episode(files) for files in layout.episodes]
         self.num_episodes = len(self.episodes)

@@ -97,6 +97,22 @@ def choose_vector(
     return Vector(key, columns, chosen is not None, _dimensions(key, columns, features))
 
 
+def unused_note(features: Mapping[str, Mapping[str, Any]], state: Vector, action: Vector) -> str | None:
+    """Return what to say of columns that could be a part of the state or the action and are not; None without any."""
+    taken = {column.name for vector in (state, action) for column in vector.columns}
+    pairs: tuple[tuple[Kind, Vector], ...] = (("state", state), ("action", action))
+    left: list[str] = []
+    flags: list[str] = []
+    for kind, vector in pairs:
+        found = [name for name in _candidates(kind, features) if name not in taken]
+        if found:
+            left += found
+            flags.append(_flag(kind, [*(column.name for column in vector.columns), *found]))
+    if not left:
+        return None
+    return f"columns of numbers that are not used: {', '.join(left)}; to join them: {' '.join(flags)}"
+
+
 def _resolve(kind: Kind, name: str, features: Mapping[str, Mapping[str, Any]], info_path: Path) -> str:
     """Return the column that a name means: itself, or the one with or without LeRobot's prefix."""
     others = (_PREFIX + name, name.removeprefix(_PREFIX))

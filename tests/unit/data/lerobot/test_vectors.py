@@ -192,6 +192,23 @@ def test_without_the_flag_nothing_is_joined(tmp_path: Path) -> None:
     assert not data.action_vector.chosen_columns
 
 
+def test_columns_beside_state_and_action_are_told_with_the_flag_that_joins_them(tmp_path: Path) -> None:
+    fake = write_dataset(tmp_path / "set", "v3.0", storage="image", cameras=CAMERAS[:1], height=16, width=16)
+    assert Dataset(fake.root).notes == []
+    edit_info(
+        fake.root, lambda info: info["features"].update({"observation.gripper": numbers(1), "next.reward": numbers(1)})
+    )
+    (note,) = Dataset(fake.root).notes
+    assert (
+        "not used: observation.gripper; to join them: --dataset.state='[observation.state, observation.gripper]'"
+        in note
+    )
+    edit_info(fake.root, lambda info: info["features"].update({"actions": numbers(3)}))
+    (note,) = Dataset(fake.root).notes
+    assert "not used: observation.gripper, actions; " in note
+    assert note.endswith("--dataset.action='[action, actions]'")
+
+
 def test_errors_name_the_column(droid: FakeDataset) -> None:
     set_cell(data_file(droid, 0), "joint_position", 4, lambda row: [row[0], float("nan"), row[2]])
     with pytest.raises(DataError, match=r"joint_position has a value that is not a number at episode 0, frame 4"):
