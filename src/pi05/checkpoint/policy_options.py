@@ -13,6 +13,7 @@ from pi05.data.cameras import DROP, OPENPI_SLOTS, SLOTS, CameraSlots
 from pi05.data.processor import Processor
 from pi05.data.prompt import PROMPT_FORMATS, PromptFormat
 from pi05.data.tokenizer import FILE_NAMES, Tokenizer
+from pi05.data.vocabulary import difference_from_paligemma
 from pi05.errors import CheckpointError
 from pi05.model.config import ModelConfig
 from pi05.sources.resolve import is_name, resolve
@@ -133,7 +134,8 @@ def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, siz
 
     The given one goes first. Then `name` is tried as a path inside the folder, as an absolute path and from the working
     directory; then the one in the folder or its `tokenizer/`; last, `name` as a name on the hub (`sources/resolve.py`).
-    Raises CheckpointError when there is none or its ids do not fit the network.
+    Raises CheckpointError when there is none, its ids do not fit the network, or those of a network of full size are
+    not PaliGemma's.
     """
     if given is not None:
         tokenizer = Tokenizer.load(given)
@@ -157,6 +159,13 @@ def find_tokenizer(folder: Path, name: str | None, given: str | Path | None, siz
             wanted=f"at most {sizes.vocab_size:,} ids, the rows of the token embedding",
             found=f"{tokenizer.vocab_size:,} in {tokenizer.path}",
             remedy="give the tokenizer that the policy was trained with",
+        )
+    if sizes.vocab_size == ModelConfig().vocab_size and (other := difference_from_paligemma(tokenizer)) is not None:
+        raise CheckpointError(
+            f"{tokenizer.path} is not PaliGemma's tokenizer, with which networks of this size were trained",
+            wanted=f"{other.wanted} for {other.text!r}",
+            found=str(other.found),
+            remedy="pi05 fetch tokenizer, then --policy.tokenizer_path=paligemma_model",
         )
     return tokenizer
 

@@ -32,7 +32,7 @@ from pi05.data.transforms import NormalizationMode, relative_mask, require_pairs
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
 from pi05.terminal import say
-from pi05.train.config import ALLOW_MEMORY, TrainConfig
+from pi05.train.config import ALLOW_MEMORY, ALLOW_TOKENIZER, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer, require_vocabulary
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
@@ -220,7 +220,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return Dataset(
         config.dataset.root,
         drop_cameras=config.drop_cameras,
-        allow=[check for check in config.allow if check != ALLOW_MEMORY],
+        allow=[check for check in config.allow if check not in (ALLOW_MEMORY, ALLOW_TOKENIZER)],
         unused=config.dataset.exclude_episodes or (),
         episodes=config.dataset.episodes,
         state=config.dataset.state,

@@ -21,12 +21,13 @@ from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.prompt import PromptFormat
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE, Resize
 from pi05.data.statistics import DimStats
-from pi05.data.tokenizer import Tokenizer
+from pi05.data.tokenizer import FILE_NAMES, Tokenizer
 from pi05.data.transforms import Formula
+from pi05.data.vocabulary import difference_from_paligemma, first_difference
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig
 from pi05.sources.names import PALIGEMMA
-from pi05.train.config import TINY_BASE, TrainConfig
+from pi05.train.config import ALLOW_TOKENIZER, TINY_BASE, TrainConfig
 
 RESIZE_OF: dict[str, Resize] = {"openpi": OPENPI_RESIZE, "lerobot": LEROBOT_RESIZE}
 
@@ -152,9 +153,15 @@ def _require(of_base: object, of_run: object, what: str, flag: str) -> None:
 
 
 def open_tokenizer(config: TrainConfig, sizes: ModelConfig, base: Location | None) -> Tokenizer:
-    """Load the tokenizer: as given, that of the base, or, from scratch, that of the packaged base."""
+    """Load the tokenizer: as given, that of the base, or, from scratch, that of the packaged base.
+
+    Raises ConfigError for a given one that numbers text in another way than that of the base.
+    """
     if config.policy.tokenizer_path is not None:
-        return Tokenizer.load(config.policy.tokenizer_path)
+        given = Tokenizer.load(config.policy.tokenizer_path)
+        if base is not None and ALLOW_TOKENIZER not in config.allow:
+            _require_ids_of_base(given, base, sizes)
+        return given
     if base is not None:
         return _tokenizer_of(base, sizes)
     if config.network == "tiny":
@@ -164,6 +171,22 @@ def open_tokenizer(config: TrainConfig, sizes: ModelConfig, base: Location | Non
         wanted="--policy.tokenizer_path=FILE, a tokenizer.json or SentencePiece .model",
         remedy="give PaliGemma's tokenizer, or one that was made for this vocabulary",
     )
+
+
+def _require_ids_of_base(given: Tokenizer, base: Location, sizes: ModelConfig) -> None:
+    if any((base.folder / name).is_file() for name in FILE_NAMES):
+        difference = first_difference(Tokenizer.load(base.folder), given)
+    elif sizes.vocab_size == ModelConfig().vocab_size:
+        difference = difference_from_paligemma(given)
+    else:
+        return
+    if difference is not None:
+        raise ConfigError(
+            "the tokenizer is not the one that the base was trained with: to it these numbers mean other words",
+            wanted=f"{difference.wanted[:12]} … for {difference.text[:40]!r} …",
+            found=f"{difference.found[:12]} … with {given.path}",
+            remedy=f"leave --policy.tokenizer_path out, or --allow={ALLOW_TOKENIZER} to teach it new numbers",
+        )
 
 
 def _tokenizer_of(location: Location, sizes: ModelConfig) -> Tokenizer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pi05.checkpoint import run_folder, store
 from pi05.checkpoint.file_fields import ResumeFields, about, require_fields
@@ -70,10 +70,11 @@ class OpenRun:
         None for a run that begins, and for episodes that a set of `count` has not (`require_data_of_run` tells which).
         """
         stored = self.saved["data"] if self.continues else {}
-        sides = [stored.get(name) for name in ("train_episodes", "held_out")]
-        if not all(isinstance(side, list) and all(number in range(count) for number in side) for side in sides):
-            return None
-        return sides[0], sides[1]
+        train, held_out = stored.get("train_episodes"), stored.get("held_out")
+        for side in (train, held_out):
+            if not isinstance(side, list) or not all(number in range(count) for number in side):
+                return None
+        return cast(list[int], train), cast(list[int], held_out)
 
     @property
     def metrics(self) -> Path:

@@ -129,3 +129,31 @@ def test_the_tokenizer_of_the_base(own: Path, tmp_path: Path) -> None:
     given = write_byte_tokenizer(tmp_path / "bytes" / "tokenizer.json")
     chosen = TrainConfig(policy=PolicyConfig(path=str(OPENPI), tokenizer_path=str(given)))
     assert open_tokenizer(chosen, SIZES, locate(OPENPI)).path == given
+
+
+def test_a_given_tokenizer_numbers_text_as_that_of_the_base(own: Path, tmp_path: Path) -> None:
+    """The same pieces under other numbers fit by size, and would train from a language that the base never saw."""
+    file = own / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    same, other = tmp_path / "same.json", tmp_path / "other.json"
+    same.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    other.write_text(json.dumps(content), encoding="utf-8")
+
+    def chosen(path: Path, *allow: str) -> TrainConfig:
+        return TrainConfig(policy=PolicyConfig(path=str(own), tokenizer_path=str(path)), allow=allow)
+
+    assert open_tokenizer(chosen(same), SIZES, locate(own)).path == same
+    with pytest.raises(ConfigError, match="not the one that the base was trained with") as refusal:
+        open_tokenizer(chosen(other), SIZES, locate(own))
+    assert "--allow=tokenizer" in refusal.value.remedy
+    assert open_tokenizer(chosen(other, "tokenizer"), SIZES, locate(own)).path == other
+
+
+def test_a_network_of_full_size_speaks_as_paligemma(tmp_path: Path) -> None:
+    """openpi's folders hold no tokenizer: what is known of the only one there is decides."""
+    given = write_byte_tokenizer(tmp_path / "tokenizer.json")
+    chosen = TrainConfig(policy=PolicyConfig(path=str(OPENPI), tokenizer_path=str(given)))
+    with pytest.raises(ConfigError, match="to it these numbers mean other words"):
+        open_tokenizer(chosen, ModelConfig(), locate(OPENPI))
