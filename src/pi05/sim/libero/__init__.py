@@ -1,0 +1,1 @@
+"""LIBERO: the benchmark's tasks in its own simulator, as an environment of `sim/protocol.py`."""
