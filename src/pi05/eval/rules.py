@@ -6,13 +6,14 @@ that the report tells. Elsewhere they are the policy's and the environment's own
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi05.errors import EvaluationError
 from pi05.eval.config import SEEDS_PER_EVALUATION, EvalConfig
 from pi05.eval.episode import FilmOf
 from pi05.eval.places.place import EnvironmentFacts
+from pi05.sim.libero.protocols import INITIAL_STATES, LiberoProtocol, protocol_named
 
 EPISODES = 50
 BLOCK = 50
@@ -58,7 +59,7 @@ def rules_of(config: EvalConfig, facts: EnvironmentFacts, executed: int) -> Rule
             remedy="lower --max_steps, or leave it out",
         )
     own = Rules(
-        episodes=_episodes(config, facts, EPISODES, None),
+        episodes=_episodes(config, facts),
         block=_whole_rounds(BLOCK, len(facts.tasks)),
         half_width=(config.half_width or HALF_WIDTH) if config.episodes == "auto" else None,
         n_action_steps=config.policy.n_action_steps or executed,
@@ -67,18 +68,48 @@ def rules_of(config: EvalConfig, facts: EnvironmentFacts, executed: int) -> Rule
         tasks=facts.tasks,
         film_of="looks" if config.env == "libero" else "steps",
     )
-    return own
+    if config.env == "tabletop":
+        return own
+    return _under(protocol_named(config.protocol_name), config, facts, own)
 
 
-def _episodes(config: EvalConfig, facts: EnvironmentFacts, otherwise: int, per_task: int | None) -> int:
-    tasks = max(1, len(facts.tasks))
+def _under(protocol: LiberoProtocol, config: EvalConfig, facts: EnvironmentFacts, own: Rules) -> Rules:
+    """Return the rules of a LIBERO protocol, with what flags set otherwise."""
+    episodes = _episodes(config, facts, protocol.episodes_per_task)
+    by_protocol = protocol.episodes_per_task * max(1, len(facts.tasks))
+    compared = (
+        ("actions of a chunk before the policy looks again", config.policy.n_action_steps, protocol.replan_steps),
+        ("steps of an episode", config.max_steps, facts.max_steps),
+        ("seed", config.seed, protocol.seed),
+        ("episodes", None if own.half_width is None and episodes == by_protocol else episodes, by_protocol),
+    )
+    departures = [
+        f"{set_to} {what} instead of {usual}" if what != "seed" else f"seed {set_to} instead of {usual}"
+        for what, set_to, usual in compared
+        if set_to is not None and set_to != usual
+    ]
+    if config.swap_instruction:
+        departures.append("swapped instructions")
+    return replace(
+        own,
+        episodes=episodes,
+        n_action_steps=config.policy.n_action_steps or protocol.replan_steps,
+        seed=protocol.seed if config.seed is None else config.seed,
+        protocol=protocol.name,
+        departures=tuple(departures),
+    )
+
+
+def _episodes(config: EvalConfig, facts: EnvironmentFacts, per_task: int | None = None) -> int:
+    """Return the number of episodes, with auto the most; `per_task` is what a protocol says."""
     if isinstance(config.episodes, int):
         return config.episodes
+    tasks = max(1, len(facts.tasks))
     if config.episodes == "auto":
-        return SEEDS_PER_EVALUATION if per_task is None else per_task * tasks
+        return SEEDS_PER_EVALUATION if config.env == "tabletop" else INITIAL_STATES * tasks
     if config.episodes_per_task is not None:
         return config.episodes_per_task * tasks
-    return otherwise if per_task is None else per_task * tasks
+    return EPISODES if per_task is None else per_task * tasks
 
 
 def _whole_rounds(episodes: int, tasks: int) -> int:
