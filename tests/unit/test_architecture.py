@@ -82,6 +82,7 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "eval.places": {"eval.episode", "eval.instructions"},
     "sim.libero": {"sim"},
     "doctor.probes": {"doctor.facts", "doctor.child", "doctor.hub_address", "doctor.torch_builds"},
     "doctor.judge": {"doctor.facts", "doctor.finding", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},

@@ -36,6 +36,7 @@ class Company:
 
     def __init__(self, folder: Path, rank: int = 0, size: int = 1, start_timeout_s: float = START_TIMEOUT_S) -> None:
         self.rank, self.size = rank, size
+        self.folder = folder
         self._folder, self._start_timeout_s = folder / PARTIAL, start_timeout_s
         self._handle: int | None = None
 

@@ -66,6 +66,19 @@ class Spent:
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
 
+    def averages(self, episodes: int) -> dict[str, float]:
+        """Return milliseconds per control step, per look and per episode; nothing where nothing was done."""
+        if not (self.steps and self.looks and episodes):
+            return {}
+        return {
+            "physics_ms_per_step": 1000 * self.physics_s / self.steps,
+            "render_ms_per_look": 1000 * self.look_s / self.looks,
+            "policy_ms_per_look": 1000 * self.policy_s / self.looks,
+            "film_ms_per_episode": 1000 * self.film_s / episodes,
+            "reset_ms_per_episode": 1000 * self.reset_s / episodes,
+            "steps_per_look": self.steps / self.looks,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)

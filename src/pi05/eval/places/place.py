@@ -41,6 +41,8 @@ class EnvironmentFacts:
     cameras: Mapping[str, tuple[int, int]]
     action_names: tuple[str, ...]
     tasks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a report has to say of the simulator, such as another version than the usual one."""
 
 
 def facts_of(environment: Environment) -> EnvironmentFacts:
