@@ -39,9 +39,7 @@ def say(console: Console, text: str) -> None:
 class Counter:
     """Counts what a command has done: a bar where there is a terminal, ten lines where there is none."""
 
-    def __init__(
-        self, total: int | None, what: str, *, enabled: bool = True, console: Console | None = None
-    ) -> None:
+    def __init__(self, total: int | None, what: str, *, enabled: bool = True, console: Console | None = None) -> None:
         """Count up to `total` of `what`, a noun in the plural; None: nobody knows how many come.
 
         Without `enabled` nothing is shown.

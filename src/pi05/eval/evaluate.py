@@ -69,8 +69,13 @@ def evaluate_policy(
             if company.first:
                 _prepare(folder, config, policy, say)
             company.start()
-            _carry_out(policy, places, rules, config, company, shown=console)
-            company.all_finished()
+            try:
+                _carry_out(policy, places, rules, config, company, shown=console)
+                company.all_finished()
+            except KeyboardInterrupt:
+                kept = len(records.finished(folder))
+                say(f"{kept} episodes are kept in {folder}; go on with --resume --output_dir={folder}")
+                raise
             result = _result(policy, places, rules, config, folder, time.perf_counter() - started)
             company.leave()
             if company.first:
@@ -114,9 +119,7 @@ def _carry_out(
     for ended in records.read(folder):
         gallery.offer(ended.film)
     rollout = Rollout(policy, places, rules, config, filmed=config.films > 0)
-    rollout.on_look = lambda plan, observation: note_seen(
-        folder, policy.processor, plan, observation, len(rules.tasks)
-    )
+    rollout.on_look = lambda plan, observation: note_seen(folder, policy.processor, plan, observation, len(rules.tasks))
     blocks = rules.blocks()
     shown_total = len(company.share(range(rules.episodes))) if rules.half_width is None else None
     with (
@@ -145,7 +148,12 @@ def _until(folder: Path, stop: int) -> list[EpisodeResult]:
 
 
 def _result(
-    policy: Policy, places: PlacesHere | PlacesInProcesses, rules: Rules, config: EvalConfig, folder: Path, wall_s: float
+    policy: Policy,
+    places: PlacesHere | PlacesInProcesses,
+    rules: Rules,
+    config: EvalConfig,
+    folder: Path,
+    wall_s: float,
 ) -> EvalResult:
     """Put together what all processes have kept."""
     gallery, spent, episodes = Gallery(limit=config.films, tasks=len(rules.tasks)), Spent(), list[EpisodeResult]()
