@@ -8,7 +8,7 @@ from typing import Any, Literal
 Outcome = Literal["success", "failure", "error"]
 """`error`: the simulator raised an exception, died or hung, twice. That says nothing about the policy."""
 FilmOf = Literal["steps", "looks"]
-"""What a film shows: every so many steps, drawn for it, or what the policy saw, which costs no further picture."""
+"""When a film's frames are drawn: every so many steps, or when the policy looks, which costs no further rendering."""
 
 
 @dataclass(frozen=True, kw_only=True)
