@@ -22,7 +22,7 @@ class ReportConfig(Checked):
 def report(arguments: Sequence[str]) -> int:
     """Run `pi05 report`."""
     config, words = read_words(ReportConfig, arguments)
-    if words and all((Path(word) / "results.json").is_file() for word in words) or len(words) > 1:
+    if (words and all((Path(word) / "results.json").is_file() for word in words)) or len(words) > 1:
         return summarise(config, words)
     if len(words) != 1:
         raise ConfigError(
@@ -52,7 +52,7 @@ def summarise(config: ReportConfig, folders: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="One HTML file about a run (curves, held-out error, what was seen), or several evaluations.",
+    summary="One HTML file about a run, or about several evaluations.",
     usage="pi05 report RUN\n       pi05 report EVALUATION EVALUATION … [--output=FOLDER]",
     run=report,
     settings=ReportConfig,

@@ -68,7 +68,8 @@ class Comparison:
         needed, wide = found.episodes_for(found.difference), found.episodes_for(FIVE_POINTS)
         told = f"{wide:,} episodes would show a difference of 5 points"
         if needed is not None:
-            told = f"about {max(0, needed - found.pairs):,} more episodes would settle a difference of this size; {told}"
+            more = max(0, needed - found.pairs)
+            told = f"about {more:,} more episodes would settle a difference of this size; {told}"
         return f"not settled; {told}"
 
     def to_dict(self) -> dict[str, Any]:

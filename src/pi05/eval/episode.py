@@ -1,4 +1,4 @@
-"""One episode of an evaluation, as plain data: what is planned, what came of it, and where its time went. Torch-free."""
+"""One episode of an evaluation, as plain data: what is planned, what came of it, and its times. Torch-free."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,13 @@ def _carry_out(
         for block in blocks:
             rollout.carry_out([episode for episode in company.share(block) if episode not in done], take)
             if rules.half_width is not None:
-                company.wait(lambda block=block: records.finished(folder).keys() >= set(block))
+                company.wait(partial(_all_finished, folder, block))
                 if narrow_enough(_until(folder, block.stop), rules.half_width):
                     return
+
+
+def _all_finished(folder: Path, block: range) -> bool:
+    return records.finished(folder).keys() >= set(block)
 
 
 def _until(folder: Path, stop: int) -> list[EpisodeResult]:

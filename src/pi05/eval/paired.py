@@ -108,7 +108,7 @@ class PairedOutcomes:
         product *= self.pairs - self.b.successes
         if product == 0:
             return 0.0
-        excess = self.both * self.neither - self.only_a * self.only_b
+        excess = float(self.both * self.neither - self.only_a * self.only_b)
         if excess > 0:
             excess = max(excess - self.pairs / 2, 0.0)
         return excess / math.sqrt(product)

@@ -100,7 +100,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"  {'mean':<28}{mean:.1%}")
     for who, percent in published(rows).items():
         told = ", ".join(f"{value:.1f}" for value in percent)
-        lines.append(f"  {'published by ' + who:<28}{told}; mean {sum(percent) / len(percent):.1f} %")
+        lines.append(f"  {'published by ' + who:<28}{told}; mean {sum(percent) / len(percent):.2f} %")
     return "\n".join(lines)
 
 

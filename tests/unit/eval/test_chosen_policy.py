@@ -15,7 +15,6 @@ from pi05.eval.places.place import facts_of
 from pi05.sim.tabletop import Tabletop
 from pi05.train.config import TINY_BASE
 
-
 TABLE = facts_of(Tabletop("demo"))
 
 
