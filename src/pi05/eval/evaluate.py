@@ -64,7 +64,7 @@ def evaluate_policy(
     started = time.perf_counter()
     with _places(make_environment or environment_maker(config), config, say) as places:
         rules = rules_of(config, places.facts, policy.n_action_steps)
-        require_fit(policy, places.facts, rules.n_action_steps)
+        require_fit(policy, places.facts, rules.n_action_steps, config.allow)
         with Company(open_folder(config, rank, size), rank, size) as company:
             folder = company.folder
             if company.first:
