@@ -82,7 +82,9 @@ def install_mesa() -> None:
             "To do: install Mesa's libEGL and libOSMesa with the package manager of this system, then make libero."
         )
     if os.geteuid() != 0:
-        raise SetupError(f"MuJoCo draws nothing on this machine.\nTo do: sudo apt-get install {MESA}, then make libero.")
+        raise SetupError(
+            f"MuJoCo draws nothing on this machine.\nTo do: sudo apt-get install {MESA}, then make libero."
+        )
     for command in commands:
         print("  " + " ".join(command), flush=True)
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
@@ -108,7 +110,9 @@ def main(arguments: Sequence[str]) -> int:
         install_mesa()
         way = draws()
     if way is None:
-        raise SetupError("MuJoCo draws nothing, with Mesa installed.\nTo do: pi05 doctor says what each library answers.")
+        raise SetupError(
+            "MuJoCo draws nothing, with Mesa installed.\nTo do: pi05 doctor says what each library answers."
+        )
     STAMP.write_text(json.dumps(fingerprint()))
     print(f"LIBERO is installed; MuJoCo draws with {way}.")
     return 0

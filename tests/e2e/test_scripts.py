@@ -241,9 +241,7 @@ def test_evaluation_goes_through_libero_s_suites_to_one_table(scripts: Path, tmp
         f"eval {flags} --suite={suite} --output_dir=out/{suite} --resume --films=1"
         for suite in ("libero_spatial", "libero_goal", "libero_10")
     ]
-    assert table == (
-        "report out/libero_spatial out/libero_object out/libero_goal out/libero_10 --output=out"
-    )
+    assert table == ("report out/libero_spatial out/libero_object out/libero_goal out/libero_10 --output=out")
 
 
 def test_evaluation_in_another_environment_is_refused(scripts: Path, tmp_path: Path) -> None:
