@@ -71,7 +71,7 @@ def _begun_folder(config: EvalConfig) -> Path:
             return folder
         candidates = [folder]
     else:
-        candidates = sorted(_parent(config).glob(f"eval-{config.env}-*"), key=lambda path: path.stat().st_mtime)
+        candidates = sorted(_parent(config).glob(f"eval-{config.env}-*"), key=_number)
     begun = [folder for folder in candidates if (folder / PARTIAL / HEADER).exists()]
     if not begun:
         raise EvaluationError(
@@ -80,6 +80,11 @@ def _begun_folder(config: EvalConfig) -> Path:
             remedy="leave --resume out, or name the folder with --output_dir",
         )
     return begun[-1]
+
+
+def _number(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _parent(config: EvalConfig) -> Path:

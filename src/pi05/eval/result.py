@@ -184,8 +184,18 @@ class EvalResult:
             lines.append(f"different first observations   {self.unique_starts} in {len(self.counted)} episodes")
         if 1 < len(self.by_instruction) <= MOST_LISTED:
             lines += [f"  {rate.successes:3d}/{rate.trials:<3d} {name}" for name, rate in self.by_instruction.items()]
+        if self.time and self.memory_bytes:
+            lines.append(self._cost())
         lines += [f"warning: {sentence}" for sentence in self.flagged]
         return "\n".join(lines)
+
+    def _cost(self) -> str:
+        spent = self.time
+        return (
+            f"cost                           physics {spent['physics_ms_per_step']:.0f} ms per step, rendering "
+            f"{spent['render_ms_per_look']:.0f} and policy {spent['policy_ms_per_look']:.0f} ms per look; "
+            f"{(self.memory_bytes or 0) / 2**30:.1f} GiB of memory per environment"
+        )
 
     def _listed_seeds(self) -> str:
         seeds = [episode.seed for episode in self.episodes]

@@ -106,5 +106,5 @@ def wait_for(processes: list[PlaceProcess], seconds: float) -> list[PlaceProcess
     """Return the processes that have answered or died, after at most so many seconds."""
     from multiprocessing.connection import wait
 
-    by_connection: dict[Connection, PlaceProcess] = {process.connection: process for process in processes}
-    return [by_connection[connection] for connection in wait(list(by_connection), max(0.0, seconds))]
+    answered = wait([process.connection for process in processes], max(0.0, seconds))
+    return [process for process in processes if process.connection in answered]
