@@ -71,10 +71,18 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 @functools.cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the docstring that stands under each field, read from the class's source.
+    """Return the docstring that stands under each field, read from the source of the class and of those it extends.
 
     Lines are joined; one that begins with "- ", the meaning of one choice, stays a line of its own.
     """
+    found: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(parent):
+            found |= _own_docs(parent)
+    return found
+
+
+def _own_docs(cls: type) -> dict[str, str]:
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     found = {}
@@ -127,8 +135,9 @@ def convert(kind: Any, value: Any, path: str) -> Any:
     if typing.get_origin(kind) in (Union, types.UnionType):
         if value is None:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return convert(inner, value, path)
+        inner = [argument for argument in arguments if argument is not type(None)]
+        if len(inner) == 1:
+            return convert(inner[0], value, path)
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(inner) == len(value):
