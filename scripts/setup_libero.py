@@ -7,7 +7,7 @@
 
 The extra `pi05[libero]` holds all that pip can resolve. Three packages come without what they ask for: hf-libero wants
 robomimic, hydra, transformers and a renderer that is compiled, robosuite a second OpenCV beside the headless one, bddl
-a notebook converter and pytest. Nothing of that is used, and pip would take MuJoCo 3.8, which is wrong (docs/libero.md).
+a notebook converter and pytest. Nothing of that is used, and pip would take MuJoCo 3.8, which docs/libero.md warns of.
 
 Where no graphics library draws without a screen, root installs Debian's packages of Mesa; anybody else is told their
 names.
@@ -82,9 +82,7 @@ def install_mesa() -> None:
             "To do: install Mesa's libEGL and libOSMesa with the package manager of this system, then make libero."
         )
     if os.geteuid() != 0:
-        raise SetupError(
-            f"MuJoCo draws nothing on this machine.\nTo do: sudo apt-get install {MESA}, then make libero."
-        )
+        raise SetupError(f"MuJoCo draws nothing here.\nTo do: sudo apt-get install {MESA}, then make libero.")
     for command in commands:
         print("  " + " ".join(command), flush=True)
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
@@ -110,9 +108,7 @@ def main(arguments: Sequence[str]) -> int:
         install_mesa()
         way = draws()
     if way is None:
-        raise SetupError(
-            "MuJoCo draws nothing, with Mesa installed.\nTo do: pi05 doctor says what each library answers."
-        )
+        raise SetupError("MuJoCo draws nothing, with Mesa.\nTo do: pi05 doctor says what each library answers.")
     STAMP.write_text(json.dumps(fingerprint()))
     print(f"LIBERO is installed; MuJoCo draws with {way}.")
     return 0

@@ -40,6 +40,9 @@ from pi05.sim.environments import environment_maker
 from pi05.sim.protocol import Environment
 from pi05.waits import waiting
 
+MOST_ERRORS = 10
+"""Episodes that end as errors, one after another, at which an evaluation gives up; each may have taken --timeout_s."""
+
 
 def evaluate_policy(
     config: EvalConfig,
@@ -64,7 +67,7 @@ def evaluate_policy(
     started = time.perf_counter()
     with _places(make_environment or environment_maker(config), config, say) as places:
         rules = rules_of(config, places.facts, policy.n_action_steps)
-        require_fit(policy, places.facts, rules.n_action_steps)
+        require_fit(policy, places.facts, rules.n_action_steps, config.allow)
         with Company(open_folder(config, rank, size), rank, size) as company:
             folder = company.folder
             if company.first:
@@ -107,6 +110,7 @@ def _prepare(folder: Path, config: EvalConfig, policy: Policy, say: Callable[[st
         records.begin(folder, config.to_dict(), policy.provenance)
         return
     records.require_same(folder, config.to_dict(), policy.provenance)
+    records.forget_errors(folder)
     say(f"going on in {folder}: {len(records.finished(folder))} episodes are finished")
 
 
@@ -121,7 +125,7 @@ def _carry_out(
         gallery.offer(ended.film)
     rollout = Rollout(policy, places, rules, config, filmed=config.films > 0)
     rollout.on_look = lambda plan, observation: note_seen(folder, policy.processor, plan, observation, len(rules.tasks))
-    blocks = rules.blocks()
+    blocks, failed = rules.blocks(), list[str | None]()
     shown_total = len(company.share(range(rules.episodes))) if rules.half_width is None else None
     with (
         records.Records(folder, company.rank) as kept,
@@ -132,6 +136,9 @@ def _carry_out(
             kept.append(ended, film=gallery.offer(ended.film))
             progress.advance(ended.result)
             company.require_all()
+            failed.append(ended.result.error)
+            if len(failed) >= MOST_ERRORS and all(failed[-MOST_ERRORS:]):
+                raise _broken(failed[-1])
 
         for episode in company.share(sorted(done)):
             progress.advance(done[episode])
@@ -141,6 +148,14 @@ def _carry_out(
                 company.wait(partial(_all_finished, folder, block))
                 if narrow_enough(_until(folder, block.stop), rules.half_width):
                     return
+
+
+def _broken(error: str | None) -> EvaluationError:
+    return EvaluationError(
+        f"the simulator failed in {MOST_ERRORS} episodes, one after another, each time twice",
+        found=error,
+        remedy="repair it, then go on with --resume: these are carried out again, and finished episodes are kept",
+    )
 
 
 def _all_finished(folder: Path, block: range) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from libero_files import write_sparse_assets
 from libero_here import needs_libero
 
 from pi05.errors import EvaluationError
@@ -14,14 +15,8 @@ from pi05.sim.libero.assets import FOLDER, changed_files, find_assets, lacking_f
 
 @pytest.fixture
 def sparse(tmp_path: Path) -> Path:
-    """Return a folder with files of the right names and sizes that take no room."""
-    folder = tmp_path / "libero-assets"
-    for name, (size, _) in manifest().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.truncate(size)
-    return folder
+    """Return a folder with files of the right names and sizes."""
+    return write_sparse_assets(tmp_path / "libero-assets")
 
 
 def test_the_manifest_is_the_original_repositorys() -> None:
