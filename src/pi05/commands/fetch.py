@@ -81,7 +81,7 @@ def _fetch_one(wish: Source, config: FetchConfig) -> None:
 
 
 def liberos_assets(folder: Path) -> str:
-    """Return what is to be said of a folder of LIBERO's assets that was fetched: whether they are the original files."""
+    """Return what is to be said of fetched assets: whether they are the original files, and how they are used."""
     from pi05.sim.libero.assets import FOLDER, changed_files, lacking_files, manifest
 
     lacking = lacking_files(folder)
