@@ -1,4 +1,4 @@
-"""Drive LeRobot's own LIBERO environment and pi05's with the same actions, and compare states and frames to the bit.
+"""Drive LeRobot's own LIBERO environment and pi05's with the same actions, and compare states and frames.
 
 LeRobot's side runs in its Python 3.12 environment: its `create_libero_envs`, its preprocessing, its processor step.
 Each case is one episode of a task, in the benchmark's initial state of that number, under LeRobot's rules (seed
@@ -42,7 +42,14 @@ CASES = (
 )
 """Suite, number of the task, episodes. Task 3 of libero_10 and task 0 of libero_90 have drawers to draw for."""
 STEPS, EVERY = 40, 10
-PACKAGES = ("mujoco", "numpy", "numba", "hf-libero", "robosuite")
+PACKAGES = ("mujoco", "numpy", "scipy", "numba", "hf-libero", "robosuite")
+TOLERANCES = {"frames": 0.0, "fixtures": 0.0, "joints": 1e-12, "state": 1e-6}
+"""Largest differences: levels of 255, m, m or rad, m or rad.
+
+The joints are equal to the bit where both sides have one SciPy, whose LAPACK the controller calls through numba; with
+1.17 here and 1.18 there they were 1e-13 apart. LeRobot turns the rotation into axis and angle in float32, pi05 before
+it rounds: a last bit of pi, 2.4e-7.
+"""
 
 
 def main() -> int:
@@ -57,6 +64,7 @@ def main() -> int:
         "rendering": choose_rendering(),
         "protocol": LEROBOT.name,
         "steps": STEPS,
+        "tolerances": TOLERANCES,
         "cases": [],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +80,7 @@ def main() -> int:
     result["equal"] = all(case["equal"] for case in result["cases"])
     path = arguments.output / f"libero_contract_{result['date']}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{'equal to the bit' if result['equal'] else 'NOT EQUAL'}: {path}")
+    print(f"{'equal' if result['equal'] else 'NOT EQUAL'}: {path}")
     return 0 if result["equal"] else 1
 
 
@@ -119,7 +127,7 @@ def compare_task(suite: Any, number: int, episodes: int, folder: Path) -> list[d
             "fixtures": _apart(np.asarray(environment.simulator.sim.model.body_pos), theirs["fixtures"]),
         }
         same_words = looks[0]["task"] == str(theirs["task"])
-        equal = same_words and not any(differences.values())
+        equal = same_words and all(differences[name] <= most for name, most in TOLERANCES.items())
         cases.append({"suite": suite, "task": number, "episode": episode, "equal": equal, **differences})
     environment.close()
     return cases
