@@ -20,7 +20,7 @@ import torch
 
 from pi05.errors import EvaluationError, tell
 from pi05.eval import records
-from pi05.eval.chosen_policy import load_policy, require_fit
+from pi05.eval.chosen_policy import load_policy, require_fit, same_rate
 from pi05.eval.company import Company, launched
 from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodeResult, Spent
@@ -37,6 +37,7 @@ from pi05.eval.stopping import narrow_enough
 from pi05.machine import machine_info
 from pi05.policy import Policy
 from pi05.sim.environments import environment_maker
+from pi05.sim.libero.config import CONTROL_RATE
 from pi05.sim.protocol import Environment
 from pi05.waits import waiting
 
@@ -184,7 +185,7 @@ def _result(
     return EvalResult(
         config=config.to_dict(),
         policy=policy.provenance | {"n_action_steps": rules.n_action_steps},
-        environment=_about(config, places, rules),
+        environment=_about(config, places, rules, policy),
         episodes=episodes,
         machine=machine_info(),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -199,12 +200,15 @@ def _result(
     )
 
 
-def _about(config: EvalConfig, places: Places, rules: Rules) -> dict[str, Any]:
-    """Return what the result says of the environment."""
+def _about(config: EvalConfig, places: Places, rules: Rules, policy: Policy) -> dict[str, Any]:
+    """Return what the result says of the environment, with what `--allow` has let pass."""
+    notes = list(places.facts.notes)
+    if policy.fps is not None and not same_rate(policy.fps, places.facts.fps):
+        notes.append(f"the policy tells {policy.fps:g} Hz, accepted by --allow={CONTROL_RATE}")
     return {
         "name": config.env,
         "family": config.suite or config.family,
         "fps": places.facts.fps,
         "max_steps": rules.max_steps,
-        "notes": list(places.facts.notes),
+        "notes": notes,
     }
