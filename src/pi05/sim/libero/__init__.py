@@ -1,0 +1,1 @@
+"""LIBERO: its set-up on this machine, and its tasks as environments of `sim/protocol.py`."""
