@@ -40,6 +40,7 @@ from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import sample_time
 from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
+from pi05.sim.config import EnvironmentChoice
 from pi05.sim.environments import environment_maker, expert_maker
 from pi05.sim.episodes import demonstrate
 from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES
@@ -82,7 +83,7 @@ def build_tokenizer(path: Path, vocab_size: int) -> None:
 def demonstrations(arguments: tuple[int, int]) -> list[tuple[str, list[np.ndarray]]]:
     """Return episodes as (instruction, [pictures, states, actions]) for seeds first … first + count - 1."""
     first, count = arguments
-    env, expert = expert_maker("tabletop", "base")()
+    env, expert = expert_maker(EnvironmentChoice(family="base"))()
     grid = tiny().image_size // tiny().patch_size
     episodes = []
     for seed in range(first, first + count):
@@ -198,7 +199,7 @@ def batches(frames: int, size: int, seed: int, first: int) -> Iterator[torch.Ten
 def success(policy: Policy, family: str, episodes: int) -> dict[str, Any]:
     """Return the success rate on layouts that no training saw."""
     settings = EvalConfig(family=family, episodes=episodes)
-    results = run_episodes(policy, environment_maker("tabletop", family), settings)
+    results = run_episodes(policy, environment_maker(EnvironmentChoice(family=family)), settings)
     wins = sum(result.outcome == "success" for result in results)
     low, high = wilson_interval(wins, episodes)
     return {"family": family, "episodes": episodes, "success": wins / episodes, "wilson_95": [low, high]}

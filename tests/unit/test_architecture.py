@@ -82,6 +82,7 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "sim.libero": {"sim"},
     "doctor.probes": {"doctor.facts", "doctor.child", "doctor.hub_address", "doctor.torch_builds"},
     "doctor.judge": {"doctor.facts", "doctor.finding", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
@@ -145,6 +146,7 @@ TESTED_BY: dict[str, str] = {
     "export.source": "unit/export/test_export_adapters.py",
     "hub.config": "unit/commands/test_fetch.py",
     "hub.references": "unit/hub/test_fetch.py",
+    "sim.libero.config": "unit/sim/test_config.py",
     "sources.cache": "unit/sources/test_resolve.py",
     "sources.client": "unit/sources/test_transfer.py",
     "sources.places": "unit/sources/test_resolve.py",

@@ -38,10 +38,11 @@ def collect(arguments: Sequence[str]) -> int:
     if config.output is None:
         raise ConfigError("pi05 collect needs a place for the data set", remedy="add --output=FOLDER")
     from pi05.sim.collect import collect_demonstrations
+    from pi05.sim.config import EnvironmentChoice
     from pi05.sim.environments import expert_maker
     from pi05.terminal import Counter
 
-    make = expert_maker(config.env, config.family)
+    make = expert_maker(EnvironmentChoice(env=config.env, family=config.family))
     counter = Counter(config.episodes, "demonstrations")
     with doing("write demonstrations to", config.output, DataError), counter:
         out = Path(config.output)

@@ -71,10 +71,18 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 @functools.cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the docstring that stands under each field, read from the class's source.
+    """Return the docstring that stands under each field, read from the source of the class and of those it extends.
 
     Lines are joined; one that begins with "- ", the meaning of one choice, stays a line of its own.
     """
+    found: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(parent):
+            found |= _own_docs(parent)
+    return found
+
+
+def _own_docs(cls: type) -> dict[str, str]:
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     found = {}

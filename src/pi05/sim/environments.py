@@ -8,37 +8,47 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pi05.errors import ConfigError, tell
+from pi05.sim.config import EnvironmentChoice
 from pi05.sim.protocol import Environment, Expert
 
 ExpertMaker = Callable[[], tuple[Environment, Expert]]
 
 
-def environment_maker(name: str, family: str) -> Callable[[], Environment]:
-    """Return a function that makes the named environment. Raises ConfigError for a name that there is not."""
-    if name == "tabletop":
-        from pi05.sim.tabletop import Tabletop
+def environment_maker(choice: EnvironmentChoice) -> Callable[[], Environment]:
+    """Return a function that makes the chosen environment; for LIBERO with the benchmark's initial states."""
+    if choice.env == "libero":
+        return lambda: _libero(choice)
+    from pi05.sim.tabletop import Tabletop
 
-        return lambda: Tabletop(family)
-    raise ConfigError(
-        "there is no such simulator", wanted="--env tabletop", found=f"--env {name}", remedy="use --env tabletop"
+    return lambda: Tabletop(choice.family)
+
+
+def _libero(choice: EnvironmentChoice) -> Environment:
+    from pi05.sim.libero.environment import LiberoEnvironment
+    from pi05.sim.libero.protocols import protocol_named
+
+    assert choice.suite is not None  # EnvironmentChoice refuses LIBERO without a suite
+    protocol = protocol_named(choice.protocol_name)
+    return LiberoEnvironment(
+        choice.suite, choice.tasks, protocol=protocol, seed=choice.seed, allow=frozenset(choice.allow)
     )
 
 
-def expert_maker(name: str, family: str) -> ExpertMaker:
-    """Return a function that makes the named environment together with its expert. Raises ConfigError."""
-    if name == "tabletop":
+def expert_maker(choice: EnvironmentChoice) -> ExpertMaker:
+    """Return a function that makes the chosen environment together with its expert. Raises ConfigError."""
+    if choice.env == "tabletop":
         from pi05.sim.experts import TabletopExpert
         from pi05.sim.tabletop import Tabletop
 
         def tabletop() -> tuple[Environment, Expert]:
-            environment = Tabletop(family)
+            environment = Tabletop(choice.family)
             return environment, TabletopExpert(environment)
 
         return tabletop
     raise ConfigError(
         "there are scripted demonstrations only for one simulator",
         wanted="--env tabletop",
-        found=f"--env {name}",
+        found=f"--env {choice.env}",
         remedy="use --env tabletop; demonstrations on a real robot are recorded with LeRobot",
     )
 

@@ -15,9 +15,10 @@ BALL = """
 
 def draw_tabletop() -> Any:
     """Return the pictures of the embedded simulator's first frame."""
+    from pi05.sim.config import EnvironmentChoice
     from pi05.sim.environments import environment_maker
 
-    environment = environment_maker("tabletop", "demo")()
+    environment = environment_maker(EnvironmentChoice())()
     environment.reset(0)
     return environment.observe()
 

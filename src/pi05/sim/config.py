@@ -1,0 +1,48 @@
+"""Which simulated robot a command is about: simulator, tasks, and whose rules. Torch-free.
+
+The settings of `pi05 eval`, `pi05 collect` and `pi05 replay` extend this class; `environments.py` turns it into
+environments. What a name means stands with the simulator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pi05.settings.schema import Checked
+from pi05.sim.libero.config import ProtocolName, Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentChoice(Checked):
+    """One simulator with its tasks."""
+
+    env: Literal["tabletop", "libero"] = "tabletop"
+    """The simulator: tabletop, which is embedded, or libero, the benchmark (docs/libero.md)."""
+    family: Literal["base", "demo"] = "demo"
+    """Objects and instructions of tabletop: base, which pi05-tiny was pre-trained on, or demo, which it has not
+    seen."""
+    suite: Suite | None = None
+    """Which tasks of LIBERO."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks of the suite; all of them when none is given."""
+    protocol: ProtocolName | None = None
+    """Whose rules of evaluation in LIBERO: openpi's, the default there, or LeRobot's (docs/evaluation.md)."""
+    allow: tuple[str, ...] = ()
+    """What is refused otherwise and shall be accepted, such as mujoco-version; the report says so."""
+    seed: int | None = None
+    """Chooses layouts and noise, 0 or more; when not given 0, in LIBERO the protocol's own."""
+
+    @property
+    def protocol_name(self) -> ProtocolName:
+        """The rules that hold in LIBERO."""
+        return self.protocol or "openpi"
+
+    def _limits(self) -> None:
+        self._at_least(0, "seed")
+        if self.env == "libero":
+            self._require(self.suite is not None, "suite", "one of LIBERO's suites", "add --suite=libero_object")
+            self._require(len(set(self.tasks)) == len(self.tasks), "tasks", "different tasks")
+            return
+        for name in ("suite", "tasks", "protocol", "allow"):
+            self._require(not getattr(self, name), name, "left out", "it is LIBERO's: add --env=libero")
