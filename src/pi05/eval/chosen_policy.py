@@ -9,9 +9,9 @@ import json
 
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
+from pi05.eval.places.place import EnvironmentFacts
 from pi05.machine import choose_device
 from pi05.policy import Policy
-from pi05.sim.protocol import Environment
 
 
 def load_policy(config: EvalConfig) -> Policy:
@@ -30,7 +30,7 @@ def load_policy(config: EvalConfig) -> Policy:
     )
 
 
-def require_fit(policy: Policy, environment: Environment, n_action_steps: int | None) -> None:
+def require_fit(policy: Policy, environment: EnvironmentFacts, n_action_steps: int | None) -> None:
     """Refuse what would only show as failures: other cameras or action dimensions, another control rate."""
     if n_action_steps is not None and n_action_steps > policy.processor.horizon:
         raise EvaluationError(
@@ -57,7 +57,7 @@ def require_fit(policy: Policy, environment: Environment, n_action_steps: int | 
     _require_cameras(policy, environment)
 
 
-def _require_cameras(policy: Policy, environment: Environment) -> None:
+def _require_cameras(policy: Policy, environment: EnvironmentFacts) -> None:
     sent = list(environment.cameras)
     slots = policy.processor.slots
     if set(slots.keys) - set(sent) or set(sent) - set(slots.keys) - set(slots.dropped):

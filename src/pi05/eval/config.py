@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pi05.settings.schema import Checked, to_plain
+from pi05.sim.config import EnvironmentChoice
 
 FIRST_EVALUATION_SEED = 1_000_000_000
 """Layouts are evaluated from this seed on, far above those that demonstrations are collected from."""
@@ -44,7 +45,7 @@ class EvalPolicyConfig(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(Checked):
+class EvalConfig(EnvironmentChoice):
     """One evaluation: a policy in an environment, over a list of seeds."""
 
     policy: EvalPolicyConfig = field(default_factory=EvalPolicyConfig)
@@ -58,36 +59,64 @@ class EvalConfig(Checked):
     adapt_to_pi: bool | None = None
     """Of an openpi folder with ALOHA's 14 numbers: false when it was trained without openpi's joint flip and gripper
     map, which pi05 does not have."""
-    env: Literal["tabletop"] = "tabletop"
-    """The simulator."""
-    family: Literal["base", "demo"] = "demo"
-    """Objects and instructions in the simulator: base, which pi05-tiny was pre-trained on, or demo, which it has not
-    seen."""
-    episodes: int = 50
-    """Episodes, each with its own layout, 1 to 100,000."""
+    episodes: int | Literal["auto"] | None = None
+    """Episodes, 1 to 100,000, taking turns among the tasks; auto: until the success rate is known to --half_width; when
+    not given 50, in LIBERO --episodes_per_task of each task."""
+    episodes_per_task: int | None = None
+    """Episodes of each task, 1 or more, instead of --episodes; in LIBERO the protocol's 50 when not given."""
+    half_width: float | None = None
+    """Half of the width that the Wilson 95 % interval may have with --episodes=auto, 0.005 to 0.5; 0.05 when not
+    given."""
+    max_steps: int | None = None
+    """Steps after which an episode has failed, 1 or more; the environment's own limit is the most, and the default."""
+    workers: int | None = None
+    """Processes with one environment each; 0: all in this process. When not given 0 for tabletop, and in LIBERO one for
+    each CPU core. Memory may allow fewer. The result does not depend on it."""
     num_envs: int = 50
-    """Environments side by side with one batched inference for all, 1 or more; the result does not depend on it."""
-    seed: int = 0
-    """Chooses layouts and noise, 0 or more; the same seed gives the same evaluation."""
+    """Environments side by side in this process where there are no --workers, 1 or more; the result does not depend on
+    it."""
+    timeout_s: float = 600.0
+    """Seconds without an answer after which an environment's process counts as hung, more than 0."""
     swap_instruction: bool = False
     """Give the policy another valid instruction of the same layout and measure success at the original goal: a policy
     that listens to its instruction scores low."""
     films: int = 4
-    """Successes, and failures, that the report shows as films, 0 or more of each."""
+    """Successes, and failures, that the report shows as films, 0 or more; spread over the tasks, of each task at least
+    one."""
     output_dir: str | None = None
     """Folder for results.json and report.html; when not given RUN/eval-ENV-N with the first N that is free."""
+    resume: bool = False
+    """Go on with the evaluation that was interrupted in --output_dir, or in the newest RUN/eval-ENV-N."""
     threads: int | None = None
     """CPU threads of the network, 1 or more; PyTorch's choice when not given."""
 
     def _limits(self) -> None:
-        self._at_least(1, "episodes", "num_envs", "threads")
-        self._at_least(0, "seed", "films")
-        self._require(self.episodes <= SEEDS_PER_EVALUATION, "episodes", f"at most {SEEDS_PER_EVALUATION:,}")
+        super()._limits()
+        self._at_least(1, "episodes_per_task", "num_envs", "threads", "max_steps")
+        self._at_least(0, "films", "workers")
+        self._require(self.timeout_s > 0, "timeout_s", "more than 0")
+        if isinstance(self.episodes, int):
+            self._require(1 <= self.episodes <= SEEDS_PER_EVALUATION, "episodes", f"1 to {SEEDS_PER_EVALUATION:,}")
+        both = self.episodes is not None and self.episodes_per_task is not None
+        self._require(not both, "episodes_per_task", "left out", "give --episodes or --episodes_per_task, not both")
+        if self.half_width is not None:
+            self._require(0.005 <= self.half_width <= 0.5, "half_width", "0.005 to 0.5")
+            self._require(self.episodes == "auto", "half_width", "left out", "add --episodes=auto")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""
         return dict(to_plain(self))
 
+    @property
+    def processes(self) -> int | None:
+        """Environment processes that are wanted; None: as many as there are CPU cores."""
+        return 0 if self.workers is None and self.env == "tabletop" else self.workers
+
     def episode_seed(self, episode: int) -> int:
-        """Return the seed of an episode's layout; evaluations with different seeds share none."""
-        return FIRST_EVALUATION_SEED + self.seed * SEEDS_PER_EVALUATION + episode
+        """Return what the environment is reset with for an episode; evaluations with different seeds share no layout.
+
+        In LIBERO that is the number of the episode within its task, which names a fixed initial state.
+        """
+        if self.env == "libero":
+            return episode
+        return FIRST_EVALUATION_SEED + (self.seed or 0) * SEEDS_PER_EVALUATION + episode

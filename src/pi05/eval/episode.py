@@ -1,12 +1,28 @@
-"""One episode of an evaluation, as plain data."""
+"""One episode of an evaluation, as plain data: what is planned, what came of it, and where its time went. Torch-free."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Outcome = Literal["success", "failure", "error"]
-"""`error`: the simulator raised an exception, which says nothing about the policy."""
+"""`error`: the simulator raised an exception, died or hung, twice. That says nothing about the policy."""
+FilmOf = Literal["steps", "looks"]
+"""What a film shows: every so many steps, drawn for it, or what the policy saw, which costs no further picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodePlan:
+    """What an environment needs to know to begin an episode."""
+
+    index: int
+    seed: int
+    task: str | None = None
+    max_steps: int | None = None
+    """Steps after which the episode has failed; None: the environment's own number."""
+    swap: int | None = None
+    """Chooses another instruction of the same layout; None: the episode's own is given."""
+    film: FilmOf | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +37,35 @@ class EpisodeResult:
     steps: int
     swapped_success: bool | None = None
     error: str | None = None
+    task: str | None = None
+    start: str | None = None
+    """Hash of the first observation: two episodes that begin alike have the same one."""
+    repeated: str | None = None
+    """What the simulator did in a first attempt that does not count; None: there was none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the episode as plain data."""
         return dict(self.__dict__)
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """Where the time of one or more episodes went, in seconds of wall time, and on what."""
+
+    reset_s: float = 0.0
+    look_s: float = 0.0
+    physics_s: float = 0.0
+    film_s: float = 0.0
+    policy_s: float = 0.0
+    """The episode's share of the batched inferences."""
+    looks: int = 0
+    steps: int = 0
+
+    def add(self, other: Spent) -> None:
+        """Add what another episode took."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)

@@ -45,11 +45,11 @@ def evaluate_policy(
         with waiting("loading the policy", tell if console else lambda _: None):
             policy = load_policy(config)
     started = time.perf_counter()
-    make_environment = make_environment or environment_maker(config.env, config.family)
+    make_environment = make_environment or environment_maker(config)
     about_environment = _check_environment(policy, make_environment(), config)
     folder = output_folder(config)
     gallery = Gallery(limit=config.films)
-    with EpisodeProgress(config.episodes, enabled=console) as progress:
+    with EpisodeProgress(config.episodes or 50, enabled=console) as progress:
         episodes = run_episodes(policy, make_environment, config, gallery=gallery, on_episode=progress.advance)
     result = EvalResult(
         config=config.to_dict(),

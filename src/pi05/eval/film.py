@@ -10,12 +10,6 @@ from jaxtyping import UInt8
 
 from pi05.eval.episode import EpisodeResult, Outcome
 
-FRAMES_PER_FILM = 60
-"""Frames kept of one episode at most, besides the last one."""
-FRAME_SIZE_PX = 96
-"""Side of a frame; pages enlarge it."""
-
-
 @dataclass(frozen=True)
 class Film:
     """One episode and what it looked like; `stride` steps of the simulator lie between two frames."""
@@ -27,19 +21,30 @@ class Film:
 
 @dataclass
 class Gallery:
-    """The films of the first `limit` episodes of each outcome, whatever the order in which they end."""
+    """The films of the first episodes of each outcome and task, whatever the order in which they end.
+
+    `limit` films of each outcome are spread over `tasks` tasks, of each at least one; none with a limit of 0.
+    """
 
     limit: int
+    tasks: int = 1
     films: dict[int, Film] = field(default_factory=dict)
 
-    def offer(self, film: Film) -> None:
-        """Keep the film if its episode is among the first of its outcome."""
+    @property
+    def per_task(self) -> int:
+        """Films kept of each outcome of a task."""
+        return -(-self.limit // max(1, self.tasks))
+
+    def offer(self, film: Film) -> bool:
+        """Keep the film if its episode is among the first of its kind; return whether it is."""
         if not film.frames:
-            return
+            return False
         self.films[film.episode.index] = film
-        same = sorted(i for i, f in self.films.items() if f.episode.outcome == film.episode.outcome)
-        for index in same[self.limit :]:
+        kind = (film.episode.outcome, film.episode.task)
+        same = sorted(i for i, f in self.films.items() if (f.episode.outcome, f.episode.task) == kind)
+        for index in same[self.per_task :]:
             del self.films[index]
+        return film.episode.index in self.films
 
     def of(self, outcome: Outcome) -> list[Film]:
         """Return the films of one outcome, first episode first."""

@@ -114,10 +114,14 @@ def parse_value(kind: Any, text: str | None, path: str) -> Any:
     """Turn the text of a flag into the type of its field. None as text: the flag stood without a value."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in (Union, types.UnionType):
-        (kind,) = (argument for argument in arguments if argument is not type(None))
-        choice = typing.get_origin(kind) is Literal and text in typing.get_args(kind)  # "none" may be one of them
-        if text is not None and text.lower() in _NOTHING and not choice:
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        words = [choice for choice in kinds if typing.get_origin(choice) is Literal]
+        named = [choice for choice in words if text in typing.get_args(choice)]  # "none" may be one of them
+        if text is not None and text.lower() in _NOTHING and not named:
             return None
+        if len(kinds) > 1 and text:
+            return text if named else convert(kind, _parse_scalar(kinds[0], text), path)
+        kind = kinds[0]
     if kind is bool:
         return _parse_boolean(text, path)
     if text is None or text == "":

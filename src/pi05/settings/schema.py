@@ -135,8 +135,9 @@ def convert(kind: Any, value: Any, path: str) -> Any:
     if typing.get_origin(kind) in (Union, types.UnionType):
         if value is None:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return convert(inner, value, path)
+        inner = [argument for argument in arguments if argument is not type(None)]
+        if len(inner) == 1:
+            return convert(inner[0], value, path)
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(inner) == len(value):

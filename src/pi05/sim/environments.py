@@ -6,6 +6,7 @@ Each simulator is imported when it is asked for, not before. How one is closed i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pi05.errors import tell
 from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
@@ -18,12 +19,17 @@ ExpertMaker = Callable[[], tuple[Environment, Expert]]
 
 
 def environment_maker(choice: EnvironmentChoice) -> Callable[[], Environment]:
-    """Return a function that makes the chosen environment; for LIBERO with the benchmark's initial states."""
-    if choice.env == "libero":
-        return lambda: _libero(choice)
+    """Return a function that makes the chosen environment; for LIBERO with the benchmark's initial states.
+
+    It can be pickled: another process may make the environment.
+    """
+    return partial(_libero if choice.env == "libero" else _tabletop, choice)
+
+
+def _tabletop(choice: EnvironmentChoice) -> Environment:
     from pi05.sim.tabletop import Tabletop
 
-    return lambda: Tabletop(choice.family)
+    return Tabletop(choice.family)
 
 
 def _libero(choice: EnvironmentChoice) -> Environment:

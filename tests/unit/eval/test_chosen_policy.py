@@ -11,8 +11,12 @@ from fake_policies import make_policy
 from pi05.errors import CheckpointError, EvaluationError
 from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.places.place import facts_of
 from pi05.sim.tabletop import Tabletop
 from pi05.train.config import TINY_BASE
+
+
+TABLE = facts_of(Tabletop("demo"))
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +25,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_policy_of_the_same_robot_fits(tokenizer: Path) -> None:
-    require_fit(make_policy(tokenizer), Tabletop("demo"), None)
-    require_fit(make_policy(tokenizer), Tabletop("demo"), make_policy(tokenizer).processor.horizon)
-    require_fit(make_policy(tokenizer, fps=10.4), Tabletop("demo"), None)
+    require_fit(make_policy(tokenizer), TABLE, None)
+    require_fit(make_policy(tokenizer), TABLE, make_policy(tokenizer).processor.horizon)
+    require_fit(make_policy(tokenizer, fps=10.4), TABLE, None)
 
 
 def test_another_rate_robot_camera_or_horizon_does_not(tokenizer: Path) -> None:
@@ -31,7 +35,7 @@ def test_another_rate_robot_camera_or_horizon_does_not(tokenizer: Path) -> None:
 
     def refused(match: str, n_action_steps: int | None = None, **changes: Any) -> None:
         with pytest.raises(EvaluationError, match=match):
-            require_fit(make_policy(tokenizer, **changes), Tabletop("demo"), n_action_steps)
+            require_fit(make_policy(tokenizer, **changes), TABLE, n_action_steps)
 
     refused("another control rate", fps=10.6)
     refused("does not predict as many", n_action_steps=policy.processor.horizon + 1)

@@ -86,6 +86,8 @@ def test_simulator_exceptions_end_their_episode_only(expert: Any, broken_tableto
     assert [e.outcome for e in episodes] == ["success", "error"] * 3
     assert episodes[1].error == "step 2: FloatingPointError: the solver diverged"
     assert episodes[1].steps == 2
+    assert episodes[1].repeated == episodes[1].error
+    assert episodes[0].repeated is None
     assert len(made) > 2  # a simulator that failed is not used again
 
 
@@ -112,8 +114,8 @@ def test_tasks_take_turns_and_each_begins_at_the_first_seed(lazy: Any) -> None:
     assert [e.seed - FIRST_EVALUATION_SEED for e in episodes] == [0, 0, 1, 1, 2]
     assert [e.instruction for e in episodes] == ["turn left", "turn right"] * 2 + ["turn left"]
     assert [e.outcome for e in episodes] == ["failure", "failure", "error", "error", "failure"]
-    assert [robot.closings for robot in workshop.robots] == [1] * 3
-    assert sum(robot.looks for robot in workshop.robots) == 3 * 3 + 2  # once for each chunk, not for each step
+    assert [robot.closings for robot in workshop.robots] == [1] * 5  # the two that fail, fail twice
+    assert sum(robot.looks for robot in workshop.robots) == 3 * 3 + 4  # once for each chunk, not for each step
 
 
 def test_what_the_policy_raises_is_raised(expert: Any, open_tabletop: Any) -> None:
