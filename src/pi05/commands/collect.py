@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from pi05.sim.config import DemonstrationChoice
 
 DEFAULT_EPISODES = 100
 DEFAULT_PER_TASK = 50
+SIMULATOR_BYTES = 2_000_000_000
+"""Of one process with a simulator of LIBERO: 1.9 GB were measured (2026-11-29)."""
 NOT_OF_THE_SIMULATOR = ("episodes", "episodes_per_task", "output", "workers", "seed")
 
 
@@ -75,21 +78,17 @@ def _tabletop(config: CollectConfig, output: Path) -> int:
 def _libero(config: CollectConfig, output: Path) -> int:
     from pi05.sim.collect_tasks import collect_tasks
     from pi05.sim.environments import expert_maker
-    from pi05.sim.room import workers_for
-    from pi05.terminal import CounterOfUnknown
 
-    workers = workers_for(config.workers)
-    tell(f"{workers} {'process' if workers == 1 else 'processes'}, each with a simulator of almost 2 GB")
-    with CounterOfUnknown("demonstrations") as counter:
-        collected = collect_tasks(
-            expert_maker(config),
-            config.episodes_per_task or DEFAULT_PER_TASK,
-            output,
-            config.seed or 0,
-            workers,
-            config.simulator(),
-            counter.update,
-        )
+    workers = _workers(config.workers)
+    tell(f"{workers} {'process' if workers == 1 else 'processes'}, each with a simulator of almost 2 GB", at_once=True)
+    collected = collect_tasks(
+        expert_maker(config),
+        config.episodes_per_task or DEFAULT_PER_TASK,
+        output,
+        config.seed or 0,
+        workers,
+        config.simulator(),
+    )
     for task, successes, attempts in collected.yields:
         tell(f"  {successes} of {attempts} attempts succeeded: {task}")
     successes, attempts = (sum(counts[place] for counts in collected.yields) for place in (1, 2))
@@ -98,6 +97,25 @@ def _libero(config: CollectConfig, output: Path) -> int:
         many = f"{len(collected.exceptions)} attempts were lost to an exception of the simulator"
         tell(f"warning: {many}, the first one {collected.exceptions[0]}")
     return 0
+
+
+def _workers(wanted: int | None) -> int:
+    """Return the number of processes. Raises ConfigError where there is no memory for as many as are wanted."""
+    from pi05.eval.places.memory import free_memory
+
+    free = free_memory()
+    room = None if free is None else free // SIMULATOR_BYTES
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0))
+        return max(1, cores if room is None else min(cores, room))
+    if room is not None and room < wanted:
+        raise ConfigError(
+            f"there is no memory for {wanted} simulators",
+            wanted=f"{wanted * SIMULATOR_BYTES / 1e9:.1f} GB",
+            found=f"{(free or 0) / 1e9:.1f} GB are free",
+            remedy=f"use --workers={max(1, room)}, or leave it out",
+        )
+    return wanted
 
 
 COMMAND = Command(

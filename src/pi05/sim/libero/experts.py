@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from pi05.sim.libero.grasps import FINGER_BELOW, HAND_ABOVE, HAND_HALF_LENGTH, Grasp, choose_grasp
 from pi05.sim.libero.hand import OPEN_ENOUGH, Hand
+from pi05.sim.libero.mishaps import Mishaps
 from pi05.sim.libero.motion import CLOSE, OPEN, TURN_TOLERANCE, Action, still, toward, turn_between
 from pi05.sim.libero.placing import placing_of, target_place
 from pi05.sim.libero.shapes import Shapes, height_over, near
@@ -35,6 +36,8 @@ CORRIDOR = 0.12
 """Half width of the way that a hand with fingers along it needs."""
 LOST_AFTER = 3
 """Steps without contact after which a thing counts as lost."""
+STUCK_STEPS, STUCK_WAY = 12, 0.004
+"""A hand that comes no further than this in so many steps has met something."""
 
 
 class LiberoExpert:
@@ -46,7 +49,7 @@ class LiberoExpert:
 
     def reset(self) -> None:
         """Look at the new episode. Raises ValueError for an instruction that this expert cannot carry out."""
-        simulator = self._simulator = self._environment.simulator
+        simulator = self._simulator = self._environment.simulator.robosuite
         domain = simulator.env
         goals = domain.parsed_problem["goal_state"]
         placing = placing_of(goals, set(domain.objects_dict), set(domain.fixtures_dict))
@@ -59,9 +62,20 @@ class LiberoExpert:
         self._failed: list[Grasp] = []
         self._closing_steps = self._letting_go = 0
         self._without_contact = LOST_AFTER
+        self._way: list[Float[np.ndarray, " 3"]] = []
+        self._mishaps = Mishaps()
+        self._above_grasp: float | None = None
 
-    def act(self) -> Action:
-        """Return the action for the present state."""
+    def disturb(self, action: Action, generator: np.random.Generator) -> Action:
+        """Return what reaches the arm instead of `action` while demonstrations are collected."""
+        return self._mishaps.disturb(action, self._above_grasp, generator).astype(action.dtype)
+
+    def act(self) -> Float32[np.ndarray, " 7"]:
+        """Return the action for the present state, in the precision that data sets keep."""
+        self._above_grasp = None
+        return self._act().astype(np.float32)
+
+    def _act(self) -> Action:
         if self._letting_go:
             self._letting_go -= 1
             return still(OPEN)
@@ -95,6 +109,10 @@ class LiberoExpert:
             if abs(grasp.z - position[2]) < ON and np.hypot(*away) < OVER:
                 self._closing_steps = CLOSING_STEPS
                 return still(CLOSE)
+            if self._stuck(position):
+                self._forget_grasp()
+                return toward(np.array([0.0, 0.0, 0.05]))
+            self._above_grasp = float(position[2] - grasp.z)
             return toward(np.array([*away, grasp.z - position[2]]))
         return self._travel(grasp.place, hover, FINGER_BELOW, turn=turn, gripper=OPEN)
 
@@ -110,10 +128,15 @@ class LiberoExpert:
                 self._aim = np.array([[cosine, -sine], [sine, cosine]]) @ closing
         return self._grasp
 
+    def _stuck(self, position: Float[np.ndarray, " 3"]) -> bool:
+        """Tell whether the hand has met something on its way down."""
+        self._way = [*self._way[-STUCK_STEPS:], position]
+        return len(self._way) > STUCK_STEPS and np.linalg.norm(position - self._way[0]) < STUCK_WAY
+
     def _forget_grasp(self) -> None:
         if self._grasp is not None:
             self._failed.append(self._grasp)
-        self._grasp = None
+        self._grasp, self._way = None, []
 
     # --- to the target ---------------------------------------------------------------------------------------------
 

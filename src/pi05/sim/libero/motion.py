@@ -22,6 +22,7 @@ TURN_TOLERANCE = np.deg2rad(3.0)
 OPEN, CLOSE = -1.0, 1.0
 
 Action = Float[np.ndarray, " 7"]
+"""Any float type: an expert computes in float64 and hands out float32."""
 
 
 def toward(

@@ -61,8 +61,9 @@ class Shapes:
             grid = fill_box(model.geom_size[geom]) @ rotation(model.geom_quat[geom]).T + model.geom_pos[geom]
             self._parts[name].append((int(model.geom_bodyid[geom]), grid))
             self.owner[geom] = name
-        self.ground = float(min(self.points(name)[:, 2].min() for name in self.names if self._parts[name]))
-        """Height of what everything stands on."""
+        movable = [name for name in simulator.env.objects_dict if self._parts[name]]
+        self.ground = float(min(self.points(name)[:, 2].min() for name in movable))
+        """Height of table or floor, on which the lowest thing stands; parts of fixtures reach below it."""
 
     def points(self, name: str) -> Points:
         """Return where the points of a thing are now."""
