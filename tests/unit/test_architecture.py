@@ -83,7 +83,7 @@ WINGS: dict[str, set[str]] = {
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
     "sim.libero": {"sim"},
-    "doctor.probes": {"doctor.facts", "doctor.child", "doctor.hub_address", "doctor.torch_builds"},
+    "doctor.probes": {"doctor.facts", "doctor.hub_address", "doctor.torch_builds"},
     "doctor.judge": {"doctor.facts", "doctor.finding", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
 """What each wing may see of its own room, besides itself: other wings, or files of the floor (all of them: the room's
@@ -372,7 +372,7 @@ def test_text_reaches_the_terminal_in_two_places() -> None:
                 found.add((module, "Console"))
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout.write", "sys.stderr.write"):
                 found.add((module, "write"))
-    found.remove(("pi05.doctor.child", "print"))  # to the process that started it, in JSON
+    found.remove(("pi05.child", "print"))  # to the process that started it, in JSON
     found.remove(
         ("pi05.commands.doctor", "print")
     )  # colours, and a line that is overwritten; its words are made visible

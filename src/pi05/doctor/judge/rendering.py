@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pi05.doctor.facts import Machine, Rendering
 from pi05.doctor.finding import Finding, error, ok
 from pi05.doctor.remedies import install
+from pi05.sim.libero.rendering import MESA, WAYS
 
-MESA = "libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libosmesa6 libglvnd0 libopengl0"
+
 
 
 def judge_rendering(facts: Rendering, machine: Machine) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def judge_rendering(facts: Rendering, machine: Machine) -> Iterator[Finding]:
             f"MuJoCo {facts.mujoco} draws nothing ({told})",
             "cannot be evaluated in LIBERO",
             "unset MUJOCO_GL"
-            if facts.chosen not in (None, "egl", "osmesa")
+            if facts.chosen not in (None, *WAYS)
             else f"sudo apt-get install {MESA}"
             if apt
             else "install Mesa's libEGL and libOSMesa with the package manager of this system",

@@ -1,4 +1,7 @@
-"""A frame drawn by each simulator that is installed, in processes of their own: graphics drivers crash."""
+"""A frame drawn by each simulator that is installed, in processes of their own: graphics drivers crash.
+
+With which graphics library MuJoCo draws is decided where LIBERO needs it (`sim/libero/rendering.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,11 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
-from pi05.doctor.child import ChildAnswer, ask_child
+from pi05.child import ChildAnswer, ask_child
 from pi05.doctor.facts import Rendering
+from pi05.sim.libero.rendering import CHOSEN, SECONDS, Drawn, draw_with, fault_of, find_way
 
 CHILD = "pi05.doctor.probes.rendering_child"
-SECONDS = 60.0
-WAYS = ("egl", "osmesa")
-"""MuJoCo's graphics libraries for a machine without a screen: on the GPU or by Mesa, and by Mesa on the CPU."""
 
 
 def probe_rendering(
@@ -21,35 +22,17 @@ def probe_rendering(
     environment: Mapping[str, str] = os.environ,
     mujoco_version: Callable[[], str | None] | None = None,
 ) -> Rendering:
-    """Draw with the table-top simulator, and with MuJoCo (which LIBERO stands on) where that is installed.
-
-    MuJoCo draws as MUJOCO_GL says; without it egl is tried, then osmesa.
-    """
-    chosen = environment.get("MUJOCO_GL") or None
+    """Draw with the table-top simulator, and with MuJoCo (which LIBERO stands on) where that is installed."""
+    chosen = environment.get(CHOSEN) or None
     version = (mujoco_version or _mujoco_version)()
-    faults: dict[str, str] = {}
-    drawn_by = None
-    for way in () if version is None else (chosen,) if chosen else WAYS:
-        fault = _fault(ask(CHILD, "mujoco", seconds=SECONDS, environment={"MUJOCO_GL": way}))
-        if fault is None:
-            drawn_by = way
-            break
-        faults[way] = fault
+    drawn = Drawn(None) if version is None else find_way(lambda way: draw_with(way, ask), chosen)
     return Rendering(
-        tabletop=_fault(ask(CHILD, "tabletop", seconds=SECONDS)),
+        tabletop=fault_of(ask(CHILD, seconds=SECONDS)),
         mujoco=version,
-        drawn_by=drawn_by,
-        faults=faults,
+        drawn_by=drawn.way,
+        faults=drawn.faults,
         chosen=chosen,
     )
-
-
-def _fault(answer: ChildAnswer) -> str | None:
-    if answer.hangs_at is not None:
-        return f"no frame within {SECONDS:.0f} s"
-    if answer.result is None:
-        return answer.fault
-    return None if answer.result["drawn"] else "the picture has one colour"
 
 
 def _mujoco_version() -> str | None:

@@ -1,38 +1,22 @@
-"""Draw one frame: `python -m pi05.doctor.probes.rendering_child tabletop|mujoco`. One colour is no picture."""
+"""Draw one frame with the table-top simulator: `python -m pi05.doctor.probes.rendering_child`.
+
+One colour is no picture.
+"""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from pi05.doctor.child import begin, give
-
-BALL = """
-<mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size="0.3" rgba="1 0 0 1"/>
-<camera name="eye" pos="0 -2 0" xyaxes="1 0 0 0 0 1"/></worldbody></mujoco>
-"""
+from pi05.child import begin, give
 
 
 def draw_tabletop() -> Any:
     """Return the pictures of the embedded simulator's first frame."""
-    from pi05.sim.config import EnvironmentChoice
-    from pi05.sim.environments import environment_maker
+    from pi05.sim.tabletop import Tabletop
 
-    environment = environment_maker(EnvironmentChoice())()
+    environment = Tabletop("demo")
     environment.reset(0)
     return environment.observe()
-
-
-def draw_mujoco() -> Any:
-    """Return a picture of a ball."""
-    import mujoco
-
-    model = mujoco.MjModel.from_xml_string(BALL)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    with mujoco.Renderer(model, 64, 64) as renderer:
-        renderer.update_scene(data, camera="eye")
-        return renderer.render()
 
 
 def shows_something(pictures: Any) -> bool:
@@ -44,4 +28,4 @@ def shows_something(pictures: Any) -> bool:
 
 if __name__ == "__main__":
     begin("drawing")
-    give({"drawn": shows_something({"tabletop": draw_tabletop, "mujoco": draw_mujoco}[sys.argv[1]]())})
+    give({"drawn": shows_something(draw_tabletop())})

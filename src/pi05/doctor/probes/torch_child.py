@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pi05.doctor.child import begin, give
+from pi05.child import begin, give
 
 SIDE = 64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pi05.doctor.child import ChildAnswer, ask_child
+from pi05.child import ChildAnswer, ask_child
 from pi05.doctor.facts import Device, Torch
 
 CHILD = "pi05.doctor.probes.torch_child"

@@ -7,14 +7,15 @@ them is told so by name.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-NEEDS_MORE = ("_top_region", "_middle_region", "_bottom_region")
-"""Ends of the names of places that are not free: the inside of closed drawers, and the slot of the wine rack."""
+CLOSED = ("_top_region", "_middle_region", "_bottom_region")
+"""Ends of the names of places inside closed drawers, or in the slot of the wine rack."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,20 @@ class Placing:
 
     thing: str
     target: str
-    holder: str
-    """The thing that the target is, or belongs to."""
 
 
-def placing_of(goals: list[list[str]], movable: set[str], fixed: set[str]) -> Placing | None:
-    """Return what the goals of a BDDL file ask for, or None where it is more than to put one thing somewhere."""
-    if len(goals) != 1 or len(goals[0]) != 3:
+def placing_of(goal: Sequence[Sequence[str]], things: Collection[str]) -> Placing | None:
+    """Return what a task's goal asks for, or None where it is more than to take one thing and put it somewhere.
+
+    `goal` are relations as in a BDDL file, `things` the names of everything in the scene but table and floor.
+    """
+    if len(goal) != 1 or len(goal[0]) != 3:
         return None
-    predicate, thing, target = goals[0]
-    if predicate.lower() not in ("in", "on") or thing not in movable:
+    predicate, thing, target = goal[0]
+    on_a_thing = any(target == name or target.startswith(f"{name}_") for name in things)  # not on a part of the table
+    if predicate.lower() not in ("in", "on") or not on_a_thing or target.endswith(CLOSED):
         return None
-    if predicate.lower() == "on" and target.endswith(NEEDS_MORE) or target.startswith(("main_table", "floor")):
-        return None
-    holders = [name for name in movable | fixed if target == name or target.startswith(f"{name}_")]
-    if not holders or (predicate.lower() == "in" and target.endswith(NEEDS_MORE)):
-        return None
-    return Placing(thing, target, max(holders, key=len))
+    return Placing(thing, target)
 
 
 def target_place(simulator: Any, placing: Placing) -> Float[np.ndarray, " 2"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pi05.doctor.child import ChildAnswer
+from pi05.child import ChildAnswer
 from pi05.doctor.facts import Rendering
 from pi05.doctor.probes.rendering import probe_rendering
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pi05.doctor.child import ChildAnswer
+from pi05.child import ChildAnswer
 from pi05.doctor.facts import Device, Torch
 from pi05.doctor.probes.torch_process import probe_torch
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pi05.doctor.child import ChildAnswer, ask_child, read_answer
+from pi05.child import ChildAnswer, ask_child, read_answer
 
 
 def test_what_a_child_leaves() -> None:
