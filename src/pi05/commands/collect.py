@@ -78,6 +78,7 @@ def _tabletop(config: CollectConfig, output: Path) -> int:
 def _libero(config: CollectConfig, output: Path) -> int:
     from pi05.sim.collect_tasks import collect_tasks
     from pi05.sim.environments import expert_maker
+    from pi05.terminal import Counter
 
     workers = _workers(config.workers)
     tell(f"{workers} {'process' if workers == 1 else 'processes'}, each with a simulator of almost 2 GB", at_once=True)
@@ -88,6 +89,7 @@ def _libero(config: CollectConfig, output: Path) -> int:
         config.seed or 0,
         workers,
         config.simulator(),
+        lambda total: Counter(total, "demonstrations"),
     )
     for task, successes, attempts in collected.yields:
         tell(f"  {successes} of {attempts} attempts succeeded: {task}")

@@ -8,9 +8,10 @@ appears whole. `collect.py` is the shorter way for a simulator that costs nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import EvaluationError
@@ -18,9 +19,17 @@ from pi05.files import remove_tree
 from pi05.sim.collect import ACTION, STATE, check_output, features_of, whole_hz
 from pi05.sim.crew import Crew, crew
 from pi05.sim.environments import ExpertMaker
-from pi05.sim.ledger import MOST_FAILURES, Ledger, yields
+from pi05.sim.ledger import Ledger, yields
 from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
 from pi05.sim.staged import StagedAttempts, staging
+
+
+class Counts(Protocol):
+    """What shows the progress."""
+
+    def advance(self, remark: str = "") -> None:
+        """Count one more episode."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,27 +50,27 @@ def collect_tasks(
     seed: int,
     workers: int,
     settings: dict[str, Any],
-    progress: Callable[[int, int, str], None],
+    counter: Callable[[int], AbstractContextManager[Counts]],
 ) -> TaskDemonstrations:
     """Write `per_task` demonstrations of each task of the environment to the new folder `output`.
 
-    `settings` is what the attempts depend on: a collection that was killed goes on only with the same. `progress` is
-    told the successes so far, those wanted, and a remark. Raises DataError where `output` exists, EvaluationError where
-    an expert keeps failing.
+    `settings` is what the attempts depend on: a collection that was killed goes on only with the same. `counter` makes
+    what shows the progress, for so many episodes. Raises DataError where `output` exists, EvaluationError where an
+    expert keeps failing.
     """
     check_output(per_task, output, "--episodes-per-task")
     settings = settings | {"episodes_per_task": per_task, "seed": seed}
     exceptions: list[str] = []
     with staging(output, settings) as staged:
         facts = staged.facts()
-        ledger = _ledger(staged, facts, per_task)
-        if ledger is None or not ledger.complete:
+        ledger = None if facts is None else _ledger(staged, facts, per_task)
+        if facts is None or ledger is None or not ledger.complete:
             with crew(make, staged.folder, workers, seed) as members:
                 facts = _facts(members)
                 staged.note_facts(facts)
-                ledger = _ledger(staged, facts, per_task) or Ledger(1, per_task)
-                _gather(members, ledger, facts["tasks"], exceptions, progress)
-        assert facts is not None
+                ledger = _ledger(staged, facts, per_task)
+                with counter(ledger.tasks * per_task) as counts:
+                    exceptions = _gather(members, ledger, facts["tasks"], counts)
         _write(staged, ledger, facts, output, settings)
         names = facts["tasks"] or [""]
         told = list(yields(ledger, names))
@@ -69,9 +78,7 @@ def collect_tasks(
     return TaskDemonstrations(folder=output, yields=told, exceptions=tuple(exceptions))
 
 
-def _ledger(staged: StagedAttempts, facts: dict[str, Any] | None, per_task: int) -> Ledger | None:
-    if facts is None:
-        return None
+def _ledger(staged: StagedAttempts, facts: dict[str, Any], per_task: int) -> Ledger:
     return Ledger(max(1, len(facts["tasks"])), per_task, staged.outcomes())
 
 
@@ -82,15 +89,11 @@ def _facts(members: Crew) -> dict[str, Any]:
     return members.facts
 
 
-def _gather(
-    members: Crew,
-    ledger: Ledger,
-    tasks: list[str],
-    exceptions: list[str],
-    progress: Callable[[int, int, str], None],
-) -> None:
-    """Let the crew make attempts until the ledger is complete."""
-    wanted = ledger.tasks * ledger.per_task
+def _gather(members: Crew, ledger: Ledger, tasks: list[str], counts: Counts) -> list[str]:
+    """Let the crew make attempts until the ledger is complete; return the simulator's exceptions."""
+    exceptions: list[str] = []
+    for _ in range(ledger.all_successes):  # of an earlier process
+        counts.advance()
     while not ledger.complete:
         for member in members.idle():
             ticket = ledger.begin(member.last_task)
@@ -98,22 +101,22 @@ def _gather(
                 break
             members.give(member, ticket, tasks[ticket.task] if tasks else None)
         for news in members.news():
-            assert news.ticket is not None and news.outcome is not None
             ledger.end(news.ticket, news.outcome)
-            if news.outcome == "exception":
+            if news.outcome == "success":
+                counts.advance(f"{ledger.all_successes} of {len(ledger.outcomes)} attempts")
+            elif news.outcome == "exception":
                 exceptions.append(news.remark)
-            done = sum(ledger.successes(task) for task in range(ledger.tasks))
-            made = sum(ledger.attempts(task) for task in range(ledger.tasks))
-            progress(done, wanted, f"{done} of {made} attempts")
         _stop_where_hopeless(ledger, tasks, exceptions)
+    return exceptions
 
 
 def _stop_where_hopeless(ledger: Ledger, tasks: list[str], exceptions: list[str]) -> None:
-    task = ledger.hopeless()
-    if task is None:
+    found = ledger.hopeless()
+    if found is None:
         return
+    task, times = found
     raise EvaluationError(
-        f"the scripted expert failed {MOST_FAILURES} times, one after another",
+        f"no demonstration in {times} attempts, one after another",
         wanted="a success now and then",
         found=f"none at {tasks[task] if tasks else 'this environment'}"
         + (f"; the last exception: {exceptions[-1]}" if exceptions else ""),

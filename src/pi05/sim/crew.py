@@ -35,10 +35,10 @@ SECONDS_TO_END = 5.0
 
 @dataclass(frozen=True)
 class News:
-    """What a process says: that it is there (no ticket), or what came of an attempt."""
+    """What came of an attempt."""
 
-    ticket: Ticket | None
-    outcome: Outcome | None
+    ticket: Ticket
+    outcome: Outcome
     remark: str
     """Of an exception, its text."""
 
@@ -91,6 +91,7 @@ class Crew:
             self.facts = self.facts or content
             return
         ticket, member.ticket = member.ticket, None
+        assert ticket is not None  # a process speaks of the attempt that it was given
         outcome, remark = content
         yield News(ticket, outcome, remark)
 
@@ -183,7 +184,6 @@ def _work(make: ExpertMaker, folder: Path, pipe: Connection) -> None:
                 except UserError:
                     raise
                 except Exception as error:
-                    staged.save_outcome(ticket, "exception")
                     of = "" if task is None else f"{task}, "
                     pipe.send(("attempt", ("exception", f"{type(error).__name__}: {error} ({of}seed {seed})")))
                     close_environment(environment)

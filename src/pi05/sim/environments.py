@@ -6,7 +6,9 @@ Each simulator is imported when it is asked for, not before. How one is closed i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pi05.errors import tell
 from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
@@ -75,13 +77,15 @@ def _libero_for_experts(choice: DemonstrationChoice) -> LiberoEnvironment:
         protocol=replace(protocol_named(choice.protocol_name), render_px=choice.image_size),
         start=choice.start,
         allow=frozenset(choice.allow),
+        joint_noise=choice.joint_noise,
     )
 
 
 def _libero_with_expert(choice: DemonstrationChoice) -> tuple[Environment, Expert]:
-    from pi05.sim.libero.experts import LiberoExpert
+    from pi05.sim.libero.experts import LiberoExpert, refuse_impossible
 
     environment = _libero_for_experts(choice)
+    refuse_impossible(environment)
     return environment, LiberoExpert(environment)
 
 

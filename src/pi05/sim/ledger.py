@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["success", "failure", "exception"]
-MOST_FAILURES = 25
-"""Attempts of a task without success, one after another, at which collecting gives up."""
+MOST_FAILURES, MOST_EXCEPTIONS = 25, 5
+"""Attempts of a task without success, and of them all with an exception of the simulator, one after another, at which
+collecting gives up."""
 
 
 @dataclass(frozen=True, order=True)
@@ -57,6 +58,11 @@ class Ledger:
         """Return how many attempts of a task have succeeded."""
         return sum(outcome == "success" for outcome in self._of(task).values())
 
+    @property
+    def all_successes(self) -> int:
+        """How many attempts have succeeded, of all tasks."""
+        return sum(outcome == "success" for outcome in self.outcomes.values())
+
     def attempts(self, task: int) -> int:
         """Return how many attempts of a task have ended."""
         return len(self._of(task))
@@ -71,12 +77,14 @@ class Ledger:
         rows = [[t for t, o in sorted(self._of(task).items()) if o == "success"] for task in range(self.tasks)]
         return [row[turn] for turn in range(self.per_task) for row in rows]
 
-    def hopeless(self) -> int | None:
-        """Return a task of which the last `MOST_FAILURES` attempts have all failed, if there is one."""
+    def hopeless(self) -> tuple[int, int] | None:
+        """Return a task that keeps failing, if there is one, and how many times in a row it has."""
         for task in range(self.tasks):
-            last = [outcome for _, outcome in sorted(self._of(task).items())][-MOST_FAILURES:]
-            if len(last) == MOST_FAILURES and "success" not in last:
-                return task
+            last = [outcome for _, outcome in sorted(self._of(task).items())]
+            if len(last) >= MOST_FAILURES and "success" not in last[-MOST_FAILURES:]:
+                return task, MOST_FAILURES
+            if len(last) >= MOST_EXCEPTIONS and set(last[-MOST_EXCEPTIONS:]) == {"exception"}:
+                return task, MOST_EXCEPTIONS
         return None
 
     def _of(self, task: int) -> dict[Ticket, Outcome]:

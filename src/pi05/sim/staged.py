@@ -1,7 +1,7 @@
 """Finished attempts on disk, until there are enough of them for a data set: `NAME.collecting` beside the output.
 
-One file per attempt: the outcome, and of a success everything that the data set will hold, pictures without loss. Files
-appear whole, so a collection that was killed goes on with what is there. One process at a time uses the folder; other
+One file per attempt: the outcome, and of a success everything that the data set will hold, pictures without loss. An
+exception of the simulator leaves none. Files appear whole, so a collection that was killed goes on with what is there. One process at a time uses the folder; other
 settings than those that it was begun with are refused.
 
 Leaves out which attempts are needed (`ledger.py`).
@@ -53,16 +53,7 @@ class StagedAttempts:
 
     def save(self, ticket: Ticket, attempt: Attempt, cameras: list[str]) -> None:
         """Write down an attempt; of one that failed, only that it did."""
-        if attempt.success:
-            self._write(ticket, **_arrays(attempt, cameras))
-        else:
-            self.save_outcome(ticket, "failure")
-
-    def save_outcome(self, ticket: Ticket, outcome: Outcome) -> None:
-        """Write down that an attempt came to nothing."""
-        self._write(ticket, outcome=np.array(outcome))
-
-    def _write(self, ticket: Ticket, **arrays: Any) -> None:
+        arrays = _arrays(attempt, cameras) if attempt.success else {"outcome": np.array("failure")}
         with replacing(self.path(ticket)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
+from pi05.errors import ConfigError
+from pi05.sim.libero.environment import LiberoEnvironment
+from pi05.sim.libero.goals import Relation, read_problem
 from pi05.sim.libero.grasps import FINGER_BELOW, HAND_ABOVE, HAND_HALF_LENGTH, Grasp, choose_grasp
 from pi05.sim.libero.hand import OPEN_ENOUGH, Hand
 from pi05.sim.libero.mishaps import Mishaps
 from pi05.sim.libero.motion import CLOSE, OPEN, TURN_TOLERANCE, Action, still, toward, turn_between
 from pi05.sim.libero.placing import placing_of, target_place
 from pi05.sim.libero.shapes import Shapes, height_over, near
+from pi05.sim.libero.tasks import LiberoTask, choose_tasks
 
 OVER = 0.012
 """So far from its place in the plane, the hand goes down."""
@@ -40,21 +44,40 @@ STUCK_STEPS, STUCK_WAY = 12, 0.004
 """A hand that comes no further than this in so many steps has met something."""
 
 
+def refuse_impossible(environment: LiberoEnvironment) -> None:
+    """Raise ConfigError where the environment has tasks that this expert cannot carry out."""
+    tasks = choose_tasks(environment.suite, environment.tasks)
+    able = {task.name for task in tasks if placing_of(*_problem(task)) is not None}
+    unable = [task.name for task in tasks if task.name not in able]
+    if unable:
+        raise ConfigError(
+            "there is no scripted expert for some of these tasks",
+            wanted="tasks in which one thing is put somewhere",
+            found=", ".join(unable),
+            remedy=f"--tasks='[{','.join(name for name in environment.tasks if name in able)}]'"
+            if able
+            else "choose tasks of libero_object, libero_spatial or libero_goal",
+        )
+
+
+def _problem(task: LiberoTask) -> tuple[tuple[Relation, ...], set[str]]:
+    problem = read_problem(task)
+    return problem.goal.relations, {name for kind, name in problem.things if kind != "floor" and not kind.endswith("table")}
+
+
 class LiberoExpert:
     """Carries out the placing that the present episode asks for."""
 
-    def __init__(self, environment: Any) -> None:
-        """Act in a LiberoEnvironment."""
+    def __init__(self, environment: LiberoEnvironment) -> None:
         self._environment = environment
 
     def reset(self) -> None:
         """Look at the new episode. Raises ValueError for an instruction that this expert cannot carry out."""
-        simulator = self._simulator = self._environment.simulator.robosuite
+        simulator = self._simulator = self._environment.simulator
         domain = simulator.env
-        goals = domain.parsed_problem["goal_state"]
-        placing = placing_of(goals, set(domain.objects_dict), set(domain.fixtures_dict))
+        placing = placing_of(domain.parsed_problem["goal_state"], domain.obj_body_id)
         if placing is None:
-            raise ValueError(f"this expert only puts one thing somewhere, not {goals}")
+            raise ValueError(f"no task of this expert: {domain.parsed_problem['goal_state']}")
         self._placing = placing
         self.shapes = Shapes(simulator)
         self.hand = Hand(simulator, self.shapes)
