@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import EvaluationError
@@ -24,6 +24,7 @@ from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
 from pi05.sim.staged import StagedAttempts, staging
 
 
+@runtime_checkable
 class Counts(Protocol):
     """What shows the progress."""
 
@@ -54,14 +55,13 @@ def collect_tasks(
 ) -> TaskDemonstrations:
     """Write `per_task` demonstrations of each task of the environment to the new folder `output`.
 
-    `settings` is what the attempts depend on: a collection that was killed goes on only with the same. `counter` makes
+    `settings` make the simulator again; a collection that was killed goes on only with the same. `counter` makes
     what shows the progress, for so many episodes. Raises DataError where `output` exists, EvaluationError where an
     expert keeps failing.
     """
     check_output(per_task, output, "--episodes-per-task")
-    settings = settings | {"episodes_per_task": per_task, "seed": seed}
     exceptions: list[str] = []
-    with staging(output, settings) as staged:
+    with staging(output, settings | {"episodes_per_task": per_task, "seed": seed}) as staged:
         facts = staged.facts()
         ledger = None if facts is None else _ledger(staged, facts, per_task)
         if facts is None or ledger is None or not ledger.complete:
