@@ -23,7 +23,7 @@ from pi05.sim.libero.hand import OPEN_ENOUGH, Hand
 from pi05.sim.libero.mishaps import Mishaps
 from pi05.sim.libero.motion import CLOSE, OPEN, TURN_TOLERANCE, Action, still, toward, turn_between
 from pi05.sim.libero.placing import placing_of, target_place
-from pi05.sim.libero.shapes import Shapes, height_over, near
+from pi05.sim.libero.shapes import Points, Shapes, height_over, near
 from pi05.sim.libero.tasks import LiberoTask, choose_tasks
 
 OVER = 0.012
@@ -139,7 +139,7 @@ class LiberoExpert:
             return toward(np.array([*away, grasp.z - position[2]]))
         return self._travel(grasp.place, hover, FINGER_BELOW, turn=turn, gripper=OPEN)
 
-    def _valid_grasp(self, thing: Float[np.ndarray, "points 3"]) -> Grasp | None:
+    def _valid_grasp(self, thing: Points) -> Grasp | None:
         middle = thing.mean(axis=0)
         if self._grasp is None or np.linalg.norm(middle - self._seen) > MOVED:
             closing = self.hand.closing
@@ -179,7 +179,7 @@ class LiberoExpert:
         return self._travel(position[:2] + away, -1.0, hanging, gripper=CLOSE)
 
     def _lowest(
-        self, thing: Float[np.ndarray, "points 3"], place: Float[np.ndarray, " 2"], away: Float[np.ndarray, " 2"]
+        self, thing: Points, place: Float[np.ndarray, " 2"], away: Float[np.ndarray, " 2"]
     ) -> float:
         """Return how low the underside of the thing comes: onto what is under it, or as low as the hand can go."""
         others = self.shapes.others(self._placing.thing)
@@ -205,5 +205,5 @@ class LiberoExpert:
             return toward(np.array([0.0, 0.0, rise]), gripper=gripper)
         return toward(np.array([*away, rise]), turn, gripper)
 
-    def _all(self) -> Float[np.ndarray, "points 3"]:
+    def _all(self) -> Points:
         return np.concatenate([self.shapes.points(name) for name in self.shapes.names])

@@ -40,6 +40,8 @@ ROOM = 0.008
 STEP = 0.008
 GAP = 0.015
 """Space between two walls that a finger would notice."""
+SLANT = 0.007
+"""By how much the sides may run apart over half a pad: more is an edge or a corner, which slips out."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _grasps(
             slab = layer[np.abs(layer[:, 1] - b) <= PAD_HALF_HEIGHT]
             for left, right in _spans(np.sort(slab[:, 0])):
                 a = 0.5 * (left + right)
-                if not (_collides(own, a, b, z, room) or _blocked(rest, a, b, z, room)):
+                if _is_flat(slab, left, right, b) and not (_collides(own, a, b, z, room) or _blocked(rest, a, b, z, room)):
                     away = float(np.hypot(a - middle[0], b - middle[1]))
                     x, y = np.array([a, b]) @ axes
                     cost = away + 0.3 * max(0.0, right - left - 0.05) + 0.5 * (z - heights[0])
@@ -122,6 +124,15 @@ def _spans(places: Float[np.ndarray, " n"]) -> Iterator[tuple[float, float]]:
         for last in range(first, len(ends)):
             if places[ends[last]] - places[starts[first]] <= WIDEST:
                 yield float(places[starts[first]]), float(places[ends[last]])
+
+
+def _is_flat(slab: Points, left: float, right: float, b: float) -> bool:
+    """Tell whether both pads lie on a side of what is between them, not on a corner."""
+    taken = slab[(slab[:, 0] >= left) & (slab[:, 0] <= right)]
+    halves = taken[taken[:, 1] <= b, 0], taken[taken[:, 1] >= b, 0]
+    if not all(map(len, halves)):
+        return False
+    return all(abs(side(halves[0]) - side(halves[1])) <= SLANT for side in (np.min, np.max))
 
 
 def _in_hand(points: Points, a: float, b: float, z: float, room: float) -> Bool[np.ndarray, " n"]:

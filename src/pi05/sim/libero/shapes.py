@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-SPACING = 0.006
-"""Distance of two points at most: half as wide as a finger's pad."""
+SPACING, SPACING_OF_FIXTURES = 0.006, 0.012
+"""Distance of two points at most: half as wide as a finger's pad in what can be taken; as wide in cabinets and stoves,
+which would have 50,000 points otherwise."""
 BOX = 6
 """mjGEOM_BOX."""
 
-Points = Float[np.ndarray, "points 3"]
+Points = Float[np.ndarray, "_ 3"]
 
 
 def fill_box(half: Float[np.ndarray, " 3"], spacing: float = SPACING) -> Points:
@@ -58,7 +59,8 @@ class Shapes:
                 continue
             if int(model.geom_type[geom]) != BOX:
                 raise ValueError(f"{name} is not made of boxes: geom {geom} has type {int(model.geom_type[geom])}")
-            grid = fill_box(model.geom_size[geom]) @ rotation(model.geom_quat[geom]).T + model.geom_pos[geom]
+            spacing = SPACING if name in simulator.env.objects_dict else SPACING_OF_FIXTURES
+            grid = fill_box(model.geom_size[geom], spacing) @ rotation(model.geom_quat[geom]).T + model.geom_pos[geom]
             self._parts[name].append((int(model.geom_bodyid[geom]), grid))
             self.owner[geom] = name
         movable = [name for name in simulator.env.objects_dict if self._parts[name]]
