@@ -70,7 +70,7 @@ def _counts(episodes: Sequence[Replayed]) -> tuple[int, int]:
 
 
 COMMAND = Command(
-    summary="Recorded actions sent through the simulator: are units, signs and rate right?",
+    summary="Recorded actions in their simulator: are units, signs, rate right?",
     usage="pi05 replay DATASET [flags]",
     run=replay,
     settings=ReplayConfig,

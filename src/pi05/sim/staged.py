@@ -130,8 +130,7 @@ def staging(output: Path, settings: dict[str, Any]) -> Iterator[StagedAttempts]:
                 found=f"a lock on {folder}",
                 remedy="wait until it has finished, or choose another --output",
             )
-        for path in folder.glob("task*.npz"):
-            remove_leftovers(folder, path.name)
+        remove_leftovers(folder, suffix=".npz")
         _same_settings(folder, output, settings)
         yield StagedAttempts(folder)
 

@@ -80,7 +80,7 @@ class LiberoExpert:
             raise ValueError(f"no task of this expert: {domain.parsed_problem['goal_state']}")
         self._placing = placing
         self.shapes = Shapes(simulator)
-        self.hand = Hand(simulator, self.shapes)
+        self.hand = Hand(simulator, self.shapes.owner)
         self._grasp: Grasp | None = None
         self._failed: list[Grasp] = []
         self._closing_steps = self._letting_go = 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-
-from pi05.sim.libero.shapes import Shapes
 
 OPEN_ENOUGH = 0.065
 """Distance of the fingers (m) from which they pass a thing on their way down; 0.08 is fully open."""
@@ -16,7 +15,8 @@ OPEN_ENOUGH = 0.065
 class Hand:
     """What is read from a robosuite environment with one Panda arm."""
 
-    def __init__(self, simulator: Any, shapes: Shapes) -> None:
+    def __init__(self, simulator: Any, owner: Mapping[int, str]) -> None:
+        """Look at the hand of a scene; `owner` is the thing that each collision geom belongs to (`Shapes.owner`)."""
         self._sim = simulator.sim
         robot = simulator.robots[0]
         self._arm = robot.controller
@@ -27,7 +27,7 @@ class Hand:
             {model.geom_name2id(name) for name in geoms[side]} for side in ("left_finger", "right_finger")
         )
         self._pads = tuple(model.geom_name2id(geoms[side][0]) for side in ("left_fingerpad", "right_fingerpad"))
-        self._owner = shapes.owner
+        self._owner = owner
 
     @property
     def position(self) -> Float[np.ndarray, " 3"]:
