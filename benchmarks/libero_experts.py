@@ -12,7 +12,6 @@ adds what is missing. Needs LIBERO (docs/libero.md). The result goes to benchmar
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -44,7 +43,13 @@ def main() -> None:
     for suite in arguments.suites:
         for task in tasks_of(suite):
             if not arguments.tasks or any(word in task.name for word in arguments.tasks):
-                measure(result, suite, task.name, range(arguments.first_seed, arguments.first_seed + arguments.episodes), arguments.output)
+                measure(
+                    result,
+                    suite,
+                    task.name,
+                    range(arguments.first_seed, arguments.first_seed + arguments.episodes),
+                    arguments.output,
+                )
     print(table(result))
 
 
@@ -85,7 +90,8 @@ def measure(result: dict[str, Any], suite: str, task: str, seeds: range, output:
             )
             result["tasks"] = summary(result["episodes"])
             write_json(output, result)
-            print(f"{suite} {task} seed {seed}: {'success' if shown.success else 'failure'}, {len(shown.steps)} steps", flush=True)
+            came = "success" if shown.success else "failure"
+            print(f"{suite} {task} seed {seed}: {came}, {len(shown.steps)} steps", flush=True)
     finally:
         close_environment(environment)
 

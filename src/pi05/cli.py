@@ -1,8 +1,8 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal, doctor found something to mend, or replay failed; 2 something that the user can put
-right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a fault of the
-program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal, doctor found something to mend, or replay failed; 2 something that the
+user can put right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a
+fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations

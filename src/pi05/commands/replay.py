@@ -58,7 +58,7 @@ def replay(arguments: Sequence[str]) -> int:
         tell(f"  {executed} of {len(of_task)} as executed, {labels} by the labels alone: {task}")
     executed, labels = _counts(done)
     tell(f"as executed  {executed} of {len(done)} episodes succeed again ({executed / len(done):.0%})")
-    tell(f"labels alone {labels} of {len(done)} ({labels / len(done):.0%}); disturbances that they answer are not there")
+    tell(f"labels alone {labels} of {len(done)} ({labels / len(done):.0%}), without the disturbances that they answer")
     failed = [str(episode.episode) for episode in done if not episode.executed]
     if failed:
         tell(f"warning: these do not succeed again: {', '.join(failed)}")

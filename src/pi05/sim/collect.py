@@ -22,7 +22,6 @@ from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import ConfigError, DataError, EvaluationError, UserError
 from pi05.sim.environments import ExpertMaker, close_environment
 from pi05.sim.episodes import demonstrate, nth_episode
-from pi05.sim.protocol import Environment
 from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
 
 STATE, ACTION = "observation.state", "action"

@@ -1,8 +1,8 @@
 """Finished attempts on disk, until there are enough of them for a data set: `NAME.collecting` beside the output.
 
 One file per attempt: the outcome, and of a success everything that the data set will hold, pictures without loss. An
-exception of the simulator leaves none. Files appear whole, so a collection that was killed goes on with what is there. One process at a time uses the folder; other
-settings than those that it was begun with are refused.
+exception of the simulator leaves none. Files appear whole, so a collection that was killed goes on with what is there.
+One process at a time uses the folder; other settings than those that it was begun with are refused.
 
 Leaves out which attempts are needed (`ledger.py`).
 """
@@ -72,7 +72,7 @@ class StagedAttempts:
             return Recording(
                 instruction=str(arrays["instruction"]),
                 seed=int(arrays["seed"]),
-                start=arrays["start"] if "start" in arrays else None,
+                start=arrays.get("start"),
                 pictures={
                     name.removeprefix("changes/"): np.cumsum(arrays[name], axis=0, dtype=np.uint8)
                     for name in arrays.files

@@ -173,7 +173,7 @@ class DatasetWriter:
 
     @contextmanager
     def extra_file(self, name: str) -> Iterator[Path]:
-        """Yield where to write a file that appears with the set and is no part of the format: LeRobot passes over it."""
+        """Yield where to write a file that appears with the set, outside its format: LeRobot passes over it."""
         with self._disk():
             yield self._partial / name
 

@@ -10,8 +10,6 @@ Leaves out drawers, knobs and pushing (`placing.py`). Metres and radians; one ca
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -62,7 +60,8 @@ def refuse_impossible(environment: LiberoEnvironment) -> None:
 
 def _problem(task: LiberoTask) -> tuple[tuple[Relation, ...], set[str]]:
     problem = read_problem(task)
-    return problem.goal.relations, {name for kind, name in problem.things if kind != "floor" and not kind.endswith("table")}
+    things = {name for kind, name in problem.things if kind != "floor" and not kind.endswith("table")}
+    return problem.goal.relations, things
 
 
 class LiberoExpert:
@@ -178,9 +177,7 @@ class LiberoExpert:
             return toward(np.array([*away, lowest - position[2]]), gripper=CLOSE, fastest=0.6)
         return self._travel(position[:2] + away, -1.0, hanging, gripper=CLOSE)
 
-    def _lowest(
-        self, thing: Points, place: Float[np.ndarray, " 2"], away: Float[np.ndarray, " 2"]
-    ) -> float:
+    def _lowest(self, thing: Points, place: Float[np.ndarray, " 2"], away: Float[np.ndarray, " 2"]) -> float:
         """Return how low the underside of the thing comes: onto what is under it, or as low as the hand can go."""
         others = self.shapes.others(self._placing.thing)
         middle = thing[:, :2].mean(axis=0) + away

@@ -107,7 +107,8 @@ def _grasps(
             slab = layer[np.abs(layer[:, 1] - b) <= PAD_HALF_HEIGHT]
             for left, right in _spans(np.sort(slab[:, 0])):
                 a = 0.5 * (left + right)
-                if _is_flat(slab, left, right, b) and not (_collides(own, a, b, z, room) or _blocked(rest, a, b, z, room)):
+                taken = _is_flat(slab, left, right, b)
+                if taken and not (_collides(own, a, b, z, room) or _blocked(rest, a, b, z, room)):
                     away = float(np.hypot(a - middle[0], b - middle[1]))
                     x, y = np.array([a, b]) @ axes
                     cost = away + 0.3 * max(0.0, right - left - 0.05) + 0.5 * (z - heights[0])

@@ -25,9 +25,7 @@ Action = Float[np.ndarray, " 7"]
 """Any float type: an expert computes in float64 and hands out float32."""
 
 
-def toward(
-    error: Float[np.ndarray, " 3"], turn: float = 0.0, gripper: float = OPEN, fastest: float = 1.0
-) -> Action:
+def toward(error: Float[np.ndarray, " 3"], turn: float = 0.0, gripper: float = OPEN, fastest: float = 1.0) -> Action:
     """Return the action that reduces a position error, and a turn about the vertical that is still to go.
 
     `fastest` is the largest value of a direction, 1 at most; the direction of the error is kept.

@@ -1,8 +1,8 @@
 """What an instruction of LIBERO asks an expert to do: which thing shall come where.
 
-Only instructions that a hand fulfils by taking one thing and putting it down can be carried out: one goal, `In` or `On`,
-about a thing that is free to move. Drawers, knobs, pushing, and goals of several parts are left out; whoever asks for
-them is told so by name.
+Only instructions that a hand fulfils by taking one thing and putting it down can be carried out: one goal, `In` or
+`On`, about a thing that is free to move. Drawers, knobs, pushing, and goals of several parts are left out; whoever asks
+for them is told so by name.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ NOTHING = np.zeros((0, 3))
 
 def block(x: float, y: float, half: tuple[float, float, float]) -> Points:
     """A solid block that stands on the table."""
-    return fill_box(np.array(half)) + [x, y, half[2]]
+    return fill_box(np.array(half)) + np.array([x, y, half[2]])
 
 
 def bowl(radius: float = 0.05, height: float = 0.05) -> Points:
     """Thin walls in a ring."""
     walls = []
     for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
-        wall = fill_box(np.array([0.004, 0.008, height / 2])) + [radius, 0, height / 2]
+        wall = fill_box(np.array([0.004, 0.008, height / 2])) + np.array([radius, 0, height / 2])
         cosine, sine = np.cos(angle), np.sin(angle)
         walls.append(wall @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]]))
     return np.concatenate(walls)

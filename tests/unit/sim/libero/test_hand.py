@@ -17,7 +17,8 @@ def contact(one: int, other: int) -> Any:
 
 def hand(contacts: list[Any]) -> Hand:
     names = {"l": LEFT, "lp": LEFT_PAD, "r": RIGHT, "rp": RIGHT_PAD}
-    geoms = {"left_finger": ["l", "lp"], "right_finger": ["r", "rp"], "left_fingerpad": ["lp"], "right_fingerpad": ["rp"]}
+    geoms = {"left_finger": ["l", "lp"], "right_finger": ["r", "rp"]}
+    geoms |= {"left_fingerpad": ["lp"], "right_fingerpad": ["rp"]}
     data = SimpleNamespace(
         geom_xpos=np.array([[0, 0, 0], [1.0, 1.0, 5], [0, 0, 0], [1.0, 1.3, 6], [0, 0, 0]]),
         qpos=np.array([9.0, 0.03, -0.02]),
