@@ -93,7 +93,8 @@ def _libero(config: CollectConfig, output: Path) -> int:
     )
     for task, successes, attempts in collected.yields:
         tell(f"  {successes} of {attempts} attempts succeeded: {task}")
-    successes, attempts = (sum(counts[place] for counts in collected.yields) for place in (1, 2))
+    successes = sum(counts[1] for counts in collected.yields)
+    attempts = sum(counts[2] for counts in collected.yields)
     tell(f"wrote {successes} demonstrations to {collected.folder}; {successes / attempts:.0%} of {attempts} attempts")
     if collected.exceptions:
         many = f"{len(collected.exceptions)} attempts were lost to an exception of the simulator"

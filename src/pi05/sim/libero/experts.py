@@ -81,6 +81,7 @@ class LiberoExpert:
         self.shapes = Shapes(simulator)
         self.hand = Hand(simulator, self.shapes.owner)
         self._grasp: Grasp | None = None
+        self._seen: Float[np.ndarray, " 3"] = np.full(3, np.inf)
         self._failed: list[Grasp] = []
         self._closing_steps = self._letting_go = 0
         self._without_contact = LOST_AFTER
@@ -136,6 +137,7 @@ class LiberoExpert:
                 return toward(np.array([0.0, 0.0, 0.05]))
             self._above_grasp = float(position[2] - grasp.z)
             return toward(np.array([*away, grasp.z - position[2]]))
+        self._way = []
         return self._travel(grasp.place, hover, FINGER_BELOW, turn=turn, gripper=OPEN)
 
     def _valid_grasp(self, thing: Points) -> Grasp | None:
@@ -153,7 +155,7 @@ class LiberoExpert:
     def _stuck(self, position: Float[np.ndarray, " 3"]) -> bool:
         """Tell whether the hand has met something on its way down."""
         self._way = [*self._way[-STUCK_STEPS:], position]
-        return len(self._way) > STUCK_STEPS and np.linalg.norm(position - self._way[0]) < STUCK_WAY
+        return len(self._way) > STUCK_STEPS and bool(np.linalg.norm(position - self._way[0]) < STUCK_WAY)
 
     def _forget_grasp(self) -> None:
         if self._grasp is not None:
