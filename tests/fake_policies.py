@@ -17,6 +17,7 @@ from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
 
+LIBERO_SLOTS = {"observation.images.image": "scene", "observation.images.image2": "left_wrist"}
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
 
 
@@ -44,6 +45,25 @@ def make_policy(tokenizer: Path, *, seed: int = 0, **changes: Any) -> Policy:
         for parameter in model.parameters():  # no branch closed, so that every input counts
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
     return Policy(model.eval(), Processor(**(settings | changes)))
+
+
+def make_libero_policy(tokenizer: Path) -> Policy:
+    """Return an untrained tiny policy for LIBERO's robot, with its rate, cameras and numbers."""
+    return make_policy(
+        tokenizer,
+        slots=assign_slots(("observation.images.image", "observation.images.image2"), LIBERO_SLOTS),
+        state_stats=_spread(8),
+        action_stats=_spread(7),
+        state_names=(),
+        action_names=(),
+        fps=20.0,
+        max_prompt_tokens=120,
+    )
+
+
+def _spread(dimensions: int) -> DimStats:
+    low, high = -np.ones(dimensions), np.ones(dimensions)
+    return DimStats(mean=low * 0, std=high / 2, min=low, max=high, q01=low, q99=high, count=100)
 
 
 def save_policy(folder: Path, policy: Policy, **config: Any) -> Path:

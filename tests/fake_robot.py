@@ -33,6 +33,7 @@ class FakeRobot:
     state_names = (*(f"joint_{i}" for i in range(7)), "load")
     action_names = tuple(f"joint_{i}" for i in range(7))
     tasks = ("left_1", "right_1")
+    notes = ()
     goals: tuple[TurnGoal, ...] = ()
 
     def __init__(self, broken_seeds: Collection[int] = ()) -> None:

@@ -39,8 +39,11 @@ def say(console: Console, text: str) -> None:
 class Counter:
     """Counts what a command has done: a bar where there is a terminal, ten lines where there is none."""
 
-    def __init__(self, total: int, what: str, *, enabled: bool = True, console: Console | None = None) -> None:
-        """Count up to `total` of `what`, a noun in the plural. Without `enabled` nothing is shown."""
+    def __init__(self, total: int | None, what: str, *, enabled: bool = True, console: Console | None = None) -> None:
+        """Count up to `total` of `what`, a noun in the plural; None: nobody knows how many come.
+
+        Without `enabled` nothing is shown.
+        """
         self.total, self.done = total, 0
         self._what, self._enabled = what, enabled
         self._console = console or PlainConsole()
@@ -65,5 +68,10 @@ class Counter:
         self.done += 1
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, description=visible(remark))
-        elif self._enabled and self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
-            say(self._console, f"  {self.done}/{self.total} {self._what}{f', {remark}' if remark else ''}")
+        elif self._enabled and self._tenth(self.done) > self._tenth(self.done - 1):
+            total = "" if self.total is None else f"/{self.total}"
+            say(self._console, f"  {self.done}{total} {self._what}{f', {remark}' if remark else ''}")
+
+    def _tenth(self, done: int) -> int:
+        """Return how many lines there are after so many: ten in all, or one for every fifty."""
+        return done // 50 if self.total is None else done * 10 // self.total

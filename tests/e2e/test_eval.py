@@ -140,3 +140,17 @@ def test_what_is_no_policy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no checkpoint found" in capsys.readouterr().err
     assert main(["eval"]) == 2
     assert "--policy.path" in capsys.readouterr().err
+
+
+def test_auto_stops_when_the_interval_is_narrow(tokenizer: Path, tmp_path: Path) -> None:
+    """An untrained policy fails always: after 50 episodes half of the interval is 3.6 points."""
+
+    def run(half_width: float) -> int:
+        output = str(tmp_path / f"{half_width}")
+        config = EvalConfig(episodes="auto", half_width=half_width, max_steps=1, films=0, output_dir=output)
+        result = evaluate_policy(config, policy=make_policy(tokenizer), make_environment=ShortTabletop, console=False)
+        assert result.success.successes == 0
+        return len(result.episodes)
+
+    assert run(0.05) == 50
+    assert run(0.02) == 100

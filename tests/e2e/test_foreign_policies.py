@@ -90,3 +90,16 @@ def test_a_lerobot_folder_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFix
     assert "observation.images.front" in error
     assert "--rename_map" in error
     assert not (tmp_path / "other").exists()
+
+
+def test_an_openpi_folder_is_evaluated(tmp_path: Path) -> None:
+    """What openpi's folder does not tell is told by flags; the actions are those of the folder that it is made of."""
+    folder = tmp_path / "openpi"
+    assert main(["export", "--to=openpi", str(TINY_BASE), str(folder)]) == 0
+    words = ["eval", "--family=base", "--episodes=2", "--films=0", "--threads=1", "--policy.n_action_steps=5"]
+    flags = ["--policy.chunk_size=10", f"--policy.tokenizer_path={TINY_BASE}", "--prompt_format=state"]
+    assert main([*words, *flags, f"--policy.path={folder}", f"--output_dir={tmp_path / 'theirs'}"]) == 0
+    assert main([*words, f"--policy.path={TINY_BASE}", f"--output_dir={tmp_path / 'ours'}"]) == 0
+    theirs, ours = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("theirs", "ours"))
+    assert theirs["policy"]["layout"].startswith("openpi")
+    assert theirs["episodes"] == ours["episodes"]

@@ -222,9 +222,33 @@ def test_evaluation_takes_the_newest_run(scripts: Path, tmp_path: Path) -> None:
         (folder / "000010").mkdir(parents=True)
         (folder / "last").symlink_to("000010")
         os.utime(folder / "last", (1e9 - age, 1e9 - age), follow_symlinks=False)
-    answer = run(scripts / "eval_pi05.sh", "--films=1", cwd=tmp_path, PI05="/bin/echo", N_ACTION_STEPS="3")
-    assert answer.stdout.startswith("eval --policy.path=runs/b run --env=tabletop --family=demo --episodes=50")
-    assert answer.stdout.rstrip().endswith("--policy.n_action_steps=3 --films=1")
+    settings = {"PI05": "/bin/echo", "N_ACTION_STEPS": "3", "ENVIRONMENT": "tabletop"}
+    answer = run(scripts / "eval_pi05.sh", "--films=1", cwd=tmp_path, **settings)
+    assert answer.stdout.startswith("eval --policy.path=runs/b run --policy.n_action_steps=3 --env=tabletop")
+    assert answer.stdout.rstrip().endswith("--family=demo --episodes=50 --films=1")
+
+
+def test_evaluation_goes_through_libero_s_suites_to_one_table(scripts: Path, tmp_path: Path) -> None:
+    """A suite that is finished is left alone; one that was interrupted goes on."""
+    (tmp_path / "out" / "libero_object").mkdir(parents=True)
+    (tmp_path / "out" / "libero_object" / "results.json").write_text("{}")
+    settings = {"PI05": "/bin/echo", "POLICY": str(tmp_path), "OUTPUT_DIR": "out", "PROTOCOL": "lerobot"}
+    answer = run(scripts / "eval_pi05.sh", "--films=1", cwd=tmp_path, EPISODES_PER_TASK="2", **settings)
+    assert answer.returncode == 0, answer.stderr
+    *suites, table = answer.stdout.splitlines()
+    flags = f"--policy.path={tmp_path} --env=libero --protocol=lerobot --episodes_per_task=2"
+    assert suites == [
+        f"eval {flags} --suite={suite} --output_dir=out/{suite} --resume --films=1"
+        for suite in ("libero_spatial", "libero_goal", "libero_10")
+    ]
+    assert table == ("report out/libero_spatial out/libero_object out/libero_goal out/libero_10 --output=out")
+
+
+def test_evaluation_in_another_environment_is_refused(scripts: Path, tmp_path: Path) -> None:
+    settings = {"PI05": "/bin/echo", "POLICY": str(tmp_path), "ENVIRONMENT": "metaworld"}
+    answer = run(scripts / "eval_pi05.sh", cwd=tmp_path, **settings)
+    assert answer.returncode == 2
+    assert "there is no environment metaworld" in answer.stderr
 
 
 @pytest.mark.parametrize("script", [TRAINERS[0], pytest.param(TRAINERS[1], marks=pytest.mark.slow)])
@@ -238,7 +262,8 @@ def test_the_tiny_preset_trains_and_evaluates(script: str, demonstrations: Path,
     assert (config["preset"], config["steps"], config["batch_size"]) == ("tiny", 4, 4)
     flags = ("--threads=1", "--films=1")
     report = tmp_path / "evaluation"
-    evaluated = run(SCRIPTS / "eval_pi05.sh", *flags, cwd=tmp_path, PI05=pi05, EPISODES="2", OUTPUT_DIR=str(report))
+    measure = {"PI05": pi05, "ENVIRONMENT": "tabletop", "EPISODES": "2", "OUTPUT_DIR": str(report)}
+    evaluated = run(SCRIPTS / "eval_pi05.sh", *flags, cwd=tmp_path, **measure)
     assert evaluated.returncode == 0, evaluated.stderr
     assert "Wilson" in evaluated.stdout
     assert (report / "report.html").stat().st_size > 1_000

@@ -154,7 +154,9 @@ def parse(words: list[str]) -> None:
     settings = cli.COMMANDS[name].settings
     flags = parse_flags(settings, arguments)
     again = name == "export" and {"verify", "relocate"} & set(flags.values)
-    assert len(flags.words) == (1 if again else WORDS.get(name, 0))
+    compared = name == "eval" and "compare" in flags.values
+    several = name == "report" and len(flags.words) > 1
+    assert several or len(flags.words) == (1 if again or compared else WORDS.get(name, 0))
     if name != "report":
         from_plain(settings, overlay({}, flags.values))
 

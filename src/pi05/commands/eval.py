@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pi05.commands.command import OFFLINE, Command, read_settings
-from pi05.errors import ConfigError, EvaluationError, doing
+from pi05.commands.command import OFFLINE, Command, read_words
+from pi05.errors import ConfigError, EvaluationError, doing, tell
 from pi05.eval.config import EvalConfig
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Run `pi05 eval`."""
-    config = read_settings(EvalConfig, arguments)
+    config, words = read_words(EvalConfig, arguments)
+    if config.compare is not None:
+        return compare(config, words)
+    if words:
+        raise ConfigError(f"'{words[0]}' is no flag", remedy="write settings as --name=value")
     if config.policy.path is None:
         raise ConfigError("pi05 eval needs a policy", wanted="--policy.path=RUN", remedy="name a run or a checkpoint")
     from pi05.eval.evaluate import evaluate_policy
@@ -21,9 +25,27 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def compare(config: EvalConfig, words: Sequence[str]) -> int:
+    """Compare two policies, or two evaluations; the second one stands behind the flag's value."""
+    if len(words) != 1 or config.compare is None:
+        raise ConfigError(
+            "--compare takes two",
+            wanted="--compare A B",
+            found=" ".join(["--compare", config.compare or "", *words]),
+            remedy="name two policies, or two folders that pi05 eval has written",
+        )
+    from pi05.eval.compare import compare_policies
+
+    with doing("compare", None, EvaluationError):
+        comparison = compare_policies(config, config.compare, words[0])
+    if comparison is not None:
+        tell(comparison.render())
+    return 0
+
+
 COMMAND = Command(
     summary="Success rate of a policy in a simulator, as a report with pictures.",
-    usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]",
+    usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]\n       pi05 eval --compare A B [flags]",
     run=evaluate,
     settings=EvalConfig,
     extra=(OFFLINE,),

@@ -76,6 +76,27 @@ def _fetch_one(wish: Source, config: FetchConfig) -> None:
     folder = Path(config.to or wish.folder)
     with doing("fetch to", folder, HubError):
         fetch_to(wish, folder, config, needed=needed, say=_say)
+    if wish.name == SHORT["libero-assets"].name:
+        _say(liberos_assets(folder))
+
+
+def liberos_assets(folder: Path) -> str:
+    """Return what is to be said of fetched assets: whether they are the original files, and how they are used."""
+    from pi05.sim.libero.assets import FOLDER, changed_files, lacking_files, manifest
+
+    lacking = lacking_files(folder)
+    if lacking:
+        return (
+            f"warning: {len(lacking)} of LIBERO's {len(manifest())} files are missing or of another size, such as "
+            f"{lacking[0]}; LIBERO will not start with this folder. make libero installs them as wheels"
+        )
+    changed = changed_files(folder)
+    what = f"all {len(manifest())} files are there" + (
+        f", {len(changed)} of them with another content than the original's, such as {changed[0]}" if changed else ""
+    )
+    if folder.name == SHORT["libero-assets"].folder and folder.parent.resolve() == Path.cwd():
+        return f"LIBERO: {what}; they are used where the wheels are not installed"
+    return f"LIBERO: {what}; export {FOLDER}={folder.absolute()} has them used"
 
 
 def _check_folders(config: FetchConfig, words: Sequence[str]) -> None:

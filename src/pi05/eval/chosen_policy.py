@@ -6,19 +6,24 @@ A policy of another robot, another control rate or other cameras would only show
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 
-from pi05.errors import EvaluationError
+from pi05.data.cameras import CameraSlots
+from pi05.data.libero import SLOTS as LIBERO_SLOTS
+from pi05.errors import EvaluationError, tell
 from pi05.eval.config import EvalConfig
 from pi05.eval.places.place import EnvironmentFacts
 from pi05.machine import choose_device
 from pi05.policy import Policy
+from pi05.sim.libero.config import CONTROL_RATE
 
 
 def load_policy(config: EvalConfig) -> Policy:
     """Load the policy of an evaluation, with what its folder does not tell."""
     if config.policy.path is None:
         raise EvaluationError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
-    return Policy.load(
+    policy = Policy.load(
         config.policy.path,
         device=str(choose_device(config.policy.device)),
         prompt_format=config.prompt_format,
@@ -28,10 +33,27 @@ def load_policy(config: EvalConfig) -> Policy:
         adapt_to_pi=config.adapt_to_pi,
         tokenizer_path=config.policy.tokenizer_path,
     )
+    slots = policy.processor.slots
+    if config.env == "libero" and not config.rename_map and slots.used == LIBERO_USED and slots.keys != LIBERO_KEYS:
+        # A policy of LIBERO under openpi's names, or another converter's: one scene, one wrist, and so has LIBERO.
+        renamed = CameraSlots(**dict(zip(LIBERO_USED, LIBERO_KEYS, strict=True)), dropped=slots.dropped)
+        policy.processor = replace(policy.processor, slots=renamed)
+        told = ", ".join(f"{key} is LIBERO's {own}" for key, own in zip(slots.keys, LIBERO_KEYS, strict=True))
+        policy.notes.append(f"cameras: {told}")
+        tell(f"note: {policy.notes[-1]}", aside=True)
+    return policy
 
 
-def require_fit(policy: Policy, environment: EnvironmentFacts, n_action_steps: int | None) -> None:
-    """Refuse what would only show as failures: other cameras or action dimensions, another control rate."""
+LIBERO_KEYS, LIBERO_USED = tuple(LIBERO_SLOTS), tuple(LIBERO_SLOTS.values())
+
+
+def require_fit(
+    policy: Policy, environment: EnvironmentFacts, n_action_steps: int | None, allow: Collection[str] = ()
+) -> None:
+    """Refuse what would only show as failures: other cameras or action dimensions, another control rate.
+
+    `allow` may hold `control-rate`, for policies whose data set tells a wrong rate, as LIBERO's own sets do.
+    """
     if n_action_steps is not None and n_action_steps > policy.processor.horizon:
         raise EvaluationError(
             "the policy does not predict as many actions as shall be executed",
@@ -47,12 +69,14 @@ def require_fit(policy: Policy, environment: EnvironmentFacts, n_action_steps: i
             found=f"{policy.processor.robot_action_dim} action dimensions",
             remedy="evaluate it in the environment that its data came from",
         )
-    if policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps:
+    off = policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps
+    if off and CONTROL_RATE not in allow:
         raise EvaluationError(
             "the policy was trained at another control rate than this environment runs at",
             wanted=f"{environment.fps:g} Hz, within 5 %",
-            found=f"{policy.fps:g} Hz",
-            remedy="record or resample the demonstrations at the environment's rate",
+            found=f"{policy.fps or 0:g} Hz",
+            remedy="record or resample the demonstrations at the environment's rate"
+            + f"; LIBERO's own data sets say 10 Hz and are at 20 Hz: --allow={CONTROL_RATE}" * (policy.fps == 10),
         )
     _require_cameras(policy, environment)
 

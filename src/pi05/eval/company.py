@@ -12,6 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +37,7 @@ class Company:
 
     def __init__(self, folder: Path, rank: int = 0, size: int = 1, start_timeout_s: float = START_TIMEOUT_S) -> None:
         self.rank, self.size = rank, size
+        self.folder = folder
         self._folder, self._start_timeout_s = folder / PARTIAL, start_timeout_s
         self._handle: int | None = None
 
@@ -46,7 +48,7 @@ class Company:
 
     def __enter__(self) -> Company:
         if not self.first:
-            self._wait_for(lambda: self._alive(0), "the first process", limit_s=self._start_timeout_s)
+            self._wait_for(partial(self._alive, 0), "the first process", limit_s=self._start_timeout_s)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(self._path(self.rank), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         started = time.monotonic()
@@ -84,11 +86,13 @@ class Company:
         if self.size == 1:
             return
         if self.first:
+            for rank in range(1, self.size):
+                self._wait_for(partial(self._alive, rank), f"process {rank}", limit_s=self._start_timeout_s)
             self._say(GO)
-        for rank in range(self.size):
-            self._wait_for(lambda rank=rank: self._alive(rank), f"process {rank}", limit_s=self._start_timeout_s)
-        # What a killed evaluation left in the file of the first one may be read before it is emptied: look twice.
-        self._wait_for(lambda: self._reads_twice(0, GO), "the first process to prepare the folder")
+        else:
+            while not self._first_says_go():
+                self._require([0])  # others may come later
+                time.sleep(POLL_S)
 
     def share(self, episodes: Sequence[int]) -> list[int]:
         """Return this process's part of the episodes: every so-manieth, whoever else is here."""
@@ -96,7 +100,10 @@ class Company:
 
     def require_all(self) -> None:
         """Raise OtherEnded when one of the others has ended before its time."""
-        for rank in range(self.size):
+        self._require(range(self.size))
+
+    def _require(self, ranks: Sequence[int]) -> None:
+        for rank in ranks:
             if rank == self.rank or self._alive(rank):
                 continue
             said = self._said(rank)
@@ -137,11 +144,12 @@ class Company:
         except FileNotFoundError:
             return ""
 
-    def _reads_twice(self, rank: int, text: str) -> bool:
-        if self._said(rank) not in (text, FINISHED):
+    def _first_says_go(self) -> bool:
+        """Tell whether all may begin. What a killed evaluation has left there is gone at the second look."""
+        if self._said(0) not in (GO, FINISHED):
             return False
         time.sleep(POLL_S)
-        return self._said(rank) in (text, FINISHED)
+        return self._said(0) in (GO, FINISHED)
 
     def _alive(self, rank: int) -> bool:
         """Tell whether a process holds the lock of this file. Asking takes a shared lock, which hinders no other."""

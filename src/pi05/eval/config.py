@@ -89,6 +89,9 @@ class EvalConfig(EnvironmentChoice):
     """Go on with the evaluation that was interrupted in --output_dir, or in the newest RUN/eval-ENV-N."""
     threads: int | None = None
     """CPU threads of the network, 1 or more; PyTorch's choice when not given."""
+    compare: str | None = None
+    """Compare two over the same episodes: --compare A B. Each is a policy, which is evaluated, or the folder of an
+    evaluation."""
 
     def _limits(self) -> None:
         super()._limits()
@@ -99,6 +102,8 @@ class EvalConfig(EnvironmentChoice):
             self._require(1 <= self.episodes <= SEEDS_PER_EVALUATION, "episodes", f"1 to {SEEDS_PER_EVALUATION:,}")
         both = self.episodes is not None and self.episodes_per_task is not None
         self._require(not both, "episodes_per_task", "left out", "give --episodes or --episodes_per_task, not both")
+        alone = self.compare is None or self.policy.path is None
+        self._require(alone, "compare", "given without --policy.path", "write --compare A B")
         if self.half_width is not None:
             self._require(0.005 <= self.half_width <= 0.5, "half_width", "0.005 to 0.5")
             self._require(self.episodes == "auto", "half_width", "left out", "add --episodes=auto")

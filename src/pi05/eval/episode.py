@@ -1,4 +1,4 @@
-"""One episode of an evaluation, as plain data: what is planned, what came of it, and where its time went. Torch-free."""
+"""One episode of an evaluation, as plain data: what is planned, what came of it, and its times. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 Outcome = Literal["success", "failure", "error"]
 """`error`: the simulator raised an exception, died or hung, twice. That says nothing about the policy."""
 FilmOf = Literal["steps", "looks"]
-"""What a film shows: every so many steps, drawn for it, or what the policy saw, which costs no further picture."""
+"""When a film's frames are drawn: every so many steps, or when the policy looks, which costs no further rendering."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,19 @@ class Spent:
         """Add what another episode took."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
+
+    def averages(self, episodes: int) -> dict[str, float]:
+        """Return milliseconds per control step, per look and per episode; nothing where nothing was done."""
+        if not (self.steps and self.looks and episodes):
+            return {}
+        return {
+            "physics_ms_per_step": 1000 * self.physics_s / self.steps,
+            "render_ms_per_look": 1000 * self.look_s / self.looks,
+            "policy_ms_per_look": 1000 * self.policy_s / self.looks,
+            "film_ms_per_episode": 1000 * self.film_s / episodes,
+            "reset_ms_per_episode": 1000 * self.reset_s / episodes,
+            "steps_per_look": self.steps / self.looks,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from pi05.eval.episode import EpisodeResult, Outcome
 
+
 @dataclass(frozen=True)
 class Film:
     """One episode and what it looked like; `stride` steps of the simulator lie between two frames."""

@@ -11,7 +11,7 @@ from pi05.terminal import Counter
 class EpisodeProgress:
     """Counts episodes and successes while an evaluation runs."""
 
-    def __init__(self, total: int, *, enabled: bool, console: Console | None = None) -> None:
+    def __init__(self, total: int | None, *, enabled: bool, console: Console | None = None) -> None:
         self.successes = self.errors = 0
         self._counter = Counter(total, "episodes", enabled=enabled, console=console)
 

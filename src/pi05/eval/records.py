@@ -85,9 +85,9 @@ class Records:
     def append(self, ended: Ended, *, film: bool) -> None:
         """Put one episode on disk, its film first."""
         if film:
-            with replacing(self._folder / f"film-{ended.result.index}.npz") as temporary:
-                with temporary.open("wb") as file:
-                    np.savez_compressed(file, frames=np.stack(ended.film.frames), stride=ended.film.stride)
+            path = self._folder / f"film-{ended.result.index}.npz"
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, frames=np.stack(ended.film.frames), stride=ended.film.stride)
         line = {"result": ended.result.to_dict(), "spent": ended.spent.to_dict()}
         self._file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
         self._file.flush()

@@ -7,7 +7,7 @@ shows what was measured.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,23 @@ from pi05.checkpoint.locate import locate
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig
 from pi05.eval.film import Film
+from pi05.eval.peers import CAVEATS, PUBLISHED
 from pi05.eval.rate_charts import rate_bars, rate_scale
+from pi05.eval.records import HEADER, PARTIAL
 from pi05.eval.result import EvalResult
 from pi05.files import write_atomic, write_json
 from pi05.pages.page import fact_rows, render_page
 from pi05.pages.pictures import clip, strip
+from pi05.sim.libero.protocols import protocol_named
 from pi05.train.records.durations import duration
 
 RESULTS, REPORT = "results.json", "report.html"
 
 
 def output_folder(config: EvalConfig) -> Path:
-    """Create and return the folder of an evaluation; one that holds results already is refused."""
+    """Create and return the folder of an evaluation; one that holds results, or a part of them, is refused."""
+    if config.resume:
+        return _begun_folder(config)
     if config.output_dir is not None:
         folder = Path(config.output_dir)
         if (folder / RESULTS).exists():
@@ -35,14 +40,59 @@ def output_folder(config: EvalConfig) -> Path:
                 found=str(folder / RESULTS),
                 remedy="choose another --output_dir, or remove that folder",
             )
+        if (folder / PARTIAL / HEADER).exists():
+            raise EvaluationError(
+                "the output folder holds an evaluation that was interrupted",
+                found=str(folder / PARTIAL),
+                remedy="go on with it: --resume; or choose another --output_dir, or remove that folder",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    parent = Path("outputs")
+    return fresh_folder(_parent(config), f"eval-{config.env}")
+
+
+def open_folder(config: EvalConfig, rank: int, size: int) -> Path:
+    """Return the folder of an evaluation of `size` processes; the first one makes it."""
+    if size > 1 and config.output_dir is None:
+        raise EvaluationError(
+            f"{size} processes share this evaluation and need to know where",
+            wanted="--output_dir",
+            remedy="add --output_dir=FOLDER, on a disk that all of them see",
+        )
+    return output_folder(config) if rank == 0 else Path(config.output_dir or "")
+
+
+def _begun_folder(config: EvalConfig) -> Path:
+    """Return the folder of the evaluation to go on with. Raises EvaluationError where there is none."""
+    if config.output_dir is not None:
+        folder = Path(config.output_dir)
+        if not folder.exists() or not any(folder.iterdir()):  # a job that is queued anew begins as it goes on
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        candidates = [folder]
+    else:
+        candidates = sorted(_parent(config).glob(f"eval-{config.env}-*"), key=_number)
+    begun = [folder for folder in candidates if (folder / PARTIAL / HEADER).exists()]
+    if not begun:
+        raise EvaluationError(
+            "there is no interrupted evaluation to go on with",
+            found=", ".join(map(str, candidates)) or f"no evaluation in {_parent(config)}",
+            remedy="leave --resume out, or name the folder with --output_dir",
+        )
+    return begun[-1]
+
+
+def _number(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _parent(config: EvalConfig) -> Path:
     if config.policy.path is not None:
         checkpoint = locate(config.policy.path).folder
         if checkpoint.parent.name == "checkpoints":
-            parent = checkpoint.parent.parent
-    return fresh_folder(parent, f"eval-{config.env}")
+            return checkpoint.parent.parent
+    return Path("outputs")
 
 
 def fresh_folder(parent: Path, name: str, first: int = 1) -> Path:
@@ -59,9 +109,9 @@ def fresh_folder(parent: Path, name: str, first: int = 1) -> Path:
 
 def write_evaluation(result: EvalResult, folder: Path) -> Path:
     """Write results.json and report.html into `folder` and return the path of the page."""
-    write_json(folder / RESULTS, result.to_dict())
     page = folder / REPORT
     write_atomic(page, evaluation_page(result).encode())
+    write_json(folder / RESULTS, result.to_dict())  # last: where it stands, all is there
     return page
 
 
@@ -86,9 +136,15 @@ def evaluation_page(result: EvalResult) -> str:
         tiles=[
             ("episodes that count", f"{len(result.counted)}"),
             ("simulator exceptions", f"{len(result.errors)}"),
+            ("different first observations", f"{result.unique_starts}"),
             ("first and last seed", f"{min(seeds)} … {max(seeds)}"),
             ("wall time", duration(result.wall_s)),
         ],
+        measured=_measured(result),
+        protocol=protocol_rows(result.rules, result.environment.get("notes", ())),
+        peers=peer_rows(result),
+        caveats=CAVEATS,
+        seen=result.seen,
         instruction_chart=rate_bars(list(result.by_instruction.items())),
         successes=film_cards(result.gallery.of("success"), frame_ms),
         failures=failures,
@@ -97,6 +153,46 @@ def evaluation_page(result: EvalResult) -> str:
         policy=fact_rows(result.policy),
         machine=fact_rows(result.machine),
     )
+
+
+def _measured(result: EvalResult) -> list[tuple[str, str]]:
+    """Return lengths, times and memory as rows of name and text."""
+    rows = []
+    if result.lengths:
+        least, middle, most = (result.lengths[name] for name in ("least", "median", "most"))
+        rows.append(("steps of a success", f"{least} to {most}, median {middle:g}"))
+    if time := result.time:
+        rows += [
+            ("physics", f"{time['physics_ms_per_step']:.1f} ms per step"),
+            ("rendering for the policy", f"{time['render_ms_per_look']:.1f} ms per look"),
+            ("policy", f"{time['policy_ms_per_look']:.1f} ms per look (its share of a batch)"),
+            ("reset", f"{time['reset_ms_per_episode'] / 1000:.2f} s per episode"),
+            ("steps from look to look", f"{time['steps_per_look']:.1f}"),
+        ]
+    if result.memory_bytes:
+        rows.append(("memory of an environment's process", f"{result.memory_bytes / 2**30:.2f} GiB"))
+    if result.repeated:
+        rows.append(("carried out once more after a failure of the simulator", f"{result.repeated} episodes"))
+    return rows
+
+
+def protocol_rows(rules: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the protocol, what flags set otherwise, and in what the other protocol differs; nothing without one."""
+    name = rules.get("protocol")
+    if name is None:
+        return []
+    other = protocol_named("lerobot" if name == "openpi" else "openpi")
+    rows = [(f"{name}: {number}", text) for number, text in enumerate(protocol_named(name).differences, 1)]
+    rows += [(f"{other.name}'s instead: {number}", text) for number, text in enumerate(other.differences, 1)]
+    rows += [("departs from the protocol", text) for text in rules["departures"] or ["nowhere"]]
+    return rows + [("simulator", text) for text in notes]
+
+
+def peer_rows(result: EvalResult) -> list[tuple[str, str]]:
+    """Return this rate beside those that others published for the suite; nothing where there are none."""
+    suite = result.environment["family"]
+    rows = [(peer.who, peer.rate(suite)) for peer in PUBLISHED if suite in peer.percent]
+    return [(who, rate.render()) for who, rate in [("this policy", result.success), *rows] if rate] if rows else []
 
 
 def film_cards(films: Sequence[Film], frame_ms: float) -> list[dict[str, Any]]:

@@ -41,6 +41,12 @@ class Rules:
     departures: tuple[str, ...] = field(default=())
     """What a flag sets otherwise than the protocol does."""
 
+    def blocks(self) -> list[range]:
+        """Return the episodes in the portions between two looks at the interval; one portion where nobody looks."""
+        step = self.episodes if self.half_width is None else self.block
+        starts = range(0, self.episodes, step)
+        return [range(start, min(start + step, self.episodes)) for start in starts]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.__dict__.items()}
@@ -81,13 +87,17 @@ def _under(protocol: LiberoProtocol, config: EvalConfig, facts: EnvironmentFacts
         ("actions of a chunk before the policy looks again", config.policy.n_action_steps, protocol.replan_steps),
         ("steps of an episode", config.max_steps, facts.max_steps),
         ("seed", config.seed, protocol.seed),
-        ("episodes", None if own.half_width is None and episodes == by_protocol else episodes, by_protocol),
+        ("episodes", None if own.half_width is not None else episodes, by_protocol),
     )
     departures = [
         f"{set_to} {what} instead of {usual}" if what != "seed" else f"seed {set_to} instead of {usual}"
         for what, set_to, usual in compared
         if set_to is not None and set_to != usual
     ]
+    if own.half_width is not None:
+        departures.append(f"as many episodes as a half width of {own.half_width:g} needs, instead of {by_protocol}")
+    if config.tasks:
+        departures.append(f"{len(config.tasks)} tasks of the suite")
     if config.swap_instruction:
         departures.append("swapped instructions")
     return replace(

@@ -37,9 +37,7 @@ def note_seen(folder: Path, processor: Processor, plan: EpisodePlan, observation
             "task": plan.task,
             "prompt": processor.tokenizer.decode(ids),
             "tokens": len(ids),
-            "pictures": {
-                slot: still(to_bytes(image)) for slot, image in zip(processor.slots.used, used, strict=True)
-            },
+            "pictures": {slot: still(to_bytes(image)) for slot, image in zip(processor.slots.used, used, strict=True)},
             "size_px": processor.image_size,
         },
     )

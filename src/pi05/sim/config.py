@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pi05.settings.schema import Checked
-from pi05.sim.libero.config import ProtocolName, Start, Suite
+from pi05.sim.libero.config import ALLOWED, ProtocolName, Start, Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class EnvironmentChoice(Checked):
         if self.env == "libero":
             self._require(self.suite is not None, "suite", "one of LIBERO's suites", "add --suite=libero_object")
             self._require(len(set(self.tasks)) == len(self.tasks), "tasks", "different tasks")
+            self._require(set(self.allow) <= set(ALLOWED), "allow", " or ".join(ALLOWED))
             return
         for name in ("suite", "tasks", "protocol", "allow"):
             self._require(not getattr(self, name), name, "left out", "it is LIBERO's: add --env=libero")

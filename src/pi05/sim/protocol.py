@@ -77,6 +77,11 @@ class Environment(Protocol):
         ...
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What a report has to say of this simulator, such as that its version is not the usual one."""
+        ...
+
+    @property
     def goals(self) -> Sequence[Goal]:
         """Every goal that makes sense in the present layout, the episode's own among them; empty before `reset`."""
         ...

@@ -132,6 +132,7 @@ class Tabletop:
     state_names = STATE_NAMES
     action_names = ACTION_NAMES
     tasks = ()
+    notes = ()
 
     def __init__(self, family: str = "base", image_size: int = 48, max_steps: int = 60) -> None:
         if family not in FAMILIES:

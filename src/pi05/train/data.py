@@ -22,6 +22,7 @@ from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
+from pi05.data.libero import camera_slots, rate_note
 from pi05.data.loader import FEW_SHAPES, TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
@@ -104,9 +105,10 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     require_vocabulary(tokenizer, sizes)
     dataset.look_at_headers(processor.slots.keys)
     announce_data(dataset, processor, statistics, console)
-    unnamed = relative_note(config, dataset)
-    if unnamed is not None:
-        say(console, f"note: {unnamed}")
+    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
+    for note in (relative_note(config, dataset), label):
+        if note is not None:
+            say(console, f"note: {note}")
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)
@@ -218,7 +220,8 @@ def open_dataset(config: TrainConfig) -> Dataset:
 def choose_slots(config: TrainConfig, dataset: Dataset) -> CameraSlots:
     """Place the cameras. Raises DataError when the number of empty slots is not the expected one."""
     cameras = [*dataset.camera_keys, *dataset.dropped_cameras]
-    slots = assign_slots(cameras, dict(config.rename_map), dataset.dropped_cameras)
+    known = camera_slots(cameras) if config.preset == "sim" and not (config.rename_map or config.drop_cameras) else {}
+    slots = assign_slots(cameras, {**known, **config.rename_map}, dataset.dropped_cameras)
     empty = sum(camera is None for camera in slots.by_slot.values())
     expected = config.policy.empty_cameras
     if expected is not None and expected != empty:

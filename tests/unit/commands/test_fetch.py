@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from fake_hub import FakeHub
 from fetching import FILES, MODEL, use_home
+from libero_files import write_sparse_assets
 
 from pi05.cli import main
+from pi05.commands.fetch import liberos_assets
 
 
 @pytest.fixture
@@ -53,3 +55,21 @@ def test_fetched_and_verified(hub: FakeHub, capsys: pytest.CaptureFixture[str]) 
         assert f"here: 3 files are those of {MODEL}" in capsys.readouterr().out
         assert main(["fetch", "lab/nothing"]) == 2
         assert "there is no model lab/nothing" in capsys.readouterr().err
+
+
+def test_liberos_assets_are_fetched_to_where_libero_looks(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.publish("datasets/lerobot/libero-assets", {"wall.xml": b"<mujoco/>"})
+    with hub:
+        assert main(["fetch", "libero-assets"]) == 0
+    told = capsys.readouterr().err
+    assert Path("libero-assets/wall.xml").read_bytes() == b"<mujoco/>"
+    assert "warning: 585 of LIBERO's 585 files are missing or of another size" in told
+
+
+def test_what_is_said_of_all_of_liberos_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = liberos_assets(write_sparse_assets(tmp_path / "libero-assets"))
+    assert found.startswith("LIBERO: all 585 files are there, 585 of them with another content than the original's")
+    assert found.endswith("they are used where the wheels are not installed")
+    (tmp_path / "libero-assets").rename(tmp_path / "elsewhere")
+    assert f"export PI05_LIBERO_ASSETS={tmp_path / 'elsewhere'}" in liberos_assets(Path("elsewhere"))

@@ -15,7 +15,6 @@ from pi05.eval.places.place import facts_of
 from pi05.sim.tabletop import Tabletop
 from pi05.train.config import TINY_BASE
 
-
 TABLE = facts_of(Tabletop("demo"))
 
 
@@ -55,3 +54,22 @@ def test_what_is_told_of_aloha_reaches_the_policy() -> None:
     config = EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu"), adapt_to_pi=False)
     with pytest.raises(CheckpointError, match="adapt_to_pi cannot be told here"):
         load_policy(config)
+
+
+def test_the_label_of_liberos_sets_can_be_allowed(tokenizer: Path) -> None:
+    twenty = replace(TABLE, fps=20.0)
+    with pytest.raises(EvaluationError, match="--allow=control-rate"):
+        require_fit(make_policy(tokenizer, fps=10.0), twenty, None)
+    require_fit(make_policy(tokenizer, fps=10.0), twenty, None, ("control-rate",))
+
+
+def test_a_libero_policy_may_call_its_cameras_otherwise(tmp_path: Path) -> None:
+    """The packaged policy has a scene and a wrist, under the table top's names."""
+    own = load_policy(EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu")))
+    libero = load_policy(
+        EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu"), env="libero", suite="libero_object")
+    )
+    assert own.processor.slots.used == libero.processor.slots.used == ("scene", "left_wrist")
+    assert own.processor.slots.keys == ("observation.images.scene", "observation.images.wrist")
+    assert libero.processor.slots.keys == ("observation.images.image", "observation.images.image2")
+    assert libero.notes[-1].startswith("cameras: observation.images.scene is LIBERO's observation.images.image,")

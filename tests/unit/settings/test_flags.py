@@ -207,3 +207,10 @@ def test_none_is_a_choice_where_it_is_one_and_else_nothing() -> None:
     assert parse_value(int | None, "none", "steps") is None
     assert values("--prompt_format=none") == {"prompt_format": "none"}
     assert values("--prompt_format=null") == {"prompt_format": None}
+
+
+def test_a_number_or_a_word() -> None:
+    kind = int | Literal["auto"] | None
+    assert [parse_value(kind, text, "episodes") for text in ("7", "auto", "none")] == [7, "auto", None]
+    with pytest.raises(ConfigError, match=r"--episodes cannot be many\n  wanted: a whole number or auto"):
+        parse_value(kind, "many", "episodes")

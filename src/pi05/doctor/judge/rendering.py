@@ -10,8 +10,6 @@ from pi05.doctor.remedies import install
 from pi05.sim.libero.rendering import MESA, WAYS
 
 
-
-
 def judge_rendering(facts: Rendering, machine: Machine) -> Iterator[Finding]:
     """Yield what is to be said about drawing without a screen."""
     if facts.tabletop is not None:

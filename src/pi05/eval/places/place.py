@@ -29,7 +29,7 @@ FRAMES_PER_FILM = 60
 FRAME_SIZE_PX = 96
 """Side of a frame that is drawn for a film; pages enlarge it."""
 LOOK_SIZE_PX = 128
-"""Most of the side of a film's frame that is a camera's picture."""
+"""Side where a simulator has that picture already, having drawn it for the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class EnvironmentFacts:
     cameras: Mapping[str, tuple[int, int]]
     action_names: tuple[str, ...]
     tasks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a report has to say of the simulator, such as another version than the usual one."""
 
 
 def facts_of(environment: Environment) -> EnvironmentFacts:
@@ -51,6 +53,7 @@ def facts_of(environment: Environment) -> EnvironmentFacts:
         cameras=dict(environment.cameras),
         action_names=tuple(environment.action_names),
         tasks=tuple(environment.tasks),
+        notes=tuple(environment.notes),
     )
 
 
@@ -111,7 +114,7 @@ class Place:
         try:
             for action in actions:
                 if self.plan.film == "steps" and self.steps % self.stride == 0:
-                    self._draw()
+                    self._draw(FRAME_SIZE_PX)
                 with self._time("physics_s"):
                     done, success = self.environment.step(action)
                     self.steps += 1
@@ -152,22 +155,16 @@ class Place:
 
     def _asks(self, observation: Observation) -> Turn:
         if self.plan.film == "looks":
-            self._keep(observation)
+            self._draw(LOOK_SIZE_PX)
         return Turn(observation={**observation, "task": self.asked})
 
-    def _draw(self) -> None:
+    def _draw(self, size_px: int) -> None:
         with self._time("film_s"):
-            self.frames.append(self.environment.render(FRAME_SIZE_PX))
-
-    def _keep(self, observation: Observation) -> None:
-        self.frames.append(shrink(observation[next(iter(self.environment.cameras))], LOOK_SIZE_PX))
+            self.frames.append(self.environment.render(size_px))
 
     def _end(self, success: bool, swapped: bool) -> Turn:
-        if self.plan.film == "steps":
-            self._draw()
-        elif self.plan.film == "looks":
-            with self._time("film_s"):
-                self._keep(self.environment.observe())
+        if self.plan.film is not None:
+            self._draw(FRAME_SIZE_PX if self.plan.film == "steps" else LOOK_SIZE_PX)
         return self._ended("success" if success else "failure", swapped_success=swapped)
 
     def _fail(self, where: str, error: Exception) -> Turn:
@@ -204,14 +201,3 @@ def fingerprint(observation: Observation) -> str:
         if isinstance(value, np.ndarray | str):
             digest.update(name.encode() + (value.encode() if isinstance(value, str) else value.tobytes()))
     return digest.hexdigest()[:16]
-
-
-def shrink(
-    picture: UInt8[np.ndarray, "height width 3"], most_px: int
-) -> UInt8[np.ndarray, "smaller_height smaller_width 3"]:
-    """Return the picture with each side divided by the least whole number that makes it fit: means of squares."""
-    factor = -(-max(picture.shape[:2]) // most_px)
-    height, width = (side // factor for side in picture.shape[:2])
-    cut = picture[: height * factor, : width * factor]
-    by_row = cut.reshape(height, factor, width, factor, 3)
-    return by_row.mean(axis=(1, 3)).round().astype(np.uint8)

@@ -14,7 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
+from typing import cast
 
 from pi05.eval.episode import EpisodePlan
 from pi05.eval.places.worker import Answer
@@ -36,7 +37,7 @@ class PlaceProcess:
         self.last_task: str | None = None
         self.ready = False
         self.asked_at = time.monotonic()
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.connection, theirs = Pipe()
         try:
             self._process = subprocess.Popen(
@@ -67,7 +68,7 @@ class PlaceProcess:
     def answer(self) -> Answer | str:
         """Return its answer, which is there; text: the process has ended, and how."""
         try:
-            return self.connection.recv()  # type: ignore[no-any-return]
+            return cast(Answer, self.connection.recv())
         except (EOFError, OSError):
             return self._how_it_ended()
 
@@ -105,5 +106,5 @@ def wait_for(processes: list[PlaceProcess], seconds: float) -> list[PlaceProcess
     """Return the processes that have answered or died, after at most so many seconds."""
     from multiprocessing.connection import wait
 
-    by_connection: dict[Connection, PlaceProcess] = {process.connection: process for process in processes}
-    return [by_connection[connection] for connection in wait(list(by_connection), max(0.0, seconds))]  # type: ignore[index]
+    answered = wait([process.connection for process in processes], max(0.0, seconds))
+    return [process for process in processes if process.connection in answered]

@@ -33,7 +33,7 @@ class PlacesInProcesses:
         self, make: Callable[[], Environment], count: int | None, timeout_s: float, tell: Callable[[str], None]
     ) -> None:
         self._make, self._timeout_s, self._tell = make, timeout_s, tell
-        self.wanted = count or len(os.sched_getaffinity(0))
+        self.wanted = count or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         self._limit = 1
         self._processes: list[PlaceProcess] = []
         self._turns: dict[int, Turn] = {}

@@ -35,9 +35,7 @@ class Refused:
     @classmethod
     def of(cls, error: UserError) -> Refused:
         """Take an error apart."""
-        return cls(
-            kind=type(error), problem=error.problem, wanted=error.wanted, found=error.found, remedy=error.remedy
-        )
+        return cls(kind=type(error), problem=error.problem, wanted=error.wanted, found=error.found, remedy=error.remedy)
 
     def error(self) -> UserError:
         """Put it together again."""

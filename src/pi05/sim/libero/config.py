@@ -15,3 +15,6 @@ Start = Literal["benchmark", "random"]
 SUITES: tuple[Suite, ...] = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 MUJOCO_VERSION = "mujoco-version"
 """What `--allow` calls another MuJoCo than the one that LIBERO's published rates were measured with."""
+CONTROL_RATE = "control-rate"
+"""What `--allow` calls a policy whose data set tells another rate than 20 Hz, as LIBERO's own sets do."""
+ALLOWED = (MUJOCO_VERSION, CONTROL_RATE)

@@ -31,7 +31,7 @@ from pi05.sim.libero.tasks import LiberoTask, choose_tasks, initial_states
 from pi05.sim.protocol import Observation
 
 IMAGES = ("observation.images.image", "observation.images.image2")
-STATE_NAMES = ("x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper", "gripper")
+STATE_NAMES = ("x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper_1", "gripper_2")
 ACTION_NAMES = ("x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper")
 WAITING = np.array([0, 0, 0, 0, 0, 0, -1], np.float64)
 JOINT_NOISE = 0.02
@@ -114,7 +114,7 @@ class LiberoEnvironment:
 
     @property
     def goals(self) -> tuple[LiberoGoal, ...]:
-        """The episode's goal, and those of other tasks that make sense in its scene and are not reached at its start."""
+        """The episode's goal, and those of other tasks that fit its scene and are not reached at its start."""
         return self._goals
 
     def reset(self, seed: int, task: str | None = None) -> None:

@@ -47,7 +47,9 @@ def read_problem(task: LiberoTask) -> Problem:
     from libero.libero.envs.bddl_utils import robosuite_parse_problem
 
     parsed = robosuite_parse_problem(str(task.problem_file))
-    things = {(kind, name) for group in ("objects", "fixtures") for kind, names in parsed[group].items() for name in names}
+    things = {
+        (kind, name) for group in ("objects", "fixtures") for kind, names in parsed[group].items() for name in names
+    }
     relations = tuple(tuple(str(word) for word in relation) for relation in parsed["goal_state"])
     return Problem(
         parsed["problem_name"], frozenset(things), frozenset(parsed["regions"]), LiberoGoal(task.instruction, relations)

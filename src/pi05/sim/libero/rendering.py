@@ -85,4 +85,3 @@ def choose_rendering(
 def _remedy(chosen: str | None) -> str:
     install = f"on Debian and Ubuntu: sudo apt-get install {MESA}"
     return install if chosen in (None, *WAYS) else f"unset {CHOSEN}; or, {install}"
-

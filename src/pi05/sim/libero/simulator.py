@@ -15,10 +15,13 @@ Leaves out steps, goals and observations of an episode (`environment.py`).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
@@ -64,6 +67,8 @@ class LiberoSimulator:
         look = sensor(modality=LOOK)(lambda _: self._look())
         self._domain.add_observable(Observable(LOOK, look, sampling_rate=CONTROL_HZ))
         self.observed: dict[str, Any] = {}
+        _close_at_exit()
+        _living.add(self)
 
     @property
     def _domain(self) -> Any:
@@ -139,6 +144,7 @@ class LiberoSimulator:
 
     def close(self) -> None:
         """Give memory and graphics back."""
+        _living.discard(self)
         self._scenes, self._model, self.observed = [], None, {}
         self.robosuite.close()
 
@@ -173,6 +179,24 @@ class LiberoSimulator:
             found=f"none in {MOST_ATTEMPTS} attempts: {self.task.name}",
             remedy="another seed",
         )
+
+
+_living: WeakSet[LiberoSimulator] = WeakSet()
+
+
+@cache
+def _close_at_exit() -> None:
+    """Have what still runs closed when the process ends; called when EGL has asked for the same, so as to come first.
+
+    Graphics contexts that EGL finds at its end complain on standard error.
+    """
+    atexit.register(close_all)
+
+
+def close_all() -> None:
+    """Close every simulator of this process that is not closed yet."""
+    for simulator in list(_living):
+        simulator.close()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ NEEDED = {"hf-libero": "0.1.4", "robosuite": "1.4.0", "bddl": "1.0.1"}
 MUJOCO_PIN = "3.2.3"
 """What openpi evaluates with."""
 _FIRST_DARK, _FIRST_LOOSE = Version("3.3.3"), Version("3.4")
-INSTALL = "make libero installs the set that was verified; so does pip install 'pi05[libero]' with docs/libero.md"
+_BY_HAND = " ".join(f"{package}=={version}" for package, version in NEEDED.items())
+INSTALL = f"make libero; or: pip install 'pi05[libero]', then pip install --no-deps {_BY_HAND}"
 
 
 def installed_version(package: str) -> str | None:

@@ -16,10 +16,8 @@ class Child:
         self.answers = answers
         self.asked: list[str] = []
 
-    def __call__(
-        self, module: str, name: str, *, seconds: float, environment: dict[str, str] | None = None
-    ) -> ChildAnswer:
-        way = (environment or {}).get("MUJOCO_GL", name)
+    def __call__(self, module: str, *, seconds: float, environment: dict[str, str] | None = None) -> ChildAnswer:
+        way = (environment or {}).get("MUJOCO_GL", "tabletop")
         self.asked.append(way)
         return self.answers.get(way, DRAWN)
 

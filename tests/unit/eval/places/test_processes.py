@@ -40,9 +40,7 @@ class Noisy:
         self.batch_sizes: list[int] = []
         self.seen: dict[str, list[np.ndarray]] = {}
 
-    def infer_batch(
-        self, observations: Any, noise: Tensor | None = None, num_steps: int = 10
-    ) -> list[np.ndarray]:
+    def infer_batch(self, observations: Any, noise: Tensor | None = None, num_steps: int = 10) -> list[np.ndarray]:
         assert noise is not None
         self.batch_sizes.append(len(observations))
         chunks = [0.1 * n.numpy()[:, :3] + o["observation.state"] for n, o in zip(noise, observations, strict=True)]
@@ -56,9 +54,7 @@ def carry_out(
 ) -> tuple[list[EpisodeResult], Noisy, list[Ended]]:
     config = EvalConfig(episodes=episodes, **settings)
     policy, ended, told = Noisy(), list[Ended](), list[str]()
-    places: Any = (
-        PlacesInProcesses(make, workers, config.timeout_s, told.append) if workers else PlacesHere(make, 3)
-    )
+    places: Any = PlacesInProcesses(make, workers, config.timeout_s, told.append) if workers else PlacesHere(make, 3)
     with places:
         rules = rules_of(config, places.facts, policy.n_action_steps)
         Rollout(policy, places, rules, config, filmed=True).carry_out(range(episodes), ended.append)
@@ -156,8 +152,12 @@ def test_processes_end_with_the_process_that_started_them(tmp_path: Path) -> Non
 
 
 def test_an_environment_s_process_has_no_torch() -> None:
-    program = "import pi05.eval.places.worker, pi05.sim.environments, pi05.sim.tabletop, sys; print('torch' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
+    program = (
+        "import pi05.eval.places.worker, pi05.sim.environments, pi05.sim.tabletop, sys; print('torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
     assert answer.stdout == "False\n"
 
 

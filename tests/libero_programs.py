@@ -1,0 +1,243 @@
+"""Episodes in LIBERO, each in a process of its own: robosuite is slow to start and warns of much.
+
+`measure("NAME")` runs the function of that name below and returns what it returns, through JSON. Each is asked for in
+one test, since tests are spread over processes. The package's shape checks are on there as they are here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TESTS = Path(__file__).resolve().parent
+SOUP = "pick_up_the_alphabet_soup_and_place_it_in_the_basket"
+DRAWER = "KITCHEN_SCENE4_put_the_black_bowl_in_the_bottom_drawer_of_the_cabinet_and_close_it"
+STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Run one of the functions below in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(
+        [sys.executable, __file__, name], capture_output=True, text=True, env=environment, check=False, timeout=600
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    lines = answer.stdout.splitlines()
+    assert len(lines) == 1, f"LIBERO wrote to the terminal: {lines[:-1]}"
+    assert answer.stderr == "", answer.stderr
+    return dict(json.loads(lines[0]))
+
+
+def actions(count: int, seed: int = 0) -> np.ndarray:
+    """Return random actions with an open gripper."""
+    drawn = np.random.default_rng(seed).uniform(-1, 1, (count, 7))
+    drawn[:, 6] = -1
+    return drawn
+
+
+def plain_episodes(suite: Any, name: str, last: int, seed: int = 7) -> Any:
+    """Yield a plain LIBERO environment after the reset of each episode, as openpi's main.py makes and resets it."""
+    from pi05.sim.libero.setup import start_libero
+    from pi05.sim.libero.tasks import LiberoTask, initial_states
+
+    task = LiberoTask(suite, name)
+    plain = start_libero().make(bddl_file_name=str(task.problem_file), camera_heights=256, camera_widths=256)
+    plain.seed(seed)
+    try:
+        for episode in range(last + 1):
+            plain.reset()
+            plain.set_init_state(initial_states(task)[episode])
+            yield plain
+    finally:
+        plain.close()
+
+
+def as_seen(observation: dict[str, Any]) -> list[np.ndarray]:
+    """Return a plain environment's pictures, turned as policies see them, and its state."""
+    from pi05.sim.libero.environment import axis_angle
+
+    parts = [
+        observation["robot0_eef_pos"],
+        axis_angle(observation["robot0_eef_quat"]),
+        observation["robot0_gripper_qpos"],
+    ]
+    turned = [observation[f"{camera}_image"][::-1, ::-1] for camera in ("agentview", "robot0_eye_in_hand")]
+    return [*turned, np.concatenate(parts).astype(np.float32)]
+
+
+def ours(observation: dict[str, Any]) -> list[np.ndarray]:
+    """Return pictures and state of our observation in the same order."""
+    return [
+        observation[name] for name in ("observation.images.image", "observation.images.image2", "observation.state")
+    ]
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> list[bool]:
+    """Tell which entries of two lists are equal to the bit."""
+    return [bool(np.array_equal(one, other)) for one, other in zip(first, second, strict=True)]
+
+
+def full_rendering() -> dict[str, Any]:
+    """One episode of libero_object beside LIBERO's own environment, which renders in every step."""
+    from pi05.sim.libero.environment import LiberoEnvironment
+
+    episodes = plain_episodes("libero_object", SOUP, 0)
+    plain = next(episodes)
+    for _ in range(10):
+        before, *_ = plain.step(STILL)
+    seen = [as_seen(before)]
+    for action in actions(4):
+        later, *_ = plain.step(action)
+    seen.append(as_seen(later))
+    plain_state, upright = plain.get_sim_state(), later["agentview_image"][::-1]
+    episodes.close()
+    environment = LiberoEnvironment("libero_object", [SOUP])
+    environment.reset(0, SOUP)
+    result: dict[str, Any] = {"first": same(ours(environment.observe()), seen[0])}
+    for action in actions(4):
+        environment.step(action)
+    state = environment.simulator_state()
+    result |= {
+        "later": same(ours(environment.observe()), seen[1]),
+        "state": bool(np.array_equal(state, plain_state)),
+        "upright": bool(np.array_equal(environment.render(256), upright)),
+        "render": [list(environment.render(size).shape) for size in (64, 128)],
+    }
+    environment.close()
+    return result
+
+
+def episode() -> dict[str, Any]:
+    """What else holds of an episode: clipping, restoring, goals, the same again, random starts."""
+    from pi05.sim.libero.environment import LiberoEnvironment
+
+    environment = LiberoEnvironment("libero_object", [SOUP])
+    environment.reset(0, SOUP)
+    for action in actions(4):
+        environment.step(action)
+    state, before = environment.simulator_state(), environment.observe()
+    environment.step(np.full(7, 5.0))
+    clipped = environment.simulator_state()
+    environment.restore(state)
+    restored = environment.simulator_state()
+    environment.reset(0, SOUP)
+    for action in actions(4):
+        environment.step(action)
+    again = environment.simulator_state()
+    environment.step(np.ones(7))
+    ones = environment.simulator_state()
+    refused = []
+    for action in (np.zeros(6), np.full(7, np.nan)):
+        try:
+            environment.step(action)
+        except ValueError as error:
+            refused.append(str(error))
+    numbers = np.random.get_state()[1][:5].tolist()
+    result = {
+        "restored": bool(np.array_equal(restored, state)),
+        "again": bool(np.array_equal(again, state)),
+        "clipped": bool(np.array_equal(clipped, ones)),
+        "refused": refused,
+        "goals": [goal.instruction for goal in environment.goals],
+        "checks": [environment.check(goal.instruction) for goal in environment.goals],
+        "implied": [environment.goals[0].implies(goal) for goal in environment.goals],
+        "task": before["task"],
+        "cameras": environment.cameras,
+        "dtypes": [str(array.dtype) for array in ours(before)],
+        "notes": environment.notes,
+    }
+    starts = []
+    environment.start = "random"
+    for seed in (3, 4, 3):
+        environment.reset(seed, SOUP)
+        starts.append(environment.simulator_state())
+    result |= {
+        "random_same": bool(np.array_equal(starts[0], starts[2])),
+        "random_joints": np.abs(starts[0][1:8] - starts[1][1:8]).tolist(),
+        "random_objects": float(np.abs(starts[0][10:] - starts[1][10:]).max()),
+        "numbers_kept": np.random.get_state()[1][:5].tolist() == numbers,
+    }
+    environment.close()
+    return result
+
+
+def layouts() -> dict[str, Any]:
+    """Fixtures and drawers of libero_10's task 3: openpi's, in any order; a seed's, whatever came before."""
+    from pi05.sim.libero.environment import LiberoEnvironment
+    from pi05.sim.libero.protocols import LEROBOT
+
+    wanted = [layout(plain) for plain in plain_episodes("libero_10", DRAWER, 1)]
+    environment = LiberoEnvironment("libero_10", [DRAWER])
+    found = {}
+    for episode in (1, 0):
+        environment.reset(episode, DRAWER)
+        found[episode] = layout(environment.simulator)
+    environment.close()
+    lerobot = LiberoEnvironment("libero_10", [DRAWER], protocol=LEROBOT)
+    reset = []
+    for episode in (1, 0, 1):
+        lerobot.reset(episode, DRAWER)
+        reset.append([layout(lerobot.simulator), lerobot.simulator_state()])
+    return {
+        "openpi": {episode: bool(np.array_equal(found[episode], wanted[episode])) for episode in found},
+        "different": float(np.abs(wanted[1] - wanted[0]).max()),
+        "lerobot_same": same(reset[0], reset[2]),
+        "lerobot_different": float(np.abs(reset[0][0] - reset[1][0]).max()),
+        "lerobot_cameras": lerobot.cameras,
+        "lerobot_frame": list(lerobot.observe()["observation.images.image2"].shape),
+        "steps": lerobot.max_steps,
+    }
+
+
+def layout(plain: Any) -> np.ndarray:
+    """Return where everything that has no joint stands."""
+    return np.asarray(plain.sim.model.body_pos).copy()
+
+
+def first_frames() -> dict[str, Any]:
+    """The first observation of the tasks that the recorded episodes 1 and 50 of the training data show."""
+    from pi05.sim.libero.environment import LiberoEnvironment
+    from pi05.sim.libero.tasks import tasks_of
+
+    found: dict[str, Any] = {}
+    for episode, words in (
+        (1, "put the white mug on the plate and put the chocolate"),
+        (50, "turn on the stove and put"),
+    ):
+        task = next(task for task in tasks_of("libero_10") if task.instruction.startswith(words))
+        environment = LiberoEnvironment("libero_10", [task.name])
+        environment.reset(0, task.name)
+        main, wrist, state = ours(environment.observe())
+        found[str(episode)] = {
+            "main": _small(main),
+            "wrist": _small(wrist),
+            "state": state.tolist(),
+            "task": task.instruction,
+        }
+        environment.close()
+    return found
+
+
+def _small(picture: np.ndarray) -> list[Any]:
+    return list(picture.reshape(64, 4, 64, 4, 3).mean((1, 3)).tolist())
+
+
+PROGRAMS = {
+    "full_rendering": full_rendering,
+    "episode": episode,
+    "layouts": layouts,
+    "first_frames": first_frames,
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(TESTS))
+    import jaxtyping
+
+    jaxtyping.install_import_hook("pi05", "checker.typecheck")
+    print(json.dumps(PROGRAMS[sys.argv[1]]()))
