@@ -40,7 +40,7 @@ from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import sample_time
 from pi05.model.pi05 import Pi05
 from pi05.policy import Policy
-from pi05.sim.config import EnvironmentChoice
+from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
 from pi05.sim.environments import environment_maker, expert_maker
 from pi05.sim.episodes import demonstrate
 from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES
@@ -83,12 +83,12 @@ def build_tokenizer(path: Path, vocab_size: int) -> None:
 def demonstrations(arguments: tuple[int, int]) -> list[tuple[str, list[np.ndarray]]]:
     """Return episodes as (instruction, [pictures, states, actions]) for seeds first … first + count - 1."""
     first, count = arguments
-    env, expert = expert_maker(EnvironmentChoice(family="base"))()
+    env, expert = expert_maker(DemonstrationChoice(family="base"))()
     grid = tiny().image_size // tiny().patch_size
     episodes = []
     for seed in range(first, first + count):
         frames = []
-        for observation, action in demonstrate(env, expert, seed):
+        for observation, action, _ in demonstrate(env, expert, seed):
             pictures = np.stack([observation[key] for key in CAMERAS])
             frames.append((pictures, observation["observation.state"], action, label(env, expert, grid)))
         episodes.append((observation["task"], [np.stack(column) for column in zip(*frames, strict=True)]))

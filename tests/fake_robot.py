@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pi05.sim.episodes import shift_half
 from pi05.sim.protocol import Environment, Expert, Goal
 
 
@@ -88,6 +89,9 @@ class FakeExpert:
 
     def act(self) -> np.ndarray:
         return np.array([self.robot.goal.direction, *[0.0] * 6], np.float32)
+
+    def disturb(self, action: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return shift_half(action, self.disturbance, generator)
 
 
 class Workshop:

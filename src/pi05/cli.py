@@ -1,8 +1,8 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal, or doctor found something to mend; 2 something that the user can put
-right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a fault of the
-program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal, doctor found something to mend, or replay failed; 2 something that the
+user can put right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a
+fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pi05
-from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, report, train
+from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, train
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "inspect": inspect.COMMAND,
     "push": push.COMMAND,
     "collect": collect.COMMAND,
+    "replay": replay.COMMAND,
     "demo": demo.COMMAND,
     "report": report.COMMAND,
 }

@@ -33,7 +33,7 @@ from pi05.files import write_atomic, write_json
 from pi05.machine import machine_info
 from pi05.pages.run import write_run_report
 from pi05.sim.collect import collect_demonstrations
-from pi05.sim.config import EnvironmentChoice
+from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
 from pi05.terminal import Counter
 from pi05.train.config import TrainConfig
@@ -137,7 +137,7 @@ def run_demo(
     stages = _Stages(total=7)
     data, run = folder / "data", folder / "run"
     with stages.stage(f"collect {plan.demonstrations} demonstrations"):
-        make = expert_maker(EnvironmentChoice(family=FAMILY))
+        make = expert_maker(DemonstrationChoice(family=FAMILY))
         with Counter(plan.demonstrations, "demonstrations") as counter:
             collect_demonstrations(make, plan.demonstrations, data, seed, progress=counter.advance)
     with stages.stage("statistics of the demonstrations"):

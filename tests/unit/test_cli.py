@@ -28,7 +28,7 @@ def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.Cap
     assert all(f"\n  {name} " in later for name in cli.LATER)
     assert set(cli.COMMANDS) | set(cli.LATER) == {
         *("doctor", "fetch", "check", "plan", "train", "eval", "serve", "export", "inspect", "push", "collect", "demo"),
-        *("report", "completion"),
+        *("report", "completion", "replay"),
     }
 
 

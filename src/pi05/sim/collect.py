@@ -5,21 +5,24 @@ demonstrations leave the ideal path and show how to return to it (Laskey et al.,
 that drifts has never seen where it then is.
 
 An episode that the expert fails is an error, never data. An episode in which the simulator raises an exception is told
-and left out. Knows no simulator: all it asks stands in `protocol.py`.
+and left out. Knows no simulator: all it asks stands in `protocol.py`. A benchmark whose experts may fail, and whose
+simulator is slow, is collected by `collect_tasks.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import ConfigError, DataError, EvaluationError, UserError
 from pi05.sim.environments import ExpertMaker, close_environment
 from pi05.sim.episodes import demonstrate, nth_episode
-from pi05.sim.protocol import Environment
+from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
 
 STATE, ACTION = "observation.state", "action"
 MOST_EXCEPTIONS = 10
@@ -42,33 +45,43 @@ def collect_demonstrations(
     output: str | Path,
     seed: int = 0,
     progress: Callable[[], None] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Demonstrations:
     """Write `episodes` demonstrations to the new folder `output`.
 
     `make` makes an environment with its expert (`environments.py`); it is called again after an exception. Episodes
     have the seeds from `seed` on, or each task of the environment has them. The evaluation's seeds start far above.
     Raises ConfigError for an impossible number, DataError where `output` exists, EvaluationError where the expert
-    fails or the simulator raises exceptions only. `progress` is called after each demonstration.
+    fails or the simulator raises exceptions only. `progress` is called after each demonstration. `settings` are those
+    that make the simulator again; with them the set can be replayed (`replay_file.py`).
     """
     output = Path(output)
-    _check(episodes, output)
+    check_output(episodes, output, "--episodes")
     with _Collector(make) as collector:
         environment = collector.environment
-        features = _features(environment)
-        with DatasetWriter(output, _whole_hz(environment), features, environment.robot_type) as writer:
-            attempt = 0
+        features = features_of(environment.cameras, environment.state_names, environment.action_names)
+        with DatasetWriter(output, whole_hz(environment.fps), features, environment.robot_type) as writer:
+            replay = ReplayFile(settings or {})
+            turn = 0
             while writer.num_episodes < episodes:
-                if collector.record(writer, seed, attempt) and progress is not None:
-                    progress()
-                attempt += 1
+                row = collector.record(writer, seed, turn)
+                if row is not None:
+                    replay.add(row)
+                    if progress is not None:
+                        progress()
+                turn += 1
+            if settings is not None:
+                with writer.extra_file(NAME) as path:
+                    replay.write(path)
         return Demonstrations(folder=output, episodes=episodes, exceptions=tuple(collector.exceptions))
 
 
-def _check(episodes: int, output: Path) -> None:
+def check_output(episodes: int, output: Path, flag: str) -> None:
+    """Raise ConfigError for a number of episodes that cannot be, DataError where `output` exists."""
     if episodes < 1:
         raise ConfigError(
             "a data set needs episodes",
-            wanted="--episodes of at least 1",
+            wanted=f"{flag} of at least 1",
             found=str(episodes),
             remedy="give a positive number",
         )
@@ -81,19 +94,22 @@ def _check(episodes: int, output: Path) -> None:
         )
 
 
-def _whole_hz(environment: Environment) -> int:
-    if environment.fps != round(environment.fps):
-        raise ValueError(f"LeRobot v3.0 knows whole control rates only, not {environment.fps:g} Hz")
-    return round(environment.fps)
+def whole_hz(fps: float) -> int:
+    """Return a control rate as LeRobot v3.0 knows it. Raises ValueError for one that is not whole."""
+    if fps != round(fps):
+        raise ValueError(f"LeRobot v3.0 knows whole control rates only, not {fps:g} Hz")
+    return round(fps)
 
 
-def _features(environment: Environment) -> dict[str, dict[str, Any]]:
-    """Return the columns of the data set as meta/info.json describes them."""
+def features_of(
+    cameras: Mapping[str, Sequence[int]], state_names: Sequence[str], action_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the columns of the data set as meta/info.json describes them; cameras have heights and widths (px)."""
     features: dict[str, dict[str, Any]] = {
         camera: {"dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"]}
-        for camera, (height, width) in environment.cameras.items()
+        for camera, (height, width) in cameras.items()
     }
-    for column, names in ((STATE, environment.state_names), (ACTION, environment.action_names)):
+    for column, names in ((STATE, state_names), (ACTION, action_names)):
         features[column] = {"dtype": "float32", "shape": [len(names)], "names": list(names)}
     return features
 
@@ -113,8 +129,8 @@ class _Collector:
     def __exit__(self, *_: object) -> None:
         close_environment(self.environment)
 
-    def record(self, writer: DatasetWriter, first_seed: int, attempt: int) -> bool:
-        """Write one episode; return whether there is one more. A simulator's exception leaves nothing behind."""
+    def record(self, writer: DatasetWriter, first_seed: int, attempt: int) -> ReplayRow | None:
+        """Write one episode; None where a simulator's exception left nothing behind."""
         task, turn = nth_episode(self.environment.tasks, attempt)
         try:
             steps = list(demonstrate(self.environment, self._expert, first_seed + turn, task))
@@ -124,14 +140,14 @@ class _Collector:
             self._replace(
                 f"{type(error).__name__}: {error} ({'' if task is None else f'{task}, '}seed {first_seed + turn})"
             )
-            return False
+            return None
         cameras = list(self.environment.cameras)
-        for observation, action in steps:
+        for observation, action, _ in steps:
             images = {camera: observation[camera] for camera in cameras}
             writer.add_frame(images, {STATE: observation[STATE], ACTION: action})
-        writer.end_episode(steps[0][0]["task"])
+        writer.end_episode(steps[0].observation["task"])
         self._in_a_row = 0
-        return True
+        return ReplayRow(task, first_seed + turn, None, np.stack([step.executed for step in steps]))
 
     def _replace(self, exception: str) -> None:
         self.exceptions.append(exception)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pi05.settings.schema import Checked
-from pi05.sim.libero.config import ALLOWED, ProtocolName, Suite
+from pi05.sim.libero.config import ALLOWED, ProtocolName, Start, Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +47,22 @@ class EnvironmentChoice(Checked):
             return
         for name in ("suite", "tasks", "protocol", "allow"):
             self._require(not getattr(self, name), name, "left out", "it is LIBERO's: add --env=libero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemonstrationChoice(EnvironmentChoice):
+    """One simulator as demonstrations are collected in it, and replayed."""
+
+    start: Start = "random"
+    """Where episodes of LIBERO begin: random, a layout drawn anew, or benchmark, the initial states that policies are
+    evaluated in, which training data should not hold."""
+    image_size: int = 256
+    """Height and width of LIBERO's pictures (px), 32 or more."""
+    joint_noise: float = 0.02
+    """By how much each joint of the arm is off at the start in LIBERO, a standard deviation (rad), 0 to 0.1."""
+
+    def _limits(self) -> None:
+        super()._limits()
+        self._at_least(32, "image_size")
+        self._require(self.image_size % 2 == 0, "image_size", "an even number")
+        self._require(0 <= self.joint_noise <= 0.1, "joint_noise", "0 to 0.1")

@@ -6,11 +6,16 @@ Each simulator is imported when it is asked for, not before. How one is closed i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pi05.errors import ConfigError, tell
-from pi05.sim.config import EnvironmentChoice
+from pi05.errors import tell
+from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
 from pi05.sim.protocol import Environment, Expert
+
+if TYPE_CHECKING:
+    from pi05.sim.libero.environment import LiberoEnvironment
 
 ExpertMaker = Callable[[], tuple[Environment, Expert]]
 
@@ -40,23 +45,48 @@ def _libero(choice: EnvironmentChoice) -> Environment:
     )
 
 
-def expert_maker(choice: EnvironmentChoice) -> ExpertMaker:
-    """Return a function that makes the chosen environment together with its expert. Raises ConfigError."""
-    if choice.env == "tabletop":
-        from pi05.sim.experts import TabletopExpert
-        from pi05.sim.tabletop import Tabletop
+def demonstration_maker(choice: DemonstrationChoice) -> Callable[[], Environment]:
+    """Return a function that makes the environment that demonstrations are collected in. It can be pickled."""
+    return partial(_libero_for_experts if choice.env == "libero" else _tabletop, choice)
 
-        def tabletop() -> tuple[Environment, Expert]:
-            environment = Tabletop(choice.family)
-            return environment, TabletopExpert(environment)
 
-        return tabletop
-    raise ConfigError(
-        "there are scripted demonstrations only for one simulator",
-        wanted="--env tabletop",
-        found=f"--env {choice.env}",
-        remedy="use --env tabletop; demonstrations on a real robot are recorded with LeRobot",
+def expert_maker(choice: DemonstrationChoice) -> ExpertMaker:
+    """Return a function that makes that environment with its expert; it can be pickled.
+
+    The function raises ConfigError for tasks of LIBERO that the expert cannot carry out.
+    """
+    return partial(_libero_with_expert if choice.env == "libero" else _tabletop_with_expert, choice)
+
+
+def _tabletop_with_expert(choice: DemonstrationChoice) -> tuple[Environment, Expert]:
+    from pi05.sim.experts import TabletopExpert
+    from pi05.sim.tabletop import Tabletop
+
+    environment = Tabletop(choice.family)
+    return environment, TabletopExpert(environment)
+
+
+def _libero_for_experts(choice: DemonstrationChoice) -> LiberoEnvironment:
+    from pi05.sim.libero.environment import LiberoEnvironment
+    from pi05.sim.libero.protocols import protocol_named
+
+    assert choice.suite is not None  # EnvironmentChoice refuses LIBERO without a suite
+    return LiberoEnvironment(
+        choice.suite,
+        choice.tasks,
+        protocol=replace(protocol_named(choice.protocol_name), render_px=choice.image_size),
+        start=choice.start,
+        allow=frozenset(choice.allow),
+        joint_noise=choice.joint_noise,
     )
+
+
+def _libero_with_expert(choice: DemonstrationChoice) -> tuple[Environment, Expert]:
+    from pi05.sim.libero.experts import LiberoExpert, refuse_impossible
+
+    environment = _libero_for_experts(choice)
+    refuse_impossible(environment)
+    return environment, LiberoExpert(environment)
 
 
 def close_environment(environment: Environment) -> None:

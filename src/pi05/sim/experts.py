@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
+from pi05.sim.episodes import shift_half
 from pi05.sim.tabletop import SIDES, Tabletop
 
 CLOSE_ENOUGH = 0.010
@@ -19,7 +20,8 @@ class TabletopExpert:
     """Solves a table-top goal: go over the item, close, carry, open."""
 
     disturbance = (0.02, 0.02, 0.0)
-    """m, m; the opening is left alone."""
+    """By how much a command is disturbed while demonstrations are collected, a standard deviation: m, m; the opening is
+    left alone."""
 
     def __init__(self, env: Tabletop) -> None:
         self.env = env
@@ -40,6 +42,10 @@ class TabletopExpert:
         item = env.items[goal.item]
         near = np.hypot(item.x - env.position[0], item.y - env.position[1]) <= CLOSE_ENOUGH
         return self._command(item.x, item.y, opening=0.0 if near and env.opening > 0.5 else 1.0)
+
+    def disturb(self, action: Float32[np.ndarray, " 3"], generator: np.random.Generator) -> Float32[np.ndarray, " 3"]:
+        """Shift half of the commands."""
+        return shift_half(action, self.disturbance, generator)
 
     def destination(self) -> tuple[float, float]:
         """Return where the item shall go (m); where the gripper is, when it shall only be held."""

@@ -19,8 +19,8 @@ Observation = dict[str, Any]
 """What a policy is given: a picture under the name of each camera, `observation.state`, and the instruction as
 `task`."""
 
-# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice; no code of the
-# package asks an object what it is.
+# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice. `Restorable` is
+# the only one that the package asks an object about.
 
 
 @runtime_checkable
@@ -115,18 +115,33 @@ class Environment(Protocol):
 class Expert(Protocol):
     """A scripted demonstrator, made for one environment and in sight of everything in it."""
 
-    @property
-    def disturbance(self) -> Sequence[float]:
-        """By how much a command of each action dimension is disturbed while demonstrations are collected.
-
-        A standard deviation in the dimension's own unit; 0 leaves the dimension alone.
-        """
-        ...
-
     def reset(self) -> None:
         """Begin a new episode, after the environment has."""
         ...
 
     def act(self) -> Float[np.ndarray, " n"]:
         """Return the command for the present state."""
+        ...
+
+    def disturb(self, action: Float[np.ndarray, " n"], generator: np.random.Generator) -> Float[np.ndarray, " n"]:
+        """Return what reaches the robot instead of `action` while demonstrations are collected.
+
+        Called once per step, after `act`. So demonstrations show how to come back from where a policy might drift.
+        """
+        ...
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A simulator whose state within an episode can be told, and set again exactly.
+
+    It is asked for where recorded actions are replayed: what a reset draws may differ between versions.
+    """
+
+    def simulator_state(self) -> Float[np.ndarray, " s"]:
+        """Return the state as numbers."""
+        ...
+
+    def restore(self, state: Float[np.ndarray, " s"]) -> None:
+        """Go to a state of the present episode's task."""
         ...

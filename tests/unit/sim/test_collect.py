@@ -12,12 +12,12 @@ from fake_robot import FakeRobot, Workshop
 from pi05 import Dataset
 from pi05.errors import ConfigError, DataError, EvaluationError
 from pi05.sim.collect import MOST_EXCEPTIONS, collect_demonstrations
-from pi05.sim.config import EnvironmentChoice
+from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
 from pi05.sim.experts import TabletopExpert
 from pi05.sim.tabletop import Tabletop
 
-DEMO = expert_maker(EnvironmentChoice(family="demo"))
+DEMO = expert_maker(DemonstrationChoice(family="demo"))
 
 
 def test_the_data_set_holds_what_happened(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_data_set_holds_what_happened(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
-    make = expert_maker(EnvironmentChoice(family="base"))
+    make = expert_maker(DemonstrationChoice(family="base"))
     first, second = (Dataset(collect_demonstrations(make, 2, tmp_path / name, seed=1).folder) for name in ("a", "b"))
     np.testing.assert_array_equal(first.actions(), second.actions())
     np.testing.assert_array_equal(first.states(), second.states())

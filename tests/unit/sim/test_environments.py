@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from fake_robot import FakeRobot
 
-from pi05.sim.config import EnvironmentChoice
+from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
 from pi05.sim.environments import close_environment, environment_maker, expert_maker
 from pi05.sim.experts import TabletopExpert
 from pi05.sim.tabletop import FAMILIES, Tabletop
@@ -21,7 +21,7 @@ def test_names_make_environments(family: Literal["base", "demo"]) -> None:
 
 
 def test_an_expert_acts_in_the_environment_that_it_comes_with() -> None:
-    environment, expert = expert_maker(EnvironmentChoice(family="base"))()
+    environment, expert = expert_maker(DemonstrationChoice(family="base"))()
     assert isinstance(expert, TabletopExpert)
     assert expert.env is environment
 

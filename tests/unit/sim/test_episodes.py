@@ -5,7 +5,7 @@ import pytest
 from fake_robot import FakeExpert, FakeRobot
 
 from pi05.errors import EvaluationError
-from pi05.sim.episodes import demonstrate, nth_episode
+from pi05.sim.episodes import attempt, demonstrate, nth_episode
 
 
 def test_tasks_take_turns_and_each_has_all_seeds() -> None:
@@ -23,8 +23,10 @@ def test_half_of_the_commands_are_disturbed_where_the_expert_allows_it() -> None
 
     robot = Recorder()
     expert = FakeExpert(robot)
-    wanted = [action for seed in range(60) for _, action in demonstrate(robot, expert, seed, "left_1")]
+    steps = [step for seed in range(60) for step in demonstrate(robot, expert, seed, "left_1")]
+    wanted = [step.action for step in steps]
     assert expert.resets == 60
+    np.testing.assert_array_equal(executed, [step.executed for step in steps])
     shifts = np.array(executed) - np.array(wanted)
     moved = np.array(expert.disturbance) > 0
     assert not shifts[:, ~moved].any()
@@ -42,3 +44,6 @@ def test_a_failing_expert_is_an_error() -> None:
     robot = FakeRobot()
     with pytest.raises(EvaluationError, match=r"failed its own task\n.*within 12 steps\n.*'turn right', seed 4"):
         list(demonstrate(robot, Idle(robot), 4, "right_1"))
+    failed = attempt(robot, Idle(robot), 4, "right_1", look=False)
+    assert (failed.success, failed.start, len(failed.steps)) == (False, None, 12)
+    assert not any(step.observation for step in failed.steps)

@@ -171,6 +171,12 @@ class DatasetWriter:
         self._frames += length
         self.discard_episode()
 
+    @contextmanager
+    def extra_file(self, name: str) -> Iterator[Path]:
+        """Yield where to write a file that appears with the set, outside its format: LeRobot passes over it."""
+        with self._disk():
+            yield self._partial / name
+
     # --- files -----------------------------------------------------------------------------------------------------
 
     def _write_rows(self, columns: dict[str, np.ndarray]) -> int:

@@ -65,11 +65,13 @@ class LiberoEnvironment:
         start: Start = "benchmark",
         seed: int | None = None,
         allow: frozenset[str] = frozenset(),
+        joint_noise: float = JOINT_NOISE,
     ) -> None:
         self._libero = start_libero(allow)
         self.suite: Suite = suite
         self.protocol = protocol
         self.start = start
+        self.joint_noise = joint_noise
         self.seed = protocol.seed if seed is None else seed
         self.max_steps = protocol.max_steps[suite]
         self._tasks = {task.name: task for task in choose_tasks(suite, tasks)}
@@ -202,7 +204,7 @@ class LiberoEnvironment:
         generator = np.random.default_rng((seed, self.seed))
         simulator.reset(simulator.first_draws(int(generator.integers(2**32)), 0))
         state = simulator.state()
-        state[_ARM] += generator.normal(0.0, JOINT_NOISE, 7)
+        state[_ARM] += generator.normal(0.0, self.joint_noise, 7)
         simulator.set_state(state)
 
     def _picture(self, camera: str) -> UInt8[np.ndarray, "size size 3"]:
