@@ -80,6 +80,8 @@ class EvalConfig(EnvironmentChoice):
     swap_instruction: bool = False
     """Give the policy another valid instruction of the same layout and measure success at the original goal: a policy
     that listens to its instruction scores low."""
+    blank_pictures: bool = False
+    """Give the policy black pictures from every camera: one that looks scores low."""
     films: int = 4
     """Successes, and failures, that the report shows as films, 0 or more; spread over the tasks, of each task at least
     one."""

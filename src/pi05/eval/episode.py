@@ -42,6 +42,8 @@ class EpisodeResult:
     """Hash of the first observation: two episodes that begin alike have the same one."""
     repeated: str | None = None
     """What the simulator did in a first attempt that does not count; None: there was none."""
+    moved: tuple[str, ...] | None = None
+    """What lies elsewhere at the end; None where the simulator does not tell."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the episode as plain data."""

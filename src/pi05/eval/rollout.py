@@ -183,7 +183,7 @@ class Rollout:
             slot = self._active[index]
             if turn.observation is not None:
                 if slot.chunks == 0:
-                    self.on_look(slot.plan, turn.observation)
+                    self.on_look(slot.plan, self._shown(turn.observation))
                 slot.observation = turn.observation
                 ready.append(slot)
                 continue
@@ -205,7 +205,7 @@ class Rollout:
         """Let the policy answer all that wait, as one batch."""
         started = time.perf_counter()
         noise = torch.stack([torch.randn(self._policy.noise_shape, generator=slot.noise) for slot in ready])
-        observations = [slot.observation for slot in ready]
+        observations = [self._shown(slot.observation) for slot in ready]
         steps = self._config.policy.num_inference_steps
         chunks = self._policy.infer_batch(observations, noise=noise, num_steps=steps)
         share = (time.perf_counter() - started) / len(ready)
@@ -214,6 +214,15 @@ class Rollout:
             slot.policy_s += share
             slot.chunks += 1
             self._places.execute(slot.plan.index, chunk[: self._rules.n_action_steps])
+
+    def _shown(self, observation: Observation) -> Observation:
+        """Return what the policy is given."""
+        if not self._config.blank_pictures:
+            return observation
+        return {
+            name: np.zeros_like(value) if isinstance(value, np.ndarray) and value.dtype == np.uint8 else value
+            for name, value in observation.items()
+        }
 
 
 def _require_finite(slot: _Slot, chunk: Float[np.ndarray, "A n"], executed: int) -> None:

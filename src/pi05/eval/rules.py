@@ -100,6 +100,10 @@ def _under(protocol: LiberoProtocol, config: EvalConfig, facts: EnvironmentFacts
         departures.append(f"{len(config.tasks)} tasks of the suite")
     if config.swap_instruction:
         departures.append("swapped instructions")
+    if config.blank_pictures:
+        departures.append("black pictures")
+    if config.hold > 1:
+        departures.append(f"each action held for {config.hold} control steps")
     return replace(
         own,
         episodes=episodes,

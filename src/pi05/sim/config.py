@@ -30,6 +30,9 @@ class EnvironmentChoice(Checked):
     """Whose rules of evaluation in LIBERO: openpi's, the default there, or LeRobot's (docs/evaluation.md)."""
     allow: tuple[str, ...] = ()
     """What is refused otherwise and shall be accepted, such as mujoco-version; the report says so."""
+    hold: int = 1
+    """Control steps of LIBERO for which an action is held, 1 to 4: 2 makes it a robot of 10 Hz, for demonstrations and
+    policies alike."""
     seed: int | None = None
     """Chooses layouts and noise, 0 or more; when not given 0, in LIBERO the protocol's own."""
 
@@ -40,6 +43,7 @@ class EnvironmentChoice(Checked):
 
     def _limits(self) -> None:
         self._at_least(0, "seed")
+        self._require(1 <= self.hold <= 4, "hold", "1 to 4")
         if self.env == "libero":
             self._require(self.suite is not None, "suite", "one of LIBERO's suites", "add --suite=libero_object")
             self._require(len(set(self.tasks)) == len(self.tasks), "tasks", "different tasks")
@@ -47,6 +51,7 @@ class EnvironmentChoice(Checked):
             return
         for name in ("suite", "tasks", "protocol", "allow"):
             self._require(not getattr(self, name), name, "left out", "it is LIBERO's: add --env=libero")
+        self._require(self.hold == 1, "hold", "left out", "it is LIBERO's: add --env=libero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,10 @@ class DemonstrationChoice(EnvironmentChoice):
     """Height and width of LIBERO's pictures (px), 32 or more."""
     joint_noise: float = 0.02
     """By how much each joint of the arm is off at the start in LIBERO, a standard deviation (rad), 0 to 0.1."""
+
+    mixed_goals: bool = False
+    """Ask in half of the episodes of LIBERO for what another of the chosen tasks asks for, where its thing lies in the
+    scene, too: without it a scene tells the task, and a policy need not listen."""
 
     def _limits(self) -> None:
         super()._limits()

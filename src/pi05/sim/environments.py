@@ -41,7 +41,12 @@ def _libero(choice: EnvironmentChoice) -> Environment:
     assert choice.suite is not None  # EnvironmentChoice refuses LIBERO without a suite
     protocol = protocol_named(choice.protocol_name)
     return LiberoEnvironment(
-        choice.suite, choice.tasks, protocol=protocol, seed=choice.seed, allow=frozenset(choice.allow)
+        choice.suite,
+        choice.tasks,
+        protocol=protocol,
+        seed=choice.seed,
+        allow=frozenset(choice.allow),
+        hold=choice.hold,
     )
 
 
@@ -78,6 +83,8 @@ def _libero_for_experts(choice: DemonstrationChoice) -> LiberoEnvironment:
         start=choice.start,
         allow=frozenset(choice.allow),
         joint_noise=choice.joint_noise,
+        hold=choice.hold,
+        mixed_goals=choice.mixed_goals,
     )
 
 

@@ -19,8 +19,8 @@ Observation = dict[str, Any]
 """What a policy is given: a picture under the name of each camera, `observation.state`, and the instruction as
 `task`."""
 
-# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice. `Restorable` is
-# the only one that the package asks an object about.
+# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice. `Restorable`
+# and `Movable` are the only ones that the package asks an object about.
 
 
 @runtime_checkable
@@ -128,6 +128,16 @@ class Expert(Protocol):
 
         Called once per step, after `act`. So demonstrations show how to come back from where a policy might drift.
         """
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A simulator that tells which things an episode has moved, whatever it was asked for."""
+
+    @property
+    def moved(self) -> Sequence[str]:
+        """Names of the things that lie elsewhere than when the episode began."""
         ...
 
 

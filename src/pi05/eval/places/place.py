@@ -19,7 +19,7 @@ from pi05.errors import EvaluationError, UserError
 from pi05.eval.episode import EpisodePlan, EpisodeResult, Outcome, Spent
 from pi05.eval.instructions import other_instructions
 from pi05.sim.environments import close_environment
-from pi05.sim.protocol import Environment, Observation
+from pi05.sim.protocol import Environment, Movable, Observation
 
 SWAP_ATTEMPTS = 20
 SWAP_SEED_STRIDE = 10**12
@@ -184,8 +184,12 @@ class Place:
             error=error,
             task=self.plan.task,
             start=self.start,
+            moved=self._moved() if error is None else None,
         )
         return Turn(result=result, frames=self.frames, stride=self.stride, spent=self.spent)
+
+    def _moved(self) -> tuple[str, ...] | None:
+        return tuple(self.environment.moved) if isinstance(self.environment, Movable) else None
 
     @contextmanager
     def _time(self, name: str) -> Iterator[None]:

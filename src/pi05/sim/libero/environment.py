@@ -38,6 +38,8 @@ JOINT_NOISE = 0.02
 """rad; by about as much the benchmark's initial states differ in each joint of the arm."""
 _ARM = slice(1, 8)
 """The arm's seven joints in a state, behind the time."""
+MOVED = 0.05
+"""m."""
 
 
 class LiberoEnvironment:
@@ -51,7 +53,6 @@ class LiberoEnvironment:
     with one version of MuJoCo.
     """
 
-    fps = float(CONTROL_HZ)
     robot_type = "panda"
     state_names = STATE_NAMES
     action_names = ACTION_NAMES
@@ -66,18 +67,25 @@ class LiberoEnvironment:
         seed: int | None = None,
         allow: frozenset[str] = frozenset(),
         joint_noise: float = JOINT_NOISE,
+        hold: int = 1,
+        mixed_goals: bool = False,
     ) -> None:
+        """`hold`: control steps for which an action is held. `mixed_goals`: with start="random" half of the episodes,
+        as the seed says, ask for what another of the tasks asks for, where that makes sense in the scene.
+        """
         self._libero = start_libero(allow)
         self.suite: Suite = suite
         self.protocol = protocol
         self.start = start
-        self.joint_noise = joint_noise
+        self.joint_noise, self.hold, self.mixed_goals = joint_noise, hold, mixed_goals
+        self.fps = CONTROL_HZ / hold
         self.seed = protocol.seed if seed is None else seed
-        self.max_steps = protocol.max_steps[suite]
+        self.max_steps = protocol.max_steps[suite] // hold
         self._tasks = {task.name: task for task in choose_tasks(suite, tasks)}
         self._simulator: LiberoSimulator | None = None
         self._draws: list[Draws] = []
         self._goals: tuple[LiberoGoal, ...] = ()
+        self._places: dict[str, np.ndarray] = {}
         self._steps = 0
         self._pictures: dict[str, np.ndarray] = {}
 
@@ -114,8 +122,17 @@ class LiberoEnvironment:
 
     @property
     def goals(self) -> tuple[LiberoGoal, ...]:
-        """The episode's goal, and those of other tasks that fit its scene and are not reached at its start."""
+        """The episode's goal, and those of other tasks that fit its scene and are not reached at its start.
+
+        Where some of the suite's tasks were chosen, those alone; where one was, all.
+        """
         return self._goals
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Names of the things that lie elsewhere than when the episode began, by more than `MOVED`."""
+        now = self._running.places_of_things()
+        return tuple(name for name, place in self._places.items() if np.linalg.norm(now[name] - place) > MOVED)
 
     def reset(self, seed: int, task: str | None = None) -> None:
         """Begin an episode; without a task, the seed goes through the tasks in turn."""
@@ -130,8 +147,8 @@ class LiberoEnvironment:
         for _ in range(self.protocol.wait_steps):
             self._running.step(WAITING)
         self._steps, self._pictures = 0, {}
-        own, *others = goals_in(self.task)
-        self._goals = (own, *(goal for goal in others if not self._running.holds(goal.relations)))
+        self._goals = self._choose_goals(seed)
+        self._places = self._running.places_of_things()
 
     def observe(self) -> Observation:
         """Render both cameras, and return them with state and instruction."""
@@ -139,16 +156,21 @@ class LiberoEnvironment:
             name: np.ascontiguousarray(self._picture(camera)[:, ::-1])
             for name, camera in zip(IMAGES, CAMERAS, strict=True)
         }
-        return {**pictures, "observation.state": self._state(), "task": self.task.instruction}
+        return {**pictures, "observation.state": self._state(), "task": self._goals[0].instruction}
 
     def step(self, action: Float[np.ndarray, " n"]) -> tuple[bool, bool]:
         """Carry out one action, clipped to [-1, 1]; return whether the episode is over, and whether it succeeded."""
         command = np.asarray(action, dtype=np.float64)
         if command.shape != (7,) or not np.isfinite(command).all():
             raise ValueError(f"an action is 7 finite numbers, found {command!r}")
-        success = self._running.step(np.clip(command, -1.0, 1.0))
-        self._steps += 1
         self._pictures = {}
+        own, success = self._goals[0], False
+        for _ in range(self.hold):
+            reached = self._running.step(np.clip(command, -1.0, 1.0))
+            success = reached if own.instruction == self.task.instruction else self._running.holds(own.relations)
+            if success:
+                break
+        self._steps += 1
         return success or self._steps >= self.max_steps, success
 
     def check(self, instruction: str) -> bool:
@@ -186,6 +208,18 @@ class LiberoEnvironment:
         self._simulator = LiberoSimulator(self._libero, task)
         if not self.protocol.reseeded:
             self._draws = [self._simulator.first_draws(self.seed, self.protocol.loads_before)]
+
+    def _choose_goals(self, seed: int) -> tuple[LiberoGoal, ...]:
+        """Return what may be asked for, the episode's own goal first."""
+        own, *others = goals_in(self.task)
+        wanted = {task.instruction for task in self._tasks.values()}
+        some = [goal for goal in others if len(wanted) == 1 or goal.instruction in wanted]
+        goals = [own, *(goal for goal in some if not self._running.holds(goal.relations))]
+        if self.mixed_goals and self.start == "random":
+            choice = int(np.random.default_rng((seed, self.seed, 1)).integers(2 * max(1, len(goals) - 1)))
+            if choice < len(goals) - 1:
+                goals.insert(0, goals.pop(choice + 1))
+        return tuple(goals)
 
     def _begin_benchmark(self, episode: int) -> None:
         simulator = self._running

@@ -5,10 +5,13 @@ from the present state: over the grasp, down, close, up, over the target, down, 
 or is missed is taken again. It remembers the chosen grasp, how long it has been closing or opening, and which grasps
 have failed.
 
-Leaves out drawers, knobs and pushing (`placing.py`). Metres and radians; one call of `act` per control step of 0.05 s.
+Leaves out drawers, knobs and pushing (`placing.py`). Metres and radians; one call of `act` per action of 0.05 s, or as
+long as the environment holds one.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -19,7 +22,7 @@ from pi05.sim.libero.goals import Relation, read_problem
 from pi05.sim.libero.grasps import FINGER_BELOW, HAND_ABOVE, HAND_HALF_LENGTH, Grasp, choose_grasp
 from pi05.sim.libero.hand import OPEN_ENOUGH, Hand
 from pi05.sim.libero.mishaps import Mishaps
-from pi05.sim.libero.motion import CLOSE, OPEN, TURN_TOLERANCE, Action, still, toward, turn_between
+from pi05.sim.libero.motion import CLOSE, GAIN, OPEN, TURN_TOLERANCE, Action, toward, turn_between
 from pi05.sim.libero.placing import placing_of, target_place
 from pi05.sim.libero.shapes import Points, Shapes, height_over, near
 from pi05.sim.libero.tasks import LiberoTask, choose_tasks
@@ -69,14 +72,18 @@ class LiberoExpert:
 
     def __init__(self, environment: LiberoEnvironment) -> None:
         self._environment = environment
+        self._toward = partial(toward, gain=GAIN / environment.hold)  # an action that is held goes further
+        self._still = partial(self._toward, np.zeros(3))
+        self._closing, self._letting = (-(-steps // environment.hold) for steps in (CLOSING_STEPS, LETTING_GO_STEPS))
 
     def reset(self) -> None:
         """Look at the new episode. Raises ValueError for an instruction that this expert cannot carry out."""
         simulator = self._simulator = self._environment.simulator
         domain = simulator.env
-        placing = placing_of(domain.parsed_problem["goal_state"], domain.obj_body_id)
+        goal = self._environment.goals[0].relations
+        placing = placing_of(goal, domain.obj_body_id)
         if placing is None:
-            raise ValueError(f"no task of this expert: {domain.parsed_problem['goal_state']}")
+            raise ValueError(f"no task of this expert: {goal}")
         self._placing = placing
         self.shapes = Shapes(simulator)
         self.hand = Hand(simulator, self.shapes.owner)
@@ -86,7 +93,7 @@ class LiberoExpert:
         self._closing_steps = self._letting_go = 0
         self._without_contact = LOST_AFTER
         self._way: list[Float[np.ndarray, " 3"]] = []
-        self._mishaps = Mishaps()
+        self._mishaps = Mishaps(self._environment.hold)
         self._above_grasp: float | None = None
 
     def disturb(self, action: Action, generator: np.random.Generator) -> Action:
@@ -101,7 +108,7 @@ class LiberoExpert:
     def _act(self) -> Action:
         if self._letting_go:
             self._letting_go -= 1
-            return still(OPEN)
+            return self._still(gripper=OPEN)
         if self.hand.holds(self._placing.thing):
             self._without_contact = 0
         else:
@@ -109,7 +116,7 @@ class LiberoExpert:
         if self._closing_steps:
             self._closing_steps -= 1
             if self._closing_steps or self._without_contact == 0:
-                return still(CLOSE)
+                return self._still(gripper=CLOSE)
             self._forget_grasp()
         if self._without_contact < LOST_AFTER and self.hand.opening < OPEN_ENOUGH + 0.012:
             return self._carry()
@@ -122,7 +129,7 @@ class LiberoExpert:
         thing = self.shapes.points(self._placing.thing)
         grasp = self._valid_grasp(thing)
         if grasp is None:
-            return toward(np.array([0.0, 0.0, 0.05]))
+            return self._toward(np.array([0.0, 0.0, 0.05]))
         turn = turn_between(self.hand.closing, self._aim)
         away = grasp.place - position[:2]
         hover = max(grasp.z + ABOVE, height_over(near(self._all(), grasp.place, grasp.place, CORRIDOR), -1.0) + 0.02)
@@ -130,13 +137,13 @@ class LiberoExpert:
         going_down = position[2] < hover - ON
         if ready and np.hypot(*away) < (2 * OVER if going_down else OVER):
             if abs(grasp.z - position[2]) < ON and np.hypot(*away) < OVER:
-                self._closing_steps = CLOSING_STEPS
-                return still(CLOSE)
+                self._closing_steps = self._closing
+                return self._still(gripper=CLOSE)
             if self._stuck(position):
                 self._forget_grasp()
-                return toward(np.array([0.0, 0.0, 0.05]))
+                return self._toward(np.array([0.0, 0.0, 0.05]))
             self._above_grasp = float(position[2] - grasp.z)
-            return toward(np.array([*away, grasp.z - position[2]]))
+            return self._toward(np.array([*away, grasp.z - position[2]]))
         self._way = []
         return self._travel(grasp.place, hover, FINGER_BELOW, turn=turn, gripper=OPEN)
 
@@ -173,10 +180,10 @@ class LiberoExpert:
         lowest = self._lowest(thing, position[:2] + away, away) + hanging
         if np.hypot(*away) < OVER:
             if position[2] - lowest < ON:
-                self._letting_go = LETTING_GO_STEPS
+                self._letting_go = self._letting
                 self._grasp = None
-                return still(OPEN)
-            return toward(np.array([*away, lowest - position[2]]), gripper=CLOSE, fastest=0.6)
+                return self._still(gripper=OPEN)
+            return self._toward(np.array([*away, lowest - position[2]]), gripper=CLOSE, fastest=0.6)
         return self._travel(position[:2] + away, -1.0, hanging, gripper=CLOSE)
 
     def _lowest(self, thing: Points, place: Float[np.ndarray, " 2"], away: Float[np.ndarray, " 2"]) -> float:
@@ -201,8 +208,8 @@ class LiberoExpert:
         height = max(least, height_over(way, self.shapes.ground) + ABOVE + below)
         away, rise = place - position[:2], height - position[2]
         if rise > ABOVE:
-            return toward(np.array([0.0, 0.0, rise]), gripper=gripper)
-        return toward(np.array([*away, rise]), turn, gripper)
+            return self._toward(np.array([0.0, 0.0, rise]), gripper=gripper)
+        return self._toward(np.array([*away, rise]), turn, gripper)
 
     def _all(self) -> Points:
         return np.concatenate([self.shapes.points(name) for name in self.shapes.names])

@@ -44,7 +44,9 @@ class Push:
 class Mishaps:
     """Those of one episode, all drawn at its first step."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: int = 1) -> None:
+        """`hold`: control steps for which an action is held; lengths here are in control steps."""
+        self._hold = hold
         self._step = 0
         self._pushes: list[Push] | None = None
         self._miss_at: float | None = None
@@ -63,11 +65,11 @@ class Mishaps:
         for push in self._pushes:
             if push.start <= self._step < push.end:
                 executed[:3] += push.shift
-        self._step += 1
+        self._step += self._hold
         if self._miss_at is not None and above_grasp is not None and action[6] == OPEN and above_grasp < self._miss_at:
             self._miss_at, self._missing = None, MISS_STEPS
-        if self._missing:
-            self._missing -= 1
+        if self._missing > 0:
+            self._missing -= self._hold
             executed[:6], executed[6] = 0.0, CLOSE
         return np.clip(executed, -1.0, 1.0)
 

@@ -25,13 +25,20 @@ Action = Float[np.ndarray, " 7"]
 """Any float type: an expert computes in float64 and hands out float32."""
 
 
-def toward(error: Float[np.ndarray, " 3"], turn: float = 0.0, gripper: float = OPEN, fastest: float = 1.0) -> Action:
+def toward(
+    error: Float[np.ndarray, " 3"],
+    turn: float = 0.0,
+    gripper: float = OPEN,
+    fastest: float = 1.0,
+    gain: float = GAIN,
+) -> Action:
     """Return the action that reduces a position error, and a turn about the vertical that is still to go.
 
-    `fastest` is the largest value of a direction, 1 at most; the direction of the error is kept.
+    `fastest` is the largest value of a direction, 1 at most; the direction of the error is kept. `gain` are actions per
+    5 cm.
     """
     action = np.zeros(7)
-    wanted = GAIN * np.asarray(error, dtype=float) / METRES
+    wanted = gain * np.asarray(error, dtype=float) / METRES
     action[:3] = wanted * min(1.0, fastest / max(float(np.abs(wanted).max()), 1e-9))
     if abs(turn) > TURN_TOLERANCE:
         action[5] = float(np.clip(TURN_GAIN * turn / RADIANS, -0.5, 0.5))

@@ -129,6 +129,11 @@ class LiberoSimulator:
         """Tell whether all of these relations hold now."""
         return all(bool(self._domain._eval_predicate(list(relation))) for relation in goal)
 
+    def places_of_things(self) -> dict[str, Float64[np.ndarray, " 3"]]:
+        """Return where every thing that can be moved is (m), by its name in the task's file."""
+        domain = self._domain
+        return {name: np.array(domain.sim.data.body_xpos[domain.obj_body_id[name]]) for name in domain.objects_dict}
+
     def draw(self, camera: str, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """Return what a camera saw at the last look, upright and not mirrored."""
         import mujoco
