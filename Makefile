@@ -8,6 +8,7 @@
 #   make check            format, lint, types and tests, as .ci/run does
 #   make tiny-base        pre-train the base model that ships in the package (hours)
 #   make setup            only the virtual environment in .venv
+#   make libero-demo      the same in LIBERO: three tasks in one policy, about an hour on two cores
 #   make libero           LIBERO in .venv, too: packages, assets (1.2 GB), and as root what drawing needs of Debian
 #
 # PYTHON=python3.12 chooses the Python to set up with; WORKERS=1 runs the tests one after the other.
@@ -22,7 +23,7 @@ SLOW ?=
 BRIEF := not (process or long or slow or gpu)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup libero demo test quick check style tiny-base
+.PHONY: setup libero libero-demo demo test quick check style tiny-base
 
 setup:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one" >&2; exit 2; }
@@ -33,6 +34,9 @@ libero: setup
 
 demo: setup
 	@$(BIN)/pi05 demo $(ARGS)
+
+libero-demo: libero
+	@$(BIN)/pi05 demo --env=libero $(ARGS)
 
 test: setup
 	$(PYTEST) --durations=40 --durations-min=2 $(if $(SLOW),--slow) $(ARGS)

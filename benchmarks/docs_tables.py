@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from pi05 import presets
-from pi05.demo import DemoPlan
+from pi05.demo.tabletop import DemoPlan
 from pi05.model.config import pi05, tiny
 from pi05.model.pi05 import Pi05
 from pi05.settings.schema import walk

@@ -13,7 +13,8 @@ import pytest
 from fake_policies import make_policy, save_policy
 
 from pi05 import presets
-from pi05.demo import DemoPlan, DemoResult, run_demo
+from pi05.demo.chain import DemoResult
+from pi05.demo.tabletop import DemoPlan, run_demo
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,8 @@ TESTED_BY: dict[str, str] = {
     "train.parallel.split": "unit/train/parallel/test_ranks.py",
     "train.plan.gpus": "unit/train/plan/test_methods.py",
     "train.plan.report": "unit/commands/test_plan.py",
+    "demo.chain": "e2e/test_demo.py",
+    "demo.tabletop": "e2e/test_demo.py",
     "train.plan.require_memory": "unit/train/plan/test_methods.py",
     "train.plan.speed": "unit/train/plan/test_memory.py",
     "train.policy_config": "unit/train/test_config.py",

@@ -203,9 +203,10 @@ def test_training_with_a_broken_torch_names_the_doctor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("met", "code"), [(True, 0), (False, 1)])
 def test_a_demo_that_misses_its_goals_ends_with_1(met: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pi05 import demo
 
-    monkeypatch.setattr(demo, "run_demo", lambda **_: SimpleNamespace(met=met))
+    from pi05.demo import tabletop
+
+    monkeypatch.setattr(tabletop, "run_demo", lambda **_: SimpleNamespace(met=met))
     assert cli.main(["demo"]) == code
 
 

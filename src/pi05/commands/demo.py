@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pi05.commands.command import Command, read_settings
 from pi05.errors import doing
@@ -18,8 +19,11 @@ GOALS_MISSED = 1
 class DemoConfig(Checked):
     """Settings of `pi05 demo`."""
 
-    output_dir: str = "outputs/demo"
-    """Folder for data set, run and reports."""
+    env: Literal["tabletop", "libero"] = "tabletop"
+    """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy, about an hour
+    on two cores and 4 GB of memory (docs/libero.md)."""
+    output_dir: str | None = None
+    """Folder for data set, run and reports; outputs/demo when not given, outputs/libero-demo in LIBERO."""
     seed: int = 0
     """Seed of layouts, noise and data order, 0 or more."""
     threads: int | None = None
@@ -33,16 +37,22 @@ class DemoConfig(Checked):
 def demo(arguments: Sequence[str]) -> int:
     """Run `pi05 demo`."""
     config = read_settings(DemoConfig, arguments)
-    from pi05.demo import run_demo
+    folder = config.output_dir or ("outputs/demo" if config.env == "tabletop" else "outputs/libero-demo")
+    with doing("make the demonstration in", folder):
+        if config.env == "libero":
+            from pi05.demo import libero
 
-    with doing("make the demonstration in", config.output_dir):
-        result = run_demo(output_dir=Path(config.output_dir), seed=config.seed, threads=config.threads)
+            result = libero.run_libero_demo(Path(folder), seed=config.seed, threads=config.threads)
+        else:
+            from pi05.demo import tabletop
+
+            result = tabletop.run_demo(output_dir=Path(folder), seed=config.seed, threads=config.threads)
     return 0 if result.met else GOALS_MISSED
 
 
 COMMAND = Command(
     summary="Collect, fine-tune, evaluate, report: in a simulator, on a CPU.",
-    usage="pi05 demo [flags]",
+    usage="pi05 demo [--env=libero] [flags]",
     run=demo,
     settings=DemoConfig,
 )

@@ -5,8 +5,9 @@ from typing import Any
 
 from report_pages import parse_page, write_run
 
-from pi05.demo import SuccessGoal
-from pi05.eval.demo_report import FILMS, PAGES, demo_page
+from pi05.demo.goals import SuccessGoal
+from pi05.demo.tabletop import PAGES
+from pi05.eval.demo_report import FILMS, Section, demo_page
 
 
 def test_the_front_page_shows_verdict_films_time_and_links(
@@ -34,7 +35,14 @@ def test_the_front_page_shows_verdict_films_time_and_links(
         "machine": {"cpu_cores": 2},
     }
     rates = [(goal.rate, goal.limit) for goal in goals]
-    text = demo_page(summary, rates, (before, after, swapped), tmp_path)
+    sections = [
+        Section("After", after, "success"),
+        Section("Where it still fails", after, "failure"),
+        Section("Before", before, "failure", "It has never seen <them>."),
+        Section("Asked for something else", swapped, "failure"),
+    ]
+    assert swapped.swapped_success is not None
+    text = demo_page(summary, rates, sections, PAGES, swapped.swapped_success.render(), tmp_path)
     page = parse_page(text)
     assert "Not all goals are met." in page.text
     assert "From demonstrations to a policy, in 2 min 00 s" in page.text
@@ -57,4 +65,5 @@ def test_the_front_page_shows_verdict_films_time_and_links(
     assert stills == {"before": 2, "after": 2, "swapped": 2}
     assert len(films) > sum(stills.values())
     assert "Where it still fails" not in page.text
+    assert "It has never seen <them>." in page.text
     assert "Training loss" in page.text

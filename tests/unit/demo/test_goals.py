@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pi05.demo import SuccessGoal
+from pi05.demo.goals import SuccessGoal
 from pi05.eval.result import SuccessRate
 
 
