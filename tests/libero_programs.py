@@ -172,12 +172,20 @@ def layouts() -> dict[str, Any]:
     from pi05.sim.libero.environment import LiberoEnvironment
     from pi05.sim.libero.protocols import LEROBOT
 
-    wanted = [layout(plain) for plain in plain_episodes("libero_10", DRAWER, 1)]
+    wanted, later = [], []
+    for plain in plain_episodes("libero_10", DRAWER, 1):
+        wanted.append(layout(plain))
+        for action in [*[STILL] * 10, *actions(4)]:
+            observation, *_ = plain.step(action)
+        later.append([*as_seen(observation), plain.get_sim_state()])
     environment = LiberoEnvironment("libero_10", [DRAWER])
-    found = {}
-    for episode in (1, 0):
-        environment.reset(episode, DRAWER)
-        found[episode] = layout(environment.simulator)
+    found, after = {}, {}
+    for number in (1, 0):  # the second of these stands on a scene that was not built again
+        environment.reset(number, DRAWER)
+        found[number] = layout(environment.simulator)
+        for action in actions(4):
+            environment.step(action)
+        after[number] = same([*ours(environment.observe()), environment.simulator_state()], later[number])
     environment.close()
     lerobot = LiberoEnvironment("libero_10", [DRAWER], protocol=LEROBOT)
     reset = []
@@ -185,7 +193,8 @@ def layouts() -> dict[str, Any]:
         lerobot.reset(episode, DRAWER)
         reset.append([layout(lerobot.simulator), lerobot.simulator_state()])
     return {
-        "openpi": {episode: bool(np.array_equal(found[episode], wanted[episode])) for episode in found},
+        "openpi": {number: bool(np.array_equal(found[number], wanted[number])) for number in found},
+        "after": after,
         "different": float(np.abs(wanted[1] - wanted[0]).max()),
         "lerobot_same": same(reset[0], reset[2]),
         "lerobot_different": float(np.abs(reset[0][0] - reset[1][0]).max()),

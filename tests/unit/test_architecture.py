@@ -157,6 +157,7 @@ TESTED_BY: dict[str, str] = {
     "sim.crew": "unit/sim/test_collect_tasks.py",
     "sim.libero.config": "unit/sim/test_config.py",
     "sim.libero.goals": "unit/sim/libero/test_environment.py",
+    "sim.libero.pristine": "unit/sim/libero/test_simulator.py",
     "sim.libero.setup": "unit/sim/libero/test_environment.py",
     "sources.cache": "unit/sources/test_resolve.py",
     "sources.client": "unit/sources/test_transfer.py",

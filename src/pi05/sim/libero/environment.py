@@ -43,7 +43,7 @@ MOVED = 0.05
 
 
 class LiberoEnvironment:
-    """Some tasks of one suite. One task's simulator is there at a time: 1.4 GB; another task takes 5 s more.
+    """Some tasks of one suite. One task's simulator is there at a time: 1.4 GB; another task takes 5 to 8 s.
 
     With start="benchmark" an episode's seed is its number within the task: it begins in the initial state of that
     number (modulo 50), with fixtures where the protocol's seed puts them. With start="random" the seed places objects

@@ -9,6 +9,7 @@ Two properties of LIBERO's reset decide what an episode's seed fixes:
 - Each reset builds the scene anew and lengthens, by one more entry for every drawer and knob, a list of joints to draw
   for; nothing shortens it. So the same seed gives another layout at the next reset of such a task, unless that list is
   put back first. Here it is, to the length that it has at this episode in the program that is followed.
+Here the scene is built once, and put back to what it was (`pristine.py`), which takes milliseconds.
 
 Leaves out steps, goals and observations of an episode (`environment.py`).
 """
@@ -27,6 +28,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from pi05.errors import EvaluationError
+from pi05.sim.libero.pristine import Pristine
 from pi05.sim.libero.setup import Libero
 from pi05.sim.libero.tasks import LiberoTask
 
@@ -61,7 +63,7 @@ class LiberoSimulator:
                 bddl_file_name=str(task.problem_file), use_camera_obs=False, horizon=HORIZON, control_freq=CONTROL_HZ
             )
         self._joints_to_draw = list(self._domain.object_property_initializers)
-        self._fresh = self._fixture_poses()
+        self._pristine: Pristine | None = None
         from robosuite.utils.observables import Observable, sensor
 
         look = sensor(modality=LOOK)(lambda _: self._look())
@@ -81,35 +83,54 @@ class LiberoSimulator:
             return Draws(np.random.get_state(), loads)
 
     def reset(self, draws: Draws) -> Draws:
-        """Build the scene anew with these random numbers; return where they end."""
+        """Begin an episode with these random numbers; return where they end."""
+        after = self.pass_over(draws)
+        domain = self._domain
+        domain.sim.forward()
+        domain._obs_cache = {}
+        domain.visualize(vis_settings=dict.fromkeys(domain._visualizations, False))
+        self.observed = domain._get_observations(force_update=True)
+        return after
+
+    def pass_over(self, draws: Draws) -> Draws:
+        """Make the scene as new, and draw where things stand; return where the random numbers end.
+
+        A layout in which things overlap is drawn again.
+        """
+        if self._pristine is None:
+            self._build(draws)
+        assert self._pristine is not None
         loads = draws.loads
         with _own_numbers(draws.state):
             for _ in range(MOST_ATTEMPTS):
-                self._domain.object_property_initializers = self._joints_to_draw * loads
                 loads += 1
+                self._pristine.restore(self._domain)
+                self._domain.object_property_initializers = self._joints_to_draw * loads
                 with _failed_layouts() as failed:
-                    self.observed = self._domain.reset()
+                    self._domain._reset_internal()
                 if not failed:
                     return Draws(np.random.get_state(), loads)
         raise self._no_layout()
 
-    def pass_over(self, draws: Draws) -> Draws:
-        """Draw what `reset` would draw, without building the scene; return where the random numbers end.
+    def _build(self, draws: Draws) -> None:
+        """Let LIBERO build the scene, 2 to 4 s, and keep how it is before anything is drawn for it."""
+        domain = self._domain
+        draw = domain._reset_internal  # which LIBERO calls between building the scene and looking at it
 
-        What stands in the simulator afterwards is to be replaced by a reset.
-        """
-        loads, domain = draws.loads, self._domain
-        with _own_numbers(draws.state):
-            for _ in range(MOST_ATTEMPTS):
-                loads += 1
-                domain.sim.reset()
-                self._put_fixtures(self._fresh)
-                domain.sim.forward()
-                domain.object_property_initializers = self._joints_to_draw * loads
-                with _failed_layouts() as failed:
-                    domain._reset_internal()
-                if not failed:
-                    return Draws(np.random.get_state(), loads)
+        def keep_and_draw() -> None:
+            self._pristine = Pristine.of(domain)
+            draw()
+
+        domain._reset_internal = keep_and_draw
+        try:
+            with _own_numbers(draws.state):
+                for _ in range(MOST_ATTEMPTS):
+                    with _failed_layouts() as failed:
+                        domain.reset()
+                    if not failed:
+                        return
+        finally:
+            del domain._reset_internal
         raise self._no_layout()
 
     def set_state(self, state: Float64[np.ndarray, " numbers"]) -> None:
@@ -168,14 +189,6 @@ class LiberoSimulator:
             everything = mujoco.mjtCatBit.mjCAT_ALL
             mujoco.mjv_updateScene(model, sim.data._data, context.vopt, context.pert, camera, everything, scene)
         return 0.0
-
-    def _fixture_poses(self) -> tuple[np.ndarray, np.ndarray]:
-        model = self._domain.sim.model
-        return model.body_pos.copy(), model.body_quat.copy()
-
-    def _put_fixtures(self, poses: tuple[np.ndarray, np.ndarray]) -> None:
-        model = self._domain.sim.model
-        model.body_pos[:], model.body_quat[:] = poses
 
     def _no_layout(self) -> EvaluationError:
         return EvaluationError(

@@ -25,6 +25,7 @@ def test_layouts_follow_from_the_episode_alone() -> None:
     """
     found = measure("layouts")
     assert found["openpi"] == {"1": True, "0": True}
+    assert found["after"] == {"1": [True] * 4, "0": [True] * 4}  # pictures, state, joints
     assert found["different"] > 1e-4  # m; so that equal means something
     assert found["lerobot_same"] == [True, True]
     assert found["lerobot_different"] > 1e-4
