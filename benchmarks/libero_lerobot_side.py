@@ -72,11 +72,12 @@ def prepare(assets: str) -> None:
     from importlib.util import find_spec
 
     package = find_spec("libero")
-    root = next(Path(place) / "libero" for place in (package.submodule_search_locations or ()) if package is not None)
+    assert package is not None
+    root = next(Path(place) / "libero" for place in package.submodule_search_locations or ())
     folder = tempfile.mkdtemp(prefix="libero-")
-    places = {"benchmark_root": root, "bddl_files": root / "bddl_files", "init_states": root / "init_files"}
-    places |= {"datasets": folder, "assets": assets}
-    (Path(folder) / "config.yaml").write_text(json.dumps({name: str(place) for name, place in places.items()}))
+    places = {"benchmark_root": str(root), "bddl_files": str(root / "bddl_files"), "datasets": folder}
+    places |= {"init_states": str(root / "init_files"), "assets": assets}
+    (Path(folder) / "config.yaml").write_text(json.dumps(places))
     os.environ["LIBERO_CONFIG_PATH"] = folder
     import libero.libero
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from pi05.errors import ConfigError
 from pi05.sim.tabletop import Tabletop
 
 Fate = Literal["dies", "hangs", "raises", "exits"]
@@ -65,3 +66,17 @@ class CrashMaker:
                 os._exit(7)
             case "raises":
                 raise FloatingPointError("the solver diverged")
+
+
+class Unwilling(Tabletop):
+    """Cannot be made, and says what to do."""
+
+    def __init__(self) -> None:
+        raise ConfigError("no picture can be drawn here", wanted="EGL", remedy="install libegl1")
+
+
+class Unable(Tabletop):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("no display")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,6 @@ def test_every_episode_lost_to_the_simulator_is_an_error(tokenizer: Path, tmp_pa
 
 
 def test_a_policy_that_does_not_fit_is_refused_before_the_first_episode(tokenizer: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     config = EvalConfig(episodes=1, output_dir=str(tmp_path / "out"))
     fast = make_policy(tokenizer, fps=20.0)
     with pytest.raises(EvaluationError, match="another control rate"):
@@ -154,3 +153,27 @@ def test_auto_stops_when_the_interval_is_narrow(tokenizer: Path, tmp_path: Path)
 
     assert run(0.05) == 50
     assert run(0.02) == 100
+
+
+def test_a_simulator_that_is_broken_for_good_ends_the_evaluation_and_can_be_repaired(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    """Ten errors in a row; those episodes are carried out again afterwards."""
+
+    class Broken(ShortTabletop):
+        repaired = False
+
+        def step(self, action: np.ndarray) -> tuple[bool, bool]:
+            if not self.repaired:
+                raise OSError("no display")
+            return super().step(action)
+
+    config = EvalConfig(episodes=30, num_envs=5, films=0, output_dir=str(tmp_path / "out"))
+    policy = make_policy(tokenizer)
+    with pytest.raises(EvaluationError, match=r"failed in 10 episodes, one after another(.|\n)*no display"):
+        evaluate_policy(config, policy=policy, make_environment=Broken, console=False)
+    assert not (tmp_path / "out" / "results.json").exists()
+    Broken.repaired = True
+    again = replace(config, resume=True)
+    result = evaluate_policy(again, policy=policy, make_environment=Broken, console=False)
+    assert len(result.counted) == len(result.episodes) == 30

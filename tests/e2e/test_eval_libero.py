@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,14 @@ def test_the_suite_s_tasks_are_evaluated_by_a_protocol(
     assert two["episodes"] == episodes
 
 
-def test_lerobot_s_protocol_has_its_own_pictures_and_seeds(policy: Path, tmp_path: Path) -> None:
-    found = evaluate(policy, tmp_path / "out", 1, "--protocol=lerobot", "--episodes=1", "--films=0")
+def test_lerobot_s_protocol_has_its_own_seeds_and_a_wrong_rate_is_told(policy: Path, tmp_path: Path) -> None:
+    config = json.loads((policy / "config.json").read_text())
+    config["processor"]["fps"] = 10.0  # what LIBERO's data sets say
+    folder = tmp_path / "policy"
+    shutil.copytree(policy, folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    told = ("--protocol=lerobot", "--episodes=1", "--films=0", "--allow=control-rate")
+    found = evaluate(folder, tmp_path / "out", 1, *told)
+    assert found["environment"]["notes"] == ["the policy tells 10 Hz, accepted by --allow=control-rate"]
     assert (found["rules"]["n_action_steps"], found["rules"]["seed"]) == (10, 1000)
     assert found["spent"]["looks"] == 1

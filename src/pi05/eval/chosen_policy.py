@@ -12,6 +12,7 @@ from dataclasses import replace
 from pi05.data.cameras import CameraSlots
 from pi05.data.libero import SLOTS as LIBERO_SLOTS
 from pi05.errors import EvaluationError, tell
+from pi05.eval.company import local_rank
 from pi05.eval.config import EvalConfig
 from pi05.eval.places.place import EnvironmentFacts
 from pi05.machine import choose_device
@@ -25,7 +26,7 @@ def load_policy(config: EvalConfig) -> Policy:
         raise EvaluationError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
     policy = Policy.load(
         config.policy.path,
-        device=str(choose_device(config.policy.device)),
+        device=str(choose_device(config.policy.device, local_rank())),
         prompt_format=config.prompt_format,
         rename_map=config.rename_map,
         asset_id=config.asset_id,
@@ -69,16 +70,20 @@ def require_fit(
             found=f"{policy.processor.robot_action_dim} action dimensions",
             remedy="evaluate it in the environment that its data came from",
         )
-    off = policy.fps is not None and abs(policy.fps - environment.fps) > 0.05 * environment.fps
-    if off and CONTROL_RATE not in allow:
+    if policy.fps is not None and not same_rate(policy.fps, environment.fps) and CONTROL_RATE not in allow:
         raise EvaluationError(
             "the policy was trained at another control rate than this environment runs at",
             wanted=f"{environment.fps:g} Hz, within 5 %",
-            found=f"{policy.fps or 0:g} Hz",
+            found=f"{policy.fps:g} Hz",
             remedy="record or resample the demonstrations at the environment's rate"
             + f"; LIBERO's own data sets say 10 Hz and are at 20 Hz: --allow={CONTROL_RATE}" * (policy.fps == 10),
         )
     _require_cameras(policy, environment)
+
+
+def same_rate(hz: float, wanted_hz: float) -> bool:
+    """Tell whether two control rates are the same, within 5 %."""
+    return abs(hz - wanted_hz) <= 0.05 * wanted_hz
 
 
 def _require_cameras(policy: Policy, environment: EnvironmentFacts) -> None:

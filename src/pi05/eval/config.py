@@ -63,7 +63,7 @@ class EvalConfig(EnvironmentChoice):
     """Episodes, 1 to 100,000, taking turns among the tasks; auto: until the success rate is known to --half_width; when
     not given 50, in LIBERO --episodes_per_task of each task."""
     episodes_per_task: int | None = None
-    """Episodes of each task, 1 or more, instead of --episodes; in LIBERO the protocol's 50 when not given."""
+    """Episodes of each task, 1 or more, instead of --episodes; when not given in LIBERO the protocol's 50 or 10."""
     half_width: float | None = None
     """Half of the width that the Wilson 95 % interval may have with --episodes=auto, 0.005 to 0.5; 0.05 when not
     given."""

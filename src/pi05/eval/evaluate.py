@@ -20,7 +20,7 @@ import torch
 
 from pi05.errors import EvaluationError, tell
 from pi05.eval import records
-from pi05.eval.chosen_policy import load_policy, require_fit
+from pi05.eval.chosen_policy import load_policy, require_fit, same_rate
 from pi05.eval.company import Company, launched
 from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodeResult, Spent
@@ -37,8 +37,12 @@ from pi05.eval.stopping import narrow_enough
 from pi05.machine import machine_info
 from pi05.policy import Policy
 from pi05.sim.environments import environment_maker
+from pi05.sim.libero.config import CONTROL_RATE
 from pi05.sim.protocol import Environment
 from pi05.waits import waiting
+
+MOST_ERRORS = 10
+"""Episodes that end as errors, one after another, at which an evaluation gives up; each may have taken --timeout_s."""
 
 
 def evaluate_policy(
@@ -107,6 +111,7 @@ def _prepare(folder: Path, config: EvalConfig, policy: Policy, say: Callable[[st
         records.begin(folder, config.to_dict(), policy.provenance)
         return
     records.require_same(folder, config.to_dict(), policy.provenance)
+    records.forget_errors(folder)
     say(f"going on in {folder}: {len(records.finished(folder))} episodes are finished")
 
 
@@ -121,7 +126,7 @@ def _carry_out(
         gallery.offer(ended.film)
     rollout = Rollout(policy, places, rules, config, filmed=config.films > 0)
     rollout.on_look = lambda plan, observation: note_seen(folder, policy.processor, plan, observation, len(rules.tasks))
-    blocks = rules.blocks()
+    blocks, failed = rules.blocks(), list[str | None]()
     shown_total = len(company.share(range(rules.episodes))) if rules.half_width is None else None
     with (
         records.Records(folder, company.rank) as kept,
@@ -132,6 +137,9 @@ def _carry_out(
             kept.append(ended, film=gallery.offer(ended.film))
             progress.advance(ended.result)
             company.require_all()
+            failed.append(ended.result.error)
+            if len(failed) >= MOST_ERRORS and all(failed[-MOST_ERRORS:]):
+                raise _broken(failed[-1])
 
         for episode in company.share(sorted(done)):
             progress.advance(done[episode])
@@ -141,6 +149,14 @@ def _carry_out(
                 company.wait(partial(_all_finished, folder, block))
                 if narrow_enough(_until(folder, block.stop), rules.half_width):
                     return
+
+
+def _broken(error: str | None) -> EvaluationError:
+    return EvaluationError(
+        f"the simulator failed in {MOST_ERRORS} episodes, one after another, each time twice",
+        found=error,
+        remedy="repair it, then go on with --resume: these are carried out again, and finished episodes are kept",
+    )
 
 
 def _all_finished(folder: Path, block: range) -> bool:
@@ -169,7 +185,7 @@ def _result(
     return EvalResult(
         config=config.to_dict(),
         policy=policy.provenance | {"n_action_steps": rules.n_action_steps},
-        environment=_about(config, places, rules),
+        environment=_about(config, places, rules, policy),
         episodes=episodes,
         machine=machine_info(),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -184,12 +200,15 @@ def _result(
     )
 
 
-def _about(config: EvalConfig, places: Places, rules: Rules) -> dict[str, Any]:
-    """Return what the result says of the environment."""
+def _about(config: EvalConfig, places: Places, rules: Rules, policy: Policy) -> dict[str, Any]:
+    """Return what the result says of the environment, with what `--allow` has let pass."""
+    notes = list(places.facts.notes)
+    if policy.fps is not None and not same_rate(policy.fps, places.facts.fps):
+        notes.append(f"the policy tells {policy.fps:g} Hz, accepted by --allow={CONTROL_RATE}")
     return {
         "name": config.env,
         "family": config.suite or config.family,
         "fps": places.facts.fps,
         "max_steps": rules.max_steps,
-        "notes": list(places.facts.notes),
+        "notes": notes,
     }

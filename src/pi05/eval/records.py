@@ -25,7 +25,7 @@ from pi05.errors import EvaluationError
 from pi05.eval.episode import EpisodeResult, Spent
 from pi05.eval.film import Film
 from pi05.eval.rollout import Ended
-from pi05.files import read_json, replacing, write_json
+from pi05.files import read_json, replacing, write_atomic, write_json
 
 PARTIAL, HEADER = "partial", "evaluation.json"
 FREE = ("workers", "num_envs", "threads", "timeout_s", "resume", "output_dir")
@@ -58,6 +58,15 @@ def header(config: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, An
 def begin(folder: Path, config: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
     """Write down what is being evaluated."""
     write_json(folder / PARTIAL / HEADER, header(config, policy))
+
+
+def forget_errors(folder: Path) -> None:
+    """Remove the episodes in which the simulator failed, so that they are carried out again: it may be repaired."""
+    for path in (folder / PARTIAL).glob("episodes-*.jsonl"):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        kept = [line for line in lines if json.loads(line)["result"]["outcome"] != "error"]
+        if len(kept) < len(lines):
+            write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
 def finish(folder: Path) -> None:

@@ -186,6 +186,7 @@ class EvalResult:
             lines += [f"  {rate.successes:3d}/{rate.trials:<3d} {name}" for name, rate in self.by_instruction.items()]
         if self.time and self.memory_bytes:
             lines.append(self._cost())
+        lines += [f"note: {sentence}" for sentence in self.environment.get("notes", ())]
         lines += [f"warning: {sentence}" for sentence in self.flagged]
         return "\n".join(lines)
 

@@ -18,6 +18,7 @@ recorded episodes.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -74,7 +75,6 @@ class _Slot:
 
     plan: EpisodePlan
     noise: torch.Generator
-    repeated: str | None
     policy_s: float = 0.0
     chunks: int = 0
     observation: Observation = field(default_factory=dict)
@@ -122,7 +122,10 @@ class Rollout:
 
         Raises what the policy raises, and EvaluationError where the rollouts cannot go on.
         """
-        self._waiting = [self._slot(index) for index in episodes]
+        self._waiting: dict[str | None, deque[int]] = {}
+        for index in episodes:
+            self._waiting.setdefault(self._task(index), deque()).append(index)
+        self._repeated: dict[int, str] = {}
         self._active: dict[int, _Slot] = {}
         while self._waiting or self._active:
             self._fill()
@@ -148,23 +151,30 @@ class Rollout:
     def _random(self, index: int) -> np.ndarray:
         return np.random.SeedSequence([self._rules.seed, index]).generate_state(2)
 
-    def _slot(self, index: int, repeated: str | None = None) -> _Slot:
-        noise = torch.Generator().manual_seed(int(self._random(index)[0]))
-        return _Slot(self.plan(index), noise, repeated)
+    def _task(self, index: int) -> str | None:
+        return nth_episode(self._rules.tasks, index)[0]
 
     def _fill(self) -> None:
         """Give each free environment an episode: of the task that it has already, else of one that no other has."""
-        for task in self._places.free()[: len(self._waiting)]:
-            slot = self._next(task)
-            self._waiting.remove(slot)
-            self._active[slot.plan.index] = slot
-            self._places.begin(slot.plan, task)
+        for last_task in self._places.free():
+            if not self._waiting:
+                return
+            index = self._next(last_task)
+            noise = torch.Generator().manual_seed(int(self._random(index)[0]))
+            slot = self._active[index] = _Slot(self.plan(index), noise)
+            self._places.begin(slot.plan, last_task)
 
-    def _next(self, task: str | None) -> _Slot:
+    def _next(self, last_task: str | None) -> int:
+        """Take the number of the episode that suits an environment with this task."""
         others = {slot.plan.task for slot in self._active.values()}
-        same = [slot for slot in self._waiting if slot.plan.task == task]
-        new = [slot for slot in self._waiting if slot.plan.task not in others]
-        return (same or new or self._waiting)[0]
+        task = last_task
+        if task not in self._waiting:
+            new = self._waiting.keys() - others
+            task = min(new or self._waiting, key=lambda name: self._waiting[name][0])
+        index = self._waiting[task].popleft()
+        if not self._waiting[task]:
+            del self._waiting[task]
+        return index
 
     def _collect(self, ended: Callable[[Ended], None], *, wait: bool) -> list[_Slot]:
         """Take what the environments have answered, and return the episodes that wait for the policy."""
@@ -179,14 +189,15 @@ class Rollout:
                 continue
             del self._active[index]
             assert turn.result is not None  # a turn is one or the other
-            if turn.result.outcome == "error" and slot.repeated is None:
-                self._waiting.insert(0, self._slot(index, turn.result.error or "no reason was told"))
+            if turn.result.outcome == "error" and index not in self._repeated:
+                self._repeated[index] = turn.result.error or "no reason was told"
+                self._waiting.setdefault(slot.plan.task, deque()).appendleft(index)
             else:
                 ended(self._ended(slot, turn, turn.result))
         return ready
 
     def _ended(self, slot: _Slot, turn: Turn, result: EpisodeResult) -> Ended:
-        result = replace(result, repeated=slot.repeated)
+        result = replace(result, repeated=self._repeated.get(result.index))
         turn.spent.policy_s = slot.policy_s
         return Ended(result=result, film=Film(result, list(turn.frames), turn.stride), spent=turn.spent)
 

@@ -106,9 +106,8 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     dataset.look_at_headers(processor.slots.keys)
     announce_data(dataset, processor, statistics, console)
     label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
-    for note in (relative_note(config, dataset), label):
-        if note is not None:
-            say(console, f"note: {note}")
+    for words in filter(None, (relative_note(config, dataset), label)):
+        say(console, f"note: {words}")
     directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
     used = [*train_episodes, *held_out]
     progress = cache_progress(console)

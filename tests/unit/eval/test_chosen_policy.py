@@ -45,6 +45,19 @@ def test_another_rate_robot_camera_or_horizon_does_not(tokenizer: Path) -> None:
     refused("other cameras", slots=replace(policy.processor.slots, left_wrist=None))
 
 
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def choose(name: str, index: int) -> str:
+        asked.append((name, index))
+        return "cpu"
+
+    monkeypatch.setattr("pi05.eval.chosen_policy.choose_device", choose)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    load_policy(EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE))))
+    assert asked == [("auto", 3)]
+
+
 def test_an_evaluation_needs_a_policy() -> None:
     with pytest.raises(EvaluationError, match="no policy is named"):
         load_policy(EvalConfig())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pi05.errors import EvaluationError
-from pi05.eval.company import Company, OtherEnded, launched
+from pi05.eval.company import Company, OtherEnded, launched, local_rank
 
 
 def together(folder: Path, *works: Callable[[Company], None]) -> list[BaseException | None]:
@@ -34,10 +34,11 @@ def together(folder: Path, *works: Callable[[Company], None]) -> list[BaseExcept
 
 
 def test_who_is_launched_stands_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launched() == (0, 1)
+    assert (launched(), local_rank()) == ((0, 1), 0)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert launched() == (2, 4)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (launched(), local_rank()) == ((2, 4), 1)
 
 
 def test_all_wait_for_the_first_to_prepare_and_the_first_for_all_to_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,17 @@ def test_only_what_changes_no_result_may_be_another_when_it_goes_on(tmp_path: Pa
         records.require_same(tmp_path, EvalConfig(seed=1).to_dict(), POLICY)
     with pytest.raises(EvaluationError, match=r"another policy\n  wanted: step = 7, as begun\n  found:  8"):
         records.require_same(tmp_path, EvalConfig().to_dict(), {**POLICY, "step": 8})
+
+
+def test_errors_are_forgotten_so_that_they_are_carried_out_again(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with Records(tmp_path, 0) as kept:
+        for index in range(4):
+            one = ended(index)
+            result = replace(one.result, outcome="error" if index % 2 else "success")
+            kept.append(replace(one, result=result), film=False)
+    records.forget_errors(tmp_path)
+    assert list(records.finished(tmp_path)) == [0, 2]
+    with Records(tmp_path, 0) as kept:
+        kept.append(ended(3), film=False)
+    assert list(records.finished(tmp_path)) == [0, 2, 3]

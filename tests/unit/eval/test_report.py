@@ -84,6 +84,7 @@ def test_a_rate_of_libero_stands_beside_the_published_ones(measured: Any, lazy: 
     told = "physics 20 ms per step, rendering 200 and policy 50 ms per look; 1.5 GiB of memory per environment"
     assert told in found.render()
     assert "20.0 ms per step" in page.text
+    assert "note: MuJoCo 4.0.0" in found.render()
     table = measured(lazy(), lambda: open_tabletop("demo", max_steps=4))
     assert peer_rows(table) == []
     assert "Beside what others published" not in parse_page(evaluation_page(table)).text

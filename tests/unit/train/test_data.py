@@ -9,10 +9,11 @@ import pytest
 from broken import edit_info, split_column
 from fakes import write_dataset
 
+from pi05 import presets
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.data import choose_relative, relative_note
+from pi05.train.data import choose_relative, choose_slots, relative_note
 
 
 @pytest.fixture
@@ -62,3 +63,14 @@ def test_a_gripper_with_a_column_of_its_own_is_known(tmp_path: Path) -> None:
     assert mask is not None
     assert mask.tolist() == [True, True, False]
     assert relative_note(config(), joined) is None
+
+
+def test_liberos_second_camera_is_the_wrists_in_its_preset_alone(tmp_path: Path) -> None:
+    cameras = ("observation.images.image", "observation.images.image2")
+    libero = Dataset(write_dataset(tmp_path / "set", cameras=cameras).root)
+    slots = choose_slots(presets.sim(), libero)
+    assert (slots.scene, slots.left_wrist) == cameras
+    with pytest.raises(DataError, match="slot scene is already taken"):
+        choose_slots(presets.real(), libero)
+    turned = {"image": "left_wrist", "image2": "scene"}
+    assert choose_slots(replace(presets.sim(), rename_map=turned), libero).scene == cameras[1]

@@ -33,7 +33,8 @@ class PlacesInProcesses:
         self, make: Callable[[], Environment], count: int | None, timeout_s: float, tell: Callable[[str], None]
     ) -> None:
         self._make, self._timeout_s, self._tell = make, timeout_s, tell
-        self.wanted = count or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        self._sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this evaluation on this machine
+        self.wanted = count or max(1, len(os.sched_getaffinity(0)) // self._sharing)
         self._limit = 1
         self._processes: list[PlaceProcess] = []
         self._turns: dict[int, Turn] = {}
@@ -156,12 +157,14 @@ class PlacesInProcesses:
         if not first:
             return
         missing = self.wanted - len(self._processes)
-        fit = how_many_more(self.memory_bytes, free_memory(), missing) if self.memory_bytes else missing
+        free = free_memory()
+        share = None if free is None else free // self._sharing
+        fit = how_many_more(self.memory_bytes, share, missing) if self.memory_bytes else missing
         self._limit = len(self._processes) + fit
         if fit < missing:
             self._tell(
                 f"note: {self._limit} instead of {self.wanted} environments side by side: each takes "
-                f"{self.memory_bytes / GIB:.1f} GiB of memory, and {(free_memory() or 0) / GIB:.1f} GiB are free"
+                f"{self.memory_bytes / GIB:.1f} GiB of memory, and {(share or 0) / GIB:.1f} GiB are free"
             )
         for _ in range(fit):
             self._start()

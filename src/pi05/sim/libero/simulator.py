@@ -45,7 +45,7 @@ _MOST_GEOMS = 1000
 class Draws:
     """Where the random numbers of an episode begin: NumPy's state, and how often the scene was built before."""
 
-    state: tuple[Any, ...]
+    state: Any
     loads: int
 
 
@@ -200,7 +200,7 @@ def close_all() -> None:
 
 
 @contextlib.contextmanager
-def _own_numbers(state: tuple[Any, ...] | None) -> Iterator[None]:
+def _own_numbers(state: Any) -> Iterator[None]:
     """Let LIBERO draw from NumPy's global numbers, which it knows alone, and put them back as they were."""
     before = np.random.get_state()
     try:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_crashes import CrashMaker
+from fake_crashes import CrashMaker, Unable, Unwilling
 from torch import Tensor
 
 from pi05.errors import ConfigError, EvaluationError
@@ -77,13 +78,11 @@ def test_processes_give_the_episodes_of_one_process(tmp_path: Path) -> None:
 def test_what_dies_hangs_or_raises_is_carried_out_once_more(tmp_path: Path) -> None:
     plain, _, _ = carry_out(CrashMaker(tmp_path, {}), 0)
     make = CrashMaker(tmp_path, {FIRST: "dies", FIRST + 1: "hangs", FIRST + 2: "raises", FIRST + 3: "exits"})
-    episodes, _, _ = carry_out(make, 2, timeout_s=15.0)
-    from dataclasses import replace
-
+    episodes, _, _ = carry_out(make, 2, timeout_s=10.0)
     assert [replace(episode, repeated=None) for episode in episodes] == plain
     told = [episode.repeated or "" for episode in episodes]
     assert "was killed (SIGKILL)" in told[0]
-    assert "did not answer within 15 s" in told[1]
+    assert "did not answer within 10 s" in told[1]
     assert told[2] == "step 2: FloatingPointError: the solver diverged"
     assert told[3] == "the environment's process ended with code 7: the solver says goodbye"
     assert told[4:] == ["", ""]
@@ -103,16 +102,6 @@ def test_nobody_waits_for_the_slowest(tmp_path: Path) -> None:
     _, policy, ended = carry_out(make, 2, episodes=7)
     assert len(ended) == 7
     assert policy.batch_sizes.count(1) > 9
-
-
-class Unwilling(Tabletop):
-    def __init__(self) -> None:
-        raise ConfigError("no picture can be drawn here", wanted="EGL", remedy="install libegl1")
-
-
-class Unable(Tabletop):
-    def __init__(self) -> None:
-        raise OSError("no display")
 
 
 def test_an_environment_that_cannot_be_made_is_told_as_in_one_process() -> None:
