@@ -40,7 +40,7 @@ def main() -> None:
     wall, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     environment.close()
     names = ("lerobot", "hf-libero", "robosuite", "mujoco", "torch", "numpy")
-    answer = {"wall_s": wall, "cpu_s": cpu, "episodes": episodes * workers, "looks": looks}
+    answer: dict[str, Any] = {"wall_s": wall, "cpu_s": cpu, "episodes": episodes * workers, "looks": looks}
     answer["versions"] = {name: version(name) for name in names}
     os.write(spoken, (json.dumps(answer) + "\n").encode())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,15 @@ class CrashingTabletop(Tabletop):
 
     def __init__(self, maker: CrashMaker) -> None:
         super().__init__("demo", max_steps=maker.max_steps)
+        self.scratch = Path(tempfile.mkdtemp())  # which `close` removes, unless the process is killed before
         self.maker = maker
 
     def reset(self, seed: int, task: str | None = None) -> None:
         super().reset(seed, task)
         self.seed = seed
+
+    def close(self) -> None:
+        self.scratch.rmdir()
 
     def step(self, action: np.ndarray) -> tuple[bool, bool]:
         if self.steps == 2:

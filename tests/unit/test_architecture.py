@@ -203,6 +203,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "test_launch": "launch/skypilot.yaml",
     "test_plan_table": "the READMEs' table of GPUs",
     "test_setup_env": "scripts/setup_env.py",
+    "test_setup_libero": "scripts/setup_libero.py",
     "test_slurm_script": "launch/slurm.sbatch",
     "test_tiny_base": "the base that ships in the package",
     "train/optim/test_compiled_steps": "compiled layers with every optimizer",

@@ -42,9 +42,10 @@ PUBLISHED = (
 CAVEATS = (
     "The published policies are the full network, fine-tuned on all four suites together: rates of other networks, "
     "data or steps are not comparable.",
-    "openpi: 30,000 steps at batch 256, 50 episodes per task, MuJoCo 3.2.3, no state in the prompt; an exception of its "
-    "simulator counts as a failure there.",
-    "LeRobot: from a base that was trained on LIBERO already; 10 episodes per task, so that one episode is a whole point and the interval about 4 points to each side; "
-    "its lock file has MuJoCo 3.8.1, which darkens libero_object and starts one task of libero_spatial wrongly.",
+    "openpi: 30,000 steps at batch 256, 50 episodes per task, MuJoCo 3.2.3, no state in the prompt; there an exception "
+    "of the simulator counts as a failure.",
+    "LeRobot: from a base that was trained on LIBERO already; 10 episodes per task, so that one episode is a whole "
+    "point and the interval about 4 points to each side; its lock file has MuJoCo 3.8.1, which darkens libero_object "
+    "and starts one task of libero_spatial wrongly.",
     "Neither table has an interval: those here follow from the number of episodes.",
 )

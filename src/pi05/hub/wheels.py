@@ -23,23 +23,26 @@ from pi05.errors import HubError
 from pi05.sources.faults import Say
 
 PYTORCH = "https://download.pytorch.org/whl"
+WITHOUT_DEPENDENCIES = ("hf-libero", "robosuite", "bddl")
+"""Of LIBERO, where it is installed: no metadata leads to them (`make libero`), and one of them has to be built."""
 Run = Callable[[Sequence[str]], int]
 
 
 def download_wheels(folder: Path, say: Say, run: Run | None = None) -> list[str]:
     """Fetch the wheels of pi05 and all that it needs here; return their pins. Raises HubError where pip fails."""
     run = run or _run
-    pins = pinned_environment()
+    apart = [f"{name}=={_version(name)}" for name in WITHOUT_DEPENDENCIES if _version(name) is not None]
+    pins = [*pinned_environment(), *apart]
     folder.mkdir(parents=True, exist_ok=True)
     say(f"wheels: {len(pins)} packages for Python {sys.version_info[0]}.{sys.version_info[1]} to {folder}")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    plain = [pin for pin in pins if not pin.startswith("pi05==")]
+    plain = [pin for pin in pins if not pin.startswith("pi05==") and pin not in apart]
     for index, group in by_index(plain).items():
         extra = [] if index is None else ["--extra-index-url", index]
         _must(run, [*pip, "download", "--no-deps", "--dest", str(folder), *extra, *group], "pip download")
     origin = source_folder()
     wanted = [str(origin)] if origin is not None else [pin for pin in pins if pin.startswith("pi05==")]
-    _must(run, [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), *wanted], "pip wheel")
+    _must(run, [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), *apart, *wanted], "pip wheel")
     (folder / "requirements.txt").write_text("\n".join(pins) + "\n", encoding="utf-8")
     return pins
 
@@ -95,6 +98,13 @@ def pinned_environment(root: str = "pi05") -> list[str]:
             f"{root} is not installed as a package", found=sys.executable, remedy="make setup, or pip install ."
         )
     return sorted(found.values(), key=str.lower)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _metadata(name: str, field: str) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from pi05.errors import HubError
 from pi05.hub import wheels
+from pi05.sim.libero.versions import NEEDED
 
 
 def test_everything_that_runs_here_is_pinned() -> None:
@@ -60,6 +61,22 @@ def test_pip_gets_every_pin_once(tmp_path: Path) -> None:
     assert calls[-1][4] == "wheel"
     assert Path(calls[-1][-1]).is_dir(), "pi05 itself is built from its source folder"
     assert (tmp_path / "wheels" / "requirements.txt").read_text().split() == pins
+
+
+def test_libero_goes_along_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that pi05 asks for leads to these three, so that they are named, and built without their dependencies."""
+    assert set(wheels.WITHOUT_DEPENDENCIES) == set(NEEDED)
+    for name, version in NEEDED.items():
+        folder = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    calls: list[Sequence[str]] = []
+    pins = wheels.download_wheels(tmp_path / "wheels", lambda _: None, lambda words: calls.append(words) or 0)
+    libero = [f"{name}=={version}" for name, version in NEEDED.items()]
+    assert pins[-3:] == libero
+    assert list(calls[-1][-4:-1]) == libero
+    assert not any(pin in call for call in calls[:-1] for pin in libero)
 
 
 def test_a_failure_of_pip_is_told(tmp_path: Path) -> None:

@@ -37,8 +37,11 @@ class PlaceProcess:
         self.last_task: str | None = None
         self.ready = False
         self.asked_at = time.monotonic()
+        # What a simulator leaves there when it is killed goes with it.
+        self._scratch = tempfile.TemporaryDirectory(prefix="pi05-place-", ignore_cleanup_errors=True)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.connection, theirs = Pipe()
+        threads = {name: os.environ.get(name, "1") for name in ONE_THREAD}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(os.getpid()), *sys.path],
@@ -46,7 +49,7 @@ class PlaceProcess:
                 stdout=self._said,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **{name: os.environ.get(name, "1") for name in ONE_THREAD}},
+                env={**os.environ, **threads, "TMPDIR": self._scratch.name},
                 start_new_session=True,  # Ctrl-C is for the process of the policy, which ends this one
             )
         finally:
@@ -100,6 +103,7 @@ class PlaceProcess:
             self._process.kill()
             self._process.wait()
         self._said.close()
+        self._scratch.cleanup()
 
 
 def wait_for(processes: list[PlaceProcess], seconds: float) -> list[PlaceProcess]:

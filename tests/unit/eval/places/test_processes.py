@@ -75,8 +75,12 @@ def test_processes_give_the_episodes_of_one_process(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.stack(film.film.frames), np.stack(other.film.frames))
 
 
-def test_what_dies_hangs_or_raises_is_carried_out_once_more(tmp_path: Path) -> None:
+def test_what_dies_hangs_or_raises_is_carried_out_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, _, _ = carry_out(CrashMaker(tmp_path, {}), 0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     make = CrashMaker(tmp_path, {FIRST: "dies", FIRST + 1: "hangs", FIRST + 2: "raises", FIRST + 3: "exits"})
     episodes, _, _ = carry_out(make, 2, timeout_s=10.0)
     assert [replace(episode, repeated=None) for episode in episodes] == plain
@@ -86,6 +90,7 @@ def test_what_dies_hangs_or_raises_is_carried_out_once_more(tmp_path: Path) -> N
     assert told[2] == "step 2: FloatingPointError: the solver diverged"
     assert told[3] == "the environment's process ended with code 7: the solver says goodbye"
     assert told[4:] == ["", ""]
+    assert list(scratch.iterdir()) == []
 
 
 def test_what_fails_twice_is_an_error_and_no_failure(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import typing
 
 import pytest
+from pages import REPOSITORY
 
 from pi05.sim.libero.config import SUITES, ProtocolName, Suite
 from pi05.sim.libero.protocols import LEROBOT, OPENPI, protocol_named
@@ -39,3 +41,16 @@ def test_differences_tell_the_numbers() -> None:
         told = " ".join(protocol.differences)
         numbers = (protocol.max_steps["libero_spatial"], protocol.replan_steps, protocol.episodes_per_task)
         assert all(str(number) in told for number in (*numbers, protocol.render_px, protocol.seed))
+
+
+def test_the_contract_with_lerobot_is_as_the_documentation_says() -> None:
+    newest = max((REPOSITORY / "benchmarks" / "results").glob("libero_contract_*.json"))
+    result = json.loads(newest.read_text())
+    cases = result["cases"]
+    assert result["equal"]
+    assert {case["suite"] for case in cases} == set(SUITES)
+    assert [case[name] for case in cases for name in ("frames", "joints", "fixtures")] == [0.0] * 3 * len(cases)
+    told = (REPOSITORY / "docs" / "libero.md").read_text()
+    apart = max(case["state"] for case in cases)
+    assert f"in {len(cases)} episodes of all five suites, {result['steps']} random actions each" in told
+    assert f"the state to {apart:.1e}".replace("e-0", "e-") in told
