@@ -51,13 +51,8 @@ def main() -> None:
     for suite in arguments.suites:
         for task in tasks_of(suite):
             if not arguments.tasks or any(word in task.name for word in arguments.tasks):
-                measure(
-                    result,
-                    suite,
-                    task.name,
-                    range(arguments.first_seed, arguments.first_seed + arguments.episodes),
-                    arguments.output,
-                )
+                seeds = range(arguments.first_seed, arguments.first_seed + arguments.episodes)
+                measure(result, suite, task.name, seeds, arguments.output, arguments.replay)
     print(table(result))
 
 

@@ -46,7 +46,7 @@ class MoodyMaker:
     def __call__(self) -> tuple[Environment, Expert]:
         if self.refuses:
             raise ConfigError("no such task", wanted="left_1", found="up_1", remedy="correct --tasks")
-        (self.folder / f"made-{os.getpid()}").touch()
+        (self.folder / f"made-{os.getpid()}").write_text(os.environ["OMP_NUM_THREADS"])
         robot = FakeRobot()
         return robot, MoodyExpert(robot, self)
 

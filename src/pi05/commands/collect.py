@@ -82,15 +82,19 @@ def _libero(config: CollectConfig, output: Path) -> int:
 
     workers = _workers(config.workers)
     tell(f"{workers} {'process' if workers == 1 else 'processes'}, each with a simulator of almost 2 GB", at_once=True)
-    collected = collect_tasks(
-        expert_maker(config),
-        config.episodes_per_task or DEFAULT_PER_TASK,
-        output,
-        config.seed or 0,
-        workers,
-        config.simulator(),
-        lambda total: Counter(total, "demonstrations"),
-    )
+    try:
+        collected = collect_tasks(
+            expert_maker(config),
+            config.episodes_per_task or DEFAULT_PER_TASK,
+            output,
+            config.seed or 0,
+            workers,
+            config.simulator(),
+            lambda total: Counter(total, "demonstrations"),
+        )
+    except KeyboardInterrupt:
+        tell(f"\nfinished episodes are kept in {output}.collecting; the same command goes on with them", aside=True)
+        raise
     for task, successes, attempts in collected.yields:
         tell(f"  {successes} of {attempts} attempts succeeded: {task}")
     successes = sum(counts[1] for counts in collected.yields)

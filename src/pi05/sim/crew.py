@@ -31,6 +31,7 @@ from pi05.sim.staged import StagedAttempts
 DEATHS = 2
 """Processes that an attempt may cost before it ends the collection."""
 SECONDS_TO_END = 5.0
+THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,18 @@ def _died(when: str, code: int | None) -> EvaluationError:
 def crew(make: ExpertMaker, folder: Path, workers: int, first_seed: int) -> Iterator[Crew]:
     """Yield a crew of that many processes, whose attempts go to `folder`; `make` must be one that can be pickled."""
     members = Crew(make, folder, first_seed)
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"  # of each process: they are as many as there are cores
     try:
         for _ in range(workers):
             members.start()
         yield members
     finally:
         members.end()
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
 
 
 def simulator_facts(environment: Environment) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def test_failures_are_dropped_and_counted_and_the_number_of_processes_leaves_no_
     dies = MoodyMaker(marks, FAILS, dies=frozenset({6, 9}))
     two = collect(dies, tmp_path / "two", workers=2)
     assert {path.name for path in marks.glob("died-*")} == {"died-6", "died-9"}
+    assert {path.read_text() for path in marks.glob("made-*")} == {"1"}
     assert content(two.folder) == content(one.folder)
 
 

@@ -140,6 +140,9 @@ class LiberoExpert:
                 self._closing_steps = self._closing
                 return self._still(gripper=CLOSE)
             if self._stuck(position):
+                if abs(grasp.z - position[2]) < 2 * ON:  # the hand lies on the rim
+                    self._closing_steps = CLOSING_STEPS
+                    return still(CLOSE)
                 self._forget_grasp()
                 return self._toward(np.array([0.0, 0.0, 0.05]))
             self._above_grasp = float(position[2] - grasp.z)
@@ -178,7 +181,8 @@ class LiberoExpert:
         away = target_place(self._simulator, self._placing) - self._simulator.sim.data.body_xpos[body][:2]
         hanging = float(position[2] - thing[:, 2].min())
         lowest = self._lowest(thing, position[:2] + away, away) + hanging
-        if np.hypot(*away) < OVER:
+        going_down = position[2] - lowest < 2 * ABOVE  # goes on further off: an arm at a joint's limit comes no nearer
+        if np.hypot(*away) < (2 * OVER if going_down else OVER):
             if position[2] - lowest < ON:
                 self._letting_go = self._letting
                 self._grasp = None

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from libero_here import needs_libero
 
-pytestmark = [needs_libero, pytest.mark.process]
+pytestmark = [needs_libero, pytest.mark.process, pytest.mark.slow]
 
 
 def run(program: str) -> str:
@@ -19,7 +19,6 @@ def run(program: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_it_puts_the_bowl_on_the_plate_whatever_goes_wrong_and_again_in_the_same_way() -> None:
     run(
         """
