@@ -17,6 +17,7 @@ import numpy as np
 
 TESTS = Path(__file__).resolve().parent
 SOUP = "pick_up_the_alphabet_soup_and_place_it_in_the_basket"
+DRESSING = "pick_up_the_salad_dressing_and_place_it_in_the_basket"
 DRAWER = "KITCHEN_SCENE4_put_the_black_bowl_in_the_bottom_drawer_of_the_cabinet_and_close_it"
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
@@ -237,7 +238,49 @@ def _small(picture: np.ndarray) -> list[Any]:
     return list(picture.reshape(64, 4, 64, 4, 3).mean((1, 3)).tolist())
 
 
+def held_actions() -> dict[str, Any]:
+    """Compare an action that is held with the same action twice; let the expert do what another scene's task asks."""
+    from pi05.sim.episodes import attempt
+    from pi05.sim.libero.environment import LiberoEnvironment
+    from pi05.sim.libero.experts import LiberoExpert
+
+    plain = LiberoEnvironment("libero_object", [SOUP])
+    held = LiberoEnvironment("libero_object", [SOUP], hold=2)
+    for environment in (plain, held):
+        environment.reset(3, SOUP)
+    for action in actions(5):
+        plain.step(action)
+        plain.step(action)
+        held.step(action)
+    found: dict[str, Any] = {
+        "same": np.array_equal(plain.simulator_state(), held.simulator_state()),
+        "lengths": [plain.max_steps, held.max_steps],
+        "rates": [plain.fps, held.fps],
+        "moved": list(held.moved),
+    }
+    plain.close()
+    held.close()
+    mixed = LiberoEnvironment("libero_object", [SOUP, DRESSING], start="random", hold=2, mixed_goals=True)
+    asked = {}
+    for seed in range(6):
+        mixed.reset(seed, SOUP)
+        asked[seed] = mixed.goals[0].instruction
+    other = next(seed for seed, instruction in asked.items() if "dressing" in instruction)
+    expert = LiberoExpert(mixed)
+    shown = attempt(mixed, expert, other, SOUP, look=False)
+    found |= {
+        "asked": sorted(set(asked.values())),
+        "goals": [goal.instruction for goal in mixed.goals],
+        "success": shown.success,
+        "taken": list(mixed.moved),
+        "own": mixed.check(next(text for text in asked.values() if "soup" in text)),
+    }
+    mixed.close()
+    return found
+
+
 PROGRAMS = {
+    "held_actions": held_actions,
     "full_rendering": full_rendering,
     "episode": episode,
     "layouts": layouts,

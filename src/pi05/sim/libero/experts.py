@@ -141,8 +141,8 @@ class LiberoExpert:
                 return self._still(gripper=CLOSE)
             if self._stuck(position):
                 if abs(grasp.z - position[2]) < 2 * ON:  # the hand lies on the rim
-                    self._closing_steps = CLOSING_STEPS
-                    return still(CLOSE)
+                    self._closing_steps = self._closing
+                    return self._still(gripper=CLOSE)
                 self._forget_grasp()
                 return self._toward(np.array([0.0, 0.0, 0.05]))
             self._above_grasp = float(position[2] - grasp.z)

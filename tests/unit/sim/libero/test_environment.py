@@ -89,3 +89,19 @@ def test_an_episode() -> None:
     assert 0.001 < max(found["random_joints"]) < 0.15  # rad
     assert found["random_objects"] > 0.001  # m
     assert found["numbers_kept"]
+
+
+@needs_libero
+@pytest.mark.process
+@pytest.mark.slow
+def test_held_actions_and_goals_that_the_scene_does_not_tell() -> None:
+    found = measure("held_actions")
+    assert found["same"]
+    assert (found["lengths"], found["rates"]) == ([280, 140], [20.0, 10.0])
+    assert found["moved"] == []
+    assert [text[12:25] for text in found["asked"]] == ["alphabet soup", "salad dressin"]
+    assert len(found["goals"]) == 2, "of the chosen tasks"
+    assert "dressing" in found["goals"][0]
+    assert found["success"]
+    assert not found["own"]
+    assert found["taken"] == ["salad_dressing_1"]
