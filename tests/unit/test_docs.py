@@ -133,7 +133,7 @@ OURS = [
     for page, line, marked in COMMANDS
     if line.startswith(("pi05 ", "torchrun "))
 ]
-WORDS = {"report": 1, "export": 2, "inspect": 1, "push": 1, "completion": 1, "fetch": 1}
+WORDS = {"report": 1, "export": 2, "inspect": 1, "replay": 1, "push": 1, "completion": 1, "fetch": 1}
 """How many words besides flags a command takes; none unless it is here."""
 
 
