@@ -35,36 +35,66 @@ def temporary_name(target: Path) -> Path:
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """Yield an empty file beside `target`, held until the block ends; the caller renames or removes it."""
+    """Yield an empty file beside `target`, held until the block ends; the caller renames it.
+
+    After any other end it is removed.
+    """
     remove_leftovers(target.parent, target.name)
-    while True:
-        path = temporary_name(target)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if hold(handle, path) is not False:
-            break
-        os.close(handle)  # whoever removes leftovers came between
-    try:
-        yield path
-    finally:
-        os.close(handle)
+    with _removed_after_errors() as made:
+        while True:
+            path = temporary_name(target)
+            made.append(path)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            if hold(handle, path) is not False:
+                break
+            os.close(handle)  # whoever removes leftovers came between
+        try:
+            yield path
+        finally:
+            os.close(handle)
 
 
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder beside `target` that holds `.lock` only; the caller calls `rename_folder`, or removes it."""
+    """Yield a folder beside `target` that holds `.lock` only; the caller calls `rename_folder`.
+
+    After any other end it is removed.
+    """
     remove_leftovers(target.parent, target.name)
-    while True:
-        path = temporary_name(target)
-        path.mkdir()
-        with suppress(FileNotFoundError):  # whoever removes leftovers came between
-            handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            if hold(handle, path / LOCK) is not False:
-                break
+    with _removed_after_errors() as made:
+        while True:
+            path = temporary_name(target)
+            made.append(path)
+            path.mkdir()
+            with suppress(FileNotFoundError):  # whoever removes leftovers came between
+                handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                if hold(handle, path / LOCK) is not False:
+                    break
+                os.close(handle)
+        try:
+            yield path
+        finally:
             os.close(handle)
+
+
+@contextmanager
+def _removed_after_errors() -> Iterator[list[Path]]:
+    """Yield a list for what is being made, and remove that after an exception: Ctrl-C may arrive at any line."""
+    made: list[Path] = []
     try:
-        yield path
-    finally:
-        os.close(handle)
+        yield made
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                _remove_whole(path)
+        raise
+
+
+def _remove_whole(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def rename_folder(temporary: Path, target: Path) -> None:

@@ -44,8 +44,8 @@ AGREEING_SHARE = 0.9995
 
 FEWER_BITS_LOSS = 1e-3
 """Relative, below float32 (measured: 3e-4)."""
-FEWER_BITS_NORM = 2e-3
-"""Relative, below float32 (measured: 5e-4)."""
+FEWER_BITS_NORM = 5e-3
+"""Relative, below float32 (measured: 5e-4 on an EPYC, 2.03e-3 on a Xeon with products of bfloat16 of its own)."""
 FUSED_NORM = 6e-3
 """The same where Inductor keeps in float32 what it fuses (measured: 2.9e-3; told to round like eager code 1.2e-3)."""
 FEWER_BITS_SHARE = 1.5e-2

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -53,6 +58,54 @@ def test_a_living_writers_stays_and_a_killed_ones_goes(kind: str, tmp_path: Path
     assert path.exists()
     write_atomic(tmp_path / "cache.npy", b"whole")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cache.npy", "other.npy"]
+
+
+@contextlib.contextmanager
+def interrupted_at(event: int) -> Iterator[list[int]]:
+    """Press Ctrl-C at the n-th line that is reached in `temporary.py`; yield a list of those that were."""
+    reached: list[int] = []
+
+    def trace(frame: FrameType, kind: str, _: object) -> Any:
+        if not frame.f_code.co_filename.endswith("pi05/temporary.py"):
+            return None
+        if kind == "line":
+            reached.append(frame.f_lineno)
+            if len(reached) == event:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield reached
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_ctrl_c_at_any_line_leaves_nothing_half_written(kind: str, tmp_path: Path) -> None:
+    ended = 0
+    for event in itertools.count(1):
+        folder = tmp_path / str(event)
+        folder.mkdir()
+        target = folder / "out"
+        try:
+            with interrupted_at(event) as reached:
+                if kind == "file":
+                    write_atomic(target, b"whole")
+                else:
+                    with temporary_folder(target) as path:
+                        (path / "data").write_bytes(b"whole")
+                        rename_folder(path, target)
+        except KeyboardInterrupt:
+            ended += 1
+        left = [entry.name for entry in folder.iterdir() if entry != target]
+        assert not left, f"Ctrl-C at line {reached[-1]} leaves {left}"
+        if target.exists():
+            assert (target if kind == "file" else target / "data").read_bytes() == b"whole"
+        if len(reached) < event:
+            break
+    assert ended > 15
 
 
 def leftover(path: Path) -> Path:
