@@ -184,8 +184,7 @@ FLOAT32 = {
     "two passes": Way(passes=(1, 2)),
     "own optimizer": Way(own_optimizer={}),
     "traced": Way(mode=TRACED),
-    "compiled": Way(mode=COMPILED),
-    "compiled, selective, two flow draws": Way(mode=replace(COMPILED, recomputed="selective"), flow_samples=2),
+    "compiled, two flow draws": Way(mode=COMPILED, flow_samples=2),
 }
 FEWER_BITS = {
     "mixed": Way(precision="mixed", direction=0.998),
