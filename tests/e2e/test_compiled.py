@@ -48,45 +48,27 @@ def command(words: list[str], processes: int = 1) -> None:
     assert "recompile_limit" not in done.stdout
 
 
-def assert_same_run(found: Path, wanted: Path, tolerance: float) -> None:
+def assert_same_run(found: Path, wanted: Path, tolerance: float, measured: bool = True) -> None:
     left, right = records(found), records(wanted)
     assert left.keys() == right.keys()
-    assert len(left) == STEPS["steps"] * 3 // 2
+    assert len(left) == (STEPS["steps"] * 3 // 2 if measured else STEPS["steps"])
     for step, record in right.items():
         for name in ("loss", "grad_norm", "action_error"):
             if name in record:
                 assert left[step][name] == pytest.approx(record[name], rel=tolerance), (step, name)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def whole(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A compiled run without a break."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    command(flags(workshop, folder, policy__compile_model=True, **COMBINATION))
-    return folder
-
-
-def test_the_run_is_that_without_compilation(workshop: Any, whole: Path, tmp_path: Path) -> None:
-    train(read_command(flags(workshop, tmp_path / "plain", **COMBINATION)).config, console=False)
-    assert_same_run(whole, tmp_path / "plain", FLOAT32_TOLERANCE)
-
-
-def test_two_and_two_steps_equal_four(workshop: Any, whole: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_break_is_that_without_compilation(workshop: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command(flags(workshop, folder, **{**COMBINATION, "policy__compile_model": True, "steps": 2}))
     command(["--resume", str(folder), "--steps=4"])
-    left, right = (files(path / "checkpoints" / "000004") for path in (whole, folder))
-    assert left.keys() == right.keys()
-    assert [name for name in left if left[name] != right[name]] == []
+    train(read_command(flags(workshop, tmp_path / "plain", **COMBINATION)).config, console=False)
+    assert_same_run(folder, tmp_path / "plain", FLOAT32_TOLERANCE)
 
 
 def test_two_processes_give_the_run_of_one(workshop: Any, tmp_path: Path) -> None:
-    """One process without compilation against two with it."""
-    shared = {"global_batch_size": 4, "batch_size": None, "activation_checkpointing": "selective"}
+    """One process without compilation against two with it. Nothing is sampled: that is compiled above."""
+    shared = {"global_batch_size": 4, "batch_size": None, "activation_checkpointing": "selective", "eval_steps": 0}
     train(read_command(flags(workshop, tmp_path / "alone", **shared)).config, console=False)
     command(flags(workshop, tmp_path / "ranks", policy__compile_model=True, parallel="fsdp", **shared), processes=2)
-    assert_same_run(tmp_path / "ranks", tmp_path / "alone", FLOAT32_TOLERANCE)
+    assert_same_run(tmp_path / "ranks", tmp_path / "alone", FLOAT32_TOLERANCE, measured=False)
