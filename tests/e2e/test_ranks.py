@@ -16,7 +16,7 @@ from launched import assert_same_run, finish, flags, launch, run_one, run_ranks,
 
 from pi05.checkpoint.run_folder import list_checkpoints
 
-LORA = {"from_scratch": False, "policy__use_peft": True, "peft__r": 4}
+LORA = {"from_scratch": False, "policy__use_peft": True, "peft__r": 4, "allow": "tokenizer"}
 
 
 @pytest.fixture(scope="module")
