@@ -21,7 +21,7 @@ from pi05.model.pi05 import Pi05
 FLOW_TOLERANCE = 2e-2
 """Absolute, for mean loss, gradient norm and actions: three times the difference of openpi's own two precisions."""
 VELOCITY_TOLERANCE = 3e-2
-"""Absolute, for v_t: openpi's own two precisions differ by 0.0195 there. 0.0214 was seen on a processor with AVX-512, compiled."""
+"""Absolute, for v_t: openpi's own two precisions differ by 0.0195 there; 0.0214 was seen with AVX-512, compiled."""
 TOKEN_TOLERANCE = 2**-5
 """Relative to the tensor's largest value: 8 units in the last place, collected over the layers."""
 
