@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pi05.errors import DataError
-from pi05.files import parse_object, replacing, write_json
+from pi05.files import parse_object, remove_tree, replacing, write_json
 from pi05.sim.episodes import Attempt
 from pi05.sim.ledger import Outcome, Ticket
 from pi05.temporary import LOCK, hold, remove_leftovers
@@ -117,7 +117,7 @@ def _arrays(attempt: Attempt, cameras: list[str]) -> dict[str, Any]:
 def staging(output: Path, settings: dict[str, Any]) -> Iterator[StagedAttempts]:
     """Yield the folder of attempts for a data set, new or with what an earlier process finished.
 
-    It stays when the block ends by an exception. Raises DataError for other settings than it was begun with, and where
+    When the block ends by an exception it stays, with what was finished; without anything in it, it goes. Raises DataError for other settings than it was begun with, and where
     another process uses it.
     """
     folder = output.with_name(f"{output.name}.collecting")
@@ -132,7 +132,13 @@ def staging(output: Path, settings: dict[str, Any]) -> Iterator[StagedAttempts]:
             )
         remove_leftovers(folder, suffix=".npz")
         _same_settings(folder, output, settings)
-        yield StagedAttempts(folder)
+        staged = StagedAttempts(folder)
+        try:
+            yield staged
+        except BaseException:
+            if not any(folder.glob("task*-seed*.npz")):
+                remove_tree(folder)
+            raise
 
 
 def _same_settings(folder: Path, output: Path, settings: dict[str, Any]) -> None:

@@ -65,3 +65,10 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     with staging(tmp_path / "out", SETTINGS) as staged:
         assert staged.outcomes() == {}
         assert not leftover.exists()
+
+
+def test_nothing_is_left_where_nothing_was_finished(tmp_path: Path) -> None:
+    """A simulator that is not installed, a wrong task: no folder for the next one to wonder about."""
+    with pytest.raises(RuntimeError), staging(tmp_path / "set", {"env": "libero"}):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
