@@ -117,8 +117,8 @@ def _arrays(attempt: Attempt, cameras: list[str]) -> dict[str, Any]:
 def staging(output: Path, settings: dict[str, Any]) -> Iterator[StagedAttempts]:
     """Yield the folder of attempts for a data set, new or with what an earlier process finished.
 
-    When the block ends by an exception it stays, with what was finished; without anything in it, it goes. Raises DataError for other settings than it was begun with, and where
-    another process uses it.
+    When the block ends by an exception it stays, with what was finished; without anything in it, it goes. Raises
+    DataError for other settings than it was begun with, and where another process uses it.
     """
     folder = output.with_name(f"{output.name}.collecting")
     folder.mkdir(parents=True, exist_ok=True)
