@@ -207,7 +207,9 @@ def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndar
     sentences = []
     if chosen:
         counted = f"{len(chosen)} {kind} dimension{'s are' if len(chosen) > 1 else ' is'} constant"
-        sentences.append(f"{counted}: {', '.join(chosen)}; the range is widened to {ABSOLUTE_FLOOR:g}")
+        widened = set(np.flatnonzero(constant)) <= set(stats.widened)
+        what = f"the range is widened to {ABSOLUTE_FLOOR:g}" if widened else "the range stays 0, as was asked for"
+        sentences.append(f"{counted}: {', '.join(chosen)}; {what}")
     final = q99 - q01 + OPENPI_EPS
     for i in stats.widened:
         if not constant[i]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -119,6 +120,13 @@ def test_the_peers_quantiles_are_plain() -> None:
     assert final == 0
     _, final = ranges(glitch(1, 20, 4096.0), 50, 300, 1.0, floor="spread")
     assert final > 100, "what version 0.1 did"
+
+
+def test_a_constant_that_stays_as_narrow_as_it_is_is_not_said_to_be_widened() -> None:
+    still = np.ones((20, 1), np.float32)
+    for floor, said in (("lasting", "widened to 0.0001"), ("none", "the range stays 0, as was asked for")):
+        found = compute_statistics(Episodes([(still, still)]), [0], 5, floor=cast(Floor, floor))
+        assert any(sentence.endswith(said) for sentence in found.warnings), found.warnings
 
 
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=12), st.data())
