@@ -20,8 +20,8 @@ class DemoConfig(Checked):
     """Settings of `pi05 demo`."""
 
     env: Literal["tabletop", "libero"] = "tabletop"
-    """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy, about an hour
-    on two cores and 4 GB of memory (docs/libero.md)."""
+    """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy, meant for
+    90 minutes on two cores and 4 GB of memory, not measured yet (docs/libero.md)."""
     output_dir: str | None = None
     """Folder for data set, run and reports; outputs/demo when not given, outputs/libero-demo in LIBERO."""
     seed: int = 0
