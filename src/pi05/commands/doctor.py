@@ -35,9 +35,9 @@ def doctor(arguments: Sequence[str]) -> int:
     """Run `pi05 doctor`."""
     config = read_settings(DoctorConfig, arguments)
     from pi05.doctor.examine import Examination, compared, judge, measure
-    from pi05.doctor.finding import exit_code
     from pi05.doctor.render import render, to_json
     from pi05.doctor.workers import launched, meet
+    from pi05.finding import exit_code
 
     wanted = Examination(output=Path(config.output_dir), offline=config.offline, short=config.short)
     if launched():

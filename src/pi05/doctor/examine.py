@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi05.doctor.facts import Facts, Torch
-from pi05.doctor.finding import Finding
 from pi05.doctor.judge.gpu import judge_gpu
 from pi05.doctor.judge.interpreter import judge_interpreter
 from pi05.doctor.judge.network import judge_network
@@ -25,6 +24,7 @@ from pi05.doctor.probes.system import probe_system
 from pi05.doctor.probes.torch_process import probe_torch
 from pi05.doctor.probes.trackers import probe_trackers
 from pi05.doctor.probes.video import probe_video
+from pi05.finding import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from pi05.doctor.finding import Finding, exit_code
+from pi05.finding import Finding, exit_code
 
 COLOURS = {"ok": "32", "note": "36", "warning": "33", "error": "31"}
 STATUS_WIDTH, SUBJECT_WIDTH = 9, 11

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from pi05.doctor.examine import Examination, compared, judge, measure
-from pi05.doctor.finding import Finding, error, ok, warning
+from pi05.finding import Finding, error, ok, warning
 
 MEETING = timedelta(minutes=3)
 """How long rank 0 waits: as long as the slowest probe may take, and more."""

@@ -8,8 +8,8 @@ import pytest
 from doctor_cases import MACHINES
 
 from pi05.doctor.examine import judge
-from pi05.doctor.finding import error, note, ok, warning
 from pi05.doctor.render import render, render_finding, summary, to_json
+from pi05.finding import error, note, ok, warning
 
 FINE = ok("python.ok", "3.12.4")
 NO_GPU = note("gpu.none", "no GPU: training on the CPU is for the demo only")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pi05.doctor.facts import Cards, Device, Machine, Torch
-from pi05.doctor.finding import Finding, error, note, ok, warning
 from pi05.doctor.judge.interpreter import older
 from pi05.doctor.remedies import install_torch, update_driver
 from pi05.doctor.torch_builds import NEWEST_DRIVER, NoBuild, choose_build, has_kernels
+from pi05.finding import Finding, error, note, ok, warning
 
 OLDEST_TORCH = "2.7"
 BFLOAT16 = (8, 0)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pi05.doctor.facts import Interpreter, Machine, Torch
-from pi05.doctor.finding import Finding, error, note, ok, warning
 from pi05.doctor.remedies import install, install_torch, uninstall
 from pi05.doctor.torch_builds import Gpu
+from pi05.finding import Finding, error, note, ok, warning
 
 SUPPORTED = ((3, 11), (3, 13))
 OURS = ("lerobot", "pi05")

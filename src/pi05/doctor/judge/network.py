@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from pi05.doctor.facts import Answer, Machine, Network
-from pi05.doctor.finding import Finding, error, note, ok, warning
 from pi05.doctor.hub_address import is_address
 from pi05.doctor.remedies import install
+from pi05.finding import Finding, error, note, ok, warning
 from pi05.sources.client import HUB
 from pi05.sources.names import PALIGEMMA
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pi05.doctor.facts import Machine, Rendering
-from pi05.doctor.finding import Finding, error, ok
 from pi05.doctor.remedies import install
+from pi05.finding import Finding, error, ok
 from pi05.sim.libero.rendering import MESA, WAYS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pi05.doctor.facts import Disk, Machine, System
-from pi05.doctor.finding import Finding, error, ok, warning
 from pi05.doctor.remedies import gibibytes
+from pi05.finding import Finding, error, ok, warning
 
 SHARED_MEMORY = 2**30
 """What NCCL takes for some GPUs, with room; containers have 64 MiB unless told otherwise."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pi05.doctor.facts import Machine, Trackers
-from pi05.doctor.finding import Finding, note, ok, warning
 from pi05.doctor.remedies import install
+from pi05.finding import Finding, note, ok, warning
 
 
 def judge_trackers(facts: Trackers, machine: Machine) -> Iterator[Finding]:
