@@ -15,7 +15,7 @@ import numpy as np
 from pi05.check.config import ALLOWANCE_OF
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import excluding
-from pi05.data.lerobot.index_columns import CLOCK_TOLERANCE, INDEX_COLUMNS
+from pi05.data.lerobot.index_columns import CLOCK_TOLERANCE, INDEX_COLUMNS, LATE_START
 from pi05.data.lerobot.layout import is_video
 from pi05.files import read_notes
 from pi05.finding import Finding, error, note, ok, warning
@@ -46,8 +46,7 @@ def check_structure(subject: Subject) -> Iterator[Finding]:
     yield from _duplicates(subject)
     yield from _short_episodes(subject)
     yield from _leftovers(subject)
-    for told in dataset.notes:
-        yield note("structure.oddity", told)
+    yield from (note("structure.oddity", told) for told in dataset.notes if LATE_START not in told)  # told above
 
 
 def named(numbers: Sequence[int]) -> str:
@@ -81,7 +80,7 @@ def _late_clocks(subject: Subject) -> Iterator[Finding]:
     if late:
         yield note(
             "structure.late_start",
-            f"{len(late)} of {len(starts)} episodes do not start at time 0 (the first: {min(late)}, at "
+            f"{len(late)} of {len(starts)} episodes {LATE_START} (the first: {min(late)}, at "
             f"{late[min(late)]:.4g} s); pictures are matched by number",
             numbers={"episodes": sorted(late), "start_s": late[min(late)]},
         )

@@ -22,6 +22,7 @@ from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
+LATE_START = "do not start at time 0"
 NO_TASK = -1
 """Task number of frames that nobody will read."""
 MOST_UNREAD = 2**27
@@ -96,7 +97,7 @@ def read_frame_table(
         )
     if frames.late:
         layout.notes.append(
-            f"{len(frames.late)} of {len(layout.episodes)} episodes do not start at time 0 (the first: "
+            f"{len(frames.late)} of {len(layout.episodes)} episodes {LATE_START} (the first: "
             f"{min(frames.late)}); frames are matched to video by number"
         )
     return frames

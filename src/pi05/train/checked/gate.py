@@ -1,4 +1,4 @@
-"""The quick checks before a run trains: errors refuse it, unless they are passed over by name; warnings are a line each.
+"""The quick checks before a run trains: errors refuse it unless they are passed over by name, warnings are told.
 
 Leaves out what is checked (`check/`), and of what (`subject.py`).
 """
