@@ -149,10 +149,11 @@ def judge_stillness(measured: Measured) -> Iterator[Finding]:
     share = float(measured.still.sum()) / max(count, 1)
     if share > IDLE and count >= LEAST_STEPS:
         leading, trailing = _still_ends(measured)
+        before, after = (float(ends.mean()) / signals.fps for ends in (leading, trailing))
         yield warning(
             "numbers.idle",
-            f"in {share:.0%} of the frames no state moves; of that {leading.mean() / signals.fps:.1f} s before the first "
-            f"movement of an episode and {trailing.mean() / signals.fps:.1f} s after its last one, on average",
+            f"in {share:.0%} of the frames no state moves; of that {before:.1f} s before the first movement of an "
+            f"episode and {after:.1f} s after its last one, on average",
             "learns to stand still: from a resting robot the most frequent action is none",
             "cut the idle ends (pi05 check --fix), and pauses where nothing is waited for",
             {"share": share, "leading": leading.tolist(), "trailing": trailing.tolist(), "episodes": signals.episodes},

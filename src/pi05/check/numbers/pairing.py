@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pi05.check.numbers.signals import Signals, correlation
+from pi05.check.structure import MOST_NAMED
 from pi05.finding import Finding, ok, warning
 
 MOST_FRAMES = 200_000
@@ -21,6 +22,11 @@ frames 0.37."""
 SHIFTS = range(6)
 """Frames that a robot may take to answer."""
 FEWEST_FRAMES = 50
+FEWEST_JOINTS = 3
+MOST_COMPARED = 20_000
+"""Frames that every state is compared with every action over."""
+FOLLOWS, STRANGE = 0.9, 0.5
+"""An action belongs to a state that it follows so closely, and not to one that it follows less than that."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,7 +106,10 @@ def judge_pairs(pairs: list[Pair], frames: int) -> Iterator[Finding]:
         "numbers.action_kind",
         f"actions are {kind} (std of action - state over std of action: {ratio:.2f}; correlation {follows:.2f})",
     )
-    yield Finding(told.name, told.status, told.text, numbers={"ratio": ratio, "correlation": follows})
+    answers = np.median([pair.answers for pair in pairs], axis=0)
+    best = int(np.argmax(answers))
+    facts = {"ratio": ratio, "correlation": follows, "answers_after": best, "answers": answers.tolist()}
+    yield Finding(told.name, told.status, told.text, numbers=facts)
     if all(pair.equal for pair in pairs):
         yield warning(
             "numbers.action_is_state",
@@ -110,8 +119,6 @@ def judge_pairs(pairs: list[Pair], frames: int) -> Iterator[Finding]:
             {"dimensions": [pair.name for pair in pairs]},
         )
         return
-    answers = np.median([pair.answers for pair in pairs], axis=0)
-    best = int(np.argmax(answers))
     if is_absolute(pairs) and answers[best] < LAG:
         yield warning(
             "numbers.lag",
@@ -121,4 +128,35 @@ def judge_pairs(pairs: list[Pair], frames: int) -> Iterator[Finding]:
             "their dimensions are in another order",
             "compare the order of the dimensions, and the times at which the recorder takes state and action",
             {"answers": answers.tolist(), "shifts": list(SHIFTS)},
+        )
+
+
+def judge_order(signals: Signals) -> Iterator[Finding]:
+    """Yield actions that follow the states of other dimensions than their own."""
+    step = max(1, len(signals) // MOST_COMPARED)
+    moving = [
+        (a, state, action)
+        for s, a in signals.pairs
+        if not (state := signals.signal("state", s)).is_constant
+        and not (action := signals.signal("action", a)).is_constant
+    ]
+    if len(moving) < FEWEST_JOINTS or len(signals) < FEWEST_FRAMES:
+        return
+    table = np.corrcoef(
+        np.array([state.values[::step] for _, state, _ in moving], np.float64),
+        np.array([action.values[::step] for _, _, action in moving], np.float64),
+    )[: len(moving), len(moving) :]
+    best, own = table.argmax(axis=0), np.diag(table)
+    strange = [i for i in range(len(moving)) if table[best[i], i] > FOLLOWS and own[i] < STRANGE]
+    if len(strange) >= len(moving) / 2:
+        told = ", ".join(
+            f"action {moving[i][2].name} follows state {moving[best[i]][1].name}" for i in strange[:MOST_NAMED]
+        )
+        yield warning(
+            "numbers.order",
+            f"{len(strange)} of {len(moving)} actions follow the state of another dimension than their own: {told}",
+            "pairs joints that do not belong together: relative actions subtract one joint's state from another's command",
+            "bring both into one order: --dataset.state and --dataset.action join columns as they are named, or write the "
+            "set anew",
+            {"action": [moving[i][2].name for i in strange], "state": [moving[best[i]][1].name for i in strange]},
         )

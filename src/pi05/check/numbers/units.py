@@ -14,10 +14,10 @@ from pi05.check.subject import Subject
 from pi05.data.lerobot.files import excluding
 from pi05.finding import Finding, error, warning
 
-APART = 50.0
-"""How many within-episode ranges the means of episodes may lie apart: 17 in sound sets, 142 with degrees in half."""
-APART_SHARE = 0.5
-"""Share of the moving state dimensions that must lie so far apart."""
+APART = 15.0
+"""Factor between two groups of episodes from which on they are in other units: sound sets reach 3, degrees are 57."""
+FEWEST_DIMENSIONS = 2
+TINY = 1e-9
 GAP, GAP_TIMES = 0.1, 3.0
 """Offsets of action to state fall into two groups where these lie this share of the reach apart, and so many times as
 far as the episodes of one group."""
@@ -27,25 +27,38 @@ SCALE_TOLERANCE = 0.1
 
 
 def judge_units(measured: Measured) -> Iterator[Finding]:
-    """Yield sets in which some episodes hold other units than the others."""
+    """Yield sets in which some episodes hold other units than the others.
+
+    Then both how far an episode's states reach and how large they are fall into the same two groups, in most of the
+    dimensions at once. An episode that stands still reaches less far, and is as large as the others.
+    """
     moving = [d for d in measured.of("state") if not d.is_constant and float(np.median(d.spans)) > 0]
-    apart = [d for d in moving if float(np.ptp(d.means)) / float(np.median(d.spans)) >= APART]
-    if len(moving) < 2 or len(apart) < max(2, APART_SHARE * len(moving)):
+    if len(moving) < FEWEST_DIMENSIONS or len(measured.signals.episodes) < 2:
         return
-    size = np.mean([np.abs(d.means) / max(float(np.abs(d.means).max()), 1e-12) for d in apart], axis=0)
-    large = size > (float(size.max()) + float(size.min())) / 2
+    spans = np.median([np.log(np.maximum(d.spans, TINY)) for d in moving], axis=0)
+    sizes = np.median([np.log(np.maximum(np.abs(d.means), TINY)) for d in moving], axis=0)
+    large, factor = _two_groups(spans)
+    if factor < APART or _two_groups(sizes)[1] < APART or not (_two_groups(sizes)[0] == large).all():
+        return
     smaller = large if large.sum() <= (~large).sum() else ~large
     episodes = [measured.signals.episodes[number] for number in np.flatnonzero(smaller).tolist()]
-    worst = max(apart, key=lambda d: float(np.ptp(d.means)) / float(np.median(d.spans)))
+    worst = max(moving, key=lambda d: float(np.ptp(d.means)))
     yield error(
         "numbers.units",
-        f"{len(apart)} of {len(moving)} state dimensions lie in some episodes {APART:.0f} or more ranges away from the "
-        f"others ({worst.name}: means from {worst.means.min():.4g} to {worst.means.max():.4g}, while an episode spans "
-        f"{np.median(worst.spans):.3g}): {named(episodes)} of {len(measured.signals.episodes)} are in other units",
+        f"the states of {named(episodes)} of {len(measured.signals.episodes)} episodes are in other units than the rest: "
+        f"their movements differ {factor:.0f} times in size (means of {worst.name}: {worst.means.min():.4g} to "
+        f"{worst.means.max():.4g})",
         "squeezes the movements of all episodes into a corner of the normalised range",
         f"convert these episodes (degrees to radians?), or {excluding(*episodes[:50])}",
-        {"episodes": episodes, "dimensions": [d.name for d in apart]},
+        {"episodes": episodes, "factor": factor},
     )
+
+
+def _two_groups(sizes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return which logarithms lie above the widest gap between two of them, and the factor across it."""
+    ordered = np.sort(sizes)
+    at = int(np.argmax(np.diff(ordered)))
+    return sizes > ordered[at], float(np.exp(min(ordered[at + 1] - ordered[at], 50.0)))
 
 
 def judge_scale(pairs: list[Pair]) -> Iterator[Finding]:
