@@ -1,8 +1,8 @@
-"""Recordings of robots in memory: sound ones drawn from a seed, and real ones, to be altered before they are checked."""
+"""Recordings of robots in memory: sound ones drawn from a seed, real ones, both to be altered before a check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,8 @@ import pytest
 from pi05.check.subject import Subject
 from pi05.data.lerobot.reader import Dataset, Episode
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "datasets"
-"""Real data sets, where this machine has them."""
-HERE = next(
-    (place / "shared" / "datasets" for place in Path(__file__).resolve().parents if (place / "shared").is_dir()), SHARED
-)
+SHARED = [place / "shared" / "datasets" for place in Path(__file__).resolve().parents]
+"""Where real data sets lie, where this machine has them."""
 GHOST = "observation.images.egoview"
 """A camera that GR1's info.json names and that has no files."""
 ARM = [*range(22, 35)]
@@ -127,9 +124,15 @@ def _follow(command: np.ndarray, lag: float) -> np.ndarray:
 
 def real_set(name: str, **settings: Any) -> Dataset:
     """Open a real data set; skip the test where this machine has none."""
-    if not (HERE / name).is_dir():
+    return Dataset(real_folder(name), **settings)
+
+
+def real_folder(name: str) -> Path:
+    """Return the folder of a real data set; skip the test where this machine has none."""
+    found = next((place / name for place in SHARED if (place / name).is_dir()), None)
+    if found is None:
         pytest.skip(f"{name} is not on this machine")
-    return Dataset(HERE / name, **settings)
+    return found
 
 
 def humanoid() -> Recording:
@@ -141,6 +144,3 @@ def humanoid() -> Recording:
         lengths=[episode.length for episode in dataset.episodes],
         fps=dataset.fps,
     )
-
-
-Change = Callable[[Recording], Recording]

@@ -149,14 +149,14 @@ def judge_order(signals: Signals) -> Iterator[Finding]:
     best, own = table.argmax(axis=0), np.diag(table)
     strange = [i for i in range(len(moving)) if table[best[i], i] > FOLLOWS and own[i] < STRANGE]
     if len(strange) >= len(moving) / 2:
-        told = ", ".join(
-            f"action {moving[i][2].name} follows state {moving[best[i]][1].name}" for i in strange[:MOST_NAMED]
-        )
+        both = [(moving[i][2].name, moving[best[i]][1].name) for i in strange]
+        told = ", ".join(f"action {action} follows state {state}" for action, state in both[:MOST_NAMED])
         yield warning(
             "numbers.order",
             f"{len(strange)} of {len(moving)} actions follow the state of another dimension than their own: {told}",
-            "pairs joints that do not belong together: relative actions subtract one joint's state from another's command",
-            "bring both into one order: --dataset.state and --dataset.action join columns as they are named, or write the "
-            "set anew",
-            {"action": [moving[i][2].name for i in strange], "state": [moving[best[i]][1].name for i in strange]},
+            "pairs joints that do not belong together: relative actions subtract one joint's state from the command of "
+            "another",
+            "bring both into one order: --dataset.state and --dataset.action join columns as they are named, or write "
+            "the set anew",
+            {"action": [action for action, _ in both], "state": [state for _, state in both]},
         )

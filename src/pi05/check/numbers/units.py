@@ -45,8 +45,8 @@ def judge_units(measured: Measured) -> Iterator[Finding]:
     worst = max(moving, key=lambda d: float(np.ptp(d.means)))
     yield error(
         "numbers.units",
-        f"the states of {named(episodes)} of {len(measured.signals.episodes)} episodes are in other units than the rest: "
-        f"their movements differ {factor:.0f} times in size (means of {worst.name}: {worst.means.min():.4g} to "
+        f"the states of {named(episodes)} of {len(measured.signals.episodes)} episodes are in other units than the "
+        f"rest: their movements differ {factor:.0f} times in size (means of {worst.name}: {worst.means.min():.4g} to "
         f"{worst.means.max():.4g})",
         "squeezes the movements of all episodes into a corner of the normalised range",
         f"convert these episodes (degrees to radians?), or {excluding(*episodes[:50])}",
