@@ -160,6 +160,7 @@ TESTED_BY: dict[str, str] = {
     "hub.config": "unit/commands/test_fetch.py",
     "hub.references": "unit/hub/test_fetch.py",
     "sim.crew": "unit/sim/test_collect_tasks.py",
+    "sim.kept_process": "unit/eval/places/test_processes.py",
     "sim.libero.config": "unit/sim/test_config.py",
     "sim.libero.goals": "unit/sim/libero/test_environment.py",
     "sim.libero.pristine": "unit/sim/libero/test_simulator.py",
