@@ -164,7 +164,6 @@ TESTED_BY: dict[str, str] = {
     "sim.libero.config": "unit/sim/test_config.py",
     "sim.libero.goals": "unit/sim/libero/test_environment.py",
     "sim.libero.pristine": "unit/sim/libero/test_simulator.py",
-    "sim.libero.setup": "unit/sim/libero/test_environment.py",
     "sources.cache": "unit/sources/test_resolve.py",
     "sources.client": "unit/sources/test_transfer.py",
     "sources.places": "unit/sources/test_resolve.py",
