@@ -11,6 +11,8 @@ from pi05.check.fix.plan import Plan
 from pi05.check.fix.true_statistics import TrueStatistics
 
 NAME = "repairs.json"
+MOST_TOLD = 8
+"""Episodes of which each is described in one line; all are in the list of numbers beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +77,13 @@ def _episodes(plan: Plan) -> list[Repair]:
 
 
 def _columns(plan: Plan) -> list[Repair]:
-    clocks: dict[str, list[int]] = {}
-    for kept in plan.kept:
-        if kept.verdict.clock is not None:
-            clocks.setdefault(kept.verdict.clock, []).append(kept.files.index)
-    done = [
-        Repair(what="clock", text=f"timestamps are frame / fps: {text}", episodes=tuple(numbers))
-        for text, numbers in clocks.items()
-    ]
+    clocks = {k.files.index: k.verdict.clock for k in plan.kept if k.verdict.clock is not None}
+    done = []
+    if clocks:
+        told = [f"in episode {number} {text}" for number, text in clocks.items()][:MOST_TOLD]
+        more = f", and {len(clocks) - len(told)} more" if len(clocks) > len(told) else ""
+        text = f"timestamps are frame / fps: {', '.join(told)}{more}"
+        done.append(Repair(what="clock", text=text, episodes=tuple(clocks)))
     wrong = tuple(kept.files.index for kept in plan.kept if kept.verdict.renumbered)
     if wrong:
         done.append(Repair(what="numbers", text="frame_index counts the frames of each episode from 0", episodes=wrong))
@@ -154,7 +155,7 @@ def _idle(plan: Plan) -> list[Repair]:
     return [
         Repair(
             what="idle",
-            text=f"episode {kept.files.index}: {kept.cut[0]} idle frames are cut at its start, {kept.cut[1]} at its end",
+            text=f"episode {kept.files.index}: {kept.cut[0]} idle frames cut at its start, {kept.cut[1]} at its end",
             episodes=(kept.files.index,),
         )
         for kept in plan.kept
@@ -166,8 +167,8 @@ def _surplus(plan: Plan) -> list[Repair]:
     return [
         Repair(
             what="videos",
-            text=f"the video of {camera} has {frames} frames more than episode {kept.files.index} has rows: whether they "
-            "come before or after it cannot be told, so nothing was shifted",
+            text=f"the video of {camera} has {frames} frames more than episode {kept.files.index} has rows: whether "
+            "they come before or after it cannot be told, so nothing was shifted",
             episodes=(kept.files.index,),
         )
         for kept in plan.kept
@@ -179,8 +180,8 @@ def _not_cut(plan: Plan) -> list[Repair]:
     if not plan.idle_left:
         return []
     text = (
-        f"{sum(plan.idle_left.values())} idle frames at the ends of episodes stay: in {plan.source.version} each episode "
-        "is a whole video, which would have to be encoded anew; LeRobot's converter to v3.0, then --fix, cuts them"
+        f"{sum(plan.idle_left.values())} idle frames at the ends of episodes stay: in {plan.source.version} each "
+        "episode is a whole video, which would have to be encoded anew; converted to v3.0 by LeRobot, they can be cut"
     )
     return [Repair(what="idle", text=text, episodes=tuple(sorted(plan.idle_left)))]
 

@@ -6,18 +6,20 @@ episode is a whole video: its pictures could not go without encoding it anew, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from jaxtyping import UInt8
 
 from pi05.check.fix.idle import idle_frames, pictures_rest
 from pi05.check.fix.judge import join
 from pi05.check.fix.source import Place, Source
 from pi05.data.lerobot.clips import Clips
+from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.files import read_parquet
-from pi05.data.lerobot.layout import EpisodeFiles
+from pi05.data.lerobot.layout import EpisodeFiles, is_camera
+from pi05.data.lerobot.pictures import Pictures
 
 Cuts = dict[int, tuple[int, int]]
 """By episode: frames to leave out at its start and at its end."""
@@ -29,7 +31,9 @@ def find_cuts(
     """Return the cuts, and the episodes with idle ends that cannot be cut, with how many frames these are."""
     cuts: Cuts = {}
     left: dict[int, int] = {}
-    clips = Clips(source.layout.fps, check_clocks=False)
+    clips, groups = Clips(source.layout.fps, check_clocks=False), RowGroups()
+    features = source.layout.features
+    cameras = [name for name, feature in features.items() if is_camera(feature)]
     own_video = bool(source.cameras) and source.version != "v3.0"
     known, table = None, None
     for files, place in episodes:
@@ -42,14 +46,12 @@ def find_cuts(
             left[files.index] = start + end
             continue
         last = place.count - 1
-        for camera in source.cameras if start or end else ():
-            picture = _pictures(clips, camera, replace(files, length=place.count))
+        there = replace(files, table=place.table, first_row=place.first, length=place.count)
+        pictures = Pictures(source.root, features, {place.table: Table(place.table, [there])}, clips, groups)
+        for camera in cameras if start or end else ():
+            picture = partial(pictures.one, camera, there)
             start = start if start and pictures_rest(picture, 0, start) else 0
             end = end if end and pictures_rest(picture, last - end, last) else 0
         if start or end:
             cuts[files.index] = (start, end)
     return cuts, left
-
-
-def _pictures(clips: Clips, camera: str, files: EpisodeFiles) -> Callable[[int], UInt8[np.ndarray, "height width 3"]]:
-    return lambda frame: clips.frame(camera, files, frame)

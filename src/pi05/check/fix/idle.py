@@ -64,7 +64,7 @@ def _still(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def range_of(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Return largest minus smallest value of each dimension, over arrays [frames, dims] of which one is held at once."""
+    """Return largest minus smallest value of each dimension, over arrays [frames, dims]."""
     lowest = highest = None
     for part in parts:
         low, high = part.min(0), part.max(0)

@@ -31,7 +31,7 @@ def write_lists(plan: Plan, folder: Path, statistics: TrueStatistics) -> None:
 
 
 def mended_splits(plan: Plan) -> dict[str, str] | None:
-    """Return splits for info.json, or None where those of the source stay: they may, where the episodes are the same."""
+    """Return splits for info.json, or None where those of the source may stay: its episodes are the same."""
     splits, count = plan.source.info.get("splits"), len(plan.kept)
     ends = [str(part).rpartition(":")[2] for part in splits.values()] if isinstance(splits, dict) else []
     fits = bool(ends) and all(end.isdigit() and int(end) <= count for end in ends)
