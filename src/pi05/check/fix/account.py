@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pi05.check.fix.lists import mended_splits
@@ -67,6 +69,21 @@ def make_account(plan: Plan, statistics: TrueStatistics, links: tuple[int, int],
         frames=sum(kept.length for kept in plan.kept),
         source_numbers=tuple(kept.files.index for kept in plan.kept),
     )
+
+
+def render_account(account: Account, root: str | Path, out: str | Path) -> str:
+    """Return the account for a terminal: what was done, and what could not be."""
+    lines = [f"{out}: {account.episodes} episodes, {account.frames} frames; {root} is as it was"]
+    for mark, entries in (("done", account.done), ("left", account.left)):
+        for entry in entries:
+            lines += textwrap.wrap(
+                f"{mark:<6}{entry.what:<12}{entry.text}",
+                width=100,
+                subsequent_indent=" " * 18,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
 
 
 def _episodes(plan: Plan) -> list[Repair]:

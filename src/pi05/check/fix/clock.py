@@ -48,7 +48,7 @@ def judge_clock(
     if not len(steps) or abs(np.median(steps) * fps - 1) > TYPICAL:
         middle = float(np.median(steps)) if len(steps) else 0.0
         return ClockVerdict(broken=f"its clock has steps of {middle:.4f} s, where {fps:g} frames/s make {1 / fps:.4f}")
-    for at in np.flatnonzero(steps * fps > GAP):
+    for at in np.flatnonzero(steps * fps > GAP).tolist():
         if _jumps(state, at) or _jumps(action, at):
             return ClockVerdict(
                 broken=f"frames were lost: {steps[at]:.3f} s between frames {at} and {at + 1}, over which it moves "

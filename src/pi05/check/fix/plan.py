@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,14 +64,22 @@ class Plan:
         return not self.dropped and all(k.number == k.files.index and not sum(k.cut) for k in self.kept)
 
 
-def make_plan(source: Source, progress: Callable[[int, int], None] | None = None) -> Plan:
-    """Judge every episode. Raises DataError where none can be kept. `progress` gets episodes done, and of how many."""
+def make_plan(
+    source: Source, excluded: Collection[int] = (), progress: Callable[[int, int], None] | None = None
+) -> Plan:
+    """Judge every episode but those that are `excluded`. Raises DataError where none can be kept.
+
+    `progress` gets episodes done, and of how many.
+    """
     looks, dropped = ClipLooks(source.layout), {}
     whole: list[Kept] = []
     spans: list[np.ndarray] = []
     for number, (episode, place, verdict) in enumerate(judge_all(source, looks), start=1):
         if progress is not None:
             progress(number, len(source.layout.episodes))
+        if episode.index in excluded:
+            dropped[episode.index] = "as asked"
+            continue
         if verdict.broken is not None or not isinstance(place, Place):
             dropped[episode.index] = str(verdict.broken)
             continue

@@ -35,20 +35,23 @@ def repair(
     out: str | Path,
     *,
     drop_cameras: Sequence[str] = (),
+    episodes: Sequence[int] | None = None,
+    exclude_episodes: Sequence[int] = (),
     state: Sequence[str] | None = None,
     action: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Account:
     """Write a repaired copy of a data set (folder or OWNER/NAME) to the new folder `out`; return what was done.
 
-    `drop_cameras` are left out of the copy. Raises DataError for a place that cannot be, a set of which nothing can be
-    kept, one with a fault that is not mended here, and a full disk.
+    `drop_cameras`, `exclude_episodes` and, with `episodes`, all others are left out of the copy. Raises DataError for a
+    place that cannot be, a set of which nothing can be kept, one with a fault that is not mended here, and a full disk.
     """
     root, out = resolve(dataset, "dataset"), Path(out)
     check_destination(root, out)
     tell = progress or (lambda what, done, total: None)
     source = read_source(root, drop_cameras, state, action)
-    plan = make_plan(source, lambda done, total: tell("looking at episodes", done, total))
+    excluded = {*exclude_episodes, *(e.index for e in source.layout.episodes if episodes and e.index not in episodes)}
+    plan = make_plan(source, excluded, lambda done, total: tell("looking at episodes", done, total))
     with doing("write a repaired copy", out, DataError):
         remove_leftovers(out.resolve().parent, out.name)
         room = copied_bytes(plan, out.resolve().parent)
