@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 CHECK_FLAGS = (
     Setting("quick", bool, False, "Only what takes seconds and opens no picture: what pi05 train looks at by itself."),
+    Setting(
+        "fix",
+        str | None,
+        None,
+        "New folder to write a repaired copy to, where a repair is safe; the data set itself is never changed.",
+    ),
     Setting("json", bool, False, "Print JSON."),
     Setting("sarif", str | None, None, "File to write the findings to as SARIF 2.1.0, for code hosts and editors."),
     Setting("junit", str | None, None, "File to write the findings to as JUnit XML, for pipelines."),
@@ -41,11 +47,44 @@ def check(arguments: Sequence[str]) -> int:
         )
     for notice in request.notices:
         tell(f"note: {notice}", aside=True)
+    if asked["fix"] is not None:
+        return _fix(request.config, asked)
     with _progress() as progress:
         root, verdict = _look(request.config, asked, progress)
     _write(asked, verdict.findings, root)
     _tell(verdict, as_json=asked["json"], root=root)
     return int(bool(verdict.refused))
+
+
+def _fix(config: TrainConfig, asked: dict[str, Any]) -> int:
+    """Write a repaired copy, and check that: what is told of it is what the repair has left."""
+    root, out = _root(config), Path(asked["fix"])
+    with _progress() as progress:
+        progress(0, 1, "loading torch")
+        from pi05.check.fix.account import render_account
+        from pi05.check.fix.repair import repair
+
+        account = repair(
+            root,
+            out,
+            drop_cameras=config.drop_cameras,
+            episodes=config.dataset.episodes,
+            exclude_episodes=config.dataset.exclude_episodes or (),
+            state=config.dataset.state,
+            action=config.dataset.action,
+            progress=lambda what, done, total: progress(done, total, what),
+        )
+        all_of_it = replace(config.dataset, repo_id=None, root=str(out), episodes=None, exclude_episodes=None)
+        _, verdict = _look(replace(config, dataset=all_of_it, drop_cameras=()), asked, progress)
+    _write(asked, verdict.findings, out)
+    if not asked["json"]:
+        print(visible(render_account(account, root, out)) + "\n")
+    _tell(verdict, as_json=asked["json"], root=out, repairs=account.to_dict())
+    return int(bool(verdict.refused))
+
+
+def _root(config: TrainConfig) -> str:
+    return str(config.dataset.root or config.dataset.repo_id)
 
 
 def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tuple[Path, Verdict]:
@@ -57,7 +96,7 @@ def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tup
     from pi05.train.records.sources import settle_sources
 
     config = settle_sources(config)
-    root = Path(config.dataset.root or str(config.dataset.repo_id))
+    root = Path(_root(config))
     if not root.is_dir():
         raise DataError(
             f"there is no data set at {root}",
@@ -82,12 +121,12 @@ def _write(asked: dict[str, Any], findings: list[Finding], root: Path) -> None:
                 write_atomic(Path(asked[name]), convert(findings, root).encode())
 
 
-def _tell(verdict: Verdict, *, as_json: bool, root: Path) -> None:
+def _tell(verdict: Verdict, *, as_json: bool, root: Path, **facts: Any) -> None:
     from pi05.finding_report import for_terminal, render, to_json
 
     if as_json:
         errors = bool(verdict.refused)
-        tell(to_json(verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed)))
+        tell(to_json(verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed), **facts))
         return
     width = max(60, min(120, shutil.get_terminal_size().columns))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -125,7 +164,8 @@ def _progress() -> Iterator[Progress]:
 
 COMMAND = Command(
     summary="Is a data set sound, for the base and the recipe that it is trained with?",
-    usage="pi05 check DATASET [training flags] [--quick] [--json] [--sarif=FILE] [--junit=FILE] [--allow=NAME]",
+    usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--json] [--sarif=FILE] [--junit=FILE] "
+    "[--allow=NAME]",
     run=check,
     settings=TrainConfig,
     extra=(*CHECK_FLAGS, *EXTRA_FLAGS, OFFLINE),
