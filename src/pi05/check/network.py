@@ -107,7 +107,7 @@ def _judge_loss(measures: BaseMeasures) -> Iterator[Finding]:
         yield error(
             "base.not_finite",
             f"the base's loss on {measures.samples} frames of this data is {measures.loss}",
-            "training cannot begin: the weights, or the normalised numbers, are broken",
+            "cannot begin: the weights, or the normalised numbers, are broken",
             "take an untouched copy of the base, and look at the findings about numbers",
             {"loss": str(measures.loss)},
         )
@@ -116,8 +116,8 @@ def _judge_loss(measures: BaseMeasures) -> Iterator[Finding]:
             "base.loss",
             f"the base's loss on this data is {measures.loss:.2f}, {measures.loss_ratio:.2f} times that of answering "
             f"zero ({measures.loss_of_zero:.2f}); bases that fit have 0.7 to 1.2 times",
-            "the weights are shuffled, random or of another network, or the actions are scaled wrongly: training "
-            "starts from worse than nothing and looks normal",
+            "starts from worse than nothing and looks normal: the weights are shuffled, random or of another network, "
+            "or the actions are scaled wrongly",
             "take an untouched copy of the base (pi05 inspect tells its hash); --from_scratch trains without one",
             {"loss": measures.loss, "loss_of_zero": measures.loss_of_zero, "ratio": measures.loss_ratio},
         )
@@ -135,7 +135,7 @@ def _judge_tokens(measures: BaseMeasures) -> Iterator[Finding]:
             "base.embedding_scale",
             f"the token embedding has a root mean square of {measures.embedding_rms:.3g}, and it is scaled by "
             f"sqrt(width) again: {beside}",
-            "the prompt drowns the pictures: the file holds an embedding that was scaled already",
+            "hardly sees: the prompt drowns the pictures, as the file holds an embedding that was scaled already",
             "take the base as it was published; transformers and vLLM moved this factor between versions",
             numbers,
         )
@@ -143,7 +143,7 @@ def _judge_tokens(measures: BaseMeasures) -> Iterator[Finding]:
         yield error(
             "base.embedding_scale",
             f"the token embedding has a root mean square of {measures.embedding_rms:.3g}: {beside}",
-            "the prompt is hardly heard beside the pictures: the embedding was divided by its scale, or is empty",
+            "hardly hears the prompt beside the pictures: the embedding was divided by its scale, or is empty",
             "take the base as it was published",
             numbers,
         )
@@ -155,7 +155,7 @@ def _judge_effects(measures: BaseMeasures) -> Iterator[Finding]:
             "base.vision_dead",
             "the vision tower gives the same tokens for a picture and for its negative "
             f"(they differ by {measures.image_token_change:.1e} of their size)",
-            "the policy is blind, and training cannot mend a tower of zeros",
+            "stays blind: training cannot mend a tower of zeros",
             "take an untouched copy of the base; look for vision weights left out in what converted it",
             {"image_token_change": measures.image_token_change},
         )
@@ -164,7 +164,7 @@ def _judge_effects(measures: BaseMeasures) -> Iterator[Finding]:
             "base.pictures_without_effect",
             "the base's actions are the same for a picture and for its negative "
             f"(they move by {measures.picture_effect:.1e} in normalised units)",
-            "nothing leads from the pictures to the actions: training starts blind",
+            "starts blind: nothing leads from the pictures to the actions",
             "take an untouched copy of the base; --from_scratch means to start like this",
             {"picture_effect": measures.picture_effect},
         )
@@ -173,7 +173,7 @@ def _judge_effects(measures: BaseMeasures) -> Iterator[Finding]:
             "base.prompt_without_effect",
             "the base's actions are the same when the prompt is read backwards "
             f"(they move by {measures.prompt_effect:.1e} in normalised units)",
-            "nothing leads from task and state to the actions",
+            "starts deaf: nothing leads from task and state to the actions",
             "take an untouched copy of the base; --from_scratch means to start like this",
             {"prompt_effect": measures.prompt_effect},
         )

@@ -28,6 +28,8 @@ class Recipe:
     held_out: Sequence[int]
     n_action_steps: int
     """How many steps of a chunk are executed before the next one is asked for."""
+    tokenizer_known: bool = True
+    """Whether the processor's tokenizer is the one that training will use; else no token may be counted."""
     statistics_of_base: bool = False
     """Whether the processor normalises with statistics that the base brought (`--stats=checkpoint`)."""
 
