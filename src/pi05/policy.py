@@ -89,9 +89,9 @@ class Policy:
 
         pi05's own folder needs none of the options, unless its config.json was edited after training, which is refused
         for all fields that `accept_edited` does not name. `base`: the weights that an adapter sits on. `rename_map`:
-        robot's camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
-        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon`,
-        `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
+        robot's camera → the policy's camera or slot. The others are for what a foreign folder does not tell:
+        `prompt_format`, `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics),
+        `horizon`, `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """

@@ -52,7 +52,7 @@ class Motion:
     follows: float
     """Of a - s with the motion of the state, now or up to eight frames later, at the best shift; NaN where a = s."""
     shift: int
-    """The shift in frames, from -8 to 8, at which a - s goes best with the motion: negative where it comes late."""
+    """How many frames later, from -8 to 8, the state moves as the action does: negative where the action comes late."""
     step_scale: float
     """How much the state moves in a frame for an action of 1; NaN where steps and actions do not go together."""
 
@@ -76,7 +76,7 @@ def measure_motion(dataset: Dataset, episodes: Sequence[int]) -> Motion | None:
     rows = np.array([row for _, row in found])
     same, following = (bool((rows[:, i] > 0.99).all()) for i in (0, 1))
     ratio, correlation, step_fit, step_scale = (float(np.median(rows[:, i])) for i in (2, 3, 4, 5))
-    curve = np.median(rows[:, 6:], axis=0)
+    follows, together = (np.median(part, axis=0) for part in np.split(rows[:, 6:], [SHIFTS + 1], axis=1))
     steps = step_fit > FOLLOWS
     kind: Kind
     if same:
@@ -94,8 +94,8 @@ def measure_motion(dataset: Dataset, episodes: Sequence[int]) -> Motion | None:
         kind=kind,
         ratio=ratio,
         correlation=correlation,
-        follows=float("nan") if same else float(curve[SHIFTS:].max()),
-        shift=int(curve.argmax()) - SHIFTS,
+        follows=float("nan") if same else float(follows.max()),
+        shift=int(together.argmax()) - SHIFTS,
         step_scale=step_scale if kind in ("step", "velocity") else float("nan"),
     )
 
@@ -105,35 +105,40 @@ Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _measure(pairs: Pairs) -> list[float]:
-    """Return shares of equal frames, ratio, correlation, fit and scale of steps, then the curve over the shifts."""
+    """Return shares of equal frames, ratio, correlation, fit and scale of steps, then two curves over the shifts."""
     actions, states = (np.concatenate(part) for part in zip(*pairs, strict=True))
     close = _EXACT * np.ptp(states)
     here = float(np.mean(np.abs(actions - states) <= close))
     following = float(np.mean(np.concatenate([np.abs(a[:-1] - s[1:]) <= close for a, s in pairs])))
     ratio = float(np.std(actions - states) / np.std(actions))
-    fits = [_correlation(*_joined(pairs, shift, minus_state=False)) for shift in range(SHIFTS + 1)]
+    fits = [_correlation(*_joined(pairs, shift, "action")) for shift in range(SHIFTS + 1)]
     best = int(np.argmax(fits))
-    action, step = _joined(pairs, best, minus_state=False)
+    action, step = _joined(pairs, best, "action")
     scale = float(np.dot(action - action.mean(), step - step.mean()) / max(np.var(action) * len(action), 1e-30))
-    curve = [_correlation(*_joined(pairs, shift, minus_state=True)) for shift in range(-SHIFTS, SHIFTS + 1)]
-    return [here, following, ratio, _correlation(actions, states), fits[best], scale, *curve]
+    follows = [_correlation(*_joined(pairs, shift, "distance")) for shift in range(SHIFTS + 1)]
+    together = [_correlation(*_joined(pairs, shift, "change")) for shift in range(-SHIFTS, SHIFTS + 1)]
+    return [here, following, ratio, _correlation(actions, states), fits[best], scale, *follows, *together]
 
 
-def _joined(pairs: Pairs, shift: int, *, minus_state: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the action, or how far it is from the state, and the state's step `shift` frames later."""
-    parts = list(_shifted(pairs, shift, minus_state))
+What = Literal["action", "distance", "change"]
+"""The action, its distance from the state, its change to the next frame."""
+
+
+def _joined(pairs: Pairs, shift: int, what: What) -> tuple[np.ndarray, np.ndarray]:
+    """Return that of the action, and the state's step `shift` frames later."""
+    parts = list(_shifted(pairs, shift, what))
     if not parts:
         return np.zeros(1), np.zeros(1)
     first, second = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second)
 
 
-def _shifted(pairs: Pairs, shift: int, minus_state: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _shifted(pairs: Pairs, shift: int, what: What) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for action, state in pairs:
         steps = np.diff(state)
         start, stop = max(0, -shift), len(steps) - max(0, shift)
         if stop > start:
-            value = action - state if minus_state else action
+            value = {"action": action, "distance": action - state, "change": np.diff(action)}[what]
             yield value[start:stop], steps[start + shift : stop + shift]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pi05.check.normalised import sample_frames
 from pi05.check.subject import Recipe, Subject
 from pi05.data.processor import Processor
-from pi05.data.prompt import clean_task, format_prompt
+from pi05.data.prompt import STATE_BINS, clean_task, format_prompt
 from pi05.errors import DataError
 from pi05.finding import Finding, error, note, warning
 
@@ -38,6 +38,7 @@ def check_prompts(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
         )
         return
     longest, text = _longest(subject, processor)
+    longest = max(longest, *lengths)
     numbers = {"tokens": max(lengths), "possible": longest, "limit": processor.max_prompt_tokens}
     if longest > processor.max_prompt_tokens:
         yield warning(
@@ -51,26 +52,30 @@ def check_prompts(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
     else:
         yield note(
             "recipe.prompt",
-            f"format {processor.prompt_format}: up to {max(lengths)} tokens, at most {longest} of "
-            f"{processor.max_prompt_tokens} whatever the state",
+            f"format {processor.prompt_format}: up to {max(lengths)} tokens, about {longest} whatever the state, "
+            f"of {processor.max_prompt_tokens}",
             numbers=numbers,
         )
     yield from _lost(processor, dict.fromkeys(tasks), dataset.states()[frames[0]])
 
 
 def _longest(subject: Subject, processor: Processor) -> tuple[int, str]:
-    """Return the tokens of the longest prompt that any state could lead to, and its task."""
+    """Return about the tokens of the longest prompt that a state could lead to, all its numbers the same; its task."""
     tasks = list(dict.fromkeys(task for number in subject.episodes for task in subject.dataset.episodes[number].tasks))
     chosen = sorted(tasks, key=len)[-MOST_TASKS:] or [""]
-    state = np.full(processor.state_dim, 2.0)  # every number in the last bin, 255: three digits
-    texts = [
-        format_prompt(task, None if processor.prompt_format == "none" else state, processor.prompt_format)
-        for task in chosen
-    ]
-    end = len(processor.tokenizer.encode("\n", add_bos=False)) if processor.prompt_format == "none" else 0
-    counts = [len(ids) + end for ids in processor.tokenizer.encode_many(texts)]
-    place = int(np.argmax(counts))
-    return counts[place], chosen[place]
+    if processor.prompt_format == "none":
+        counts = [len(ids) for ids in processor.encode_prompts(chosen, None)]
+        return max(counts), chosen[int(np.argmax(counts))]
+
+    def count(task: str, values: np.ndarray) -> list[int]:
+        states = (np.full(processor.state_dim, value) for value in values)
+        texts = [format_prompt(task, state, processor.prompt_format) for state in states]
+        return [len(ids) for ids in processor.tokenizer.encode_many(texts)]
+
+    some = [count(task, np.array([0.0]))[0] for task in chosen]
+    longest = chosen[int(np.argmax(some))]
+    every_bin = np.linspace(-1, 1, STATE_BINS + 1) - 1 / STATE_BINS  # the first is the bin below the range
+    return max(count(longest, every_bin)), longest
 
 
 def _lost(processor: Processor, tasks: dict[str, None], state: np.ndarray) -> Iterator[Finding]:

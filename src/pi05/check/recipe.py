@@ -89,9 +89,9 @@ def _action_kind(subject: Subject, recipe: Recipe, motion: Motion) -> Iterator[F
 
 def _late(motion: Motion, fps: float, numbers: dict[str, object]) -> Finding:
     if motion.shift < 0:
-        how = f"they fit best {-motion.shift} frames ({-motion.shift / fps:.2f} s) too late"
+        how = f"they come about {-motion.shift} frames ({-motion.shift / fps:.2f} s) too late"
     else:
-        how = "no shift of up to eight frames makes them fit"
+        how = "they do not come too late, but do not belong together"
     return warning(
         "recipe.action_lag",
         "the actions do not tell where the state moves next: their distance from the state and the motion that follows "
