@@ -83,13 +83,15 @@ class Policy:
         adapt_to_pi: bool | None = None,
         tokenizer_path: str | Path | None = None,
         config: ModelConfig | None = None,
+        accept_edited: Sequence[str] = (),
     ) -> Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
-        pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
-        camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
-        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon`,
-        `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
+        pi05's own folder needs none of the options, unless its config.json was edited after training, which is refused
+        for all fields that `accept_edited` does not name. `base`: the weights that an adapter sits on. `rename_map`:
+        robot's camera → the policy's camera or slot. The others are for what a foreign folder does not tell:
+        `prompt_format`, `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics),
+        `horizon`, `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
@@ -101,6 +103,7 @@ class Policy:
             relative_mask=None if relative_mask is None else tuple(relative_mask),
             adapt_to_pi=adapt_to_pi,
             tokenizer_path=tokenizer_path,
+            accept_edited=tuple(accept_edited),
         )
         policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
         for note in policy.notes:

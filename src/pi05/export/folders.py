@@ -16,6 +16,7 @@ import torch
 import pi05
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
+from pi05.checkpoint.fingerprint import EDITED, edited_fields, with_fingerprint
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout
@@ -99,7 +100,7 @@ def write_files(folder: Path, source: Source, plan: ExportPlan) -> dict[str, dic
         write_openpi.write_openpi_files(folder, processor, asset_id=plan.asset_id, dtype=plan.dtype)
         _write_own_tokenizer(folder, source)
     else:
-        write_json(folder / CONFIG, _own_config(source, plan))
+        write_json(folder / CONFIG, with_fingerprint(_own_config(source, plan)))
         _write_own_tokenizer(folder, source)
     return known
 
@@ -136,6 +137,9 @@ def _own_config(source: Source, plan: ExportPlan) -> dict[str, Any]:
     policy = source.policy
     before: Mapping[str, Any] = read_checkpoint_config(source.folder) if source.location.kind == "pi05" else {}
     kept = {key: value for key, value in before.items() if key not in _OF_TRAINING}
+    edited = edited_fields(before)
+    if edited:  # accepted by name; the new fingerprint must not hide it
+        kept[EDITED] = sorted({*kept.get(EDITED, ()), *edited})
     config = {
         **kept,
         "format": FORMAT,
