@@ -14,13 +14,23 @@ ALLOWANCE_OF = {
 
 REFUSING: tuple[str, ...] = (
     *ALLOWANCE_OF,
-    "structure.missing_frames",
-    "structure.duplicates",
-    "numbers.action_is_state",
-    "numbers.wrap",
     "numbers.frozen_state",
     "numbers.units",
-    "language.placeholder",
+    "numbers.wrap",
+    "recipe.held_out_twice",
+    "recipe.prompt_lost",
+    "recipe.prompt_too_long",
+    "recipe.range_action",
+    "recipe.range_state",
+    "recipe.relative_actions",
+    "base.embedding_scale",
+    "base.loss",
+    "base.not_finite",
+    "base.pictures_without_effect",
+    "base.prompt_without_effect",
+    "base.statistics_action",
+    "base.statistics_state",
+    "base.vision_dead",
 )
 """Findings that are errors and may be passed over with --allow=NAME. What cannot be read at all is not among them."""
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pi05.check.chosen_base import check_base
 from pi05.check.config import as_names
 from pi05.check.language import check_language
 from pi05.check.numbers.family import check_numbers
 from pi05.check.opening import finding_of
+from pi05.check.recipe import check_recipe
 from pi05.check.structure import check_structure
 from pi05.check.subject import Subject
 from pi05.check.video_counts import check_video_counts
@@ -38,6 +40,8 @@ FAMILIES = (
     Family("files, clocks and episodes", lambda subject, _: check_structure(subject)),
     Family("states and actions", lambda subject, _: check_numbers(subject)),
     Family("tasks", lambda subject, _: check_language(subject)),
+    Family("the recipe on this data", lambda subject, _: check_recipe(subject)),
+    Family("the base", lambda subject, _: check_base(subject)),
     Family("headers of videos", check_video_counts, quick=False),
 )
 

@@ -5,7 +5,6 @@ Opens no video (`video_counts.py`). What the reader refuses becomes a finding in
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from pi05.check.config import ALLOWANCE_OF
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import excluding
+from pi05.data.lerobot.identity import hash_episode
 from pi05.data.lerobot.index_columns import CLOCK_TOLERANCE, INDEX_COLUMNS, LATE_START
 from pi05.data.lerobot.layout import is_video
 from pi05.files import read_notes
@@ -123,19 +123,14 @@ def _columns(subject: Subject) -> Iterator[Finding]:
 
 
 def _duplicates(subject: Subject) -> Iterator[Finding]:
-    """Compare the numbers of all episodes by hash; a frame or two, or nothing that moves, tells nothing."""
+    """Compare the numbers of all episodes by hash; of states that stand still nothing is said."""
     dataset = subject.dataset
     alike: defaultdict[str, list[int]] = defaultdict(list)
     for number in subject.episodes:
         episode = dataset.episodes[number]
-        frames = slice(episode.start, episode.start + episode.length)
-        values = (dataset.states()[frames], dataset.actions()[frames])
-        if all((part == part[0]).all() for part in values):
-            continue
-        digest = hashlib.sha256()
-        for part in values:
-            digest.update(np.ascontiguousarray(part).tobytes())
-        alike[digest.hexdigest()].append(number)
+        values = dataset.states()[episode.start : episode.start + episode.length]
+        if not (values == values[0]).all():
+            alike[hash_episode(dataset, number)].append(number)
     groups = [numbers for numbers in alike.values() if len(numbers) > 1]
     if groups:
         further = sorted(number for group in groups for number in group[1:])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pi05.check.numbers.chunks import judge_padding
 from pi05.check.numbers.gripper import judge_gripper
 from pi05.check.numbers.measure import measure
 from pi05.check.numbers.motion import judge_first_frames, judge_glitches, judge_noise, judge_stillness
-from pi05.check.numbers.pairing import judge_order, judge_pairs, measure_pairs
+from pi05.check.numbers.pairing import judge_equality, judge_order, measure_pairs
 from pi05.check.numbers.signals import Signals
 from pi05.check.numbers.units import judge_angles, judge_calibration, judge_scale, judge_units
 from pi05.check.subject import Subject
@@ -18,7 +17,10 @@ FEWEST_FRAMES = 2
 
 
 def check_numbers(subject: Subject) -> Iterator[Finding]:
-    """Yield what is found about states and actions; each dimension is measured once."""
+    """Yield what is found about states and actions; each dimension is measured once.
+
+    What the actions mean to a recipe is said in `recipe.py`.
+    """
     signals = Signals(subject)
     if len(signals) < FEWEST_FRAMES:
         return
@@ -32,7 +34,6 @@ def check_numbers(subject: Subject) -> Iterator[Finding]:
     yield from judge_scale(pairs)
     yield from judge_calibration(pairs, signals.episodes)
     yield from judge_angles(subject, measured)
-    yield from judge_pairs(pairs, len(signals))
+    yield from judge_equality(pairs)
     yield from judge_order(signals)
     yield from judge_gripper(measured)
-    yield from judge_padding(subject)
