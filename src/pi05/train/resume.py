@@ -25,6 +25,8 @@ from pi05.train.optim.adamw import Schedule
 from pi05.train.records.sources import describe_sources
 
 CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
+CHECKS = "checks.json"
+"""What the checks of the data found at the last start, and which errors were passed over."""
 SOURCES = "sources.json"
 """Where base, data set and tokenizer were fetched from: commits and hashes, as far as the folders tell."""
 
@@ -197,9 +199,12 @@ def lookup(config: Any, path: str) -> Any:
     return config
 
 
-def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
-    """Write the configuration, and for a new run where its weights and its data came from."""
+def start_files(
+    run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None, checks: Mapping[str, Any]
+) -> None:
+    """Write the configuration and what was found about the data; for a new run where weights and data came from."""
     write_json(run.root / CONFIG, config.to_dict())
+    write_json(run.root / CHECKS, checks)
     if not run.continues:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
         write_json(run.root / RECEIPT, known)
