@@ -34,7 +34,7 @@ WORST_FIRST = ("error", "warning", "note", "ok")
 
 
 def write_page(subject: Subject | None, findings: Sequence[Finding], folder: Path, *, name: str = "") -> Path:
-    """Write `folder/check.html` and return its path. Without a subject, a set that cannot be opened, it has findings."""
+    """Write `folder/check.html` and return its path; without a subject, a set that cannot be opened, the findings."""
     path = folder / PAGE
     write_atomic(path, check_page(subject, findings, name).encode())
     return path
@@ -45,7 +45,7 @@ def check_page(subject: Subject | None, findings: Sequence[Finding], name: str =
     ordered = sorted(findings, key=lambda finding: WORST_FIRST.index(finding.status))
     counts = {status: sum(finding.status == status for finding in findings) for status in WORST_FIRST}
     values: dict[str, Any] = {"name": name, "findings": ordered, "counts": counts, "tiles": [], "tasks": []}
-    values |= dict.fromkeys(("sheets", "films", "slots", "prompts", "histograms"), [])
+    values |= {part: [] for part in ("sheets", "films", "slots", "prompts", "histograms")}
     if subject is not None:
         recipe, episodes = subject.recipe, choose_episodes(subject, findings)
         few = choose_episodes(subject, findings, FILMS)

@@ -77,10 +77,9 @@ def _lie_together(first: tuple[float, float], second: tuple[float, float]) -> bo
 
 def _points(values: Sequence[float], low: float, high: float) -> str:
     every = max(1, math.ceil(len(values) / MOST_POINTS))
-    span, last = (high - low) or 1.0, max(1, len(values) - 1)
-    places = [*range(0, len(values), every)]
+    wide, high_px = (WIDTH - 2 * SIDE) / max(1, len(values) - 1), (HEIGHT - BOTTOM - TOP) / ((high - low) or 1.0)
     return " ".join(
-        f"{SIDE + i / last * (WIDTH - 2 * SIDE):.1f},{HEIGHT - BOTTOM - (values[i] - low) / span * (HEIGHT - BOTTOM - TOP):.1f}"
-        for i in places
+        f"{SIDE + i * wide:.1f},{HEIGHT - BOTTOM - (values[i] - low) * high_px:.1f}"
+        for i in range(0, len(values), every)
         if math.isfinite(values[i])
     )
