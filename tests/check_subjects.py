@@ -68,9 +68,12 @@ def write_set(
 
 
 def scene(camera: str, episode: int, frame: int) -> np.ndarray:
-    """Return a still background of the camera's own with a bright square that moves."""
+    """Return a still background of the camera's own with a bright square that moves; on a wrist all of it moves."""
     rng = np.random.default_rng(sum(map(ord, camera)))
     picture = rng.integers(40, 170, (4, 4, 3), dtype=np.uint8).repeat(SIZE // 4, 0).repeat(SIZE // 4, 1)
+    picture = (picture * (1.0, 0.8, 0.55)).astype(np.uint8)
+    if "wrist" in camera:
+        picture = np.roll(picture, 4 * frame + episode, axis=1)
     x, y = (7 * episode + frame) % (SIZE - 8), (5 * episode + frame // 2) % (SIZE - 8)
     picture[y : y + 8, x : x + 8] = (230, 200, 60)
     return picture

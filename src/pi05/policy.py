@@ -30,7 +30,7 @@ from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
-from pi05.model.config import ModelConfig
+from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE
 
@@ -54,7 +54,7 @@ class Policy:
         """Combine a network in memory with its processors; `provenance` says in reports where the weights are from."""
         self.model = model
         self.processor = processor
-        self.n_action_steps = n_action_steps or max(1, processor.horizon // 2)
+        self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""

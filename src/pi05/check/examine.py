@@ -15,6 +15,7 @@ from pi05.check.config import as_names
 from pi05.check.language import check_language
 from pi05.check.numbers.family import check_numbers
 from pi05.check.opening import finding_of
+from pi05.check.pictures.family import check_pictures
 from pi05.check.recipe import check_recipe
 from pi05.check.structure import check_structure
 from pi05.check.subject import Subject
@@ -43,6 +44,7 @@ FAMILIES = (
     Family("the recipe on this data", lambda subject, _: check_recipe(subject)),
     Family("the base", lambda subject, _: check_base(subject)),
     Family("headers of videos", check_video_counts, quick=False),
+    Family("pictures", check_pictures, quick=False),
 )
 
 

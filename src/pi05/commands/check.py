@@ -30,6 +30,12 @@ CHECK_FLAGS = (
         None,
         "New folder to write a repaired copy to, where a repair is safe; the data set itself is never changed.",
     ),
+    Setting(
+        "page_dir",
+        str | None,
+        None,
+        "Folder for the page with findings, pictures and charts; runs/check-NAME when not given. None with --quick.",
+    ),
     Setting("json", bool, False, "Print JSON."),
     Setting("sarif", str | None, None, "File to write the findings to as SARIF 2.1.0, for code hosts and editors."),
     Setting("junit", str | None, None, "File to write the findings to as JUnit XML, for pipelines."),
@@ -50,9 +56,9 @@ def check(arguments: Sequence[str]) -> int:
     if asked["fix"] is not None:
         return _fix(request.config, asked)
     with _progress() as progress:
-        root, verdict = _look(request.config, asked, progress)
+        root, verdict, page = _look(request.config, asked, progress)
     _write(asked, verdict.findings, root)
-    _tell(verdict, as_json=asked["json"], root=root)
+    _tell(verdict, as_json=asked["json"], root=root, page=None if page is None else str(page))
     return int(bool(verdict.refused))
 
 
@@ -75,11 +81,12 @@ def _fix(config: TrainConfig, asked: dict[str, Any]) -> int:
             progress=lambda what, done, total: progress(done, total, what),
         )
         all_of_it = replace(config.dataset, repo_id=None, root=str(out), episodes=None, exclude_episodes=None)
-        _, verdict = _look(replace(config, dataset=all_of_it, drop_cameras=()), asked, progress)
+        _, verdict, page = _look(replace(config, dataset=all_of_it, drop_cameras=()), asked, progress)
     _write(asked, verdict.findings, out)
     if not asked["json"]:
         print(visible(render_account(account, root, out)) + "\n")
-    _tell(verdict, as_json=asked["json"], root=out, repairs=account.to_dict())
+    told = None if page is None else str(page)
+    _tell(verdict, as_json=asked["json"], root=out, page=told, repairs=account.to_dict())
     return int(bool(verdict.refused))
 
 
@@ -87,11 +94,13 @@ def _root(config: TrainConfig) -> str:
     return str(config.dataset.root or config.dataset.repo_id)
 
 
-def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tuple[Path, Verdict]:
-    """Open the data set and run the checks; return its folder and what was found."""
+def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tuple[Path, Verdict, Path | None]:
+    """Open the data set and run the checks; return its folder, what was found, and the page that shows it."""
     progress(0, 1, "loading torch")
     from pi05.check.examine import examine, judge
+    from pi05.check.page import write_page
     from pi05.terminal import PlainConsole
+    from pi05.train.checked.base_network import look_at_network
     from pi05.train.checked.subject import open_subject
     from pi05.train.records.sources import settle_sources
 
@@ -108,7 +117,17 @@ def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tup
     subject, findings = open_subject(config, PlainConsole(stderr=True, quiet=True))
     if subject is not None:
         findings = [*findings, *examine(subject, quick=asked["quick"], progress=progress)]
-    return root, judge(findings, config.allow)
+    if asked["quick"]:
+        return root, judge(findings, config.allow), None
+    if subject is not None:
+        progress(0, 1, "the base's network")
+        findings += look_at_network(config, subject)
+    verdict = judge(findings, config.allow)
+    progress(0, 1, "the page")
+    folder = Path(asked["page_dir"] or Path("runs") / f"check-{root.resolve().name}")
+    with doing("write the page", folder, ConfigError):
+        page = write_page(subject, verdict.findings, folder, name=root.resolve().name)
+    return root, verdict, page
 
 
 def _write(asked: dict[str, Any], findings: list[Finding], root: Path) -> None:
@@ -121,18 +140,24 @@ def _write(asked: dict[str, Any], findings: list[Finding], root: Path) -> None:
                 write_atomic(Path(asked[name]), convert(findings, root).encode())
 
 
-def _tell(verdict: Verdict, *, as_json: bool, root: Path, **facts: Any) -> None:
+def _tell(verdict: Verdict, *, as_json: bool, root: Path, page: str | None, **facts: Any) -> None:
     from pi05.finding_report import for_terminal, render, to_json
 
     if as_json:
         errors = bool(verdict.refused)
-        tell(to_json(verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed), **facts))
+        tell(
+            to_json(
+                verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed), page=page, **facts
+            )
+        )
         return
     width = max(60, min(120, shutil.get_terminal_size().columns))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     worst = ("error", "warning", "note", "ok")
     ordered = sorted(for_terminal(verdict.findings), key=lambda finding: worst.index(finding.status))
     print(render([replace(f, remedy=_with_allow(f)) for f in ordered], "check", width=width, colour=colour, names=True))
+    if page is not None:
+        tell(f"page: {page}")
 
 
 def _with_allow(finding: Finding) -> str:
@@ -164,8 +189,8 @@ def _progress() -> Iterator[Progress]:
 
 COMMAND = Command(
     summary="Is a data set sound, for the base and the recipe that it is trained with?",
-    usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--json] [--sarif=FILE] [--junit=FILE] "
-    "[--allow=NAME]",
+    usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--page_dir=FOLDER] [--json] [--sarif=FILE] "
+    "[--junit=FILE] [--allow=NAME]",
     run=check,
     settings=TrainConfig,
     extra=(*CHECK_FLAGS, *EXTRA_FLAGS, OFFLINE),

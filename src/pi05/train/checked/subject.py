@@ -46,7 +46,7 @@ def subject_of(
             statistics=prepared.statistics,
             train_episodes=prepared.train_episodes,
             held_out=prepared.held_out,
-            n_action_steps=config.policy.steps_to_execute(sizes.horizon),
+            n_action_steps=config.policy.steps_to_execute(sizes.horizon, prepared.dataset.fps),
             tokenizer_known=tokenizer_known,
             statistics_of_base=config.stats == "checkpoint",
         ),
