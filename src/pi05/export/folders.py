@@ -16,7 +16,7 @@ import torch
 import pi05
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
-from pi05.checkpoint.fingerprint import EDITED, edited_fields, with_fingerprint
+from pi05.checkpoint.own.fingerprint import EDITED, edited_fields, with_fingerprint
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout

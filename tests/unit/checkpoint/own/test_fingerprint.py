@@ -10,7 +10,7 @@ import pytest
 from fake_policies import make_policy, save_policy
 
 from pi05 import Policy
-from pi05.checkpoint.fingerprint import (
+from pi05.checkpoint.own.fingerprint import (
     EDITED,
     FINGERPRINT,
     edited_fields,
