@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ ARM = [*range(22, 35)]
 """Right arm and hand of GR1: the dimensions that move much."""
 
 
-@dataclass(kw_only=True)
-class Recording:
+@dataclass(kw_only=True, repr=False, eq=False)
+class Recording(Dataset):
     """States and actions of some episodes, with all that the checks of numbers and tasks ask of a data set."""
 
     state: np.ndarray
@@ -73,7 +73,7 @@ class Recording:
     def subject(self, episodes: Sequence[int] | None = None) -> Subject:
         """Return what the checks look at."""
         used = range(self.num_episodes) if episodes is None else episodes
-        return Subject(dataset=cast(Dataset, self), episodes=list(used))
+        return Subject(dataset=self, episodes=list(used))
 
 
 def sound_robot(

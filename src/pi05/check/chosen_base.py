@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pi05.check.likeness import Likeness, liken
-from pi05.check.normalised import Sample, name_dimensions, share_outside, take_sample
+from pi05.check.normalised import CLEARLY, Sample, name_dimensions, share_outside, take_sample
 from pi05.check.recipe import FAR, MOST_OUTSIDE
 from pi05.check.subject import Base, Recipe, Subject
 from pi05.data.statistics import DimStats
@@ -107,13 +107,17 @@ def _judge(
         if wide
         else f"the data fills less than {TOO_WIDE:.0%} of the range of {name_dimensions(names, narrow)}"
     )
-    yield _told(kind, like, measured, numbers, used=recipe.statistics_of_base)
+    clearly = bool((share_outside(normal, CLEARLY * FAR[mode]) > MOST_OUTSIDE).any()) or not wide
+    yield _told(kind, like, measured, numbers, used=recipe.statistics_of_base, clearly=clearly)
 
 
-def _told(kind: str, like: Likeness, measured: str, numbers: Mapping[str, Any], *, used: bool) -> Finding:
+def _told(
+    kind: str, like: Likeness, measured: str, numbers: Mapping[str, Any], *, used: bool, clearly: bool
+) -> Finding:
     text = f"the base's statistics of the {kind} do not fit this data: {measured}. {like.text}"
     if used:
-        return error(
+        severity = error if clearly else warning
+        return severity(
             f"base.statistics_{kind}",
             text,
             "gives the network numbers far outside of what it knows, and gets answers in the wrong scale",

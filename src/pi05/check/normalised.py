@@ -57,6 +57,11 @@ def take_sample(
     return Sample(states=states[frames], actions=np.concatenate(parts))
 
 
+CLEARLY = 1.25
+"""Times the range from which on a value is beyond it for sure: of a few short episodes many lie just outside of their
+own quantiles, and of other episodes of the same robot some."""
+
+
 def share_outside(values: np.ndarray, limit: float = 1.0) -> np.ndarray:
     """Return the share of each column's values beyond ± the limit."""
     share: np.ndarray = (np.abs(values) > limit).mean(axis=0)

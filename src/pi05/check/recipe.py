@@ -12,7 +12,7 @@ import numpy as np
 
 from pi05.check.leakage import check_leakage
 from pi05.check.motion import FOLLOWS, NOT_A_TARGET, TELLS, Motion, measure_motion
-from pi05.check.normalised import name_dimensions, share_outside, take_sample
+from pi05.check.normalised import CLEARLY, name_dimensions, share_outside, take_sample
 from pi05.check.prompts import check_prompts
 from pi05.check.subject import Recipe, Subject
 from pi05.finding import Finding, error, note, warning
@@ -161,12 +161,12 @@ def _range(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
     )
     for kind, names, values in sides:
         mode = processor.normalization[kind]  # type: ignore[index]
-        share = share_outside(values, FAR[mode])
+        share = share_outside(values, CLEARLY * FAR[mode])
         wide = np.flatnonzero(share > MOST_OUTSIDE).tolist()
         if wide:
             yield error(
                 f"recipe.range_{kind.lower()}",
-                f"{mode} leaves up to {share.max():.0%} of the {kind.lower()} beyond ±{FAR[mode]:g}, "
+                f"{mode} leaves up to {share.max():.0%} of the {kind.lower()} beyond ±{CLEARLY * FAR[mode]:g}, "
                 f"up to {np.abs(values).max():.4g}: {name_dimensions(names, wide)}",
                 "spends most of its loss on these dimensions: the network was made for numbers of about ±1, and a "
                 "state beyond the range is one bin of the prompt, whatever its value",

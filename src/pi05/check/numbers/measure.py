@@ -72,11 +72,11 @@ class Measured:
 
     signals: Signals
     dimensions: list[Dimension]
-    still: Bool[np.ndarray, " N-1"]
+    still: Bool[np.ndarray, " steps"]
     """Steps in which no state moves."""
-    from_last: Float[np.ndarray, " E-1"]
+    from_last: Float[np.ndarray, " pairs"]
     """How far the first state of each further episode lies from the last one of the episode before."""
-    to_second: Float[np.ndarray, " E-1"]
+    to_second: Float[np.ndarray, " pairs"]
     """And how far from its own second one; both in reaches of the dimensions."""
 
     def of(self, kind: Kind) -> list[Dimension]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pi05.check.numbers.signals import Signals, correlation
+from pi05.check.numbers.signals import Signal, Signals, correlation
 from pi05.check.structure import MOST_NAMED
 from pi05.finding import Finding, warning
 
@@ -47,19 +47,23 @@ def measure_pairs(signals: Signals) -> list[Pair]:
         state, action = signals.signal("state", state_number), signals.signal("action", action_number)
         if state.is_constant or action.is_constant or state.is_switch or action.is_switch:
             continue
-        difference = action.values - state.values
+        difference = action.values.astype(np.float64) - state.values
         bounds = zip(signals.starts.tolist(), signals.lengths.tolist(), strict=True)
         found.append(
             Pair(
                 name=action.name,
                 correlation=correlation(action.values, state.values),
-                scale=float(np.std(action.values)) / float(np.std(state.values)),
+                scale=_spread(action) / _spread(state),
                 reach=state.reach,
                 offsets=np.array([np.median(difference[start : start + length]) for start, length in bounds]),
                 equal=bool((action.values == state.values).all()),
             )
         )
     return found
+
+
+def _spread(signal: Signal) -> float:
+    return float(np.std(signal.values, dtype=np.float64))
 
 
 def judge_equality(pairs: list[Pair]) -> Iterator[Finding]:

@@ -92,7 +92,7 @@ class Signals:
                 yield self.signal(kind, number)
 
     @functools.cached_property
-    def inside(self) -> Bool[np.ndarray, " N-1"]:
+    def inside(self) -> Bool[np.ndarray, " steps"]:
         """Which steps from one frame to the next stay in one episode."""
         mask = np.ones(len(self) - 1, bool)
         mask[self.starts[1:] - 1] = False
@@ -121,7 +121,7 @@ class Signals:
         found: np.ndarray = middle[self._centres]
         return np.where(np.repeat(self.lengths, self.lengths) < 5, values, found)
 
-    def steps(self, values: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " N-1"]:
+    def steps(self, values: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " steps"]:
         """Return each step to the next frame; 0 from one episode to the next."""
         found: np.ndarray = np.diff(values)
         found[~self.inside] = 0
