@@ -132,7 +132,7 @@ def test_an_interruption_ends_it_at_once(sound: Path, tmp_path: Path, start: Cal
     assert process.returncode == 130
     assert text.endswith("Interrupted.\n")
     assert "Traceback" not in text
-    assert not (tmp_path / "page" / "index.html").exists()
+    assert not (tmp_path / "page" / "check.html").exists()
 
 
 # --- pi05 train -------------------------------------------------------------------------------------------------------
