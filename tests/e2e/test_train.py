@@ -188,8 +188,8 @@ class TestMethods:
     def test_relative_actions_are_decoded_back(self, workshop: Any, tmp_path: Path) -> None:
         result = run(
             workshop.flags(
-                tmp_path / "run", steps=2, eval_steps=2, policy__use_relative_actions=True, allow="[recipe.relative_actions]",
-                policy__relative_exclude_joints="[action_2]",
+                tmp_path / "run", steps=2, eval_steps=2, policy__use_relative_actions=True,
+                policy__relative_exclude_joints="[action_2]", allow="[recipe.relative_actions]",
             )
         )  # fmt: skip
         assert load_checkpoint(result.last_checkpoint).config["processor"]["relative_mask"] == [True, True, False]
