@@ -31,7 +31,9 @@ def check_recipe(subject: Subject) -> Iterator[Finding]:
     recipe = subject.recipe
     if recipe is None or not len(recipe.train_episodes):
         return
-    motion = measure_motion(subject.dataset, recipe.train_episodes)
+    mask = recipe.processor.relative_mask
+    relative = None if mask is None else [i for i, marked in enumerate(mask) if marked]
+    motion = measure_motion(subject.dataset, recipe.train_episodes, relative)
     yield from chain(
         _relative(subject, recipe),
         () if motion is None else _action_kind(subject, recipe, motion),
