@@ -193,7 +193,7 @@ def _progress() -> Iterator[Progress]:
 
 
 COMMAND = Command(
-    summary="Is a data set sound, for the base and the recipe that it is trained with?",
+    summary="Is a data set sound? What would make a run silently wrong.",
     usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--page_dir=FOLDER] [--json] [--sarif=FILE] "
     "[--junit=FILE] [--allow=NAME]",
     run=check,
