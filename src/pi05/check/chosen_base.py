@@ -28,8 +28,20 @@ def check_base(subject: Subject) -> Iterator[Finding]:
     """Yield what the base is to this data and recipe; nothing without both."""
     if subject.base is None or subject.recipe is None or not len(subject.recipe.train_episodes):
         return
+    yield from _edited(subject.base)
     yield from _statistics(subject, subject.recipe, subject.base)
     yield from _settings(subject.recipe, subject.base)
+
+
+def _edited(base: Base) -> Iterator[Finding]:
+    if base.edited:
+        yield error(
+            "base.edited",
+            f"config.json of the base was edited after it was written: {', '.join(base.edited)}",
+            "goes on as the edited file says, not as the base was trained",
+            "restore the file, or take another checkpoint of that run",
+            {"fields": list(base.edited)},
+        )
 
 
 def _statistics(subject: Subject, recipe: Recipe, base: Base) -> Iterator[Finding]:

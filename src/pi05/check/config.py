@@ -26,6 +26,7 @@ REFUSING: tuple[str, ...] = (
     "recipe.range_action",
     "recipe.range_state",
     "recipe.relative_actions",
+    "base.edited",
     "base.embedding_scale",
     "base.loss",
     "base.not_finite",

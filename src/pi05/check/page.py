@@ -28,8 +28,8 @@ FILMS = 6
 """Episodes in the browser."""
 MOST_DIMENSIONS = 16
 MOST_TASKS = 6
-REACH, BARS = 3.0, 60
-"""Histograms run from -3 to 3."""
+REACH, BARS = 2.0, 60
+"""Histograms run from -2 to 2."""
 WORST_FIRST = ("error", "warning", "note", "ok")
 
 
@@ -160,7 +160,7 @@ def _prompts(subject: Subject, recipe: Recipe) -> list[dict[str, Any]]:
         except DataError as fault:
             found[task] = {"task": task, "text": fault.problem, "tokens": []}
             continue
-        pieces = [processor.tokenizer.decode([token]) or "·" for token in ids]
+        pieces = [(processor.tokenizer.decode([token]) or "·").replace("\n", "↵") for token in ids]
         tokens = list(zip(ids, pieces, strict=True))
         found[task] = {"task": task, "text": processor.tokenizer.decode(ids), "tokens": tokens}
     return list(found.values())

@@ -48,6 +48,8 @@ class Base:
     action_stats: DimStats | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Preprocessing that it was trained with: resize, prompt_format, relative_mask, slots, tokenizer hash, fps."""
+    edited: Sequence[str] = ()
+    """Fields of its config.json that are not as it was written (`checkpoint/own/fingerprint.py`)."""
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     """Identity of the data that it was trained on, episodes included, where it is a run of pi05."""
 

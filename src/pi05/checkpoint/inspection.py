@@ -18,9 +18,9 @@ from typing import Any
 from pi05.checkpoint.accounting import tell_names
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
-from pi05.checkpoint.fingerprint import edited_fields
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
+from pi05.checkpoint.own.fingerprint import edited_fields
 from pi05.checkpoint.peft.load import adapted_sizes
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
 from pi05.checkpoint.policy_folder import read_processor, recorded_base, recorded_step

@@ -14,10 +14,10 @@ from typing import Any
 import pi05
 from pi05.checkpoint.file_fields import about
 from pi05.checkpoint.file_names import CONFIG
-from pi05.checkpoint.fingerprint import require_unedited
 from pi05.checkpoint.lerobot.read import read_lerobot
 from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
+from pi05.checkpoint.own.fingerprint import require_unedited
 from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config

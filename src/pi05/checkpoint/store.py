@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pi05.checkpoint.file_fields import OwnConfig, TrainingFields, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
-from pi05.checkpoint.fingerprint import with_fingerprint
+from pi05.checkpoint.own.fingerprint import with_fingerprint
 from pi05.errors import CheckpointError, TrainingError
 from pi05.files import (
     DISK_ERRORS,

@@ -16,12 +16,12 @@ import torch
 import pi05
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, WEIGHTS
-from pi05.checkpoint.fingerprint import EDITED, edited_fields, with_fingerprint
 from pi05.checkpoint.lerobot import write as write_lerobot
 from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.openpi.names import openpi_layout
+from pi05.checkpoint.own.fingerprint import EDITED, edited_fields, with_fingerprint
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.store import FORMAT, FORMAT_VERSION, read_checkpoint_config
 from pi05.checkpoint.tokenizer_folder import write_tokenizer

@@ -33,6 +33,8 @@ DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
 ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
+ALLOW_EDITED = "base.edited"
+"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited."""
 """Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others are findings on
 the data (`check/config.py`)."""
 

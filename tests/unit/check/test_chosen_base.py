@@ -131,6 +131,12 @@ def test_the_settings_of_the_run_itself_are_no_finding(dataset: Dataset) -> None
     assert list(check_base(make_subject(dataset, base=base))) == []
 
 
+def test_a_base_whose_config_was_edited(dataset: Dataset) -> None:
+    told = judged(dataset, Base(path="base", edited=["processor.resize"]))
+    assert {name: finding.status for name, finding in told.items()} == {"base.edited": "error"}
+    assert "processor.resize" in told["base.edited"].text
+
+
 def test_without_base_or_recipe_nothing_is_said(dataset: Dataset) -> None:
     assert list(check_base(make_subject(dataset))) == []
     assert list(check_base(Subject(dataset=dataset, episodes=[0], base=Base(path="base")))) == []

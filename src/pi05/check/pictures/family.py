@@ -23,11 +23,11 @@ SAME = 1.0
 """Mean difference of two cameras: 28.8 in a sound set, 0 for copies, less than 1 for copies encoded twice."""
 LEAST_EPISODES = 5
 """Episodes from which on one of them can be an outlier."""
-DARKER, TINTED = 40.0, 20.0
-"""Grey values by which an episode differs from the others at the least."""
+DARKER, TINTED = 40.0, 0.2
+"""Grey values, and shares of the brightness for each channel, by which an episode differs from the others at least."""
 OUTLYING = 6.0
 """Median deviations by which it differs at the least."""
-UPRIGHT, TURNED = 0.3, 0.8
+UPRIGHT, TURNED = 0.4, 0.7
 """Correlation with the other episodes as it is, and when it is flipped, of an episode that is flipped."""
 WRIST_MOVES = 0.25
 """Share of pixels that change between two moments: 0.3 to 0.7 on wrists, 0.04 to 0.35 for cameras that stand still."""
@@ -138,7 +138,7 @@ def _brightness(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
 
 def _colour(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
     """Name episodes of another tint; where red and blue exchanged would make it that of the others, say so."""
-    colours = np.array([look.colour - look.colour.mean() for look in looks])
+    colours = np.array([look.colour / max(float(look.colour.mean()), 1.0) for look in looks])
     far = _outliers(colours, TINTED)
     if not len(far):
         return

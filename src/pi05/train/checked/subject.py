@@ -17,6 +17,7 @@ from pi05.check.opening import Opened, finding_of, open_despite_faults
 from pi05.check.subject import Base, Recipe, Subject
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi.read import read_statistics
+from pi05.checkpoint.own.fingerprint import edited_fields
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions, find_tokenizer
 from pi05.checkpoint.store import STATE_FILE, TRAINING, read_checkpoint_config, read_training_state
@@ -71,6 +72,7 @@ def base_of(config: TrainConfig, sizes: ModelConfig, location: Location | None) 
             state_stats=state,
             action_stats=action,
             settings=_without_statistics(settings),
+            edited=edited_fields(stored) or (),
             trained_on=_trained_on(location),
         )
     try:

@@ -44,8 +44,13 @@ def edited_fields(config: Mapping[str, Any]) -> list[str] | None:
     return sorted(name for name in {*stored, *now} if stored.get(name) != now.get(name))
 
 
-def require_unedited(config: Mapping[str, Any], path: Path, accepted: Collection[str] = ()) -> list[str]:
-    """Return notes on accepted edits. Raises CheckpointError for fields that were edited and are not accepted."""
+def require_unedited(
+    config: Mapping[str, Any], path: Path, accepted: Collection[str] = (), *, flag: str | None = None
+) -> list[str]:
+    """Return notes on accepted edits. Raises CheckpointError for fields that were edited and are not accepted.
+
+    `flag` is what goes on all the same, where it is not --accept_edited.
+    """
     edited = edited_fields(config) or []
     strange = [name for name in edited if name not in accepted]
     if strange:
@@ -54,7 +59,7 @@ def require_unedited(config: Mapping[str, Any], path: Path, accepted: Collection
             wanted="the file that training wrote, as its fingerprint tells",
             found=f"another value of {', '.join(strange)}",
             remedy="restore the file, or take another checkpoint of the run; to use it as it is, name what was edited: "
-            f"--accept_edited='[{', '.join(edited)}]', in Python accept_edited={edited}",
+            + (flag or f"--accept_edited='[{', '.join(edited)}]', in Python accept_edited={edited}"),
         )
     earlier = config.get(EDITED)
     notes = [f"accepted although edited after training: {', '.join(edited)}"] if edited else []

@@ -10,7 +10,9 @@ import pytest
 from fake_policies import make_policy, save_policy
 
 from pi05 import Policy
-from pi05.checkpoint.fingerprint import (
+from pi05.checkpoint.inspection import inspect_checkpoint
+from pi05.checkpoint.locate import locate
+from pi05.checkpoint.own.fingerprint import (
     EDITED,
     FINGERPRINT,
     edited_fields,
@@ -18,8 +20,6 @@ from pi05.checkpoint.fingerprint import (
     require_unedited,
     with_fingerprint,
 )
-from pi05.checkpoint.inspection import inspect_checkpoint
-from pi05.checkpoint.locate import locate
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.data.statistics import DimStats, Statistics
 from pi05.errors import CheckpointError
