@@ -19,11 +19,15 @@ import pyarrow.parquet as pq
 
 from pi05.data.lerobot import format_v3
 from pi05.data.lerobot.feature_stats import number_stats
+from pi05.data.lerobot.writer import DatasetWriter
 
 RATES = (5, 10, 15, 20, 25, 30, 50)
 VERBS = ("pick up", "push", "place", "hand over", "turn")
 THINGS = ("the red cube", "the cup", "the screwdriver", "the folded towel", "the lid of the jar", "the sponge")
 ROWS_PER_FILE = 250_000
+SIDE = 48
+"""Pixels of a picture."""
+COLOURS = ((220, 40, 40), (40, 200, 60), (40, 80, 230), (240, 220, 60), (240, 240, 240))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,31 @@ def _gripper(length: int, switch: bool, rng: np.random.Generator) -> np.ndarray:
     closed = np.zeros(length)
     closed[int(shut) : max(int(again), int(shut) + 3)] = 1
     return 1 - closed if switch else 1 - 0.9 * _smooth(closed[:, None], max(3, length // 15))[:, 0]
+
+
+def write_filmed_set(robot: Robot, root: Path, cameras: int = 1) -> None:
+    """Write the recording with small pictures: blocks over a table, whose places follow the joints."""
+    vector = {"dtype": "float32", "shape": [robot.dims], "names": list(robot.names)}
+    keys = [f"observation.images.{name}" for name in ("front", "wrist")[:cameras]]
+    features: dict[str, Any] = {key: {"dtype": "video", "shape": [SIDE, SIDE, 3]} for key in keys}
+    features |= {"observation.state": vector, "action": vector}
+    rng = np.random.default_rng([robot.seed, 2])
+    tables = {key: rng.integers(40, 200, (SIDE // 8, SIDE // 8, 3)).repeat(8, 0).repeat(8, 1) for key in keys}
+    with DatasetWriter(root, robot.fps, features, "made-up") as writer:
+        for state, action, task in record(robot):
+            places = np.tanh(state[:, : robot.joints] / robot.unit) * (SIDE / 2 - 4) + SIDE / 2 - 4
+            for frame in range(len(state)):
+                images = {key: _picture(table, places[frame], turn) for turn, (key, table) in enumerate(tables.items())}
+                writer.add_frame(images, {"observation.state": state[frame], "action": action[frame]})
+            writer.end_episode(task)
+
+
+def _picture(table: np.ndarray, places: np.ndarray, turn: int) -> np.ndarray:
+    """Return the table (of the second camera: moving with the arm) with a block for each two joints."""
+    image = np.roll(table, places[:2].astype(int) * turn, (0, 1)).astype(np.uint8)
+    for block, (top, left) in enumerate(zip(places[::2], places[1::2], strict=False)):
+        image[int(top) : int(top) + 8, int(left) : int(left) + 8] = COLOURS[(block + turn) % len(COLOURS)]
+    return image
 
 
 def write_set(robot: Robot, root: Path) -> int:
