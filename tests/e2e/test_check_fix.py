@@ -84,7 +84,9 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, start: Callable[..., Any
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert text.endswith("Interrupted.\n")
     assert os.listdir(tmp_path) == ["set"]
 
 
