@@ -197,7 +197,6 @@ TESTED_BY: dict[str, str] = {
     "sources.places": "unit/sources/test_resolve.py",
     "sources.receipt": "unit/hub/test_fetch.py",
     "train.checked.gate": "e2e/test_check.py",
-    "train.checked.subject": "e2e/test_check.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",
     "train.optim.config": "unit/train/test_config.py",

@@ -55,19 +55,13 @@ class Table:
         episode = self.episodes[max(bisect_right(self._first_rows, row) - 1, 0)]
         return episode, row - episode.first_row
 
-    def fault(self, problem: str, row: int, *, wanted: str, found: str, remedy: str) -> DataError:
+    def fault(
+        self, problem: str, row: int, *, wanted: str, found: str, remedy: str, topic: str = "contents"
+    ) -> DataError:
         """Return the error for a bad value in a row."""
         episode, frame = self.locate(row)
-        where = f"episode {episode.index}, frame {frame}"
-        numbers = [episode.index]
-        return DataError(
-            f"{problem} at {where}: {self.path}",
-            wanted=wanted,
-            found=found,
-            remedy=remedy,
-            topic="values",
-            episodes=numbers,
-        )
+        text = f"{problem} at episode {episode.index}, frame {frame}: {self.path}"
+        return DataError(text, wanted=wanted, found=found, remedy=remedy, topic=topic, episodes=[episode.index])
 
     @cached_property
     def footer(self) -> Footer:
@@ -118,6 +112,7 @@ class Table:
                     wanted="finite numbers",
                     found=f"{array[position]}" + (f" in dimension {position[1]}" if len(position) > 1 else ""),
                     remedy="repair that episode, or train without it: --dataset.exclude_episodes '[NUMBER]'",
+                    topic="values",
                 )
         return values
 
@@ -135,6 +130,7 @@ class Table:
                     wanted=f"{sizes[name]} numbers in every frame",
                     found=f"{array.shape[1]} of type {array.dtype}",
                     remedy="correct its shape in meta/info.json, or write the data file anew",
+                    topic="values",
                 )
             vectors[name] = array.astype(np.float32)
         return vectors
@@ -174,6 +170,7 @@ class Table:
             wanted="the same number of values in every frame",
             found=found,
             remedy=f"repair that episode, or train without it: {excluding(episode.index)}",
+            topic="values",
         )
 
     def batches(self, name: str, group: int) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from pi05.check.config import REFUSING
 from pi05.check.examine import Verdict, examine, judge
 from pi05.errors import DataError
 from pi05.finding import Finding
@@ -55,10 +56,11 @@ def refusal(errors: Sequence[Finding], root: str) -> DataError:
         f"  {finding.name}: {finding.text}\n    a run {finding.effect}\n    to do: {finding.remedy}"
         for finding in errors
     )
+    may_pass = set(names) <= set(REFUSING)
+    allow = f", or pass over them on purpose: --allow='[{', '.join(names)}]'" if may_pass else ""
     return DataError(
         f"a run on this data set would go wrong: {root}\n{told}",
         wanted="no error among the checks of the data",
         found=", ".join(names),
-        remedy=f"mend them (pi05 check {root} looks at pictures too), or pass over them on purpose: "
-        f"--allow='[{', '.join(names)}]'",
+        remedy=f"mend them (pi05 check {root} looks at pictures too){allow}",
     )
