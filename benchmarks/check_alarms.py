@@ -113,8 +113,9 @@ def look(arguments: argparse.Namespace) -> Iterator[tuple[str, str, list[Finding
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / f"made_up_{seed}"
             rng = np.random.default_rng([seed, 3])
-            size = {"episodes": int(rng.integers(4, MOST_EPISODES)), "seconds": float(rng.uniform(4, MOST_SECONDS))}
-            write_filmed_set(draw_robot(seed, **size), root, cameras=int(rng.integers(1, 3)))
+            episodes, seconds = int(rng.integers(4, MOST_EPISODES)), float(rng.uniform(4, MOST_SECONDS))
+            robot = draw_robot(seed, episodes=episodes, seconds=seconds)
+            write_filmed_set(robot, root, cameras=int(rng.integers(1, 3)))
             yield root.name, "made-up", check([str(root)])
 
 

@@ -41,9 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", required=True, help="NAME=FOLDER of a sound set")
     parser.add_argument("--tool", action="append", default=[], help="NAME=FOLDER of its virtual environment")
+    parser.add_argument("--without-ours", action="store_true", help="run the other tools only")
     arguments = parser.parse_args()
     venvs = dict(entry.split("=", 1) for entry in arguments.tool)
-    tools: dict[str, Tool] = {OURS: lambda roots: [ours(root) for root in roots]}
+    tools: dict[str, Tool] = {} if arguments.without_ours else {OURS: lambda roots: [ours(root) for root in roots]}
     tools |= {name: functools.partial(READERS[name], Path(venv)) for name, venv in venvs.items()}
     result: dict[str, Any] = {
         "date": date.today().isoformat(),
@@ -51,13 +52,24 @@ def main() -> None:
         "versions": {name: version(Path(venv), name) for name, venv in venvs.items()},
         "sets": {},
     }
+    path = Path(__file__).parent / "results" / f"check_rivals_{result['date']}.json"
+    if path.is_file():  # of an earlier call on the same day, with other sets or tools
+        result = merge(json.loads(path.read_text()), result)
     for entry in arguments.set:
         name, folder = entry.split("=", 1)
-        result["sets"][name] = compare(Path(folder), tools)
-    path = Path(__file__).parent / "results" / f"check_rivals_{result['date']}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        result["sets"] = merge(result["sets"], {name: compare(Path(folder), tools)})
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(table(result))
     print(path)
+
+
+def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return both; where both have a value, the new one."""
+    both = {**old, **new}
+    for key in set(old) & set(new):
+        if isinstance(old[key], dict) and isinstance(new[key], dict):
+            both[key] = merge(old[key], new[key])
+    return both
 
 
 def version(venv: Path, name: str) -> str:
@@ -111,7 +123,7 @@ def table(result: dict[str, Any]) -> str:
         }
         if not there:
             continue
-        cells = [", ".join(f"{worst(new[tool]) or '–'}" for new in there.values()) for tool in tools]
+        cells = [", ".join(_cell(new, tool) for new in there.values()) for tool in tools]
         lines.append(f"| {alteration.what} ({', '.join(there)}) | {' | '.join(cells)} |")
     totals = []
     for tool in tools:
@@ -122,10 +134,14 @@ def table(result: dict[str, Any]) -> str:
     lines.append(f"| all | {' | '.join(totals)} |")
     counts = []
     for tool in tools:
-        said = [status for s in sets.values() for status, _ in s["sound"][tool]]
+        said = [status for s in sets.values() for status, _ in s["sound"].get(tool, [])]
         counts.append(f"{said.count('error')} errors, {said.count('warning')} warnings")
     lines.append(f"| said of the {len(sets)} sound originals | {' | '.join(counts)} |")
     return "\n".join(lines)
+
+
+def _cell(new: dict[str, Said], tool: str) -> str:
+    return (worst(new[tool]) or "–") if tool in new else "not run"
 
 
 def ours(root: Path) -> Said:
