@@ -247,6 +247,7 @@ def _check_rows(table: Table, episode_index: np.ndarray | None) -> None:
                 wanted=f"episode_index {wanted[row]} in row {row}",
                 found=f"episode_index {episode_index[row]}",
                 remedy=remedy,
+                topic="rows",
             )
     if rows != table.num_rows:
         episode, _ = table.locate(min(rows, table.num_rows - 1))

@@ -126,6 +126,7 @@ def tasks_of_frames(
             wanted=f"one of {sorted(layout.tasks)[:20]}",
             found=str(column[wrong[0]]),
             remedy=f"complete the task list in meta/; {DOWNLOAD_AGAIN}",
+            topic="task_list",
         )
     return column
 

@@ -59,7 +59,7 @@ def base_of(config: TrainConfig, sizes: ModelConfig, location: Location | None) 
     """Return what a base tells of itself; of its statistics and settings as much as its folder holds."""
     if location is None:
         return None
-    path = location.given
+    path = str(location.given)
     if location.kind == "pi05":
         stored = read_checkpoint_config(location.folder)
         processor = stored.get("processor")

@@ -62,7 +62,7 @@ def test_a_run_of_pi05_tells_what_it_was_trained_on() -> None:
     folder = next(path.parent.parent for path in sorted(RUNS.rglob("training_state/state.json")))
     base = told_by(folder)
     assert base is not None
-    assert {"train_episodes", "held_out", "numbers"} <= set(base.trained_on)
+    assert {"train_episodes", "held_out", "frames"} <= set(base.trained_on)
 
 
 def test_a_file_of_weights_tells_nothing_of_itself(tmp_path: Path) -> None:
