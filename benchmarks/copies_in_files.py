@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,13 +73,13 @@ def _refresh(root: Path, parts: dict[str, list[np.ndarray]]) -> None:
     """Make the statistics of these columns true: of the set, and of the episodes."""
     for name, values in parts.items():
         true = number_stats(np.concatenate(values))
-        change_statistics(root, name, lambda stats, true=true: _update(stats, true), missing_is_well=True)
+        change_statistics(root, name, functools.partial(_update, true), missing_is_well=True)
     lines = root / "meta" / "episodes_stats.jsonl"
     if lines.is_file():
         rows = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
         for place, row in enumerate(rows):
             for name, values in parts.items():
-                _update(row["stats"][name], number_stats(values[place]))
+                _update(number_stats(values[place]), row["stats"][name])
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for path in (root / "meta" / "episodes").rglob("*.parquet"):
         rows = pq.read_table(path).to_pylist()
@@ -90,7 +91,7 @@ def _refresh(root: Path, parts: dict[str, list[np.ndarray]]) -> None:
         pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _update(stats: dict[str, Any], true: dict[str, np.ndarray]) -> None:
+def _update(true: dict[str, np.ndarray], stats: dict[str, Any]) -> None:
     stats.update({key: value.tolist() for key, value in true.items() if key in stats})
 
 

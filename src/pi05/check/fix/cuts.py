@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,8 @@ def find_cuts(
     features = source.layout.features
     cameras = [name for name, feature in features.items() if is_camera(feature)]
     own_video = bool(source.cameras) and source.version != "v3.0"
-    known, table = None, None
+    known: Path | None = None
+    table: Any = None
     for files, place in episodes:
         if place.table != known:
             known, table = place.table, read_parquet(place.table, "data file", source.columns)

@@ -84,7 +84,8 @@ def judge_episode(source: Source, episode: EpisodeFiles, columns: Mapping[str, o
         bad = np.flatnonzero(~np.isfinite(array).all(1))
         if len(bad):
             return Verdict(broken=f"the {what} of frame {bad[0]} is not a number, and of {len(bad) - 1} frames more")
-    index = {name: values[name].reshape(-1) for name in ("timestamp", "frame_index", "task_index") if name in values}
+    numbered = [name for name in ("timestamp", "frame_index", "task_index") if name in values]
+    index: dict[str, np.ndarray] = {name: values[name].reshape(-1) for name in numbered}
     order, wrong_numbers = _judge_order(index, count)
     if order is not None:
         return Verdict(broken=order)

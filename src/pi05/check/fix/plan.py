@@ -83,10 +83,10 @@ def make_plan(
         if verdict.broken is not None or not isinstance(place, Place):
             dropped[episode.index] = str(verdict.broken)
             continue
-        tasks = Counter[int]() if verdict.tasks is None else count_tasks(verdict.tasks)
+        shown = Counter[int]() if verdict.tasks is None else count_tasks(verdict.tasks)
         spans.append(_extremes(verdict))
         light = replace(verdict, state=None, action=None, tasks=None)
-        whole.append(Kept(files=episode, place=place, number=0, start=0, cut=(0, 0), verdict=light, tasks=tasks))
+        whole.append(Kept(files=episode, place=place, number=0, start=0, cut=(0, 0), verdict=light, tasks=shown))
     tasks = _tasks(source, whole)
     dropped |= {kept.files.index: reason for kept in whole if (reason := _no_task(kept, tasks)) is not None}
     chosen = [kept for kept in whole if kept.files.index not in dropped]

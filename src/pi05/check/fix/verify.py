@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def open_copy(
 def compare(plan: Plan, data: Dataset) -> None:
     """Raise RuntimeError, an error of this program, where a number or the place of a picture is another one."""
     states, actions = data.states(), data.actions()
-    known, table = None, None
+    known: Path | None = None
+    table: Any = None
     for kept, episode in zip(plan.kept, data.episodes, strict=True):
         if kept.place.table != known:
             known, table = kept.place.table, read_parquet(kept.place.table, "data file", plan.source.columns)

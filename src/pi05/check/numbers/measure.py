@@ -23,8 +23,9 @@ SPIKE_SHARE, SPIKE_TIMES = 0.25, 10.0
 """A state that leaves for a frame or two by this share of its reach, and by so many times what 99 % of frames do."""
 JUMP_SHARE, JUMP_TIMES = 0.25, 5.0
 """A step of the state by this share of its reach, and by so many times what 99 % of the steps are."""
-STILL = 1e-3
-"""Share of its reach below which a step of a state is none."""
+STILL, STILL_HZ = 1e-3, 20.0
+"""Share of its reach below which a step of a state is none; at more frames a second than this, less in proportion: the
+same slow motion then has smaller steps."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,7 +92,7 @@ class Measured:
 def measure(signals: Signals) -> Measured:
     """Measure every dimension once."""
     dimensions = []
-    still = signals.inside.copy()
+    still, least = signals.inside.copy(), STILL * min(1.0, STILL_HZ / signals.fps)
     starts = signals.starts[1:]
     second, third = (np.minimum(starts + further, len(signals) - 1) for further in (1, 2))
     from_last, to_second, to_third = np.zeros((3, len(starts)))
@@ -99,7 +100,7 @@ def measure(signals: Signals) -> Measured:
         steps = np.abs(signals.steps(signal.values))
         dimensions.append(_measure_one(signals, signal, steps))
         if signal.kind == "state" and signal.reach > 0:
-            still &= steps <= STILL * signal.reach
+            still &= steps <= least * signal.reach
             values = signal.values.astype(np.float64) / signal.reach
             from_last += (values[starts] - values[starts - 1]) ** 2
             to_second += (values[second] - values[starts]) ** 2

@@ -218,3 +218,10 @@ def test_an_episode_that_stands_nearly_still_has_the_units_of_the_others() -> No
     frames = copy.frames(3)
     copy.state[frames] = copy.state[frames][0] + 0.01 * (copy.state[frames] - copy.state[frames][0])
     assert "numbers.units" not in to_mend(copy)
+
+
+@pytest.mark.parametrize(("fps", "idles"), [(20.0, True), (100.0, False)])
+def test_small_steps_are_idling_only_where_they_take_time(fps: float, idles: bool) -> None:
+    slow = np.linspace(0, 1, 1300)[:, None] * np.array([1.0, 0.5])  # 0.08 % of its reach in each step
+    recording = Recording(state=slow.astype(np.float32), action=slow.astype(np.float32), lengths=[650, 650], fps=fps)
+    assert ("numbers.idle" in to_mend(recording)) is idles
