@@ -24,7 +24,7 @@ GAP, GAP_TIMES = 0.1, 3.0
 far as the episodes of one group."""
 FEWEST_EPISODES = 4
 SAME_UNIT = 1.25
-"""std(action) / std(state), or its inverse, up to which both are in one unit; grippers are told in units of their own."""
+"""std(action) / std(state), or its inverse, up to which both are in one unit; grippers have units of their own."""
 DEGREES = 180 / math.pi
 SCALE_TOLERANCE = 0.1
 
