@@ -87,6 +87,7 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "train.watchers": {"train", "train.parallel"},
     "sim.libero": {"sim.episodes", "sim.protocol"},
     "eval.places": {"eval.episode", "eval.instructions"},
     "doctor.probes": {"doctor.facts", "doctor.hub_address", "doctor.torch_builds"},

@@ -31,9 +31,9 @@ TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
-ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
-"""Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others belong to the data
-set."""
+ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_BASE_LOSS = "memory", "tokenizer", "base_loss"
+"""Values of `--allow` that pass over the prediction of memory, another tokenizer, and a base that predicts worse than
+nothing; the others belong to the data set."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
@@ -98,7 +98,7 @@ class TrainConfig(Checked):
     allow: tuple[str, ...] = ()
     """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), tasks (the episode
     list names other tasks than the frames, which count), memory (the run is predicted not to fit the GPU), tokenizer
-    (another one than that of the base)."""
+    (another one than that of the base), base_loss (the first loss is that of a base with random weights)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
