@@ -25,8 +25,8 @@ from pi05.train.parallel.ranks import Ranks
 from pi05.train.watchers.action_error import in_deviations
 from pi05.types import IMAGE_PREFIX, Observation
 
-FRAMES = 16
-"""Held-out frames that are predicted with each input taken away."""
+FRAMES, FEWEST = 16, 8
+"""Held-out frames that are predicted with each input taken away: a quarter of those that are measured, within these."""
 NO_EFFECT = 0.02
 """Standard deviations that the actions have to move at least for an input to count as read."""
 UNRELATED = "sing a song"
@@ -49,7 +49,8 @@ class Ablations:
         ranks: Ranks,
     ) -> None:
         self._data, self._scale, self._ranks = data, scale, ranks
-        chosen = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int))
+        count = min(max(FEWEST, len(frames) // 4), FRAMES, len(frames))
+        chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
         self.frames = [frames[i] for i in chosen]
         self._size = min(batch_size, len(self.frames))
         self._seen = [data.observation(frame) for frame in self.frames]

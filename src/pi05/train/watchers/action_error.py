@@ -119,7 +119,7 @@ class ActionError:
         return {name: float(by_step[i]) for name, i in places.items() if math.isfinite(by_step[i])}
 
     def render(self, step: int, best: bool) -> str:
-        """Return a few lines: the summary with the verdict, each dimension, what each input does."""
+        """Return a few lines: the verdict, each dimension, what each input does."""
         ranked = sorted(self.baselines, key=lambda name: self.baselines[name].score)
         least = ranked[0]
         verdict = "better than" if self.score < self.baselines[least].score else "no better than"
@@ -131,9 +131,9 @@ class ActionError:
         lines = [
             f"held out, step {step:,}: action error {self.score:.3f} standard deviations, {verdict} the best baseline, "
             f"{least} {self.baselines[least].score:.3f}{f' ({others})' * bool(others)}{', best so far' * best}",
-            f"  root mean square error in robot units (of {least}): {dimensions}",
+            f"  root mean square error in robot units (of the best baseline): {dimensions}",
         ]
         if self.effects:
             moved = ", ".join(f"{name} {value:.3f}" for name, value in self.effects.items())
-            lines.append(f"  without it the actions move, in standard deviations: {moved}")
+            lines.append(f"  without each input the actions move, in standard deviations: {moved}")
         return "\n".join(lines)
