@@ -137,7 +137,7 @@ def test_frames_are_held_out_and_spread(data: TrainingData) -> None:
 
 
 def test_what_is_measured_beside_the_error(data: TrainingData) -> None:
-    """Baselines on the same frames, and each input taken away; from the oracle's answers nothing follows from inputs."""
+    """Baselines on the same frames, and each input taken away."""
     frames = choose_frames(data, 10)
     oracle = Oracle(data, frames, 0.0)
     found = Validator(data, max_frames=10, batch_size=10).measure(oracle, CPU)
