@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -87,4 +88,7 @@ def start_share(decay: float, total_steps: int) -> float | None:
 
 def faster_average(total_steps: int) -> str:
     """Return the flags that mend an average that is slower than the run."""
-    return f"--ema.decay={1 - 3 / max(total_steps, 4):.3g} or lower leaves 5 %, --ema.enable=false none"
+    moved = 3 / max(total_steps, 4)
+    digit = 10.0 ** (math.floor(math.log10(moved)) - 1)
+    decay = 1 - math.ceil(moved / digit - 1e-9) * digit  # never rounded up: it would leave more than it says
+    return f"--ema.decay={decay:.9g} or lower leaves 5 %, --ema.enable=false none"

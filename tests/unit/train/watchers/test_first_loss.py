@@ -48,7 +48,7 @@ def test_random_weights_predict_worse_than_nothing() -> None:
         model.action_out.weight.normal_(std=1.0)
     state = make_state(model, dict(model.named_parameters()))
     batches = [make_batch(16, seed) for seed in range(4)]
-    of_zero, entries = loss_of_zero(state, batches, SETTINGS)
+    of_zero, _ = loss_of_zero(state, batches, SETTINGS)
     loss = float(train_step(state, batches, SETTINGS).loss)
     with pytest.raises(TrainingError, match="worse than a network that has learnt nothing") as stop:
         require_trained_base(loss, float(of_zero), 2_000, "BASE", allowed=False)

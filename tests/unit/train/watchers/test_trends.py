@@ -53,6 +53,6 @@ def test_an_average_slower_than_the_run_is_told() -> None:
     assert list(judge_average(0.999, 1_000, 30_000)) == [], "slow now, and not at the end"
     (finding,) = judge_average(0.999999, 1_000, 2_000)
     assert "100% are the weights at the start" in finding.text
-    assert "--ema.decay=0.998 or lower leaves 5 %" in finding.remedy
+    assert "--ema.decay=0.9985 or lower leaves 5 %" in finding.remedy
     assert start_share(0.99, 2_000) is None
     assert faster_average(3) == "--ema.decay=0.25 or lower leaves 5 %, --ema.enable=false none"
