@@ -28,11 +28,11 @@ from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
-from pi05.data.reach import reach_of
 from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
+from pi05.reach import reach_of
 from pi05.types import STATE
 
 OTHER_UNITS = "other units, another calibration, another robot?"

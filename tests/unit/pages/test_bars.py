@@ -11,7 +11,7 @@ def test_bars_have_their_length_their_number_and_what_they_are_compared_with() -
     chart = bar_chart(
         "Error <by> dimension", [Bar("x_m", 0.5, 1.0), Bar("y_m", 1.0)], unit="metres", mark="mean action"
     )
-    page = parse_page(chart)
+    page = parse_page(str(chart))
     assert page.tags.count("rect") == 2
     assert page.tags.count("g") == 2
     for text in ("Error <by> dimension", "x_m: 0.5; mean action 1", "y_m: 1", "metres", "(the line: mean action)"):
@@ -30,6 +30,6 @@ def test_what_is_not_finite_is_left_out_and_nothing_is_a_chart_too() -> None:
 
 def test_long_names_are_cut_but_told_to_the_mouse() -> None:
     name = "observation.images.the_left_shoulder_camera"
-    page = parse_page(bar_chart("a", [Bar(name, 1.0)], unit=""))
+    page = parse_page(str(bar_chart("a", [Bar(name, 1.0)], unit="")))
     assert f"{name}: 1" in page.text
     assert "observation.images.th…" in page.text

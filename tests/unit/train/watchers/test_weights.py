@@ -99,9 +99,9 @@ def test_adapters_are_compared_with_what_they_sit_on() -> None:
             module.lora_b += 0.01 * torch.randn(module.lora_b.shape)
     ratio = watch.read()
     changes = [2 * (module.lora_b @ module.lora_a).detach() for module in lora_modules(model).values()]
-    weights = [module.weight for module in lora_modules(model).values()]
-    expected = sum(c.square().sum() for c in changes) / sum(w.square().sum() for w in weights)
-    assert ratio == pytest.approx(float(expected) ** 0.5, rel=1e-4)
+    weights = [module.weight.detach() for module in lora_modules(model).values()]
+    expected = sum(float(c.square().sum()) for c in changes) / sum(float(w.square().sum()) for w in weights)
+    assert ratio == pytest.approx(expected**0.5, rel=1e-4)
     first = next(iter(lora_modules(model).values()))
     assert float(added_square(first)) == pytest.approx(float(changes[0].square().sum()), rel=1e-4)
 
