@@ -189,7 +189,7 @@ class TestMethods:
         result = run(
             workshop.flags(
                 tmp_path / "run", steps=2, eval_steps=2, policy__use_relative_actions=True,
-                policy__relative_exclude_joints="[action_2]",
+                policy__relative_exclude_joints="[action_2]", allow="[recipe.relative_actions]",
             )
         )  # fmt: skip
         assert load_checkpoint(result.last_checkpoint).config["processor"]["relative_mask"] == [True, True, False]

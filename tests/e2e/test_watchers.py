@@ -123,10 +123,10 @@ def test_a_base_with_shuffled_weights_ends_the_run_before_anything_is_saved(work
     flags = [flag for flag in from_tiny(workshop, tmp_path / "run", **words) if not flag.startswith("--policy.path")]
     with pytest.raises(TrainingError, match="worse than a network that has learnt nothing") as stop:
         run([*flags, f"--policy.path={base}"])
-    assert "--allow=base_loss" in stop.value.remedy
+    assert "--allow=base.loss" in stop.value.remedy
     assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
     flags = [flag for flag in flags if not flag.startswith("--output_dir")]
-    allowed = run([*flags, f"--policy.path={base}", f"--output_dir={tmp_path / 'allowed'}", "--allow=base_loss"])
+    allowed = run([*flags, f"--policy.path={base}", f"--output_dir={tmp_path / 'allowed'}", "--allow=base.loss"])
     assert allowed.steps == 2
 
 

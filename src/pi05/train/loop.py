@@ -23,9 +23,9 @@ from pi05.train import resume
 from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
+from pi05.train.checked.gate import build_checked_data
 from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
-from pi05.train.data import build_data
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_sizes, keep_weights, own_device
@@ -60,6 +60,7 @@ from pi05.train.session import (
 )
 from pi05.train.step import TrainState, loss_settings, train_step
 from pi05.train.validate import build_validator
+from pi05.train.watchers.base_network import require_sound_network
 from pi05.train.watchers.watch import Watch
 from pi05.waits import waiting
 
@@ -103,9 +104,9 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    # 3. The data: episodes, statistics, processor, frame cache.
+    # 3. The data: episodes, statistics, processor, quick checks, frame cache.
     sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
-    data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
+    data, verdict = ranks.in_turns(lambda: build_checked_data(config, sizes, out, run))
     require_same_data_on_all(ranks, data.identity())
     resume.require_data_of_run(run, data.identity())
     with waiting("predicting the memory of a step", tell):
@@ -137,11 +138,13 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     if ranks.first:
         resume.take_folder(run, lock)
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
-        resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
+        receipt = None if network.receipt is None else network.receipt.to_dict()
+        resume.start_files(run, config, receipt, verdict.to_dict())
         if not run.continues and placed.whole is not None:
             base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
+    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 8. What is applied from outside.
     apply_from_outside(
         model,

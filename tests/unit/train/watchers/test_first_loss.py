@@ -52,7 +52,7 @@ def test_random_weights_predict_worse_than_nothing() -> None:
     loss = float(train_step(state, batches, SETTINGS).loss)
     with pytest.raises(TrainingError, match="worse than a network that has learnt nothing") as stop:
         require_trained_base(loss, float(of_zero), 2_000, "BASE", allowed=False)
-    assert "--allow=base_loss" in stop.value.remedy
+    assert "--allow=base.loss" in stop.value.remedy
     assert require_trained_base(loss, float(of_zero), 2_000, "BASE", allowed=True) > 1.4
     assert require_trained_base(loss, float(of_zero), 100, "BASE", allowed=False) > 1.4, "too few numbers to judge"
 
