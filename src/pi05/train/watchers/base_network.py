@@ -7,19 +7,22 @@ gathered for whole passes; nor is one of full size on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from pi05.check.network import judge_base, measure_base
+from pi05.data.collate import collate
 from pi05.errors import TrainingError
 from pi05.finding import Finding
 from pi05.model.pi05 import Pi05
 from pi05.train.checked.base_network import LARGEST_ON_CPU
 from pi05.train.config import ALLOW_BASE_LOSS, TrainConfig
-from pi05.train.data import TrainingData, build_loader
+from pi05.train.data import TrainingData
 from pi05.train.parallel.split import Parallel
 from pi05.train.resume import OpenRun
+from pi05.types import Batch
 
 SAMPLES, SIZE = 8, 4
 """Training frames, spread evenly, and how many at a time."""
@@ -52,15 +55,24 @@ def require_sound_network(
         )
 
 
-def examine_network(config: TrainConfig, data: TrainingData, model: Pi05, device: object) -> list[Finding]:
+def examine_network(config: TrainConfig, data: TrainingData, model: Pi05, device: torch.device) -> list[Finding]:
     """Return what is wrong with a network, but for its loss."""
-    loader = build_loader(config, data)
-    frames = loader.frame_indices
+    frames = data.frames_of(data.train_episodes)
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(SAMPLES, len(frames))).round().astype(int))
-    batches = [
-        loader.batch(frames[chosen[first : first + SIZE]]).to(str(device)) for first in range(0, len(chosen), SIZE)
-    ]
+    parts = [[frames[place] for place in chosen[first : first + SIZE]] for first in range(0, len(chosen), SIZE)]
+    batches = [batch_of(data, part).to(device) for part in parts]
     training = model.training
     measures = measure_base(model.eval(), batches, action_dims=data.processor.robot_action_dim)
     model.train(training)
     return [finding for finding in judge_base(measures) if finding.to_mend and finding.name != ALLOW_BASE_LOSS]
+
+
+def batch_of(data: TrainingData, frames: Sequence[int]) -> Batch:
+    """Return frames with their actions as training gives them to the network, without augmentation."""
+    processor, dataset = data.processor, data.dataset
+    chunks = [dataset.action_chunk(frame, processor.horizon) for frame in frames]
+    actions = [
+        processor.encode_actions(chunk, dataset.states()[frame])
+        for (chunk, _), frame in zip(chunks, frames, strict=True)
+    ]
+    return collate([data.observation(frame) for frame in frames], actions, [~padded for _, padded in chunks])

@@ -59,7 +59,8 @@ def require_trained_base(loss: float, of_zero: float, entries: float, base: str,
             "the base predicts the actions worse than a network that has learnt nothing",
             wanted=f"a first loss of at most {LARGEST} times that of predicting zero (sound bases: 0.7 to 1.2)",
             found=f"{loss:.3f}, which is {ratio:.2f} times {of_zero:.3f}, with the weights of {base}",
-            remedy="its weights are random, shuffled or of another network, or the actions are noise or scaled wrongly: "
-            f"take the base from its source again and look at the actions (pi05 check); --allow={ALLOW_BASE_LOSS} trains on it anyway, --from_scratch starts from random weights on purpose",
+            remedy="take the base from its source again: its weights are random, shuffled or of another network; or "
+            f"the actions are noise (pi05 check). --allow={ALLOW_BASE_LOSS} trains on it anyway, --from_scratch from "
+            "random weights on purpose",
         )
     return ratio
