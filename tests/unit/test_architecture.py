@@ -211,7 +211,6 @@ TESTED_BY: dict[str, str] = {
     "train.records.fields": "unit/train/records/test_read.py",
     "train.records.run_record": "unit/train/records/test_read.py",
     "train.session": "e2e/test_train.py",
-    "train.watchers.watch": "e2e/test_watchers.py",
     "train.watchers.base_network": "e2e/test_watchers.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""
