@@ -32,10 +32,10 @@ from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.pi05 import Pi05
+from pi05.reach import reach_of
 from pi05.types import STATE
 
-OUT_OF_RANGE = 0.1
-"""A state is flagged when it leaves the training range by more than this share of the range."""
+OTHER_UNITS = "other units, another calibration, another robot?"
 
 logger = logging.getLogger(__name__)
 
@@ -177,23 +177,20 @@ class Policy:
         return state
 
     def _flag(self, state: Float[np.ndarray, " S"]) -> None:
-        """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
-        processor = self.processor
-        known = processor.state_stats.range
-        if known is None:
+        """Warn of each dimension once that is far from the training data, as far as these are known."""
+        reach, names = reach_of(self.processor.state_stats), self.processor.state_names
+        if reach is None:
             return
-        low, high = known
-        slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
-        outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
+        outside, wrong = np.flatnonzero(reach.outside(state)), reach.surely_wrong(state)
         for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
             self._flagged_dimensions.add(dimension)
-            names = processor.state_names
             name = f" ({names[dimension]})" if len(names) == len(state) else ""
             self.flagged.append(
                 f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
-                f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
+                f"in training it was {reach.low[dimension]:.4g} to {reach.high[dimension]:.4g}"
             )
-            logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+            doubt = OTHER_UNITS if wrong[dimension] else "no demonstration was there, and the policy has to guess"
+            logger.warning("%s: %s", self.flagged[-1], doubt)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "data": {*GROUND, "revision", "sources"},
     "sim": {*GROUND, "child"},
     "checkpoint": {*GROUND, "revision", "sources", "model", "data"},
-    "policy": {*GROUND, *BOTH},
+    "reach": {"data"},
+    "policy": {*GROUND, *BOTH, "reach"},
     "check": {*GROUND, *BOTH, "finding", "policy", "pages", "sources", "terminal"},
     "train": {*GROUND, *BOTH, "sources", "terminal", "policy", "machine", "check", "finding"},
     "pages": {*GROUND, "checkpoint", "train.records"},
@@ -90,6 +91,7 @@ WINGS: dict[str, set[str]] = {
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.optim", "train.parallel"},
+    "train.watchers": {"train", "train.checked", "train.parallel"},
     "sim.libero": {"sim.episodes", "sim.protocol"},
     "eval.places": {"eval.episode", "eval.instructions"},
     "check.fix": set(),
@@ -217,6 +219,7 @@ TESTED_BY: dict[str, str] = {
     "train.records.fields": "unit/train/records/test_read.py",
     "train.records.run_record": "unit/train/records/test_read.py",
     "train.session": "e2e/test_train.py",
+    "train.watchers.base_network": "e2e/test_watchers.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""
 

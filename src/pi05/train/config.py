@@ -33,10 +33,11 @@ DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
 ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
-ALLOW_EDITED = "base.edited"
-"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited."""
 """Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others are findings on
-the data (`check/config.py`)."""
+the data and the base (`check/config.py`)."""
+ALLOW_EDITED, ALLOW_BASE_LOSS = "base.edited", "base.loss"
+"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited; that on a base whose
+first loss is worse than nothing."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""

@@ -58,8 +58,10 @@ from pi05.train.session import (
     save_run,
     validate,
 )
-from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.step import TrainState, loss_settings, train_step
 from pi05.train.validate import build_validator
+from pi05.train.watchers.base_network import require_sound_network
+from pi05.train.watchers.watch import Watch
 from pi05.waits import waiting
 
 
@@ -142,6 +144,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
+    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 8. What is applied from outside.
     apply_from_outside(
         model,
@@ -176,6 +179,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             peak=work.peak,
         ),
         validator=build_validator(config, data, ranks),
+        watch=Watch(config, data, state, run, sinks.log),
         best=run.saved.get("best"),
         last_saved=state.step if run.continues else -1,
     )
@@ -215,11 +219,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
     """
     config, state, meter = session.config, session.state, session.meter
     ranks = state.parallel.ranks
-    settings = LossSettings(
-        kind=config.loss,
-        robot_action_dim=session.data.processor.robot_action_dim,
-        flow_samples=config.flow_samples,
-    )
+    settings = loss_settings(config, session.data.processor.robot_action_dim)
     loader = open_loader(session)
     dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
@@ -228,10 +228,12 @@ def loop(session: Session, stop: StopRequest) -> bool:
         meter.waited(time.perf_counter() - waiting)
         if state.step == 0:
             preview(session, loader, given)
+        session.watch.begin(given.batches)
         with first_step(session):
             result = train_step(state, given.batches, settings)
         state.loader = given.position
         check_loss(session, result, given.origin)
+        session.watch.end(result, given.batches, given.origin)
         meter.add(result, session.work.of(given.batches))
         session.sinks.tick(state.step)
         last = state.step == config.steps
