@@ -37,7 +37,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 LEROBOT_RUN = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full" / "train_config.json"
 LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
-OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/")
+OF_A_RUN = ("RUN/", "OUT/", "runs/", "outputs/", "meta/", "so101_cube", "step0/", "training_state/")
 OF_A_LAB = ("local_dataset", "pi05_base_model", "pi05_libero_base_model", "paligemma_model", "libero-assets", "bundle/")
 """How paths begin that a run, a data set or a lab has, and this repository has not."""
 
