@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pi05.data.cameras import CameraSlots
+from pi05.data.guard import require_image
 from pi05.data.joined import columns_from_list, columns_to_list, describe_columns, with_state
 from pi05.data.lerobot.vectors import Column
 from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.requirements import (
     require_choice,
-    require_image,
     require_known_cameras,
     require_same,
     require_settings,

@@ -1,0 +1,140 @@
+"""What an observation must not be, so that no robot moves on a wrong one: pictures of another kind, strange states.
+
+`Policy` calls these checks for every observation, and so does everything that serves it. Whether shapes fit is
+`requirements.py`'s business. What no check can see: red and blue exchanged, two cameras of one kind exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pi05.data.statistics import DimStats
+from pi05.errors import DataError
+
+OUT_OF_RANGE = 0.1
+"""A state is outside when it leaves the training range by more than this share of the range."""
+LARGEST_SIDE = 8192
+"""Pixels; above this nothing is a camera's picture."""
+
+
+def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the picture of one camera. Raises DataError when it is missing or not uint8 RGB, channels last.
+
+    A picture of another kind is named: numbers in [0, 1] or [-1, 1], channels first, a batch, and [0, 1] cast to bytes.
+    """
+    if key not in observation:
+        raise DataError(
+            f"camera {key} is missing from the observation",
+            wanted=f"{key} as uint8[height, width, 3]",
+            found=", ".join(map(str, observation)),
+            remedy="send every camera that the policy was trained with, under its name",
+        )
+    try:
+        image = np.asarray(observation[key])
+    except ValueError as error:  # lists of different lengths
+        raise _no_picture(key, str(error), "send one array of numbers") from error
+    found = f"{image.dtype}{list(image.shape)}"
+    if image.ndim == 3 and image.shape[-1] != 3 and image.shape[0] == 3:
+        raise _no_picture(key, f"{found}: the colour channels come first", "transpose it to height, width, colours")
+    if image.ndim == 4:
+        raise _no_picture(key, f"{found}: a batch, or several frames", "send one picture for each camera")
+    if image.dtype != np.uint8:
+        raise _no_picture(key, f"{found}{_values(image)}", "send whole numbers from 0 to 255: " + _as_bytes(image))
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise _no_picture(key, found, "convert it: colour channels last, RGB order, whole numbers from 0 to 255")
+    if not all(1 <= side <= LARGEST_SIDE for side in image.shape[:2]):
+        raise _no_picture(key, found, f"send a picture of 1 to {LARGEST_SIDE} pixels a side")
+    if image[0, 0, 0] <= 1 and image.max() == 1:  # all black is a covered camera, or an experiment
+        raise _no_picture(
+            key, f"{found} with no value above 1", "scale from [0, 1] to 0 to 255 before casting to bytes"
+        )
+    return image
+
+
+def _no_picture(key: str, found: str, remedy: str) -> DataError:
+    return DataError(
+        f"camera {key} does not hold a picture as the policy reads it",
+        wanted="uint8[height, width, 3], RGB, 0 to 255",
+        found=found,
+        remedy=remedy,
+    )
+
+
+def _values(image: np.ndarray) -> str:
+    if image.dtype.kind not in "fiu" or image.size == 0:
+        return ""
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        return " with values that are not finite"
+    return f" from {image.min():.4g} to {image.max():.4g}"
+
+
+def _as_bytes(image: np.ndarray) -> str:
+    """Return how the picture becomes bytes, as far as its values tell how they are meant."""
+    if image.dtype.kind == "f" and image.size and np.isfinite(image).all():
+        if image.min() >= 0 and image.max() <= 1:
+            return "(picture * 255).round().astype(numpy.uint8)"
+        if image.min() >= -1 and image.max() <= 1:
+            return "((picture + 1) * 127.5).round().astype(numpy.uint8)"
+    return "as the camera's driver gives them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """One number of a state that lies outside of what the training data held."""
+
+    dimension: int
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def by(self) -> float:
+        """How far it is outside, in the state's own unit."""
+        return self.low - self.value if self.value < self.low else self.value - self.high
+
+    def __str__(self) -> str:
+        name = f" ({self.name})" if self.name else ""
+        return (
+            f"state dimension {self.dimension}{name} is {self.value:.4g}; "
+            f"in training it was {self.low:.4g} to {self.high:.4g}, so it is {self.by:.4g} outside"
+        )
+
+
+def outside_of_training(state: Float[np.ndarray, " S"], stats: DimStats, names: Sequence[str]) -> list[Outside]:
+    """Return the numbers of a state that leave the training range by more than a tenth of it; none where it is unknown.
+
+    Where only quantiles are known, these are the range.
+    """
+    known = stats.range
+    if known is None:
+        return []
+    low, high = known
+    slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
+    found = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
+    return [
+        Outside(
+            dimension=i,
+            name=names[i] if len(names) == len(state) else "",
+            value=float(state[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+        )
+        for i in found.tolist()
+    ]
+
+
+def require_inside(outside: Sequence[Outside]) -> None:
+    """Raise DataError for a state that is outside of the training range, naming each of its numbers."""
+    if outside:
+        raise DataError(
+            "the state is outside of what the policy was trained on",
+            wanted=f"values within the training range, or up to {OUT_OF_RANGE:.0%} of it beyond",
+            found="; ".join(map(str, outside)),
+            remedy="check units, calibration and the order of the joints; move the arm to where demonstrations began",
+        )
