@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pi05
-from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, train
+from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, serve, train
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "eval": eval.COMMAND,
+    "serve": serve.COMMAND,
     "export": export.COMMAND,
     "inspect": inspect.COMMAND,
     "push": push.COMMAND,
@@ -45,7 +46,6 @@ VARIABLE = "HF_HUB_OFFLINE"
 
 LATER = {
     "check": "Lint a data set against the silent killers.",
-    "serve": "Policy server, openpi's websocket protocol.",
 }
 
 

@@ -22,10 +22,18 @@ LARGEST_SIDE = 8192
 """Pixels; above this nothing is a camera's picture."""
 
 
-def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:
+SAME_PROPORTIONS = 0.02
+"""By how much height over width may differ from the training data."""
+
+
+def require_image(
+    observation: Mapping[str, Any], key: str, trained: tuple[int, int] | None = None, side: int | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return the picture of one camera. Raises DataError when it is missing or not uint8 RGB, channels last.
 
     A picture of another kind is named: numbers in [0, 1] or [-1, 1], channels first, a batch, and [0, 1] cast to bytes.
+    `trained` is the size in the training data: others have its proportions (another crop would show another scene), or
+    are the square of `side` pixels that the network sees, which openpi's clients make themselves.
     """
     if key not in observation:
         raise DataError(

@@ -1,7 +1,7 @@
 """How large a message may unpack to, found out before it is unpacked. No torch, no NumPy.
 
-One byte of msgpack can become an empty dictionary of 64 bytes, and one length can promise four billion items. This walks
-over the headers only: items are counted, depth is measured, every length is compared with the bytes that are there.
+One byte of msgpack can become an empty dictionary of 64 bytes, and one length can promise four billion items. Only the
+headers are walked over: items are counted, depth is measured, every length is compared with the bytes that are there.
 """
 
 from __future__ import annotations

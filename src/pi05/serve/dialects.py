@@ -121,9 +121,9 @@ def interpret(message: Mapping[str, Any], address: Address) -> Ask:
 
 
 def _options(message: Mapping[str, Any]) -> dict[str, Any]:
-    kinds: dict[str, tuple[type, ...]] = {
-        "session_id": (str,), "seed": (int,), "step": (int,), "deadline_ms": (int, float), "control_rate_hz": (int, float)
-    }  # fmt: skip
+    numbers, whole = (int, float), (int,)
+    kinds: dict[str, tuple[type, ...]] = {"session_id": (str,), "seed": whole, "step": whole}
+    kinds |= {"deadline_ms": numbers, "control_rate_hz": numbers}
     found: dict[str, Any] = {}
     for name, kind in kinds.items():
         value = message.get(name)

@@ -55,7 +55,9 @@ def translate(sent: Mapping[str, Any], family: Family, contract: Contract) -> di
     nested = sent.get("images")
     if nested is not None:
         if not isinstance(nested, Mapping):
-            raise _refused("images is no map of pictures", "camera → picture", type(nested).__name__, "name each camera")
+            raise _refused(
+                "images is no map of pictures", "camera → picture", type(nested).__name__, "name each camera"
+            )
         pictures |= {str(name): _channels_last(str(name), value) for name, value in nested.items()}
     own = {name for name, _ in contract.state.columns}
     known = {*STATES, *TASKS, *DROID_STATE, *IGNORED, "images", "image" if family == "starvla" else ""} | own
@@ -139,7 +141,9 @@ def _state(sent: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
 def _task(sent: Mapping[str, Any]) -> dict[str, Any]:
     given = {str(sent[name]) for name in TASKS if isinstance(sent.get(name), str)}
     if len(given) > 1:
-        raise _refused("the observation holds several instructions", "one", "; ".join(sorted(given)), "send one of them")
+        raise _refused(
+            "the observation holds several instructions", "one", "; ".join(sorted(given)), "send one of them"
+        )
     return {TASK: given.pop()} if given else {}
 
 
