@@ -78,7 +78,7 @@ class Contract:
             "type": "hello",
             "seq": 0,
             "timestamp": 0.0,
-            "payload": {"model_server": self.server, "protocol_version": 1, "capabilities": self._vla_eval()},
+            "payload": {"model_server": self.server, "protocol_version": 1, "capabilities": {}, **self._vla_eval()},
             "action_chunk_size": self.n_action_steps,
             "action_keys": list(self.action.names),
             "state_keys": list(self.state.names),

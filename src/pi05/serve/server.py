@@ -84,6 +84,10 @@ class PolicyServer:
             server.close(close_connections=False)
             await self.batcher.close(SHUTDOWN_S)
             await asyncio.sleep(0)  # the last answers go out before the connections are closed
+        self.close()
+
+    def close(self) -> None:
+        """Give back the thread that unpacks large messages."""
         self._readers.shutdown(wait=False)
 
     def _expected(self) -> int:
