@@ -61,7 +61,21 @@ def require_image(
         raise _no_picture(
             key, f"{found} with no value above 1", "scale from [0, 1] to 0 to 255 before casting to bytes"
         )
+    _require_proportions(key, image.shape[0], image.shape[1], trained, side)
     return image
+
+
+def _require_proportions(key: str, height: int, width: int, trained: tuple[int, int] | None, side: int | None) -> None:
+    if trained is None or height == width == side:
+        return
+    if abs(height * trained[1] / (width * trained[0]) - 1) > SAME_PROPORTIONS:
+        raise DataError(
+            f"the pictures of camera {key} have other proportions than in training",
+            wanted=f"{trained[0]} × {trained[1]} (height × width), the same shape smaller or larger, or the network's "
+            f"own {side} × {side}",
+            found=f"{height} × {width}",
+            remedy="set the camera to the mode that it had when the demonstrations were recorded",
+        )
 
 
 def _no_picture(key: str, found: str, remedy: str) -> DataError:

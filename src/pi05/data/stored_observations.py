@@ -32,7 +32,7 @@ def read_observations(path: Path) -> list[dict[str, Any]]:
     """Return what `pack_observations` has packed. Raises DataError for a file that it did not write."""
     found: dict[int, dict[str, Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             for key in arrays.files:
                 number, _, name = key.partition(_BETWEEN)
                 value = arrays[key]

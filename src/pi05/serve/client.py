@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -218,15 +219,17 @@ class PolicyClient:
     def _connect(self) -> tuple[ClientConnection, Contract]:
         encrypted = {"ssl": self._tls} if self._tls is not None else {}
         try:
-            connection = connect(
-                self.address,
-                additional_headers=self._headers,
-                compression=None,
-                max_size=None,
-                ping_interval=None,
-                proxy=None,
-                open_timeout=10,
-                **encrypted,
+            connection = ExitStack().enter_context(  # as newer versions of websockets want it; `close` ends it
+                connect(
+                    self.address,
+                    additional_headers=self._headers,
+                    compression=None,
+                    max_size=None,
+                    ping_interval=None,
+                    proxy=None,
+                    open_timeout=10,
+                    **encrypted,
+                )
             )
             first = connection.recv(timeout=10)
         except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, ValueError) as error:

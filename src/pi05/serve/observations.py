@@ -1,4 +1,4 @@
-"""A robot's observation under the names of its own program, as one under the names of the policy. No torch.
+"""A robot's observation under the names of its own program, as one under the names of the policy.
 
 Names are looked up, never guessed: the policy's own (with or without `observation.images.`), its slots (scene,
 left_wrist, right_wrist and openpi's base_0_rgb …), and the conventions of LIBERO, DROID, ALOHA and vla-eval. A picture

@@ -2,7 +2,7 @@
 
 `websockets` is openpi's own stack, and the one under uvicorn: it is maintained, speaks TLS, limits messages while they
 arrive, and answers plain HTTP before the handshake, which is all that `/healthz` and `/metrics` need. Leaves out what
-messages mean (`dialects.py`, `observations.py`), who may connect (`door.py`) and the queue (`batching.py`). No torch.
+messages mean (`dialects.py`, `observations.py`), who may connect (`door.py`) and the queue (`batching.py`).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class PolicyServer:
         self.config, self.contract = config, contract
         self.metrics = Metrics()
         self.sessions: set[Session] = set()
+        self._answering = 0
         self.batcher = Batcher(
             answer_all,
             max_batch=config.max_batch,
@@ -83,7 +84,11 @@ class PolicyServer:
             self.door.ready = False
             server.close(close_connections=False)
             await self.batcher.close(SHUTDOWN_S)
-            await asyncio.sleep(0)  # the last answers go out before the connections are closed
+            until = time.monotonic() + SHUTDOWN_S
+            while self._answering and time.monotonic() < until:  # the last answers go out first
+                await asyncio.sleep(0.01)
+            farewells = [one.close(1001, "the server is stopping") for one in list(server.connections)]
+            await asyncio.gather(*farewells)
         self.close()
 
     def close(self) -> None:
@@ -106,10 +111,14 @@ class PolicyServer:
             while True:
                 async with asyncio.timeout(self.config.idle_timeout_s):
                     frame = await connection.recv()
-                answer = await self.answer(session, frame)
-                if answer is not None:
-                    async with asyncio.timeout(SLOW_READER_S):
-                        await connection.send(answer)
+                self._answering += 1
+                try:
+                    answer = await self.answer(session, frame)
+                    if answer is not None:
+                        async with asyncio.timeout(SLOW_READER_S):
+                            await connection.send(answer)
+                finally:
+                    self._answering -= 1
         except ConnectionClosed:
             pass  # how every conversation ends
         except TimeoutError:
@@ -245,12 +254,15 @@ def bind(host: str, port: int) -> socket.socket:
 
     This comes before the weights are read: a port that is taken is told at once.
     """
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise ServeError(
             f"cannot listen on {host}:{port}",
             found=error.strerror or str(error),

@@ -133,7 +133,13 @@ def test_texts_that_numpy_packed_are_texts() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"format": "gif"}, {"data": b"\x89PNG broken"}, {"shape": [9, 9, 3]}, {"data": 7}, {"format": "raw", "dtype": "|O"}],
+    [
+        {"format": "gif"},
+        {"data": b"\x89PNG broken"},
+        {"shape": [9, 9, 3]},
+        {"data": 7},
+        {"format": "raw", "dtype": "|O"},
+    ],
 )
 def test_pictures_that_cannot_be_unpacked_are_refused(changes: dict[str, Any]) -> None:
     whole = msgpack.unpackb(bytes.fromhex(next(r["hex"] for r in READ if r["codec"] == "vla-eval")))["x"]

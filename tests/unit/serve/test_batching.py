@@ -135,7 +135,10 @@ def test_a_late_question_is_not_asked_and_a_late_answer_not_given() -> None:
 def test_the_fault_of_one_is_not_that_of_the_others() -> None:
     def some(questions: Sequence[Question]) -> list[Answered | UserError]:
         good = Network()(questions)
-        return [DataError("bad", remedy="no") if q.observation["number"] == 1 else g for q, g in zip(questions, good)]
+        return [
+            DataError("bad", remedy="no") if q.observation["number"] == 1 else g
+            for q, g in zip(questions, good, strict=True)
+        ]
 
     async def run() -> list[Any]:
         queue = batcher(some, wait_s=5.0, expected=lambda: 3)
