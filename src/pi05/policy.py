@@ -26,10 +26,10 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
-from pi05.data.guard import Outside, outside_of_training, require_inside
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
+from pi05.data.robot.guard import Outside, outside_of_training, require_inside
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05

@@ -18,7 +18,7 @@ import pytest
 from fake_policies import make_libero_policy, save_policy
 
 from pi05.cli import main
-from pi05.data.stored_observations import OBSERVATIONS, read_observations
+from pi05.data.robot.stored_observations import OBSERVATIONS, read_observations
 from pi05.serve.client import PolicyClient
 from pi05.serve.config import KEY_VARIABLE
 from pi05.serve.engine import example_observation

@@ -82,6 +82,7 @@ version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
     "data.lerobot": {"data.describe", "data.wanted"},
+    "data.robot": {"data.statistics"},
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
@@ -140,9 +141,9 @@ TESTED_BY: dict[str, str] = {
     "data.lerobot.episode_table": "unit/data/lerobot/test_meta.py",
     "data.lerobot.features": "unit/data/lerobot/test_pictures.py",
     "data.lerobot.info": "unit/data/lerobot/test_meta.py",
-    "data.control_rate": "unit/serve/test_protocol.py",
+    "data.robot.control_rate": "unit/serve/test_protocol.py",
     "data.prefix_cache": "unit/train/test_cached_prefix.py",
-    "data.stored_observations": "unit/serve/test_engine.py",
+    "data.robot.stored_observations": "unit/serve/test_engine.py",
     "doctor.facts": "unit/doctor/test_examine.py",
     "doctor.hub_address": "unit/doctor/probes/test_network.py",
     "doctor.judge.gpu": "unit/doctor/test_examine.py",

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Float
 
 from pi05.data.cameras import CameraSlots
-from pi05.data.guard import require_image
 from pi05.data.joined import columns_from_list, columns_to_list, describe_columns, with_state
 from pi05.data.lerobot.vectors import Column
 from pi05.data.prompt import PromptFormat, format_prompt
@@ -32,6 +31,7 @@ from pi05.data.requirements import (
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
+from pi05.data.robot.guard import require_image
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative

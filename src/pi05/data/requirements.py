@@ -1,7 +1,7 @@
 """What a processor insists on, and the message when it does not get it.
 
 Holds the checks of settings and observations that `processor.py` calls; leaves out what is done with the values, and
-what a value means (`guard.py`).
+what a value means (`robot/guard.py`).
 """
 
 from __future__ import annotations

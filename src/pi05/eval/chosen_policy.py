@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from pi05.data.cameras import CameraSlots
-from pi05.data.control_rate import same_rate
 from pi05.data.libero import SLOTS as LIBERO_SLOTS
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import EvaluationError, tell
 from pi05.eval.company import local_rank
 from pi05.eval.config import EvalConfig

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pi05.data.control_rate import same_rate
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import EvaluationError, tell
 from pi05.eval import records
 from pi05.eval.chosen_policy import load_policy, require_fit

@@ -3,7 +3,7 @@
 Names are looked up, never guessed: the policy's own (with or without `observation.images.`), its slots (scene,
 left_wrist, right_wrist and openpi's base_0_rgb …), and the conventions of LIBERO, DROID, ALOHA and vla-eval. A picture
 under any other name is refused, because a camera in the wrong slot moves an arm wrongly. Values are not looked at here,
-but that ALOHA's pictures have their channels first; `data/guard.py` checks them.
+but that ALOHA's pictures have their channels first; `data/robot/guard.py` checks them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pi05.data.control_rate import same_rate
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import ServeError
 
 PROTOCOL, VERSION = "pi05", 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi05.data.stored_observations import OBSERVATIONS, read_observations
+from pi05.data.robot.stored_observations import OBSERVATIONS, read_observations
 from pi05.errors import ServeError
 from pi05.serve.client import PolicyClient
 from pi05.serve.config import ServeConfig

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from pi05.data.stored_observations import OBSERVATIONS, pack_observations
+from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations
 from pi05.files import write_atomic, write_json
 from pi05.train.data import TrainingData
 from pi05.types import STATE, TASK, Batch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_policies import make_policy, save_policy
 
-from pi05.data.stored_observations import OBSERVATIONS, pack_observations, read_observations
+from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
 from pi05.errors import CheckpointError, DataError, ServeError
 from pi05.serve import selftest as module
 from pi05.serve.batching import Answered, Question

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pi05.data.guard import outside_of_training, require_image, require_inside
+from pi05.data.robot.guard import outside_of_training, require_image, require_inside
 from pi05.data.statistics import DimStats
 from pi05.errors import DataError
 
