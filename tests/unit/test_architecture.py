@@ -212,6 +212,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "export/test_export_adapters": "export of adapters, merged and alone",
     "model/test_attention": "attention of siglip.py and gemma.py",
     "model/test_dead_work": "work that nothing reads is not done, over the whole network",
+    "serve/test_soak": "benchmarks/serve_soak.py, a short version",
     "test_architecture": "the layout itself",
     "test_docs": "the documentation",
     "test_docs_tables": "benchmarks/docs_tables.py, numbers in the documentation",

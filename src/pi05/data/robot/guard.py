@@ -1,7 +1,7 @@
 """What an observation must not be, so that no robot moves on a wrong one: pictures of another kind, strange states.
 
-`Policy` calls these checks for every observation, and so does everything that serves it. Whether shapes fit is
-the business of `data/requirements.py`. What no check can see: red and blue exchanged, two cameras of one kind exchanged.
+`Policy` calls these checks for every observation, and so does everything that serves it. Whether shapes fit is the
+business of `data/requirements.py`. What no check can see: red and blue exchanged, two cameras of one kind exchanged.
 """
 
 from __future__ import annotations
