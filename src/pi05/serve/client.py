@@ -217,7 +217,7 @@ class PolicyClient:
         self._connection = connection
 
     def _connect(self) -> tuple[ClientConnection, Contract]:
-        encrypted = {"ssl": self._tls} if self._tls is not None else {}
+        encrypted: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
         try:
             connection = ExitStack().enter_context(  # as newer versions of websockets want it; `close` ends it
                 connect(

@@ -138,8 +138,7 @@ class PolicyServer:
         except Refused as error:
             return self._refuse(session, error)
         except UserError as error:
-            parts = {"wanted": error.wanted, "found": error.found, "remedy": error.remedy}
-            return self._refuse(session, Refused(error.problem, code="observation", **parts))
+            return self._refuse(session, _as_refusal(error))
         except Exception:  # a fault of this program costs one answer, not the robots of everybody else
             logger.exception("a message could not be answered")
             return self._refuse(session, failed())
@@ -226,6 +225,11 @@ class PolicyServer:
 _QUIET = logging.getLogger(f"{__name__}.websockets")
 _QUIET.setLevel(logging.CRITICAL)
 """Handshakes that fail and connections that break are every day's business; /metrics counts them."""
+
+
+def _as_refusal(error: UserError) -> Refused:
+    """Return what is wrong with an observation, as the policy has told it, for its sender."""
+    return Refused(error.problem, code="observation", wanted=error.wanted, found=error.found, remedy=error.remedy)
 
 
 def _too_often(per_second: float) -> Refused:
