@@ -29,7 +29,7 @@ from pi05.data.collate import collate
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
-from pi05.data.robot.guard import Outside, outside_of_training, require_inside
+from pi05.data.robot.guard import Outside, outside_of_training, require_bytes_used, require_inside
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -182,6 +182,8 @@ class Policy:
         if self.strict:
             require_inside(outside)
         inputs = processor.encode(observation)
+        for camera in processor.slots.keys:
+            require_bytes_used(np.asarray(observation[camera]), camera)
         self._flag(outside)
         return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, outside)))
 

@@ -90,6 +90,8 @@ class Batcher:
         """Return the answer. Raises Refused for one that is too late or too many, UserError for a wrong observation."""
         if self._closing:
             raise stopping()
+        if self._running is None or self._running.done():  # better a refusal than a robot that waits for ever
+            raise failed()
         if len(self._waiting) >= self.max_waiting:
             raise Refused(
                 "the server has more questions than it can answer",

@@ -56,12 +56,14 @@ class Engine:
         opened = open_policy(locate(config.policy.path), device, options=options)
         policy = opened.policy
         if config.policy.n_action_steps is not None:
+            notes = policy.notes
             policy = Policy(
                 policy.model,
                 policy.processor,
                 n_action_steps=config.policy.n_action_steps,
                 provenance=policy.provenance,
             )
+            policy.notes = notes
         policy.strict = config.strict
         return cls(
             policy,

@@ -31,7 +31,7 @@ def require_image(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return the picture of one camera. Raises DataError when it is missing or not uint8 RGB, channels last.
 
-    A picture of another kind is named: numbers in [0, 1] or [-1, 1], channels first, a batch, and [0, 1] cast to bytes.
+    A picture of another kind is named: numbers in [0, 1] or [-1, 1], channels first, a batch.
     `trained` is the size in the training data: others have its proportions (another crop would show another scene), or
     are the square of `side` pixels that the network sees, which openpi's clients make themselves.
     """
@@ -57,12 +57,19 @@ def require_image(
         raise _no_picture(key, found, "convert it: colour channels last, RGB order, whole numbers from 0 to 255")
     if not all(1 <= side <= LARGEST_SIDE for side in image.shape[:2]):
         raise _no_picture(key, found, f"send a picture of 1 to {LARGEST_SIDE} pixels a side")
-    if image[0, 0, 0] <= 1 and image.max() == 1:  # all black is a covered camera, or an experiment
-        raise _no_picture(
-            key, f"{found} with no value above 1", "scale from [0, 1] to 0 to 255 before casting to bytes"
-        )
     _require_proportions(key, image.shape[0], image.shape[1], trained, side)
     return image
+
+
+def require_bytes_used(image: UInt8[np.ndarray, "height width 3"], key: str) -> None:
+    """Raise DataError for numbers in [0, 1] that were cast to bytes. For what a robot sends only.
+
+    A black picture passes: it is a covered camera, or an experiment. In recordings a black frame may hold ones, too,
+    which are the video's compression.
+    """
+    if image[0, 0, 0] <= 1 and image.max() == 1:
+        found = f"{image.dtype}{list(image.shape)} with no value above 1"
+        raise _no_picture(key, found, "scale from [0, 1] to 0 to 255 before casting to bytes")
 
 
 def _require_proportions(key: str, height: int, width: int, trained: tuple[int, int] | None, side: int | None) -> None:
