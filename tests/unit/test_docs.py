@@ -141,8 +141,6 @@ WORDS = {"report": 1, "export": 2, "inspect": 1, "replay": 1, "push": 1, "comple
 def parse(words: list[str]) -> None:
     """Read a command line as the program does, in a folder where all that it names exists."""
     name, arguments = words[0], words[1:]
-    if name in cli.LATER:
-        raise ConfigError("later", remedy="wait")
     if name == "train":
         read_command(arguments)
         return
@@ -258,11 +256,6 @@ def test_both_readmes_have_the_same_numbers_spans_and_links() -> None:
             for page in (ENGLISH, CHINESE)
         )
         assert english == chinese, pattern
-
-
-def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:
-    section = prose(ENGLISH).split("## Not there yet")[1].split("\n## ")[0]
-    assert set(re.findall(r"`pi05 (\w+)`", section)) == set(cli.LATER)
 
 
 def test_whose_formula_a_run_has_is_as_the_details_say() -> None:

@@ -26,6 +26,7 @@ from pi05.train.config import TINY_BASE
 
 STATE = "observation.state"
 SCENE, WRIST = fakes.CAMERAS
+FLAGGED = "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2, so it is 16.8 outside"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_a_state_far_outside_the_training_range_is_flagged_once(
         assert policy.flagged == []
         policy.infer(observation(**{STATE: degrees}))
         policy.infer(observation(**{STATE: degrees + 2}))
-    assert policy.flagged[0] == "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"
+    assert policy.flagged[0] == FLAGGED
     assert [record.message for record in caplog.records if "dimension 1" in record.message] == [
         policy.flagged[0] + ": other units, another calibration, another robot?"
     ]
@@ -150,12 +151,22 @@ def test_a_state_where_no_demonstration_was_is_no_matter_of_units(
     ]
 
 
+def test_a_strict_policy_refuses_a_state_outside_the_training_range(policy: Policy) -> None:
+    policy.strict = True
+    degrees = np.array([0.0, 17.0, -30.0], np.float32)
+    with pytest.raises(DataError, match=r"(?s)y_m\) is 17;.*16.8 outside; state dimension 2 \(opening\).*30 outside"):
+        policy.infer(observation(**{STATE: degrees}))
+    inside = np.array([0.23, -0.2, 1.05], np.float32)
+    assert policy.infer(observation(**{STATE: inside}))["actions"].shape == (10, 3)
+    assert policy.flagged == []
+
+
 def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:
     low, high = np.array([-0.2, -0.2, 0.0]), np.array([0.2, 0.2, 1.0])
     degrees = observation(**{STATE: np.array([0.0, 17.0, 1.0], np.float32)})
     quantiles = make_policy(tokenizer, state_stats=DimStats(q01=low, q99=high, count=0))
     quantiles.infer(degrees)
-    assert quantiles.flagged == ["state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"]
+    assert quantiles.flagged == [FLAGGED]
     modes = {"STATE": "MEAN_STD", "ACTION": "QUANTILES"}
     unknown = make_policy(tokenizer, state_stats=DimStats(mean=low, std=high + 1, count=0), normalization=modes)
     unknown.infer(degrees)

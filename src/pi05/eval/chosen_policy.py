@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pi05.data.cameras import CameraSlots
 from pi05.data.libero import SLOTS as LIBERO_SLOTS
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import EvaluationError, tell
 from pi05.eval.company import local_rank
 from pi05.eval.config import EvalConfig
@@ -80,11 +81,6 @@ def require_fit(
             + f"; LIBERO's own data sets say 10 Hz and are at 20 Hz: --allow={CONTROL_RATE}" * (policy.fps == 10),
         )
     _require_cameras(policy, environment)
-
-
-def same_rate(hz: float, wanted_hz: float) -> bool:
-    """Tell whether two control rates are the same, within 5 %."""
-    return abs(hz - wanted_hz) <= 0.05 * wanted_hz
 
 
 def _require_cameras(policy: Policy, environment: EnvironmentFacts) -> None:

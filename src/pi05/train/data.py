@@ -21,6 +21,7 @@ from pi05.checkpoint.locate import Location
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
+from pi05.data.lerobot.features import picture_sizes
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.libero import camera_slots
@@ -186,8 +187,9 @@ def build_processor(
     state_stats, action_stats = choose_statistics(config, sizes, base, statistics, dataset)
     mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
+    slots = choose_slots(config, dataset)
     return Processor(
-        slots=choose_slots(config, dataset),
+        slots=slots,
         state_stats=state_stats,
         action_stats=action_stats,
         tokenizer=tokenizer,
@@ -205,6 +207,7 @@ def build_processor(
         relative_mask=None if mask is None else tuple(mask.tolist()),
         resize=inherited.resize,
         formula=inherited.formula,
+        camera_sizes=picture_sizes(dataset.features, slots.by_slot),
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pi05.data.lerobot.reader import Dataset
+from pi05.data.robot.reach import reach_of
 from pi05.data.statistics import DimStats
-from pi05.reach import reach_of
 
 
 def statistics_of(episodes: list[np.ndarray]) -> DimStats:
