@@ -146,8 +146,8 @@ def test_a_state_where_no_demonstration_was_is_no_matter_of_units(
     with caplog.at_level(logging.WARNING):
         policy.infer(observation(**{STATE: np.array([0.7, 0.0, 0.5], np.float32)}))
     assert [record.message for record in caplog.records if "dimension" in record.message] == [
-        "state dimension 0 (x_m) is 0.7; in training it was -0.2 to 0.2: no demonstration was there, and the policy "
-        "has to guess"
+        "state dimension 0 (x_m) is 0.7; in training it was -0.2 to 0.2, so it is 0.5 outside: no demonstration was "
+        "there, and the policy has to guess"
     ]
 
 

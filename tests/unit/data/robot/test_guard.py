@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pi05.errors import DataError
 
 RNG = np.random.default_rng(0)
 UNIT = RNG.random((6, 8, 3))
-STATS = DimStats(min=np.array([-1.0, 0.0]), max=np.array([1.0, 10.0]), count=5)
+STATS = DimStats(min=np.array([-1.0, 0.0]), max=np.array([1.0, 10.0]), count=10**12)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,12 @@ def test_which_joint_is_outside_and_by_how_much() -> None:
         require_inside(found)
 
 
-def test_a_tenth_of_the_range_is_allowed_beyond_it() -> None:
+def test_a_tenth_of_the_range_is_allowed_beyond_it_and_more_where_demonstrations_are_few() -> None:
     assert outside_of_training(np.array([1.19, -0.9], np.float32), STATS, ()) == []
     assert len(outside_of_training(np.array([1.21, -1.1], np.float32), STATS, ())) == 2
+    few = replace(STATS, count=900)
+    assert outside_of_training(np.array([2.9, -10.9], np.float32), few, ()) == []
+    assert len(outside_of_training(np.array([3.3, -11.1], np.float32), few, ())) == 2
     require_inside([])
 
 
