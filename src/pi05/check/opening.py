@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pi05.data.lerobot.files import excluding
 from pi05.data.lerobot.reader import Dataset
@@ -87,7 +88,7 @@ def finding_of(fault: UserError, family: str = "structure") -> Finding:
     parts = [fault.problem]
     parts += [f"wanted: {fault.wanted}"] if fault.wanted is not None else []
     parts += [f"found: {fault.found}"] if fault.found is not None else []
-    numbers = {}
+    numbers: dict[str, Any] = {}
     if isinstance(fault, DataError):
         numbers = {"episodes": list(fault.episodes)} if fault.episodes else {}
         numbers |= {"cameras": list(fault.cameras)} if fault.cameras else {}

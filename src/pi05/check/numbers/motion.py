@@ -49,7 +49,7 @@ def judge_glitches(measured: Measured) -> Iterator[Finding]:
         if _is_noise(dimension):
             continue
         far = dimension.far if rare(dimension.far) else dimension.far[:0]
-        frames = np.union1d(far, dimension.spikes)
+        frames = far if is_gripper(dimension.name) else np.union1d(far, dimension.spikes)
         if len(frames):
             found[dimension.label] = frames
     if found:

@@ -16,6 +16,7 @@ from pi05.check.structure import MOST_NAMED
 from pi05.finding import Finding, warning
 
 FEWEST_FRAMES = 50
+SLOWEST = 0.25
 FEWEST_JOINTS = 3
 MOST_COMPARED = 20_000
 """Frames that every state is compared with every action over."""
@@ -35,7 +36,7 @@ class Pair:
     reach: float
     """Of the state."""
     offsets: Float[np.ndarray, " E"]
-    """Median of action - state in each episode."""
+    """Median of action - state in each episode, where the joint moves least: what lags behind has caught up there."""
     equal: bool
     """Whether action and state are the same number in every frame."""
 
@@ -55,11 +56,19 @@ def measure_pairs(signals: Signals) -> list[Pair]:
                 correlation=correlation(action.values, state.values),
                 scale=_spread(action) / _spread(state),
                 reach=state.reach,
-                offsets=np.array([np.median(difference[start : start + length]) for start, length in bounds]),
+                offsets=np.array([_offset(difference[s : s + n], state.values[s : s + n]) for s, n in bounds]),
                 equal=bool((action.values == state.values).all()),
             )
         )
     return found
+
+
+def _offset(difference: np.ndarray, state: np.ndarray) -> float:
+    """Return the median of an episode's differences over the slowest quarter of its steps."""
+    if len(state) < 2:
+        return float(difference[0])
+    speeds = np.abs(np.diff(state))
+    return float(np.median(difference[1:][speeds <= np.quantile(speeds, SLOWEST)]))
 
 
 def _spread(signal: Signal) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pi05.check.numbers.gripper import is_gripper
 from pi05.check.numbers.measure import Dimension, Measured
 from pi05.check.numbers.pairing import Pair
 from pi05.check.structure import MOST_NAMED, named
@@ -22,6 +23,8 @@ GAP, GAP_TIMES = 0.1, 3.0
 """Offsets of action to state fall into two groups where these lie this share of the reach apart, and so many times as
 far as the episodes of one group."""
 FEWEST_EPISODES = 4
+SAME_UNIT = 1.25
+"""std(action) / std(state), or its inverse, up to which both are in one unit; grippers have units of their own."""
 DEGREES = 180 / math.pi
 SCALE_TOLERANCE = 0.1
 
@@ -82,7 +85,8 @@ def judge_calibration(pairs: list[Pair], episodes: list[int]) -> Iterator[Findin
     """Yield joints whose action lies off the state by one amount in some episodes and by another in the rest."""
     found: dict[str, tuple[float, list[int]]] = {}
     for pair in pairs:
-        if len(episodes) < FEWEST_EPISODES or pair.correlation < 0.9:
+        one_unit = 1 / SAME_UNIT < pair.scale < SAME_UNIT and not is_gripper(pair.name)
+        if len(episodes) < FEWEST_EPISODES or pair.correlation < 0.9 or not one_unit:
             continue
         order = np.argsort(pair.offsets)
         ordered = pair.offsets[order]
@@ -97,8 +101,8 @@ def judge_calibration(pairs: list[Pair], episodes: list[int]) -> Iterator[Findin
         shifted = sorted({episode for _, own in found.values() for episode in own})
         yield warning(
             "numbers.calibration",
-            f"between action and state the offset changes from episode to episode ({told}): {named(shifted)} of "
-            f"{len(episodes)} differ; the arm was calibrated anew?",
+            f"between action and state the offset changes from episode to episode ({told}); other than the rest are "
+            f"{named(shifted)} of {len(episodes)} episodes; the arm was calibrated anew?",
             "learns two answers to the same state",
             f"correct the offset in these episodes, or {excluding(*shifted[:50])}",
             {"episodes": shifted, "offsets": {name: gap for name, (gap, _) in found.items()}},
