@@ -235,3 +235,10 @@ def test_a_gripper_that_is_told_in_another_scale_is_not_calibrated_anew() -> Non
         recording.action[own, -1] = 1.0 - closed
         recording.state[own, -1] = 0.08 * (1.0 - closed)
     assert "numbers.calibration" not in to_mend(recording)
+
+
+def test_a_gripper_in_percent_in_exactly_half_of_the_episodes() -> None:
+    recording = sound_robot(episodes=8)
+    for episode in range(0, 8, 2):
+        recording.action[recording.frames(episode), -1] *= 100
+    assert set(to_mend(recording)["numbers.gripper_scale"].numbers["episodes"]) in ({0, 2, 4, 6}, {1, 3, 5, 7})
