@@ -124,7 +124,8 @@ def table(result: dict[str, Any]) -> str:
         if not there:
             continue
         cells = [", ".join(_cell(new, tool) for new in there.values()) for tool in tools]
-        lines.append(f"| {alteration.what} ({', '.join(there)}) | {' | '.join(cells)} |")
+        where = f" ({', '.join(there)})" if len(sets) > 1 else ""
+        lines.append(f"| {alteration.what}{where} | {' | '.join(cells)} |")
     totals = []
     for tool in tools:
         found = [

@@ -92,7 +92,8 @@ def _sign(measured: Measured, command: Dimension, signs: np.ndarray) -> Finding:
 def _scale(measured: Measured, gripper: Dimension) -> Iterator[Finding]:
     """Yield a gripper whose spans in two groups of episodes differ by a factor between usual scales."""
     spans = gripper.spans
-    usual = float(np.median(spans[spans > 0])) if (spans > 0).any() else 1.0
+    moving = np.sort(spans[spans > 0])
+    usual = float(moving[len(moving) // 2]) if len(moving) else 1.0  # an episode's own: between two halves lies neither
     ratios = np.maximum(spans, usual) / np.maximum(np.minimum(spans, usual), 1e-30)
     odd = np.any([np.abs(ratios / factor - 1) < NEAR for factor in SCALES], axis=0) & (spans > 0)
     if odd.any():

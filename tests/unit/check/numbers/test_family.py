@@ -225,3 +225,20 @@ def test_small_steps_are_idling_only_where_they_take_time(fps: float, idles: boo
     slow = np.linspace(0, 1, 1300)[:, None] * np.array([1.0, 0.5])  # 0.08 % of its reach in each step
     recording = Recording(state=slow.astype(np.float32), action=slow.astype(np.float32), lengths=[650, 650], fps=fps)
     assert ("numbers.idle" in to_mend(recording)) is idles
+
+
+def test_a_gripper_that_is_told_in_another_scale_is_not_calibrated_anew() -> None:
+    recording = sound_robot(episodes=10)
+    for episode in (1, 4):  # closed for most of these episodes: the offset of command to opening is another
+        own = recording.frames(episode)
+        closed = np.arange(own.stop - own.start) > 20
+        recording.action[own, -1] = 1.0 - closed
+        recording.state[own, -1] = 0.08 * (1.0 - closed)
+    assert "numbers.calibration" not in to_mend(recording)
+
+
+def test_a_gripper_in_percent_in_exactly_half_of_the_episodes() -> None:
+    recording = sound_robot(episodes=8)
+    for episode in range(0, 8, 2):
+        recording.action[recording.frames(episode), -1] *= 100
+    assert set(to_mend(recording)["numbers.gripper_scale"].numbers["episodes"]) in ({0, 2, 4, 6}, {1, 3, 5, 7})
