@@ -24,6 +24,8 @@ from pi05.model.config import ModelConfig
 from pi05.model.layers import NORM_EPSILON, Linear, attend
 
 ROPE_MAX_WAVELENGTH = 10_000.0
+UNREAD_IN_LAST_LAYER = ("attention.query", "attention.out", "mlp_norm", "mlp")
+"""Parts of the last language layer that nothing reads, because of its keys and values alone something is read."""
 
 Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]
 KeyValue = tuple[Float[Tensor, "B K L H"], Float[Tensor, "B K L H"]]

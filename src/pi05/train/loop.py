@@ -28,7 +28,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.network import choose_sizes, keep_weights, own_device
+from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
 from pi05.train.parallel.placement import place_network
@@ -127,7 +127,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     )
     if run.continues:
         with waiting("restoring weights and moments", tell):
-            restore_state(run, state)
+            restore_state(run, state, network.lora)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -161,6 +161,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         state=state,
         base=base,
         lora=network.lora,
+        chosen=chosen(network, config.part),
         frozen_precision=precision,
         work=work,
         prefixes=prefixes,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 import pi05
 from pi05.data.loader import TrainLoader
@@ -46,6 +47,8 @@ class Session:
     state: TrainState
     base: dict[str, str] | None
     lora: LoraPlan | None
+    chosen: Mapping[str, Tensor]
+    """What the settings ask to train, by name, the little that nothing reads included: the norm of it is logged."""
     frozen_precision: str
     work: WorkCount
     prefixes: PrefixCache | None
@@ -132,7 +135,7 @@ def settle(session: Session, behind: int = 0) -> None:
 def log(session: Session) -> None:
     """Send the metrics since the last time."""
     settle(session)
-    session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
+    session.sinks.log(session.meter.record(session.chosen, session.state.parallel.ranks))
 
 
 def validate(session: Session, validator: Validator, stopped: Callable[[], bool]) -> bool:
