@@ -38,6 +38,18 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
+def fold_heads(query: Float[Tensor, "B Q N H"], kv_heads: int) -> Float[Tensor, "B K Q*N/K H"]:
+    """Lay the query heads of one key/value head out as a longer sequence of queries, position by position."""
+    batch, queries, heads, head_dim = query.shape
+    grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
+    return grouped.transpose(1, 2).flatten(2, 3)
+
+
+def attention_mask(valid: Bool[Tensor, "B L"] | None) -> Bool[Tensor, "B 1 1 L"] | None:
+    """Return the mask of attention: one row per sample, for all heads and queries; None where all keys count."""
+    return None if valid is None else valid[:, None, None, :]
+
+
 def attend(
     query: Float[Tensor, "B Q N H"],
     key: Float[Tensor, "B K L H"],
@@ -54,9 +66,7 @@ def attend(
     """
     batch, queries, heads, head_dim = query.shape
     kv_heads = key.shape[1]
-    grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
-    folded = grouped.transpose(1, 2).flatten(2, 3)
-    mask = None if valid is None else valid[:, None, None, :]
-    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
+    folded = fold_heads(query, kv_heads)
+    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=attention_mask(valid))
     unfolded = seen.unflatten(2, (queries, heads // kv_heads))
     return unfolded.transpose(1, 2).reshape(batch, queries, heads * head_dim)

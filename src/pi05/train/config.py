@@ -31,9 +31,10 @@ TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
-ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
-"""Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others belong to the data
-set."""
+ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_ATTENTION = "memory", "tokenizer", "slow_attention"
+"""Pass over the prediction of memory, over another tokenizer, and over attention without a fast kernel."""
+OWN_ALLOWANCES = (ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_ATTENTION)
+"""Values of `--allow` that belong to the run; the others belong to the data set."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
@@ -45,7 +46,7 @@ class TrainConfig(Checked):
 
     HEADINGS: ClassVar[dict[str, str]] = {
         "steps, batch, GPUs": "steps batch_size global_batch_size gradient_accumulation_steps parallel "
-        "num_workers threads",
+        "num_workers threads deterministic",
         "precision and memory": "precision optimizer_state optimizer_offload gradient_release "
         "activation_checkpointing activation_offload cache_prefix",
         "objective": "loss flow_samples",
@@ -98,7 +99,7 @@ class TrainConfig(Checked):
     allow: tuple[str, ...] = ()
     """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), tasks (the episode
     list names other tasks than the frames, which count), memory (the run is predicted not to fit the GPU), tokenizer
-    (another one than that of the base)."""
+    (another one than that of the base), slow_attention (the GPU has no fast kernel of attention)."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
@@ -135,6 +136,9 @@ class TrainConfig(Checked):
     - flag: full with `--policy.gradient_checkpointing`, else none."""
     activation_offload: bool = False
     """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
+    deterministic: bool = False
+    """Take only kernels that give the same bits each time, so that on a GPU, too, a resumed run is the uninterrupted
+    one bit for bit; attention's backward pass becomes slower there. A CPU's runs are exact without it."""
     prompt_format: Literal["state", "state32", "none"] | None = None
     """The robot's state in the prompt; when not given as the base checkpoint has it, else state.
     - state: as it is.

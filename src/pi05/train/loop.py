@@ -26,6 +26,7 @@ from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
 from pi05.train.data import build_data
+from pi05.train.device.setup import prepare_device, prepare_environment
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
@@ -56,6 +57,7 @@ from pi05.train.session import (
     open_loader,
     preview,
     save_run,
+    settle_attention,
     validate,
 )
 from pi05.train.step import LossSettings, TrainState, train_step
@@ -81,6 +83,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     when the run is saved.
     """
     config = settle_sources(config)
+    prepare_environment(config.deterministic)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):
@@ -100,6 +103,8 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     # 2. The machine.
     device = ranks.device
     require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
+    for notice in prepare_device(config, device):
+        tell(f"notice: {notice}")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     # 3. The data: episodes, statistics, processor, frame cache.
@@ -221,6 +226,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
         flow_samples=config.flow_samples,
     )
     loader = open_loader(session)
+    settle_attention(session, loader)
     dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
         waiting = time.perf_counter()
