@@ -265,13 +265,11 @@ class _Attention:
         if kernel == "flash":
             return aten._scaled_dot_product_flash_attention(query, key, value)[0]
         bias = None
-        if attn_mask is not None:  # as `convert_boolean_attn_mask` and `preprocess_mask` in transformers/attention.cpp
-            bias = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
-            bias = bias.masked_fill(attn_mask.logical_not(), float("-inf"))
-            length = bias.shape[-1]
-            if length % 16:
-                bias = torch.nn.functional.pad(bias, (0, 16 - length % 16))[..., :length]
-            bias = bias.expand(*query.shape[:3], length)
+        if attn_mask is not None:
+            # What `convert_boolean_attn_mask` and `preprocess_mask` of attention.cpp would copy is a fault.
+            assert attn_mask.dtype == query.dtype, "a boolean mask is made additive in every layer"
+            assert all(stride % 16 == 0 for stride in attn_mask.stride()[:-1]), "rows of a mask are not aligned"
+            bias = attn_mask.expand(*query.shape[:3], attn_mask.shape[-1])
         attention = aten._scaled_dot_product_efficient_attention
         if kernel == "cudnn":
             attention = aten._scaled_dot_product_cudnn_attention

@@ -178,6 +178,7 @@ TESTED_BY: dict[str, str] = {
     "train.optim.moments": "unit/train/optim/test_low_memory.py",
     "train.parallel.placement": "e2e/test_ranks.py",
     "train.parallel.split": "unit/train/parallel/test_ranks.py",
+    "train.plan.assumptions": "unit/train/plan/test_methods.py",
     "train.plan.gpus": "unit/train/plan/test_methods.py",
     "train.plan.report": "unit/commands/test_plan.py",
     "demo.chain": "e2e/test_demo.py",

@@ -148,9 +148,12 @@ def rebuild_network(
 
 
 def _first_device(config: TrainConfig, device: torch.device) -> torch.device:
-    """Return where the base is read: on the CPU where it shall not reach the device in float32."""
-    narrowed = config.precision == "bf16-sr" or (config.uses_adapters and holds_less_than_float32(config))
-    return torch.device("cpu") if narrowed else device
+    return torch.device("cpu") if reads_on_host(config) else device
+
+
+def reads_on_host(config: TrainConfig) -> bool:
+    """Tell whether the base is read into host memory first, since it shall not reach the device in float32."""
+    return config.precision == "bf16-sr" or (config.uses_adapters and holds_less_than_float32(config))
 
 
 def holds_less_than_float32(config: TrainConfig) -> bool:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pi05.errors import TrainingError
-from pi05.model.layers import attend, attention_mask, fold_heads
+from pi05.model.layers import attend, fold_heads, key_bias
 from pi05.train.config import ALLOW_ATTENTION
 from pi05.train.device.attention_cases import AttentionCase
 from pi05.train.device.kernels import KERNEL_NAMES, Kernel
@@ -151,7 +151,7 @@ def _draw(case: AttentionCase, device: torch.device, dtype: torch.dtype) -> Draw
 def chosen_kernel(drawn: DrawnCase) -> Kernel:
     """Ask PyTorch which kernel it takes for a case, in a forward pass that will have a backward pass."""
     folded = fold_heads(drawn.query, drawn.key.shape[1])
-    choice = torch._fused_sdp_choice(folded, drawn.key, drawn.value, attention_mask(drawn.valid))
+    choice = torch._fused_sdp_choice(folded, drawn.key, drawn.value, key_bias(drawn.valid, drawn.query.dtype))
     return CHOICES[int(choice)]
 
 
@@ -159,7 +159,7 @@ def _examine(drawn: DrawnCase, dtype: torch.dtype) -> tuple[float, str | None]:
     """Run a case; return the largest difference from float32's results, and what is wrong, if anything is."""
     inputs = (drawn.query, drawn.key, drawn.value)
     try:
-        seen = attend(*inputs, drawn.valid)
+        seen = attend(*inputs, key_bias(drawn.valid, dtype))
         results = (seen.detach(), *torch.autograd.grad(seen, inputs, drawn.gradient))
         broken = [not bool(torch.isfinite(each).all()) for each in results]
     except torch.OutOfMemoryError:

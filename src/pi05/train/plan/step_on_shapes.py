@@ -56,7 +56,7 @@ class StepMemory:
 
     at_peak: Mapping[str, int]
     host: int
-    """Bytes of moments and activations in host memory."""
+    """Bytes of moments and activations in host memory, in pages that cannot be moved (`pinned_bytes`)."""
     to_host: int
     """Bytes that go there in a step; as many come back."""
     largest_unit: int
@@ -67,15 +67,24 @@ class StepMemory:
     """Number of all values."""
     moved: int
     """Bytes that the optimizer reads and writes in a step, on the device."""
+    weight_bytes: int
+    """Bytes of all weights, as they are held."""
+    gradient_bytes: int
+    """Bytes of all gradients."""
 
 
-def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
-    """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be."""
+def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, buckets: bool = False) -> StepMemory:
+    """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be.
+
+    With `buckets` gradients lie in DDP's, which are there from the first step to the last.
+    """
     model, parameters = build_on_meta(config, sizes)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), WEIGHTS)
+    standing = [torch.empty_like(value) for value in parameters.values()] if buckets else []
+    tracker.adopt(standing, GRADIENTS)
     for parameter in parameters.values():
-        parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, each))
+        parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, each, buckets))
     largest = max(value.numel() for value in parameters.values())
     read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
     once = _EachKindOnce(tracker, read_back)
@@ -95,14 +104,18 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     held = sum(map(_bytes, moments.values()))
     moments_away = held if config.optimizer_offload else 0
     activations_away = sum(moved) // _passes(config)
+    pinned = sum(map(pinned_bytes, [part.nbytes for part in of_moments] if config.optimizer_offload else []))
+    pinned += sum(map(pinned_bytes, moved)) // _passes(config)
     return StepMemory(
         at_peak=dict(tracker.at_peak),
-        host=moments_away + activations_away,
+        host=pinned,
         to_host=moments_away + activations_away * config.gradient_accumulation_steps,
         largest_unit=max(_unit_bytes(model)),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
         moved=3 * _bytes(parameters.values()) + 2 * (held - moments_away),
+        weight_bytes=_bytes(model.parameters()),
+        gradient_bytes=_bytes(parameters.values()),
     )
 
 
@@ -155,8 +168,20 @@ def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **opti
         return forward(*arguments, **options)
 
 
-def _adopt_gradient(tracker: LiveStorage, parameter: nn.Parameter) -> None:
-    if parameter.grad is not None:
+def pinned_bytes(count: int) -> int:
+    """Return what page-locked memory takes for a block: PyTorch's allocator for it deals in powers of two.
+
+    `PowerOf2Ceil` in `ATen/core/CachingHostAllocator.h`.
+    """
+    return 1 << (count - 1).bit_length() if count > 0 else 0
+
+
+def _adopt_gradient(tracker: LiveStorage, parameter: nn.Parameter, in_bucket: bool) -> None:
+    if parameter.grad is None:
+        return
+    if in_bucket:  # what autograd made is copied there, and freed
+        tracker.release([parameter.grad])
+    else:
         tracker.adopt([parameter.grad], GRADIENTS)
 
 

@@ -21,7 +21,7 @@ def test_one_process_needs_nobody() -> None:
     value = torch.tensor(3.0)
     assert ranks.sum(value) is value
     assert (ranks.any(True), ranks.any(False), ranks.maxima([1.5]), ranks.gather("x")) == (True, False, [1.5], ["x"])
-    assert ranks.in_turns(lambda: 7) == 7
+    assert ranks.in_turns(lambda: 7) == ranks.one_by_one(lambda: 7) == 7
 
 
 PAIR = """
@@ -34,10 +34,16 @@ ranks = Ranks(rank=rank, world_size=2, local_rank=rank, local_world_size=2, stor
 def slowly_first():
     time.sleep(0.5 * ranks.first)
     return store.add("turn", 1)
+inside = []
+def alone():
+    inside.append(store.add("inside", 1))
+    time.sleep(0.3)
+    store.add("inside", -1)
+    return inside[0]
 found = [
     ranks.sum(torch.tensor(rank + 1.0)).item(), ranks.any(rank == 1), ranks.any(False),
     ranks.maxima([rank, -rank, 5.0]), ranks.gather(f"r{rank}"), ranks.from_first(rank),
-    ranks.in_turns(slowly_first),
+    ranks.in_turns(slowly_first), ranks.one_by_one(alone),
 ]
 print(found)
 dist.destroy_process_group()
@@ -53,7 +59,7 @@ def test_what_two_processes_tell_each_other(tmp_path: Path) -> None:
     ]
     told = [process.communicate(timeout=120)[0].strip() for process in started]
     same = "[3.0, True, False, [1.0, 0.0, 5.0], ['r0', 'r1'], 0, "
-    assert told == [f"{same}1]", f"{same}2]"], "rank 0 takes its turn before rank 1"
+    assert told == [f"{same}1, 1]", f"{same}2, 1]"], "rank 0 takes its turn before rank 1; never both at once"
 
 
 DDP = """
