@@ -90,7 +90,7 @@ def probe_attention(
     found, off = [], []
     for case in cases:
         while True:
-            drawn = _draw(case, device, dtype)
+            drawn = draw_case(case, device, dtype)
             kernel = chosen_kernel(drawn)
             difference, fault = _examine(drawn, dtype)
             faulty = fault is not None
@@ -118,7 +118,7 @@ class DrawnCase:
     gradient: Float[Tensor, "B Q N*H"]
 
 
-def _draw(case: AttentionCase, device: torch.device, dtype: torch.dtype) -> DrawnCase:
+def draw_case(case: AttentionCase, device: torch.device, dtype: torch.dtype) -> DrawnCase:
     """Draw a case. Keys lie as the network's: positions before heads in memory."""
     generator = torch.Generator(device).manual_seed(0)
     batch = min(case.batch, MOST_ON_CPU) if device.type == "cpu" else case.batch

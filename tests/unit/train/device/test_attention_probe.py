@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pi05.errors import TrainingError
@@ -15,9 +16,9 @@ from pi05.train.device.attention_cases import AttentionCase, StepLengths, cases_
 from pi05.train.device.attention_probe import (
     EVERY,
     LOW_SCORE,
-    _draw,
     _examine,
     chosen_kernel,
+    draw_case,
     probe_attention,
     suspect_attention,
 )
@@ -49,7 +50,7 @@ def test_the_kernels_of_a_cpu_pass(dtype: torch.dtype) -> None:
 
 
 def test_some_queries_score_low_with_every_key() -> None:
-    drawn = _draw(CASE, CPU, torch.bfloat16)
+    drawn = draw_case(CASE, CPU, torch.bfloat16)
     scores = torch.einsum("bqnh,bklh->bqnl", drawn.query.float(), drawn.key.float()) / CASE.head_dim**0.5
     sums = scores.logsumexp(dim=-1)
     assert (sums[:, ::EVERY] < LOW_SCORE + 30).all()
@@ -58,15 +59,15 @@ def test_some_queries_score_low_with_every_key() -> None:
     assert drawn.valid.sum(dim=1).tolist() == [13, 7]
 
 
-def wrong(spoil: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Return the attention of the network with something done to its result while flash is on."""
+def spoiled(spoil: Callable[[Tensor], Tensor], always: bool = False) -> Callable[..., Tensor]:
+    """Return PyTorch's attention with something done to its result while flash is on."""
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        seen = right(query, key, value, valid)
-        return spoil(seen) if torch.backends.cuda.flash_sdp_enabled() else seen
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        seen = right(query, key, value, attn_mask)
+        return spoil(seen) if always or torch.backends.cuda.flash_sdp_enabled() else seen
 
-    right = attention_probe.attend
-    return attend
+    right = F.scaled_dot_product_attention
+    return attention
 
 
 class _NanBackward(torch.autograd.Function):
@@ -95,7 +96,7 @@ def _raise(_: Tensor) -> Tensor:
 def test_a_kernel_that_is_wrong_is_switched_off_and_said_so(
     spoil: Callable[[Tensor], Tensor], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_probe, "attend", wrong(spoil))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spoiled(spoil))
     probe = probe_attention([CASE], CPU, torch.float32)
     assert probe.switched_off == (f"flash is switched off: {told} (language, 13 keys, masked)",)
     assert [each.kernel for each in probe.cases] == ["math"]
@@ -103,7 +104,7 @@ def test_a_kernel_that_is_wrong_is_switched_off_and_said_so(
 
 
 def test_no_right_kernel_at_all_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_probe, "attend", lambda query, *_: query.flatten(2) * 3)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spoiled(lambda seen: 3 * seen, always=True))
     with pytest.raises(TrainingError, match="no kernel of attention computes right gradients") as failure:
         probe_attention([CASE], CPU, torch.float32)
     assert "math (all scores) is switched off" in str(failure.value.found)
@@ -112,7 +113,7 @@ def test_no_right_kernel_at_all_ends_the_run(monkeypatch: pytest.MonkeyPatch) ->
 def test_all_scores_are_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule is that of the GPU; the kernel is the CPU's, since there is no other here."""
     torch.backends.cuda.enable_flash_sdp(False)
-    monkeypatch.setattr(attention_probe, "_draw", lambda case, device, dtype: _draw(case, CPU, dtype))
+    monkeypatch.setattr(attention_probe, "draw_case", lambda case, device, dtype: draw_case(case, CPU, dtype))
     with pytest.raises(TrainingError, match="no fast kernel on this GPU") as failure:
         probe_attention([CASE], torch.device("cuda"), torch.float32)
     assert "--allow=slow_attention" in failure.value.remedy
@@ -121,7 +122,7 @@ def test_all_scores_are_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_difference_is_measured_against_plain_arithmetic() -> None:
-    drawn = _draw(CASE, CPU, torch.float32)
+    drawn = draw_case(CASE, CPU, torch.float32)
     assert chosen_kernel(drawn) == "flash"
     difference, fault = _examine(drawn, torch.float32)
     assert fault is None
