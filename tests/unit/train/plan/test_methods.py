@@ -267,22 +267,23 @@ def test_page_locked_memory_is_refused_above_most_of_what_is_available(tmp_path:
 def test_what_barely_fits_is_proposed_only_where_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """A desktop may be on a GPU that nobody has looked at; what is free on one that is there is known."""
     config = replace(CONFIG, activation_checkpointing="none")
-    needed = {
-        recipe.name: make_plan(changed, SIZES, SHAPES, gpu_with(1)).required
+    plans = {
+        recipe.name: make_plan(changed, SIZES, SHAPES, gpu_with(1))
         for recipe in FULL
         if (changed := changed_config(make_plan(config, SIZES, SHAPES, gpu_with(1)), recipe.settings)) is not None
     }
+    needed = {name: plan.required for name, plan in plans.items()}
     names = list(needed)
     barely = names[2]
     assert needed[barely] < min(needed[name] for name in names[:2]) - 2_000
     lighter = next(name for name in names[3:] if needed[name] < needed[barely] - 2_000)
-    gpu = gpu_with(needed[barely])
     monkeypatch.setattr(methods, "DESKTOP", 2_000)
     gpu = gpu_with(needed[barely] + 1_000)
     found = propose(make_plan(config, SIZES, SHAPES, gpu))
     assert found is not None
     assert found.method == lighter
-    there = propose(make_plan(config, SIZES, SHAPES, gpu, ONE_GPU, needed[barely] + 1_000))
+    free = plans[barely].memory.needed_beside_cuda + 1_000
+    there = propose(make_plan(config, SIZES, SHAPES, GPUS["rtx4090"], ONE_GPU, free))
     assert there is not None
     assert there.method == barely
     monkeypatch.setattr(methods, "DESKTOP", gpu.memory)
