@@ -18,8 +18,9 @@ from pi05.errors import EvaluationError
 from pi05.eval.episode import EpisodePlan, EpisodeResult
 from pi05.eval.places.memory import free_memory, how_many_more
 from pi05.eval.places.place import EnvironmentFacts, Turn
-from pi05.eval.places.process import PlaceProcess, wait_for
-from pi05.eval.places.worker import Answer, NotMade, Refused
+from pi05.eval.places.process import PlaceProcess
+from pi05.eval.places.worker import Answer, NotMade
+from pi05.sim.kept_process import HasEnded, Refused, wait_for
 from pi05.sim.protocol import Environment
 
 SECONDS_TO_CLOSE = 5.0
@@ -51,7 +52,7 @@ class PlacesInProcesses:
             first = self._start()
             if not wait_for([first], self._timeout_s):
                 raise self._impossible(f"no answer within {self._timeout_s:g} s: {first.last_words()}")
-            self.facts = self._begun(first, first.answer())
+            self.facts = self._begun(first, first.receive())
         except BaseException:
             self.__exit__()
             raise
@@ -66,11 +67,11 @@ class PlacesInProcesses:
         self._processes.append(PlaceProcess(self._make))
         return self._processes[-1]
 
-    def _begun(self, process: PlaceProcess, answer: Answer | str) -> EnvironmentFacts:
+    def _begun(self, process: PlaceProcess, answer: Answer) -> EnvironmentFacts:
         if isinstance(answer, Refused):
             raise answer.error()
         if not isinstance(answer, EnvironmentFacts):
-            raise self._impossible(answer.text if isinstance(answer, NotMade) else str(answer))
+            raise self._impossible(answer.text if isinstance(answer, NotMade) else _end_of(answer))
         process.ready = True
         return answer
 
@@ -100,7 +101,7 @@ class PlacesInProcesses:
         pending = [process for process in self._processes if process.plan is not None or not process.ready]
         soonest = min((p.asked_at for p in pending), default=time.monotonic()) + self._timeout_s - time.monotonic()
         for process in wait_for(pending, soonest if wait else 0.0):
-            self._take(process, process.answer())
+            self._take(process, process.receive())
         for process in list(self._processes):
             late = time.monotonic() - process.asked_at > self._timeout_s
             if late and process in pending and not process.connection.closed and not process.connection.poll():
@@ -108,15 +109,17 @@ class PlacesInProcesses:
         answers, self._turns = self._turns, {}
         return answers
 
-    def _take(self, process: PlaceProcess, answer: Answer | str) -> None:
+    def _take(self, process: PlaceProcess, answer: Answer) -> None:
         if isinstance(answer, Refused):
             raise answer.error()
         if isinstance(answer, EnvironmentFacts):
             process.ready = True
             return
-        if isinstance(answer, str | NotMade):
-            text = answer if isinstance(answer, str) else f"the environment could not be made again: {answer.text}"
-            self._lose(process, text)
+        if isinstance(answer, NotMade):
+            self._lose(process, f"the environment could not be made again: {answer.text}")
+            return
+        if isinstance(answer, HasEnded):
+            self._lose(process, _end_of(answer))
             return
         self._note_memory(answer.memory_bytes)
         assert process.plan is not None  # only who was asked answers
@@ -168,3 +171,7 @@ class PlacesInProcesses:
             )
         for _ in range(fit):
             self._start()
+
+
+def _end_of(answer: HasEnded) -> str:
+    return f"the environment's process {answer.how}"

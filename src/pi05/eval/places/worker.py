@@ -1,16 +1,11 @@
-"""A process with one environment, started by `process.py` with the number of its connection and of its starter.
+"""What happens in a process with one environment: it gets how to make it, then plans and actions, and answers each.
 
-It gets how to make the environment, then plans and actions, and answers each; it ends when its starter does. Nothing
-here imports torch: a simulator with its assets is large enough.
+Nothing here imports torch: a simulator with its assets is large enough.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import signal
-import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,28 +13,7 @@ from pathlib import Path
 from pi05.errors import UserError
 from pi05.eval.episode import EpisodePlan
 from pi05.eval.places.place import EnvironmentFacts, Place, Turn, facts_of
-
-PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A `UserError` on its way to another process."""
-
-    kind: type[UserError]
-    problem: str
-    wanted: str | None
-    found: str | None
-    remedy: str
-
-    @classmethod
-    def of(cls, error: UserError) -> Refused:
-        """Take an error apart."""
-        return cls(kind=type(error), problem=error.problem, wanted=error.wanted, found=error.found, remedy=error.remedy)
-
-    def error(self) -> UserError:
-        """Put it together again."""
-        return self.kind(self.problem, wanted=self.wanted, found=self.found, remedy=self.remedy)
+from pi05.sim.kept_process import HasEnded, Refused
 
 
 @dataclass(frozen=True)
@@ -49,17 +23,7 @@ class NotMade:
     text: str
 
 
-Answer = Turn | EnvironmentFacts | Refused | NotMade
-
-
-def main() -> None:
-    """Serve until the other end is closed."""
-    end_with(int(sys.argv[2]))
-    connection = Connection(int(sys.argv[1]))
-    try:
-        serve(connection)
-    except (EOFError, BrokenPipeError):
-        return
+Answer = Turn | EnvironmentFacts | Refused | NotMade | HasEnded
 
 
 def serve(connection: Connection) -> None:
@@ -103,12 +67,3 @@ def peak_memory() -> int | None:
         return None
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     return None if found is None else int(found[1]) * 1024
-
-
-def end_with(parent: int) -> None:
-    """Let the system end this process when its starter dies, also while a simulator hangs in it (Linux only)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it has died before
-        sys.exit(1)

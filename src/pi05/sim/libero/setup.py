@@ -2,8 +2,8 @@
 
 LIBERO's own start asks on the terminal where data sets shall lie and writes the answer into the home folder; robosuite
 complains of a missing file of settings and writes a log to /tmp, where another user's log makes the import fail;
-numba keeps compiled code beside the sources. Here all of them are told what they need beforehand, in memory or in
-pi05's cache folder, and nothing is written into site-packages.
+numba keeps compiled code beside the sources; matplotlib makes a folder in the home. Here all of them are told what they
+need beforehand, in memory or in pi05's cache folder, and nothing is written into site-packages.
 
 Leaves out tasks (`tasks.py`) and episodes (`simulator.py`).
 """
@@ -69,13 +69,17 @@ def package_folder() -> Path:
 
 def cache_folder() -> Path:
     """Return where compiled code is kept between runs, in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "pi05" / "numba"
+    return _cache() / "numba"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pi05"
 
 
 def _import_quietly(assets: Path) -> Any:
     _tell_robosuite()
     _tell_libero()
+    os.environ.setdefault("MPLCONFIGDIR", str(_cache() / "matplotlib"))  # else it makes ~/.config/matplotlib
     words = io.StringIO()
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words), warnings.catch_warnings():
         warnings.simplefilter("ignore")

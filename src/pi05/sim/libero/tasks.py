@@ -21,6 +21,7 @@ from jaxtyping import Float64
 
 from pi05.errors import ConfigError, EvaluationError
 from pi05.sim.libero.config import Suite
+from pi05.sim.libero.protocols import INITIAL_STATES
 from pi05.sim.libero.setup import package_folder
 
 
@@ -88,12 +89,21 @@ def initial_states(task: LiberoTask) -> Float64[np.ndarray, "states numbers"]:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            states = _ArrayOnly(io.BytesIO(archive.read(name))).load()
-    except (OSError, zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, EOFError) as error:
-        raise EvaluationError(
-            "LIBERO's initial states cannot be read", wanted=str(path), found=str(error), remedy="make libero"
-        ) from error
-    return np.asarray(states, dtype=np.float64)
+            states = np.asarray(_ArrayOnly(io.BytesIO(archive.read(name))).load(), dtype=np.float64)
+    except Exception as error:  # what a damaged pickle raises depends on the byte: nearly everything
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if states.ndim != 2 or len(states) != INITIAL_STATES or not np.isfinite(states).all():
+        raise _damaged(path, f"an array of shape {states.shape}" + " with NaN" * bool(np.isnan(states).any()))
+    return states
+
+
+def _damaged(path: Path, found: str) -> EvaluationError:
+    return EvaluationError(
+        "LIBERO's initial states cannot be read",
+        wanted=f"{INITIAL_STATES} rows of numbers in {path}",
+        found=found,
+        remedy="install its packages again: make libero",
+    )
 
 
 class _ArrayOnly(pickle.Unpickler):

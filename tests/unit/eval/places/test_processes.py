@@ -124,8 +124,8 @@ def test_processes_end_with_the_process_that_started_them(tmp_path: Path) -> Non
         "from pi05.eval.places.process import PlaceProcess\n"
         "from pi05.eval.episode import EpisodePlan\n"
         "import numpy as np\n"
-        "p = PlaceProcess(CrashMaker(pathlib.Path(sys.argv[1]), {5: 'hangs'})); p.answer()\n"
-        "p.ask(EpisodePlan(index=0, seed=5)); p.answer(); p.ask(np.zeros((4, 3)))\n"
+        "p = PlaceProcess(CrashMaker(pathlib.Path(sys.argv[1]), {5: 'hangs'})); p.receive()\n"
+        "p.ask(EpisodePlan(index=0, seed=5)); p.receive(); p.ask(np.zeros((4, 3)))\n"
         "while not (pathlib.Path(sys.argv[1]) / 'happened-5').exists(): time.sleep(0.05)\n"
         "print(p.pid, 'torch' in sys.modules, flush=True); time.sleep(1000)\n"
     )

@@ -70,3 +70,28 @@ def test_nothing_but_an_array_comes_out(content: bytes | None, tmp_path: Path, m
     monkeypatch.setattr(tasks, "package_folder", lambda: tmp_path)
     with pytest.raises(EvaluationError, match="cannot be read"):
         initial_states(LiberoTask("libero_object", "damaged"))
+
+
+def test_any_byte_may_be_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal, or numbers: nothing else."""
+    whole = pickle.dumps(np.arange(150.0).reshape(50, 3), protocol=2)
+    folder = tmp_path / "init_files" / "libero_object"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tasks, "package_folder", lambda: tmp_path)
+    refused = 0
+    for place in range(0, len(whole), 3):
+        content = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        with zipfile.ZipFile(folder / f"{place}.pruned_init", "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+        try:
+            states = initial_states(LiberoTask("libero_object", str(place)))
+        except EvaluationError:
+            refused += 1
+        else:
+            assert states.shape[0] == 50
+    assert refused > 20
+    for rows in (49, 51):
+        with zipfile.ZipFile(folder / f"rows_{rows}.pruned_init", "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps(np.zeros((rows, 3)), protocol=2))
+        with pytest.raises(EvaluationError, match=rf"50 rows of numbers(?s:.*)an array of shape \({rows}, 3\)"):
+            initial_states(LiberoTask("libero_object", f"rows_{rows}"))
