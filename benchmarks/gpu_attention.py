@@ -56,9 +56,10 @@ def _cases(bench: Bench, shortest: int, longest: int, batch: int = 1) -> list[At
 
 
 def _describe(case: AttentionCase, dtype: torch.dtype, bench: Bench) -> dict[str, Any]:
-    expected = expected_kernel(
-        bench.gpu.capability, head_dim=case.head_dim, masked=case.masked, cudnn=torch.backends.cudnn.version()
-    )
+    expected = None
+    if bench.on_gpu:
+        version = torch.backends.cudnn.version()
+        expected = expected_kernel(bench.gpu.capability, head_dim=case.head_dim, masked=case.masked, cudnn=version)
     return {"tower": case.tower, "batch": case.batch, "keys": case.keys, "masked": case.masked, "expected": expected}
 
 

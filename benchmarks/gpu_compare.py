@@ -130,7 +130,7 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
     for lengths, probe in attention.get("probes", {}).items():
         yield f"{lengths}: {probe['line']}{'; ' * bool(probe['switched_off'])}{'; '.join(probe['switched_off'])}"
     for row in attention.get("rows", []):
-        if row["way"] == "as chosen" and row.get("kernel") not in (None, row["expected"]):
+        if row["way"] == "as chosen" and row["expected"] and row.get("kernel") not in (None, row["expected"]):
             yield f"attention {row['tower']}, batch {row['batch']}: {row['kernel']}, expected was {row['expected']}"
     mixed = parts.get("mixed", {})
     if "checked_ms" in mixed:

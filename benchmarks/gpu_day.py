@@ -32,6 +32,7 @@ from gpu_run import Bench  # noqa: E402
 import pi05  # noqa: E402
 from pi05.machine import machine_info  # noqa: E402
 
+CUT_SHORT = "cut short: Ctrl-C, or the eight minutes are over"
 RESULTS = Path(__file__).parent / "results"
 ORDER: dict[str, Part] = {"machine": PARTS["machine"], "attention": attention_table, **PARTS}
 """Parts by name, the most telling first."""
@@ -67,6 +68,8 @@ def main() -> int:
         told = result["parts"][part]
         fate = f"FAILED: {told['error']}" if "error" in told else "done"
         print(f"{part}: {fate} after {told['seconds']:.1f} s, {result['seconds']:.0f} s in all", flush=True)
+        if told.get("error") == CUT_SHORT:
+            break
     print(f"written: {path}")
     return 0
 
@@ -76,6 +79,8 @@ def run_part(part: Part, bench: Bench) -> dict[str, Any]:
     started = time.monotonic()
     try:
         found = part(bench)
+    except KeyboardInterrupt:
+        found = {"error": CUT_SHORT}
     except Exception as error:  # the other parts are worth having
         found = {"error": f"{type(error).__name__}: {error}".splitlines()[0], "trace": traceback.format_exc(limit=-4)}
     finally:

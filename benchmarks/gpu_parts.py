@@ -131,6 +131,8 @@ def _waits(state: Any, batch: Any) -> list[str]:
 def compiled(bench: Bench) -> dict[str, Any]:
     """Compiled layers at varying lengths: seconds of the first steps, recompilations, time, loss against eager."""
     config, size = settings(SELECTIVE), bench.batches[1]
+    if not bench.on_gpu:
+        return {"left_out": "a CPU's compiler is another one, and slow"}
     if (why := fits(bench, config, size)) is not None:
         return {"left_out": why}
     batches = [draw_batch(bench, size, PROMPTS[i % 3], masked=i % 2 == 0, seed=i) for i in range(6)]

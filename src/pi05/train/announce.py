@@ -21,8 +21,8 @@ from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out
 
 COMPILED = "--policy.compile_model is predicted to make steps 1.2 to 1.3 times as fast, not measured"
-"""By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a GPU
-has been measured."""
+"""By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a
+GPU has been measured."""
 MOST_OF_START = 0.1
 """Share of the starting weights in their moving average at the end of a run from which on it is told."""
 
