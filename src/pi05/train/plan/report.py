@@ -27,7 +27,7 @@ from pi05.train.plan.step_on_shapes import Shapes
 
 MEANINGS = {
     "weights": "all parameters, in the precision that they are held in",
-    "gradients": "of what is trained",
+    "gradients": "of the {trained:,} parameters that are trained",
     "optimizer": "AdamW's two moments",
     "average": "the moving average of the weights",
     "activations": "kept for the backward pass, and the batch",
@@ -125,6 +125,7 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "cameras": plan.shapes.cameras,
         "prompt_tokens": plan.shapes.prompt_tokens,
         "horizon": plan.sizes.horizon,
+        "trained_parameters": plan.memory.step.trained,
         "parts": plan.memory.parts,
         "host": plan.memory.host,
         "peak": plan.memory.peak,
@@ -176,7 +177,7 @@ def _print_one(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
         table.add_column(column, justify="right" if column == "GiB" else "left")
     for name, size in memory.parts.items():
         if size or name != "average":
-            table.add_row(name, gib(size), MEANINGS[name])
+            table.add_row(name, gib(size), MEANINGS[name].format(trained=memory.step.trained))
     table.add_section()
     table.add_row("peak of a step", gib(memory.peak), "of PyTorch's allocator")
     table.add_row("needed", gib(plan.required), "with gaps and CUDA itself")
