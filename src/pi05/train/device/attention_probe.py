@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -87,7 +86,8 @@ def probe_attention(
     Raises TrainingError where on a GPU only the kernel is left that builds the matrix of scores, unless
     `--allow=slow_attention`, and where even that one is wrong.
     """
-    found, off = [], []
+    found: list[ProbedCase] = []
+    off: list[str] = []
     for case in cases:
         while True:
             drawn = draw_case(case, device, dtype)
@@ -219,7 +219,7 @@ def _no_kernel(reason: str) -> TrainingError:
 
 
 def _slow(case: AttentionCase, dtype: torch.dtype, off: Sequence[str]) -> TrainingError:
-    kind = cast(str, str(dtype).removeprefix("torch."))
+    kind = str(dtype).removeprefix("torch.")
     return TrainingError(
         "attention has no fast kernel on this GPU, and would build the matrix of all scores in each layer",
         wanted="flash, memory-efficient or cuDNN attention",
