@@ -29,7 +29,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.04}
 """Largest difference of a result or gradient from float32's, relative by norm. Kernels round the shares that keys get
 to bfloat16, 0.4 %, and add up in another order; a wrong kernel is off by a tenth or more."""
 LOW_SCORE = -120.0
-"""Score of all keys for every `EVERY`-th query: float32's exponential of it is not 0, but its square is."""
+"""Score of all keys for every `EVERY`-th query: its exponential is 0 in float32, so that a kernel has to take the
+maximum of a row off first, in both passes."""
 EVERY, MOST_ON_CPU = 7, 2
 """On a CPU two samples are enough: its kernels do not choose by the batch."""
 CHOICES: dict[int, Kernel] = {0: "math", 1: "flash", 2: "efficient", 3: "cudnn"}
