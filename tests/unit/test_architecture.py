@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors", "temporary"},
     "temporary": set(),
     "finding": set(),
+    "finding_report": {"errors", "finding"},
     "terminal": {"errors"},
     "revision": set(),
     "waits": set(),
@@ -42,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "data": {*GROUND, "revision", "sources"},
     "sim": {*GROUND, "child"},
     "checkpoint": {*GROUND, "revision", "sources", "model", "data"},
-    "policy": {*GROUND, *BOTH},
+    "reach": {"data"},
+    "policy": {*GROUND, *BOTH, "reach"},
     "check": {*GROUND, *BOTH, "finding", "policy", "pages", "sources", "terminal"},
     "train": {*GROUND, *BOTH, "sources", "terminal", "policy", "machine", "check", "finding"},
     "pages": {*GROUND, "checkpoint", "train.records"},
@@ -70,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "doctor",
         "check",
         "finding",
+        "finding_report",
     },
     "cli": {*GROUND, "commands", "train"},
     "__main__": {"cli"},
@@ -83,13 +86,19 @@ WINGS: dict[str, set[str]] = {
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
+    "train.checked": {"train"},
     "train.device": {"train.config", "train.parallel"},
     "train.optim": {"train.config", "train.parallel"},
     "train.parallel": {"train"},
     "train.records": {"train", "train.parallel"},
     "train.plan": {"train", "train.device", "train.optim", "train.parallel"},
+    "train.watchers": {"train", "train.checked", "train.parallel"},
     "sim.libero": {"sim.episodes", "sim.protocol"},
     "eval.places": {"eval.episode", "eval.instructions"},
+    "check.fix": set(),
+    "check.pictures": {"check.subject"},
+    "checkpoint.own": set(),
+    "check.numbers": {"check.subject", "check.structure"},
     "doctor.probes": {"doctor.facts", "doctor.hub_address", "doctor.torch_builds"},
     "doctor.judge": {"doctor.facts", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
@@ -130,6 +139,13 @@ TESTED_BY: dict[str, str] = {
     "checkpoint.policy_options": "unit/checkpoint/lerobot/test_read.py",
     "checkpoint.sentencepiece": "unit/checkpoint/test_tokenizer_folder.py",
     "checkpoint.weights": "unit/checkpoint/test_load.py",
+    "check.config": "unit/check/test_examine.py",
+    "check.numbers.measure": "unit/check/numbers/test_family.py",
+    "check.numbers.motion": "unit/check/numbers/test_family.py",
+    "check.numbers.pairing": "unit/check/numbers/test_family.py",
+    "check.numbers.rotation": "unit/check/numbers/test_family.py",
+    "check.numbers.units": "unit/check/numbers/test_family.py",
+    "commands.check": "e2e/test_check.py",
     "commands.command": "unit/test_cli.py",
     "commands.demo": "unit/test_cli.py",
     "commands.eval": "e2e/test_eval.py",
@@ -154,7 +170,21 @@ TESTED_BY: dict[str, str] = {
     "eval.places.here": "unit/eval/test_rollout.py",
     "eval.places.process": "unit/eval/places/test_processes.py",
     "eval.places.worker": "unit/eval/places/test_processes.py",
+    "check.fix.account": "unit/check/fix/test_repair.py",
+    "check.fix.clips": "unit/check/fix/test_repair.py",
+    "check.fix.cuts": "unit/check/fix/test_repair.py",
+    "check.fix.judge": "unit/check/fix/test_repair.py",
+    "check.fix.lists": "unit/check/fix/test_repair.py",
+    "check.fix.plan": "unit/check/fix/test_repair.py",
+    "check.fix.source": "unit/check/fix/test_repair.py",
+    "check.fix.tables": "unit/check/fix/test_repair.py",
+    "check.fix.true_statistics": "unit/check/fix/test_repair.py",
+    "check.fix.verify": "unit/check/fix/test_repair.py",
     "check.subject": "unit/doctor/test_examine.py",
+    "check.contact_sheets": "unit/check/test_page.py",
+    "check.likeness": "unit/check/test_chosen_base.py",
+    "check.normalised": "unit/check/test_recipe.py",
+    "check.real_batches": "unit/train/checked/test_base_network.py",
     "finding": "unit/doctor/test_examine.py",
     "export.adapter_base": "unit/export/test_export_adapters.py",
     "export.checks": "unit/export/test_export_adapters.py",
@@ -171,6 +201,7 @@ TESTED_BY: dict[str, str] = {
     "sources.client": "unit/sources/test_transfer.py",
     "sources.places": "unit/sources/test_resolve.py",
     "sources.receipt": "unit/hub/test_fetch.py",
+    "train.checked.gate": "e2e/test_check.py",
     "train.checkpoint": "e2e/test_resume.py",
     "train.loop": "e2e/test_train.py",
     "train.optim.config": "unit/train/test_config.py",
@@ -192,6 +223,7 @@ TESTED_BY: dict[str, str] = {
     "train.records.fields": "unit/train/records/test_read.py",
     "train.records.run_record": "unit/train/records/test_read.py",
     "train.session": "e2e/test_train.py",
+    "train.watchers.base_network": "e2e/test_watchers.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""
 
@@ -222,6 +254,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "train/plan/test_candidates": "what the planner may propose",
     "train/test_calling": "pi05.train(config)",
     "train/test_fake_cuda": "every kind of step on CUDA tensors without values; nothing waits",
+    "test_killers": "docs/killers.md",
 }
 """Test files in tests/unit that mirror no module, and what they are about."""
 
@@ -399,6 +432,7 @@ def test_text_reaches_the_terminal_in_two_places() -> None:
     found.remove(
         ("pi05.commands.doctor", "print")
     )  # colours, and a line that is overwritten; its words are made visible
+    found.remove(("pi05.commands.check", "print"))  # likewise
     assert found == {("pi05.errors", "print")}
 
 

@@ -20,6 +20,7 @@ from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 from pi05 import cli, presets
 from pi05.checkpoint.locate import locate
 from pi05.commands import fetch
+from pi05.commands.check import CHECK_FLAGS
 from pi05.commands.plan import PLAN_FLAGS
 from pi05.commands.train import read_command, read_training_settings
 from pi05.data.config import DatasetConfig
@@ -36,7 +37,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 LEROBOT_RUN = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full" / "train_config.json"
 LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
-OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/")
+OF_A_RUN = ("RUN/", "OUT/", "runs/", "outputs/", "meta/", "so101_cube", "step0/", "training_state/")
 OF_A_LAB = ("local_dataset", "pi05_base_model", "pi05_libero_base_model", "paligemma_model", "libero-assets", "bundle/")
 """How paths begin that a run, a data set or a lab has, and this repository has not."""
 
@@ -147,6 +148,10 @@ def parse(words: list[str]) -> None:
         return
     if name == "plan":
         read_training_settings(arguments, PLAN_FLAGS)
+        return
+    if name == "check":
+        request, _ = read_training_settings(arguments, CHECK_FLAGS, word="dataset.root")
+        assert request.config.dataset.root is not None
         return
     if name == "fetch" and any(word.startswith("--bundle") for word in arguments):
         read_training_settings(arguments, (fetch.BUNDLE, fetch.WHEELS, fetch.MIRROR))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pi05.data.cameras import CameraSlots
@@ -28,6 +29,8 @@ class Recipe:
     held_out: Sequence[int]
     n_action_steps: int
     """How many steps of a chunk are executed before the next one is asked for."""
+    tokenizer_known: bool = True
+    """Whether the processor's tokenizer is the one that training will use; else no token may be counted."""
     statistics_of_base: bool = False
     """Whether the processor normalises with statistics that the base brought (`--stats=checkpoint`)."""
 
@@ -41,11 +44,13 @@ class Recipe:
 class Base:
     """What a base checkpoint tells of itself; None or empty where it tells nothing."""
 
-    path: str
+    path: str | Path
     state_stats: DimStats | None = None
     action_stats: DimStats | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Preprocessing that it was trained with: resize, prompt_format, relative_mask, slots, tokenizer hash, fps."""
+    edited: Sequence[str] = ()
+    """Fields of its config.json that are not as it was written (`checkpoint/own/fingerprint.py`)."""
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     """Identity of the data that it was trained on, episodes included, where it is a run of pi05."""
 

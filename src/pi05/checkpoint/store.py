@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pi05.checkpoint.file_fields import OwnConfig, TrainingFields, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
+from pi05.checkpoint.own.fingerprint import with_fingerprint
 from pi05.errors import CheckpointError, TrainingError
 from pi05.files import (
     DISK_ERRORS,
@@ -58,7 +59,7 @@ class TrainingFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The content of one checkpoint folder. `config` goes to config.json, below the format and its version."""
+    """The content of one checkpoint folder. `config` goes to config.json, with format, version and fingerprint."""
 
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
@@ -149,7 +150,8 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
             if checkpoint.training.raw_weights is not None:
                 _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
         write_json(training / STATE_FILE, dict(checkpoint.training.state))
-    write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config}
+    write_json(partial / CONFIG, with_fingerprint(config))
     sync(partial)
 
 

@@ -33,6 +33,7 @@ def load_policy(config: EvalConfig) -> Policy:
         horizon=config.policy.chunk_size,
         adapt_to_pi=config.adapt_to_pi,
         tokenizer_path=config.policy.tokenizer_path,
+        accept_edited=config.accept_edited,
     )
     slots = policy.processor.slots
     if config.env == "libero" and not config.rename_map and slots.used == LIBERO_USED and slots.keys != LIBERO_KEYS:

@@ -7,10 +7,12 @@ import shutil
 import torch
 from rich.console import Console
 
+from pi05.data.lerobot.reader import Dataset
+from pi05.data.libero import rate_note
 from pi05.model.pi05 import Pi05
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
-from pi05.train.data import TrainingData
+from pi05.train.data import DEFAULT_EXCLUSION, PreparedData, TrainingData
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
@@ -19,12 +21,11 @@ from pi05.train.parameters import parameter_table
 from pi05.train.resume import OpenRun, schedule_notice
 from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out
+from pi05.train.watchers.trends import faster_average, start_share
 
 COMPILED = "--policy.compile_model is predicted to make steps 1.2 to 1.3 times as fast, not measured"
 """By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a
 GPU has been measured."""
-MOST_OF_START = 0.1
-"""Share of the starting weights in their moving average at the end of a run from which on it is told."""
 
 
 def announce(
@@ -36,7 +37,7 @@ def announce(
     device: torch.device,
     console: Console,
 ) -> None:
-    """Print everything about the run that its data have not said already (`data.announce_data`)."""
+    """Print everything about the run that its data have not said already (`announce_data`)."""
     announce_held_out(data, console, config.eval_steps)
     announce_weights(config, run, network, console)
     if network.lora is not None:
@@ -44,7 +45,7 @@ def announce(
     console.print(parameter_table(state.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
-    if config.ema.enable and (share := config.ema.decay**config.steps) > MOST_OF_START:
+    if config.ema.enable and (share := start_share(config.ema.decay, config.steps)) is not None:
         say(console, f"warning: {slow_average(config, share)}")
     if run.continues and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
@@ -66,6 +67,40 @@ def announce(
     )
     if kept * size > free and not run.continues:
         say(console, "notice: the disk has no room for all of them; lower --keep_checkpoints, or free some space")
+
+
+def announce_data(config: TrainConfig, prepared: PreparedData, console: Console) -> None:
+    """Say what the data are, where each camera goes, and what is peculiar about videos and numbers.
+
+    Raises DataError for a video that cannot be opened.
+    """
+    dataset = prepared.dataset
+    dataset.look_at_headers(prepared.processor.slots.keys)
+    say(
+        console,
+        f"data set: {dataset.root} (LeRobot {dataset.version}), {dataset.num_episodes} episodes, "
+        f"{dataset.num_frames:,} frames at {dataset.fps:g} Hz, {len(dataset.tasks)} tasks",
+    )
+    for note in dataset.notes:
+        say(console, f"note: {note}")
+    say(console, prepared.processor.describe())
+    for warning in prepared.statistics.warnings:
+        say(console, f"warning: {warning}")
+    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
+    for words in filter(None, (relative_note(config, dataset), label)):
+        say(console, f"note: {words}")
+
+
+def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
+    """Return what to say of relative actions whose dimensions have no names; None where there is nothing to say."""
+    found = any(word in name.lower() for word in DEFAULT_EXCLUSION for name in dataset.action_names)
+    if not config.policy.use_relative_actions or dataset.names_actions or found:
+        return None
+    last = dataset.action_names[-1]
+    return (
+        "relative actions: the data set does not name its action dimensions, so a gripper is not known as one; "
+        f"--policy.relative_exclude_joints='[{last}]' keeps the last one absolute"
+    )
 
 
 def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:
@@ -112,11 +147,10 @@ def schedule_line(schedule: Schedule) -> str:
 
 def slow_average(config: TrainConfig, share: float) -> str:
     """Return what to say of an exponential moving average that is slower than the run."""
-    enough = 1 - 3 / max(config.steps, 4)
     return (
         f"the average of the weights (--ema.decay={config.ema.decay:g}) is slower than the run: after "
         f"{config.steps:,} steps {share:.0%} of it are the weights at the start, and it is the average that is saved "
-        f"and measured; --ema.decay={enough:.3g} or lower leaves 5 %, --ema.enable=false none"
+        f"and measured; {faster_average(config.steps)}"
     )
 
 

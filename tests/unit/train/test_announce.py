@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pi05.train.announce import COMPILED, MOST_OF_START, compute_line, slow_average
+from pi05.train.announce import COMPILED, compute_line, slow_average
 from pi05.train.config import TrainConfig
 from pi05.train.optim.config import EmaConfig
 from pi05.train.policy_config import PolicyConfig
+from pi05.train.watchers.trends import MOST_OF_START
 
 
 @pytest.mark.parametrize(("decay", "steps"), [(0.999999, 1000), (0.999, 200), (0.99, 10), (0.5, 1)])

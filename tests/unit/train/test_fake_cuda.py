@@ -35,6 +35,7 @@ from pi05.train.records.sinks import Sinks
 from pi05.train.resume import OpenRun
 from pi05.train.session import Session, settle
 from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.watchers.batches import BatchWatch
 from pi05.types import Batch
 
 EXPECTED = (
@@ -216,14 +217,17 @@ class StopAfter:
 def make_session(state: TrainState, config: TrainConfig) -> Session:
     """Return what the loop needs for steps that neither log nor validate nor save."""
     unused: Any = None
+    data: Any = SimpleNamespace(
+        processor=SimpleNamespace(robot_action_dim=4, normalization={"ACTION": "QUANTILES"}),
+        dataset=SimpleNamespace(action_names=["x"]),
+    )
+    watch: Any = SimpleNamespace(begin=lambda _: None, end=BatchWatch(data, DEVICE, state.parallel.ranks).add)
     return Session(
         config=config,
         run=OpenRun(root=Path("nowhere"), folder=Path("nowhere")),
         device=DEVICE,
         sizes=CONFIG,
-        data=SimpleNamespace(  # type: ignore[arg-type]
-            processor=SimpleNamespace(robot_action_dim=4), dataset=SimpleNamespace(action_names=["x"])
-        ),
+        data=data,
         state=state,
         base=None,
         lora=None,
@@ -235,6 +239,7 @@ def make_session(state: TrainState, config: TrainConfig) -> Session:
         tell=lambda text: None,
         meter=Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=time.perf_counter),
         validator=unused,
+        watch=watch,
     )
 
 

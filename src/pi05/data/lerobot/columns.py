@@ -45,21 +45,32 @@ class Table:
         """Rows that the episode list gives this file."""
         return sum(episode.length for episode in self.episodes)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of its episodes."""
+        return [episode.index for episode in self.episodes]
+
     def locate(self, row: int) -> tuple[EpisodeFiles, int]:
         """Return the episode of a row, and the frame's number within it."""
         episode = self.episodes[max(bisect_right(self._first_rows, row) - 1, 0)]
         return episode, row - episode.first_row
 
-    def fault(self, problem: str, row: int, *, wanted: str, found: str, remedy: str) -> DataError:
+    def fault(
+        self, problem: str, row: int, *, wanted: str, found: str, remedy: str, topic: str = "contents"
+    ) -> DataError:
         """Return the error for a bad value in a row."""
         episode, frame = self.locate(row)
-        where = f"episode {episode.index}, frame {frame}"
-        return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
+        text = f"{problem} at episode {episode.index}, frame {frame}: {self.path}"
+        return DataError(text, wanted=wanted, found=found, remedy=remedy, topic=topic, episodes=[episode.index])
 
     @cached_property
     def footer(self) -> Footer:
         """Rows, types and counts, as the file's end tells them."""
-        return read_footer(self.path, self.episodes[0].index)
+        try:
+            return read_footer(self.path, self.episodes[0].index)
+        except DataError as fault:
+            fault.episodes = tuple(self.numbers)
+            raise
 
     @property
     def column_names(self) -> list[str]:
@@ -101,6 +112,7 @@ class Table:
                     wanted="finite numbers",
                     found=f"{array[position]}" + (f" in dimension {position[1]}" if len(position) > 1 else ""),
                     remedy="repair that episode, or train without it: --dataset.exclude_episodes '[NUMBER]'",
+                    topic="values",
                 )
         return values
 
@@ -118,6 +130,7 @@ class Table:
                     wanted=f"{sizes[name]} numbers in every frame",
                     found=f"{array.shape[1]} of type {array.dtype}",
                     remedy="correct its shape in meta/info.json, or write the data file anew",
+                    topic="values",
                 )
             vectors[name] = array.astype(np.float32)
         return vectors
@@ -157,6 +170,7 @@ class Table:
             wanted="the same number of values in every frame",
             found=found,
             remedy=f"repair that episode, or train without it: {excluding(episode.index)}",
+            topic="values",
         )
 
     def batches(self, name: str, group: int) -> Iterator[Any]:

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pi05.data.lerobot.reader import Dataset
 
 ENDS = 2**16
@@ -18,18 +20,33 @@ ENDS = 2**16
 
 def identify(dataset: Dataset, cameras: Sequence[str]) -> dict[str, str]:
     """Return hashes of the numbers in their order, of each frame's task, and of the files with these pictures."""
-    numbers = hashlib.sha256()
-    for values in (dataset.states(), dataset.actions()):
-        numbers.update(f"{values.shape}\n".encode())
-        numbers.update(values.tobytes())
     tasks = hashlib.sha256()
     for frame in range(dataset.num_frames):
         tasks.update(f"{dataset.task(frame)}\0".encode())
     return {
-        "numbers": numbers.hexdigest(),
+        "numbers": hash_numbers(dataset),
         "tasks": tasks.hexdigest(),
         "pictures": _hash_files(dataset.root, dataset.picture_files(cameras)),
     }
+
+
+def hash_numbers(dataset: Dataset, frames: int | None = None) -> str:
+    """Return the hash of states and actions, of the first `frames` frames or all: what the set was before it grew."""
+    numbers = hashlib.sha256()
+    for values in (dataset.states()[:frames], dataset.actions()[:frames]):
+        numbers.update(f"{values.shape}\n".encode())
+        numbers.update(values.tobytes())
+    return numbers.hexdigest()
+
+
+def hash_episode(dataset: Dataset, episode: int) -> str:
+    """Return the hash of an episode's states and actions."""
+    start = dataset.episodes[episode].start
+    frames = slice(start, start + dataset.episodes[episode].length)
+    numbers = hashlib.sha256()
+    for values in (dataset.states()[frames], dataset.actions()[frames]):
+        numbers.update(np.ascontiguousarray(values).tobytes())
+    return numbers.hexdigest()
 
 
 def _hash_files(root: Path, files: Iterable[Path]) -> str:

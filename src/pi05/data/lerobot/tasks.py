@@ -126,6 +126,7 @@ def tasks_of_frames(
             wanted=f"one of {sorted(layout.tasks)[:20]}",
             found=str(column[wrong[0]]),
             remedy=f"complete the task list in meta/; {DOWNLOAD_AGAIN}",
+            topic="task_list",
         )
     return column
 
@@ -140,6 +141,8 @@ def check_texts(episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarra
             wanted="an instruction, which is what the policy is told to do",
             found=repr(layout.tasks[number]),
             remedy=f"write the instruction into the task list, or leave its episodes out: {excluding(episode.index)}",
+            topic="empty_task",
+            episodes=[episode.index],
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 import torch
@@ -33,8 +33,8 @@ def prepare_environment(deterministic: bool, environment: MutableMapping[str, st
         environment.setdefault(CUBLAS, CUBLAS_WORKSPACE)
 
 
-def prepare_device(config: TrainConfig, device: torch.device) -> list[str]:
-    """Set PyTorch up for a run on this device; return what the user should know.
+def prepare_device(config: TrainConfig, device: torch.device, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Set PyTorch up for a run on this device; tell what the user should know.
 
     Raises ConfigError for a GPU that does not calculate in the precision that is asked for.
     """
@@ -44,10 +44,13 @@ def prepare_device(config: TrainConfig, device: torch.device) -> list[str]:
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # every value is written before it is read
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     if device.type != "cuda":
-        return []
+        return
     require_precision(config.precision, torch.cuda.get_device_capability(device), torch.cuda.get_device_name(device))
-    return [SPILLS] if under_windows() else []
+    if under_windows():
+        tell(f"notice: {SPILLS}")
 
 
 def require_precision(precision: str, capability: tuple[int, int], name: str) -> None:
