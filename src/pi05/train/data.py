@@ -35,7 +35,7 @@ from pi05.data.transforms import NormalizationMode, relative_mask, require_pairs
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
 from pi05.terminal import say
-from pi05.train.config import ALLOW_MEMORY, ALLOW_TOKENIZER, TrainConfig
+from pi05.train.config import OWN_ALLOWANCES, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer, require_vocabulary
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
@@ -248,7 +248,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return Dataset(
         config.dataset.root,
         drop_cameras=config.drop_cameras,
-        allow=[check for check in as_words(config.allow) if check not in (ALLOW_MEMORY, ALLOW_TOKENIZER)],
+        allow=[check for check in as_words(config.allow) if check not in OWN_ALLOWANCES],
         unused=config.dataset.exclude_episodes or (),
         episodes=config.dataset.episodes,
         state=config.dataset.state,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from pi05.checkpoint.run_folder import checkpoint_folder
@@ -26,9 +25,10 @@ from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.checked.gate import build_checked_data
 from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
+from pi05.train.device.setup import prepare_device, prepare_environment
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.network import choose_sizes, keep_weights, own_device
+from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
 from pi05.train.parallel.placement import place_network
@@ -56,6 +56,7 @@ from pi05.train.session import (
     open_loader,
     preview,
     save_run,
+    settle_attention,
     validate,
 )
 from pi05.train.step import TrainState, loss_settings, train_step
@@ -83,6 +84,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     when the run is saved.
     """
     config = settle_sources(config)
+    prepare_environment(config.deterministic)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):
@@ -102,8 +104,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     # 2. The machine.
     device = ranks.device
     require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    prepare_device(config, device, tell)
     # 3. The data: episodes, statistics, processor, quick checks, frame cache.
     sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data, verdict = ranks.in_turns(lambda: build_checked_data(config, sizes, out, run))
@@ -129,7 +130,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     )
     if run.continues:
         with waiting("restoring weights and moments", tell):
-            restore_state(run, state)
+            restore_state(run, state, network.lora)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -165,6 +166,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         state=state,
         base=base,
         lora=network.lora,
+        chosen=chosen(network, config.part),
         frozen_precision=precision,
         work=work,
         prefixes=prefixes,
@@ -221,6 +223,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
     ranks = state.parallel.ranks
     settings = loss_settings(config, session.data.processor.robot_action_dim)
     loader = open_loader(session)
+    settle_attention(session, loader)
     dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
         waiting = time.perf_counter()
