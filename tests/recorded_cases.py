@@ -31,33 +31,27 @@ class Recorded:
     checkpoint: Path
 
 
-def write_case(folder: Path, *, record: bool = True, **changes: Any) -> Recorded:
-    """Write five episodes of a robot with three joints, and an untrained checkpoint that has held the fourth one out.
-
-    Without `record` nobody knows what it was trained on; `changes` go to its processor.
-    """
+def write_case(folder: Path) -> Recorded:
+    """Write five episodes of a robot with three joints, and an untrained checkpoint that has held the fourth one out."""
     data = folder / "data"
-    if not data.exists():
-        fakes.write_dataset(data, episodes=EPISODES, state_dim=3, action_dim=3, storage="image")
+    fakes.write_dataset(data, episodes=EPISODES, state_dim=3, action_dim=3, storage="image")
+    return Recorded(data, write_checkpoint(folder, data))
+
+
+def write_checkpoint(folder: Path, data: Path, n_action_steps: int | None = None, **changes: Any) -> Path:
+    """Write an untrained checkpoint with its record; `changes` go to its processor."""
     checkpoint = folder / "run" / "checkpoints" / "000007"
-    tokenizer = fakes.write_tokenizer(folder / "tokenizer.json")
-    save_policy(checkpoint, make_policy(tokenizer, **{"action_names": (), "state_names": (), **changes}))
-    if record:
-        write_record(checkpoint, data)
-    return Recorded(data, checkpoint)
+    policy = make_policy(fakes.write_tokenizer(folder / "tokenizer.json"), action_names=(), state_names=(), **changes)
+    save_policy(checkpoint, policy, n_action_steps=n_action_steps)
+    write_record(checkpoint, data)
+    return checkpoint
 
 
-def write_record(checkpoint: Path, data: Path, held_out: Sequence[int] = tuple(HELD_OUT), **changes: Any) -> None:
+def write_record(checkpoint: Path, data: Path, **changes: Any) -> None:
     """Write what training notes of its data beside a checkpoint."""
     dataset = Dataset(data)
-    train = [number for number in range(dataset.num_episodes) if number not in held_out]
-    noted = {
-        **identify_rows(dataset),
-        "frames": dataset.num_frames,
-        "train_episodes": train,
-        "held_out": list(held_out),
-        **changes,
-    }
+    sides = {"train_episodes": TRAINED, "held_out": HELD_OUT}
+    noted = {**identify_rows(dataset), "frames": dataset.num_frames, **sides, **changes}
     (checkpoint / TRAINING).mkdir(exist_ok=True)
     write_json(checkpoint / TRAINING / STATE_FILE, {"step": 7, "data": noted})
 

@@ -80,6 +80,7 @@ version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
     "data.lerobot": {"data.describe", "data.wanted"},
+    "data.measures": {"data", "data.lerobot"},
     "checkpoint.openpi": {"checkpoint"},
     "checkpoint.lerobot": {"checkpoint", "checkpoint.openpi"},
     "checkpoint.peft": {"checkpoint", "checkpoint.lerobot", "checkpoint.openpi"},
@@ -89,6 +90,7 @@ WINGS: dict[str, set[str]] = {
     "train.plan": {"train", "train.optim", "train.parallel"},
     "sim.libero": {"sim.episodes", "sim.protocol"},
     "eval.places": {"eval.episode", "eval.instructions"},
+    "eval.open_loop": {"eval"},
     "doctor.probes": {"doctor.facts", "doctor.hub_address", "doctor.torch_builds"},
     "doctor.judge": {"doctor.facts", "doctor.hub_address", "doctor.remedies", "doctor.torch_builds"},
 }
@@ -148,6 +150,9 @@ TESTED_BY: dict[str, str] = {
     "doctor.judge.video": "unit/doctor/test_examine.py",
     "doctor.remedies": "unit/doctor/test_examine.py",
     "eval.evaluate": "e2e/test_eval.py",
+    "eval.open_loop.drawings": "unit/eval/open_loop/test_evaluate.py",
+    "eval.open_loop.page": "unit/eval/open_loop/test_evaluate.py",
+    "eval.open_loop.result": "unit/eval/open_loop/test_evaluate.py",
     "eval.places.here": "unit/eval/test_rollout.py",
     "eval.places.process": "unit/eval/places/test_processes.py",
     "eval.places.worker": "unit/eval/places/test_processes.py",
