@@ -32,7 +32,7 @@ class Recorded:
 
 
 def write_case(folder: Path) -> Recorded:
-    """Write five episodes of a robot with three joints, and an untrained checkpoint that has held the fourth one out."""
+    """Write five episodes of a robot with three joints, and an untrained checkpoint that has held the fourth out."""
     data = folder / "data"
     fakes.write_dataset(data, episodes=EPISODES, state_dim=3, action_dim=3, storage="image")
     return Recorded(data, write_checkpoint(folder, data))

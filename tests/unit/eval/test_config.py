@@ -64,7 +64,7 @@ def test_recorded_episodes_take_no_settings_of_a_simulator(wrong: dict[str, Any]
 
 @pytest.mark.parametrize("wrong", [{"episodes": "held-out"}, {"episodes": (3,)}, {"draws": 2}, {"batch_size": 4}])
 def test_a_simulator_takes_no_settings_of_recorded_episodes(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="add --dataset.root=DATA"):
+    with pytest.raises(ConfigError, match=r"add --dataset\.root=DATA"):
         EvalConfig(**wrong)
 
 

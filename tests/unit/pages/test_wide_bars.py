@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import re
 
-from pi05.pages.bars import Bar, value_bars
+from pi05.pages.wide_bars import Bar, value_bars
 
 
 def test_bars_are_in_proportion_and_say_their_value() -> None:
