@@ -12,7 +12,7 @@ import numpy as np
 from fake_policies import make_policy, save_policy
 
 from pi05.checkpoint.store import STATE_FILE, TRAINING
-from pi05.data.lerobot.identity import identify_rows
+from pi05.data.lerobot.identity import hash_numbers
 from pi05.data.lerobot.reader import Dataset
 from pi05.files import write_json
 from pi05.types import STATE, TASK
@@ -51,7 +51,7 @@ def write_record(checkpoint: Path, data: Path, **changes: Any) -> None:
     """Write what training notes of its data beside a checkpoint."""
     dataset = Dataset(data)
     sides = {"train_episodes": TRAINED, "held_out": HELD_OUT}
-    noted = {**identify_rows(dataset), "frames": dataset.num_frames, **sides, **changes}
+    noted = {"numbers": hash_numbers(dataset), "frames": dataset.num_frames, **sides, **changes}
     (checkpoint / TRAINING).mkdir(exist_ok=True)
     write_json(checkpoint / TRAINING / STATE_FILE, {"step": 7, "data": noted})
 

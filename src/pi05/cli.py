@@ -1,8 +1,8 @@
 """The command table. No torch is imported before a command runs, so that `--help` answers at once.
 
-Exit codes: 0 done; 1 the demo missed a goal, doctor found something to mend, or replay failed; 2 something that the
-user can put right, or that the system refuses, told without a traceback; 130 interrupted. Any other exception is a
-fault of the program and keeps its traceback.
+Exit codes: 0 done; 1 the demo missed a goal, doctor found something to mend, check found an error, or replay failed;
+2 something that the user can put right, or that the system refuses, told without a traceback; 130 interrupted. Any
+other exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pi05
-from pi05.commands import collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, train
+from pi05.commands import check, collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, train
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
@@ -27,6 +27,7 @@ from pi05.train.interrupt import sigterm_as_interrupt
 
 COMMANDS: dict[str, Command] = {
     "doctor": doctor.COMMAND,
+    "check": check.COMMAND,
     "fetch": fetch.COMMAND,
     "train": train.COMMAND,
     "plan": plan.COMMAND,
@@ -44,7 +45,6 @@ COMMANDS["completion"] = completion_command(COMMANDS)
 VARIABLE = "HF_HUB_OFFLINE"
 
 LATER = {
-    "check": "Lint a data set against the silent killers.",
     "serve": "Policy server, openpi's websocket protocol.",
 }
 

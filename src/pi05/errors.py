@@ -13,7 +13,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -70,7 +70,24 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is broken, incomplete or not what the run needs."""
+    """A data set that is broken, incomplete or not what the run needs.
+
+    `topic` is what of it, in one word; `episodes` and `cameras` are those without which the rest could be read.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        wanted: str | None = None,
+        found: str | None = None,
+        remedy: str,
+        topic: str = "contents",
+        episodes: Sequence[int] = (),
+        cameras: Sequence[str] = (),
+    ) -> None:
+        super().__init__(problem, wanted=wanted, found=found, remedy=remedy)
+        self.topic, self.episodes, self.cameras = topic, tuple(episodes), tuple(cameras)
 
 
 class CheckpointError(UserError):

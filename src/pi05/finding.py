@@ -20,7 +20,7 @@ class Finding:
     text: str
     """What is so, or what is wrong, with what was measured."""
     effect: str = ""
-    """What that will do to a run."""
+    """What that will do to a run: words that go on after "a run", such as "learns to stand still"."""
     remedy: str = ""
     """The command or flag that mends it, or what to change."""
     numbers: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -30,12 +30,12 @@ from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
-from pi05.model.config import ModelConfig
+from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.pi05 import Pi05
+from pi05.reach import reach_of
 from pi05.types import STATE
 
-OUT_OF_RANGE = 0.1
-"""A state is flagged when it leaves the training range by more than this share of the range."""
+OTHER_UNITS = "other units, another calibration, another robot?"
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Policy:
         """Combine a network in memory with its processors; `provenance` says in reports where the weights are from."""
         self.model = model
         self.processor = processor
-        self.n_action_steps = n_action_steps or max(1, processor.horizon // 2)
+        self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""
@@ -83,13 +83,15 @@ class Policy:
         adapt_to_pi: bool | None = None,
         tokenizer_path: str | Path | None = None,
         config: ModelConfig | None = None,
+        accept_edited: Sequence[str] = (),
     ) -> Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
-        pi05's own folder needs none of the options. `base`: the weights that an adapter sits on. `rename_map`: robot's
-        camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
-        `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon`,
-        `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
+        pi05's own folder needs none of the options, unless its config.json was edited after training, which is refused
+        for all fields that `accept_edited` does not name. `base`: the weights that an adapter sits on. `rename_map`:
+        robot's camera → the policy's camera or slot. The others are for what a foreign folder does not tell:
+        `prompt_format`, `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics),
+        `horizon`, `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
         What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
         GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
         """
@@ -101,6 +103,7 @@ class Policy:
             relative_mask=None if relative_mask is None else tuple(relative_mask),
             adapt_to_pi=adapt_to_pi,
             tokenizer_path=tokenizer_path,
+            accept_edited=tuple(accept_edited),
         )
         policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
         for note in policy.notes:
@@ -174,23 +177,20 @@ class Policy:
         return state
 
     def _flag(self, state: Float[np.ndarray, " S"]) -> None:
-        """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
-        processor = self.processor
-        known = processor.state_stats.range
-        if known is None:
+        """Warn of each dimension once that is far from the training data, as far as these are known."""
+        reach, names = reach_of(self.processor.state_stats), self.processor.state_names
+        if reach is None:
             return
-        low, high = known
-        slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
-        outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
+        outside, wrong = np.flatnonzero(reach.outside(state)), reach.surely_wrong(state)
         for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
             self._flagged_dimensions.add(dimension)
-            names = processor.state_names
             name = f" ({names[dimension]})" if len(names) == len(state) else ""
             self.flagged.append(
                 f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
-                f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
+                f"in training it was {reach.low[dimension]:.4g} to {reach.high[dimension]:.4g}"
             )
-            logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+            doubt = OTHER_UNITS if wrong[dimension] else "no demonstration was there, and the policy has to guess"
+            logger.warning("%s: %s", self.flagged[-1], doubt)
 
 
 @dataclass(frozen=True, kw_only=True)

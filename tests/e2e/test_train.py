@@ -121,7 +121,7 @@ class TestWhatIsPrinted:
             "a checkpoint takes ",
             "step 2/4 · samples 8 · epochs ",
             "held out, step 4: action error ",
-            "  root mean square error in robot units (of the mean action): action_0 ",
+            "  root mean square error in robot units (of the best baseline): action_0 ",
             f"done: {tmp_path / 'run' / 'checkpoints' / '000004'}",
         ):
             assert text in told, text
@@ -189,7 +189,7 @@ class TestMethods:
         result = run(
             workshop.flags(
                 tmp_path / "run", steps=2, eval_steps=2, policy__use_relative_actions=True,
-                policy__relative_exclude_joints="[action_2]",
+                policy__relative_exclude_joints="[action_2]", allow="[recipe.relative_actions]",
             )
         )  # fmt: skip
         assert load_checkpoint(result.last_checkpoint).config["processor"]["relative_mask"] == [True, True, False]

@@ -20,6 +20,7 @@ from pages import CHINESE, ENGLISH, FENCE, PAGES, REPOSITORY, name_of, prose
 from pi05 import cli, presets
 from pi05.checkpoint.locate import locate
 from pi05.commands import fetch
+from pi05.commands.check import CHECK_FLAGS
 from pi05.commands.plan import PLAN_FLAGS
 from pi05.commands.train import read_command, read_training_settings
 from pi05.data.config import DatasetConfig
@@ -147,6 +148,10 @@ def parse(words: list[str]) -> None:
         return
     if name == "plan":
         read_training_settings(arguments, PLAN_FLAGS)
+        return
+    if name == "check":
+        request, _ = read_training_settings(arguments, CHECK_FLAGS, word="dataset.root")
+        assert request.config.dataset.root is not None
         return
     if name == "fetch" and any(word.startswith("--bundle") for word in arguments):
         read_training_settings(arguments, (fetch.BUNDLE, fetch.WHEELS, fetch.MIRROR))

@@ -125,18 +125,29 @@ def test_the_state_may_be_missing_where_nothing_reads_it(tokenizer: Path) -> Non
 def test_a_state_far_outside_the_training_range_is_flagged_once(
     policy: Policy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inside = np.array([0.23, -0.2, 1.05], np.float32)  # within a tenth of the range beyond its ends
+    inside = np.array([0.23, -0.2, 1.05], np.float32)
     degrees = np.array([0.0, 17.0, 1.0], np.float32)
     with caplog.at_level(logging.WARNING):
         policy.infer(observation(**{STATE: inside}))
         assert policy.flagged == []
         policy.infer(observation(**{STATE: degrees}))
-        policy.infer(observation(**{STATE: degrees + 1}))
+        policy.infer(observation(**{STATE: degrees + 2}))
     assert policy.flagged[0] == "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"
     assert [record.message for record in caplog.records if "dimension 1" in record.message] == [
         policy.flagged[0] + ": other units, another calibration, another robot?"
     ]
     assert len(policy.flagged) == 3  # 0 and 2 were flagged by the third call
+
+
+def test_a_state_where_no_demonstration_was_is_no_matter_of_units(
+    policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        policy.infer(observation(**{STATE: np.array([0.7, 0.0, 0.5], np.float32)}))
+    assert [record.message for record in caplog.records if "dimension" in record.message] == [
+        "state dimension 0 (x_m) is 0.7; in training it was -0.2 to 0.2: no demonstration was there, and the policy "
+        "has to guess"
+    ]
 
 
 def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:

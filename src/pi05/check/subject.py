@@ -28,6 +28,8 @@ class Recipe:
     held_out: Sequence[int]
     n_action_steps: int
     """How many steps of a chunk are executed before the next one is asked for."""
+    tokenizer_known: bool = True
+    """Whether the processor's tokenizer is the one that training will use; else no token may be counted."""
     statistics_of_base: bool = False
     """Whether the processor normalises with statistics that the base brought (`--stats=checkpoint`)."""
 
@@ -46,6 +48,8 @@ class Base:
     action_stats: DimStats | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Preprocessing that it was trained with: resize, prompt_format, relative_mask, slots, tokenizer hash, fps."""
+    edited: Sequence[str] = ()
+    """Fields of its config.json that are not as it was written (`checkpoint/own/fingerprint.py`)."""
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     """Identity of the data that it was trained on, episodes included, where it is a run of pi05."""
 

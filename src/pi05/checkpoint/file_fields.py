@@ -185,6 +185,8 @@ class OwnConfig(TypedDict, total=False):
     adapter: bool
     base: Base | None
     frozen_precision: str
+    fingerprint: dict[str, str]
+    edited: Names
 
 
 class ForeignConfig(TypedDict, total=False):

@@ -20,6 +20,7 @@ from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.file_names import ADAPTER_CONFIG
 from pi05.checkpoint.locate import Location, locate, read_config_file
 from pi05.checkpoint.openpi.read import find_assets, read_norm_stats
+from pi05.checkpoint.own.fingerprint import edited_fields
 from pi05.checkpoint.peft.load import adapted_sizes
 from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
 from pi05.checkpoint.policy_folder import read_processor, recorded_base, recorded_step
@@ -29,6 +30,7 @@ from pi05.checkpoint.tensors import TensorFiles, combine_hashes, hash_file
 from pi05.checkpoint.weights import decide_sizes, open_tensors
 from pi05.data.cameras import SLOTS
 from pi05.data.joined import columns_to_list
+from pi05.data.statistics import DimStats, Statistics
 from pi05.errors import UserError, tell
 from pi05.model.config import ModelConfig
 
@@ -57,6 +59,7 @@ def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
         "sizes": None if sizes is None else sizes.to_dict(),
         "statistics": _statistics(location, folder),
         "policy": _policy(location, sizes, unknown),
+        "fingerprint": _fingerprint(location, config),
         "base": _base(location, base, recorded_base(config, sidecar), unknown),
         "adapter": _adapter(location),
         "export": _export(sidecar),
@@ -66,6 +69,23 @@ def inspect_checkpoint(path: str | Path, *, hash_files: bool = True) -> Facts:
     hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
     facts["sha256"] = combine_hashes(hashes) if hash_files else None
     return {**facts, "unknown": unknown}
+
+
+def _fingerprint(location: Location, config: Mapping[str, Any]) -> str | None:
+    """Return whether `config.json` is as training wrote it; None for folders that have no such record."""
+    if location.kind != "pi05" or not isinstance(config.get("processor"), dict):
+        return None
+    edited = edited_fields(config)
+    if edited:
+        return f"edited after training: {', '.join(edited)}"
+    if edited is not None:
+        return "config.json is as it was written"
+    told = "none: written before there were fingerprints, so an edited config.json would not be noticed"
+    stored = config.get("statistics")
+    stats = [DimStats.from_dict(config["processor"][f"{kind}_stats"]) for kind in ("state", "action")]
+    if isinstance(stored, str) and Statistics(stats[0], stats[1], []).sha256 != stored:
+        told += "; the statistics are not those of the training data: taken from a base (--stats=checkpoint), or edited"
+    return told
 
 
 def _find_base(location: Location, unknown: dict[str, str]) -> AdapterBase | None:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pi05
 from pi05.checkpoint.file_fields import about
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.read import read_lerobot
 from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
+from pi05.checkpoint.own.fingerprint import require_unedited
 from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config
@@ -36,6 +38,12 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
         options.require_unused("asset_id", "horizon", "relative_mask", "adapt_to_pi")
     if location.kind == "pi05":
         return _read_own(folder, options)
+    if options.accept_edited:
+        raise CheckpointError(
+            "accept_edited is for pi05's own checkpoints: a folder of LeRobot's or openpi's has no fingerprint",
+            found=f"accept_edited={list(options.accept_edited)}",
+            remedy="leave accept_edited out",
+        )
     with about(folder):
         if location.kind == "lerobot":
             return read_lerobot(folder, sizes, options)
@@ -75,6 +83,7 @@ def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
             wanted="a checkpoint that training wrote",
             remedy="fine-tune it first: pi05 train --policy.path=…",
         )
+    notes = [*require_unedited(config, folder / CONFIG, options.accept_edited), *_drift(config)]
     with about(folder / CONFIG):
         processor = Processor.from_dict(config["processor"], Tokenizer.load(options.tokenizer_path or folder))
     require_plausible(processor.state_stats, "the state", folder / CONFIG)
@@ -88,4 +97,12 @@ def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
         )
     if options.rename_map:
         processor = replace(processor, slots=rename_cameras(processor.slots, options.rename_map, {}))
-    return ProcessorSource(processor=processor, n_action_steps=config.get("n_action_steps"))
+    return ProcessorSource(processor=processor, n_action_steps=config.get("n_action_steps"), notes=notes)
+
+
+def _drift(config: Mapping[str, Any]) -> list[str]:
+    """Return what to say of a checkpoint that another version of pi05 wrote."""
+    written = config.get("pi05_version")
+    if written in (None, pi05.__version__):
+        return []
+    return [f"written by pi05 {written}, read by pi05 {pi05.__version__}: CHANGELOG.md tells what changes actions"]

@@ -36,6 +36,8 @@ class PolicyOptions:
     adapt_to_pi: bool | None = None
     """openpi: whether its ALOHA transforms flip joints and map the gripper (`openpi/aloha.py`)."""
     tokenizer_path: str | Path | None = None
+    accept_edited: tuple[str, ...] = ()
+    """pi05: fields of config.json that may differ from its fingerprint."""
 
     def __post_init__(self) -> None:
         if self.prompt_format is not None and self.prompt_format not in PROMPT_FORMATS:

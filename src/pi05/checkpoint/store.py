@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pi05.checkpoint.file_fields import OwnConfig, TrainingFields, read_fields, require_fields
 from pi05.checkpoint.file_names import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
+from pi05.checkpoint.own.fingerprint import with_fingerprint
 from pi05.errors import CheckpointError, TrainingError
 from pi05.files import (
     DISK_ERRORS,
@@ -58,7 +59,7 @@ class TrainingFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The content of one checkpoint folder. `config` goes to config.json, below the format and its version."""
+    """The content of one checkpoint folder. `config` goes to config.json, with format, version and fingerprint."""
 
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
@@ -149,7 +150,8 @@ def _write_files(partial: Path, checkpoint: Checkpoint) -> None:
             if checkpoint.training.raw_weights is not None:
                 _write_tensors(training / RAW_WEIGHTS, checkpoint.training.raw_weights)
         write_json(training / STATE_FILE, dict(checkpoint.training.state))
-    write_json(partial / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config})
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, **checkpoint.config}
+    write_json(partial / CONFIG, with_fingerprint(config))
     sync(partial)
 
 
@@ -194,6 +196,13 @@ def is_adapter(folder: Path) -> bool:
 def read_training_state(folder: Path) -> dict[str, Any]:
     """Read the plain part of a checkpoint's training state, without its tensors."""
     return read_fields(folder / TRAINING / STATE_FILE, TrainingFields)
+
+
+def read_noted_data(folder: Path) -> dict[str, Any]:
+    """Return what a run has noted of its data: hashes and episodes; nothing where only its weights were kept."""
+    if not (folder / TRAINING / STATE_FILE).is_file():
+        return {}
+    return dict(read_training_state(folder).get("data") or {})
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pi05.commands.command import Command, read_settings
-from pi05.errors import tell, visible
+from pi05.errors import tell
 from pi05.settings.schema import Checked
 
 
@@ -35,9 +35,9 @@ def doctor(arguments: Sequence[str]) -> int:
     """Run `pi05 doctor`."""
     config = read_settings(DoctorConfig, arguments)
     from pi05.doctor.examine import Examination, compared, judge, measure
-    from pi05.doctor.render import render, to_json
     from pi05.doctor.workers import launched, meet
     from pi05.finding import exit_code
+    from pi05.finding_report import for_terminal, render, to_json
 
     wanted = Examination(output=Path(config.output_dir), offline=config.offline, short=config.short)
     if launched():
@@ -49,13 +49,12 @@ def doctor(arguments: Sequence[str]) -> int:
         findings, versions = judge(facts), compared(facts)
         _show("")
     if config.json:
-        tell(to_json(findings, versions))
+        tell(to_json(findings, to_mend=bool(exit_code(findings)), versions=versions))
     else:
         width = max(60, min(120, shutil.get_terminal_size().columns))
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        # the colours are this program's own; what others have written must not act on the terminal
-        clean = [type(f)(f.name, f.status, visible(f.text), visible(f.effect), visible(f.remedy)) for f in findings]
-        print(render(clean, width=width, colour=colour, short=config.short))
+        more = "pi05 doctor looks at network, kernels and simulators as well" if config.short else ""
+        print(render(for_terminal(findings), "doctor", width=width, colour=colour, short=config.short, more=more))
     return exit_code(findings)
 
 

@@ -48,6 +48,8 @@ class ExportConfig(Checked):
     tokenizer_name: str | None = None
     """What LeRobot looks the tokenizer up by, such as the repository that the folder goes to; the absolute path of
     OUT/tokenizer when not given."""
+    accept_edited: tuple[str, ...] = ()
+    """Fields of config.json that were edited after training and are to be exported as they are, by name."""
     tokenizer_path: str | None = None
     """Tokenizer file or folder, for a checkpoint that holds none."""
     prompt_format: Literal["auto", "state", "state32", "none"] = "auto"
@@ -125,6 +127,7 @@ def _export(config: ExportConfig, source: Path, out: Path) -> None:
         horizon=config.horizon,
         adapt_to_pi=config.adapt_to_pi,
         tokenizer_path=config.tokenizer_path,
+        accept_edited=config.accept_edited,
     )
     export_policy(
         location,

@@ -84,6 +84,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("sizes", _sizes_line(facts["sizes"])),
         *(("statistics", _statistics_line(name, values)) for name, values in (facts["statistics"] or {}).items()),
         *_policy_rows(facts["policy"]),
+        ("fingerprint", facts["fingerprint"] or ""),
         ("base", _base_line(facts["base"])),
         ("adapter", ", ".join(f"{key} {_short(value)}" for key, value in (facts["adapter"] or {}).items())),
         *_export_rows(facts["export"]),

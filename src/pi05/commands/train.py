@@ -93,9 +93,12 @@ def read_command(arguments: Sequence[str]) -> TrainRequest:
 
 
 def read_training_settings(
-    arguments: Sequence[str], further: Sequence[Setting] = ()
+    arguments: Sequence[str], further: Sequence[Setting] = (), word: str | None = None
 ) -> tuple[TrainRequest, dict[str, Any]]:
-    """Build the configuration of a command line, whatever files there are; return the values of `further` flags too."""
+    """Build the configuration of a command line, whatever files there are; return the values of `further` flags too.
+
+    `word` is the setting that a word without a flag stands for, for commands that take one.
+    """
     degrees = Degrees()
 
     def foreign(path: str, text: str | None) -> Translation | None:
@@ -108,6 +111,8 @@ def read_training_settings(
         refuse_value=refuse_value,
         extra={setting.path: setting.kind for setting in (*EXTRA_FLAGS, *further)},
     )
+    if word is not None and len(flags.words) == 1:
+        flags.values[word] = flags.words.pop()
     if flags.words:
         raise ConfigError(f"'{flags.words[0]}' is no flag", remedy="write settings as --name=value")
     values = {setting.path: flags.values.pop(setting.path, setting.default) for setting in further}

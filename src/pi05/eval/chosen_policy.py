@@ -50,6 +50,7 @@ def told_options(config: EvalConfig) -> dict[str, Any]:
         "horizon": config.policy.chunk_size,
         "adapt_to_pi": config.adapt_to_pi,
         "tokenizer_path": config.policy.tokenizer_path,
+        "accept_edited": config.accept_edited,
     }
 
 

@@ -89,6 +89,8 @@ class EvalConfig(EnvironmentChoice):
     adapt_to_pi: bool | None = None
     """Of an openpi folder with ALOHA's 14 numbers: false when it was trained without openpi's joint flip and gripper
     map, which pi05 does not have."""
+    accept_edited: tuple[str, ...] = ()
+    """Fields of a policy's config.json that were edited after training and are to be used as they are, by name."""
     episodes: int | Literal["auto", "held-out", "all"] | tuple[int, ...] | None = None
     """In a simulator: how many, 1 to 100,000, taking turns among the tasks; auto: until the success rate is known to
     --half_width; when not given 50, in LIBERO --episodes_per_task of each task. With --dataset.root: which, as numbers

@@ -21,6 +21,7 @@ from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.lerobot.names import lerobot_layout
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.openpi.names import openpi_layout
+from pi05.checkpoint.own.fingerprint import EDITED, edited_fields, with_fingerprint
 from pi05.checkpoint.safetensors_writer import LazyTensor, write_safetensors
 from pi05.checkpoint.store import FORMAT, FORMAT_VERSION, read_checkpoint_config
 from pi05.checkpoint.tokenizer_folder import write_tokenizer
@@ -99,7 +100,7 @@ def write_files(folder: Path, source: Source, plan: ExportPlan) -> dict[str, dic
         write_openpi.write_openpi_files(folder, processor, asset_id=plan.asset_id, dtype=plan.dtype)
         _write_own_tokenizer(folder, source)
     else:
-        write_json(folder / CONFIG, _own_config(source, plan))
+        write_json(folder / CONFIG, with_fingerprint(_own_config(source, plan)))
         _write_own_tokenizer(folder, source)
     return known
 
@@ -136,6 +137,9 @@ def _own_config(source: Source, plan: ExportPlan) -> dict[str, Any]:
     policy = source.policy
     before: Mapping[str, Any] = read_checkpoint_config(source.folder) if source.location.kind == "pi05" else {}
     kept = {key: value for key, value in before.items() if key not in _OF_TRAINING}
+    edited = edited_fields(before)
+    if edited:  # accepted by name; the new fingerprint must not hide it
+        kept[EDITED] = sorted({*kept.get(EDITED, ()), *edited})
     config = {
         **kept,
         "format": FORMAT,

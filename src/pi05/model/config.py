@@ -127,3 +127,9 @@ def tiny() -> ModelConfig:
         horizon=10,
         max_prompt_tokens=64,
     )
+
+
+def usual_steps(horizon: int, fps: float | None = None) -> int:
+    """Return how many actions of a chunk are executed where nobody says: half of it, and a second of it at most."""
+    half = max(1, horizon // 2)
+    return half if not fps else min(half, max(1, round(fps)))

@@ -25,6 +25,18 @@ def strip(frames: Sequence[UInt8[np.ndarray, "height width 3"]], count: int = 7)
     return [_address(Image.fromarray(frames[i]), "webp", quality=80) for i in chosen]
 
 
+def row(frames: Sequence[UInt8[np.ndarray, "height width 3"]], height: int, quality: int = 70) -> str:
+    """Return frames side by side as one picture, `height` pixels high, as a `data:` address."""
+    parts = [Image.fromarray(frame) for frame in frames]
+    parts = [part.resize((max(1, round(part.width * height / part.height)), height)) for part in parts]
+    whole = Image.new("RGB", (sum(part.width for part in parts) + 2 * (len(parts) - 1), height))
+    x = 0
+    for part in parts:
+        whole.paste(part, (x, 0))
+        x += part.width + 2
+    return _address(whole, "webp", quality=quality)
+
+
 def clip(frames: Sequence[UInt8[np.ndarray, "height width 3"]], frame_ms: int) -> str:
     """Return the frames as an endless moving picture that rests on its last frame for a second."""
     pictures = [Image.fromarray(frame) for frame in frames]

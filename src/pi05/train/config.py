@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pi05.check.config import ALLOWANCE_OF, REFUSING
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
 from pi05.model import config as model_config
@@ -32,8 +33,11 @@ DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
 ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
-"""Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others belong to the data
-set."""
+"""Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others are findings on
+the data and the base (`check/config.py`)."""
+ALLOW_EDITED, ALLOW_BASE_LOSS = "base.edited", "base.loss"
+"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited; that on a base whose
+first loss is worse than nothing."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
@@ -98,7 +102,7 @@ class TrainConfig(Checked):
     allow: tuple[str, ...] = ()
     """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), tasks (the episode
     list names other tasks than the frames, which count), memory (the run is predicted not to fit the GPU), tokenizer
-    (another one than that of the base)."""
+    (another one than that of the base), or an error of `pi05 check` by its name, such as numbers.units."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
@@ -180,6 +184,8 @@ class TrainConfig(Checked):
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
             self._require(whole, "global_batch_size", passes)
         self._require(self._recomputed_share() is not None, "activation_checkpointing", DEGREES)
+        known = (*ALLOWANCE_OF.values(), ALLOW_MEMORY, ALLOW_TOKENIZER, *REFUSING)
+        self._require(set(self.allow) <= set(known), "allow", f"some of {', '.join(known)}")
         require_compatible(self)
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):
             if self.warmup_steps >= last:

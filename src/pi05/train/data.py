@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
+from pi05.check.config import as_words
 from pi05.checkpoint.locate import Location
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
@@ -24,6 +25,7 @@ from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.libero import camera_slots, rate_note
 from pi05.data.loader import FEW_SHAPES, TrainLoader
+from pi05.data.measures.chunk_error import frames_of
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.split import split_episodes
@@ -45,8 +47,8 @@ DEFAULT_EXCLUSION = ("gripper",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """A data set with all that turns it into batches."""
+class PreparedData:
+    """A data set with its split, statistics and transforms; no picture has been opened yet."""
 
     config: DatasetConfig
     dataset: Dataset
@@ -54,14 +56,19 @@ class TrainingData:
     held_out: list[int]
     statistics: Statistics
     processor: Processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData(PreparedData):
+    """A data set with all that turns it into batches."""
+
     frames: FrameCache
     content: dict[str, str]
     """What the data set holds, as hashes (`data/lerobot/identity.py`)."""
 
     def frames_of(self, episodes: Sequence[int]) -> list[int]:
         """Return the global numbers of all frames of some episodes."""
-        parts = [self.dataset.episodes[index] for index in episodes]
-        return [frame for part in parts for frame in range(part.start, part.start + part.length)]
+        return frames_of(self.dataset, episodes)
 
     def observation(self, frame: int) -> Observation:
         """Return one frame as the network sees it, without augmentation."""
@@ -87,9 +94,27 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
 
     Says what it finds. Raises DataError, ConfigError or CheckpointError.
     """
+    prepared = prepare_data(config, sizes, console, run)
+    announce_data(config, prepared, console)
+    return cache_frames(prepared, console)
+
+
+def prepare_data(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    console: Console,
+    run: OpenRun,
+    dataset: Dataset | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> PreparedData:
+    """Open the data set, split it, compute its statistics and build the transforms; no picture is opened.
+
+    `dataset` and `tokenizer` may be there already. Raises DataError, ConfigError or CheckpointError.
+    """
     tell = partial(say, console)
-    with waiting("reading the data set's episodes and index", tell):
-        dataset = open_dataset(config)
+    if dataset is None:
+        with waiting("reading the data set's episodes and index", tell):
+            dataset = open_dataset(config)
     chosen = choose_episodes(config.dataset, dataset, config.seed)
     train_episodes, held_out = run.episodes(dataset.num_episodes) or chosen
     mask = choose_relative(config, dataset) if run.stored is None else _stored_mask(run.stored)
@@ -97,7 +122,8 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
         statistics = _statistics(
             config, run, partial(compute_statistics, cast(Any, dataset), train_episodes, sizes.horizon, mask)
         )
-    tokenizer = open_tokenizer(config, sizes, run.base) if run.folder is None else Tokenizer.load(run.folder)
+    if tokenizer is None:
+        tokenizer = open_tokenizer(config, sizes, run.base) if run.folder is None else Tokenizer.load(run.folder)
     if run.stored is None:
         inherited = inherit(config, run.base)
         for note in inherited.notes:
@@ -106,31 +132,31 @@ def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: O
     else:
         processor = Processor.from_dict(run.stored["processor"], tokenizer)
     require_vocabulary(tokenizer, sizes)
-    dataset.look_at_headers(processor.slots.keys)
-    announce_data(dataset, processor, statistics, console)
-    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
-    for words in filter(None, (relative_note(config, dataset), label)):
-        say(console, f"note: {words}")
-    directory = None if config.dataset.cache_dir is None else Path(config.dataset.cache_dir)
-    used = [*train_episodes, *held_out]
-    progress = cache_progress(console)
-    keys, size = processor.slots.keys, sizes.image_size
-    told = len(dataset.notes)
-    frames = FrameCache.build(dataset, keys, size, directory, progress, used, processor.resize)
-    for note in dataset.notes[told:]:
-        say(console, f"note: {note}")
-    with waiting("hashing the data set", tell):
-        content = identify(dataset, keys)
-    return TrainingData(
+    return PreparedData(
         config=config.dataset,
         dataset=dataset,
         train_episodes=train_episodes,
         held_out=held_out,
         statistics=statistics,
         processor=processor,
-        frames=frames,
-        content=content,
     )
+
+
+def cache_frames(prepared: PreparedData, console: Console) -> TrainingData:
+    """Decode and resize all pictures once, and hash what the data set holds."""
+    dataset, processor = prepared.dataset, prepared.processor
+    given = prepared.config.cache_dir
+    directory = None if given is None else Path(given)
+    used = [*prepared.train_episodes, *prepared.held_out]
+    progress = cache_progress(console)
+    keys = processor.slots.keys
+    told = len(dataset.notes)
+    frames = FrameCache.build(dataset, keys, processor.image_size, directory, progress, used, processor.resize)
+    for note in dataset.notes[told:]:
+        say(console, f"note: {note}")
+    with waiting("hashing the data set", partial(say, console)):
+        content = identify(dataset, keys)
+    return TrainingData(**vars(prepared), frames=frames, content=content)
 
 
 def _statistics(config: TrainConfig, run: OpenRun, compute: Callable[..., Statistics]) -> Statistics:
@@ -221,7 +247,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return Dataset(
         config.dataset.root,
         drop_cameras=config.drop_cameras,
-        allow=[check for check in config.allow if check not in (ALLOW_MEMORY, ALLOW_TOKENIZER)],
+        allow=[check for check in as_words(config.allow) if check not in (ALLOW_MEMORY, ALLOW_TOKENIZER)],
         unused=config.dataset.exclude_episodes or (),
         episodes=config.dataset.episodes,
         state=config.dataset.state,
@@ -333,8 +359,13 @@ def cache_progress(console: Console) -> Progress:
     return tell
 
 
-def announce_data(dataset: Dataset, processor: Processor, statistics: Statistics, console: Console) -> None:
-    """Say what the data are, where each camera goes, and what is peculiar about the numbers."""
+def announce_data(config: TrainConfig, prepared: PreparedData, console: Console) -> None:
+    """Say what the data are, where each camera goes, and what is peculiar about videos and numbers.
+
+    Raises DataError for a video that cannot be opened.
+    """
+    dataset = prepared.dataset
+    dataset.look_at_headers(prepared.processor.slots.keys)
     say(
         console,
         f"data set: {dataset.root} (LeRobot {dataset.version}), {dataset.num_episodes} episodes, "
@@ -342,6 +373,9 @@ def announce_data(dataset: Dataset, processor: Processor, statistics: Statistics
     )
     for note in dataset.notes:
         say(console, f"note: {note}")
-    say(console, processor.describe())
-    for warning in statistics.warnings:
+    say(console, prepared.processor.describe())
+    for warning in prepared.statistics.warnings:
         say(console, f"warning: {warning}")
+    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
+    for words in filter(None, (relative_note(config, dataset), label)):
+        say(console, f"note: {words}")

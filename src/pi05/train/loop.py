@@ -23,9 +23,9 @@ from pi05.train import resume
 from pi05.train.activations import apply_from_outside
 from pi05.train.announce import announce, checkpoint_bytes
 from pi05.train.cached_prefix import cache_prefixes
+from pi05.train.checked.gate import build_checked_data
 from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
-from pi05.train.data import build_data
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_sizes, keep_weights, own_device
@@ -58,8 +58,10 @@ from pi05.train.session import (
     save_run,
     validate,
 )
-from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.step import TrainState, loss_settings, train_step
 from pi05.train.validate import build_validator
+from pi05.train.watchers.base_network import require_sound_network
+from pi05.train.watchers.watch import Watch
 from pi05.waits import waiting
 
 
@@ -102,9 +104,9 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    # 3. The data: episodes, statistics, processor, frame cache.
+    # 3. The data: episodes, statistics, processor, quick checks, frame cache.
     sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
-    data = ranks.in_turns(lambda: build_data(config, sizes, out, run))
+    data, verdict = ranks.in_turns(lambda: build_checked_data(config, sizes, out, run))
     require_same_data_on_all(ranks, data.identity())
     resume.require_data_of_run(run, data.identity())
     with waiting("predicting the memory of a step", tell):
@@ -136,11 +138,13 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     if ranks.first:
         resume.take_folder(run, lock)
         require_checkpoint_space(run.root, checkpoint_bytes(state, network.lora is not None), "a checkpoint")
-        resume.start_files(run, config, None if network.receipt is None else network.receipt.to_dict())
+        receipt = None if network.receipt is None else network.receipt.to_dict()
+        resume.start_files(run, config, receipt, verdict.to_dict())
         if not run.continues and placed.whole is not None:
             base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
+    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 8. What is applied from outside.
     apply_from_outside(
         model,
@@ -175,6 +179,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             peak=work.peak,
         ),
         validator=build_validator(config, data, ranks),
+        watch=Watch(config, data, state, run, sinks.log),
         best=run.saved.get("best"),
         last_saved=state.step if run.continues else -1,
     )
@@ -214,11 +219,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
     """
     config, state, meter = session.config, session.state, session.meter
     ranks = state.parallel.ranks
-    settings = LossSettings(
-        kind=config.loss,
-        robot_action_dim=session.data.processor.robot_action_dim,
-        flow_samples=config.flow_samples,
-    )
+    settings = loss_settings(config, session.data.processor.robot_action_dim)
     loader = open_loader(session)
     dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
@@ -227,10 +228,12 @@ def loop(session: Session, stop: StopRequest) -> bool:
         meter.waited(time.perf_counter() - waiting)
         if state.step == 0:
             preview(session, loader, given)
+        session.watch.begin(given.batches)
         with first_step(session):
             result = train_step(state, given.batches, settings)
         state.loader = given.position
         check_loss(session, result, given.origin)
+        session.watch.end(result, given.batches, given.origin)
         meter.add(result, session.work.of(given.batches))
         session.sinks.tick(state.step)
         last = state.step == config.steps

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from pi05.model.config import usual_steps
 from pi05.settings.schema import Checked
 
 
@@ -41,7 +42,8 @@ class PolicyConfig(Checked):
     chunk_size: int | None = None
     """Actions predicted at once, 1 or more; that of the base checkpoint when not given."""
     n_action_steps: int | None = None
-    """Actions executed before the next prediction, from 1 to the chunk size; half of the chunk when not given."""
+    """Actions executed before the next prediction, from 1 to the chunk size; when not given half of the chunk,
+    and no more than one second of it."""
     empty_cameras: int | None = None
     """Camera slots that you expect to stay empty, 0 to 3; another number is an error. Empty slots are always masked."""
     use_relative_actions: bool = False
@@ -104,8 +106,11 @@ class PolicyConfig(Checked):
         allowed = "{STATE: QUANTILES|MEAN_STD|IDENTITY, ACTION: QUANTILES|MEAN_STD|IDENTITY}"
         self._require(possible, "normalization_mapping", allowed)
 
-    def steps_to_execute(self, horizon: int) -> int:
-        """Return how many actions of a chunk are executed: as set, or half of the chunk (openpi: 5 of 10)."""
+    def steps_to_execute(self, horizon: int, fps: float | None = None) -> int:
+        """Return how many actions of a chunk are executed: as set, or half of the chunk, a second of it at most.
+
+        openpi executes 5 of 10, 8 of 15 and 25 of 50, each about half a second.
+        """
         possible = self.n_action_steps is None or self.n_action_steps <= horizon
         self._require(possible, "n_action_steps", f"at most {horizon}, the actions of one chunk")
-        return self.n_action_steps or max(1, horizon // 2)
+        return self.n_action_steps or usual_steps(horizon, fps)

@@ -14,22 +14,25 @@ from typing import Any, cast
 from pi05.checkpoint import run_folder, store
 from pi05.checkpoint.file_fields import ResumeFields, about, require_fields
 from pi05.checkpoint.locate import Location
+from pi05.checkpoint.own.fingerprint import require_unedited
 from pi05.checkpoint.run_lock import RunLock
 from pi05.data.lerobot.provenance import describe_dataset
 from pi05.errors import ConfigError, DataError
 from pi05.files import read_json, write_json
 from pi05.settings.schema import walk
-from pi05.train.config import TrainConfig
+from pi05.train.config import ALLOW_EDITED, TrainConfig
 from pi05.train.network import locate_start
 from pi05.train.optim.adamw import Schedule
 from pi05.train.records.sources import describe_sources
 
 CONFIG, METRICS, RECEIPT, PREVIEW, DATASET = "config.json", "metrics.jsonl", "receipt.json", "step0", "dataset.json"
+CHECKS = "checks.json"
+"""What the checks of the data found at the last start, and which errors were passed over."""
 SOURCES = "sources.json"
 """Where base, data set and tokenizer were fetched from: commits and hashes, as far as the folders tell."""
 
 FREE = {
-    *("resume", "output_dir", "job_name", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
+    *("resume", "output_dir", "job_name", "allow", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
     *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
     *("activation_checkpointing", "activation_offload"),
     *("optimizer_offload", "parallel", "batch_size", "global_batch_size", "gradient_accumulation_steps"),
@@ -100,8 +103,7 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
             found="no such file",
             remedy="give the folder of a run with --output_dir, or leave --resume out to start one",
         )
-    stored = read_run_config(stored_config)
-    changed = compare(stored, config)
+    changed = compare(read_run_config(stored_config), config)
     lock.take()
     run_folder.remove_leftovers(root)
     complete = run_folder.list_checkpoints(root)
@@ -117,6 +119,9 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
             found=str(config.steps),
             remedy="raise --steps",
         )
+    stored = store.read_checkpoint_config(folder)
+    if ALLOW_EDITED not in config.allow:
+        require_unedited(stored, folder / CONFIG, flag=f"--allow={ALLOW_EDITED}")
     run_folder.point(root, run_folder.LAST, folder)
     best = saved.get("best")
     run_folder.point_best(root, None if best is None else int(best["step"]))
@@ -125,7 +130,7 @@ def open_run(config: TrainConfig, lock: RunLock) -> OpenRun:
         started=True,
         folder=folder,
         saved=saved,
-        stored=store.read_checkpoint_config(folder),
+        stored=stored,
         changed=changed,
     )
 
@@ -197,9 +202,12 @@ def lookup(config: Any, path: str) -> Any:
     return config
 
 
-def start_files(run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None) -> None:
-    """Write the configuration, and for a new run where its weights and its data came from."""
+def start_files(
+    run: OpenRun, config: TrainConfig, receipt: Mapping[str, Any] | None, checks: Mapping[str, Any]
+) -> None:
+    """Write the configuration and what was found about the data; for a new run where weights and data came from."""
     write_json(run.root / CONFIG, config.to_dict())
+    write_json(run.root / CHECKS, checks)
     if not run.continues:
         known = {"source": "drawn from the seed", "seed": config.seed} if receipt is None else dict(receipt)
         write_json(run.root / RECEIPT, known)

@@ -30,6 +30,7 @@ from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import Sinks
 from pi05.train.step import StepResult, TrainState
 from pi05.train.validate import Validator
+from pi05.train.watchers.watch import Watch
 from pi05.types import Batch
 from pi05.waits import waiting
 
@@ -54,6 +55,7 @@ class Session:
     """Takes a line for the console."""
     meter: Meter
     validator: Validator | None
+    watch: Watch
     best: dict[str, float] | None = None
     last_saved: int = -1
     unchecked: deque[tuple[StepResult, BatchOrigin]] = field(default_factory=deque)
@@ -133,6 +135,7 @@ def log(session: Session) -> None:
     """Send the metrics since the last time."""
     settle(session)
     session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
+    session.watch.read()
 
 
 def validate(session: Session, validator: Validator, stopped: Callable[[], bool]) -> bool:
@@ -153,6 +156,7 @@ def validate(session: Session, validator: Validator, stopped: Callable[[], bool]
     if improved:
         session.best = {"error": error.score, "step": state.step}
     session.sinks.log(error.record(state.step, improved))
+    session.watch.measured(error)
     return improved
 
 
@@ -160,6 +164,7 @@ def save_run(session: Session, improved: bool) -> None:
     """Write a checkpoint."""
     settle(session)
     started = time.perf_counter()
+    session.watch.before_saving()
     data = session.data
     with waiting("saving a checkpoint", session.tell):
         folder = save_state(
@@ -172,7 +177,7 @@ def save_run(session: Session, improved: bool) -> None:
                 **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
                 "pi05_version": pi05.__version__,
                 "fps": data.dataset.fps,
-                "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon),
+                "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon, data.dataset.fps),
                 "statistics": data.statistics.sha256,
             },
             processor=data.processor,

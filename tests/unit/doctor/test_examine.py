@@ -11,8 +11,8 @@ from doctor_cases import MACHINES, TWO_CARDS, healthy, python, with_gpu
 
 from pi05.doctor import examine
 from pi05.doctor.facts import Facts, Package, Torch
-from pi05.doctor.render import render_finding
 from pi05.finding import exit_code
+from pi05.finding_report import render_finding
 
 STATUSES = ("ok", "note", "warning", "error")
 

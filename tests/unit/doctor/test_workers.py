@@ -10,9 +10,9 @@ import torch.distributed as dist
 
 from pi05.doctor import workers
 from pi05.doctor.examine import Examination
-from pi05.doctor.render import render_finding
 from pi05.doctor.workers import Report, differences, exchange, launched, meet, run_variables, together
 from pi05.finding import Finding, error, exit_code, note, ok
+from pi05.finding_report import render_finding
 
 FINE = ok("torch.ok", "2.13.0+cu130, CUDA 13.0: a kernel ran on each GPU")
 BAD = error("driver.old", "the driver is 550", "fails", "update the driver")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pi05.train.announce import MOST_OF_START, slow_average
+from pi05.train.announce import slow_average
 from pi05.train.config import TrainConfig
 from pi05.train.optim.config import EmaConfig
+from pi05.train.watchers.trends import MOST_OF_START
 
 
 @pytest.mark.parametrize(("decay", "steps"), [(0.999999, 1000), (0.999, 200), (0.99, 10), (0.5, 1)])

@@ -68,7 +68,7 @@ def test_everything_else_is_refused_by_name(changes: dict[str, object], named: s
 def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
     config = TrainConfig(from_scratch=True, output_dir=str(tmp_path / "run"))
     fresh = open_run(config, UNLOCKED)
-    start_files(fresh, config, None)
+    start_files(fresh, config, None, {"passed": []})
     assert read_json(tmp_path / "run" / "receipt.json") == {"source": "drawn from the seed", "seed": 42}
     with pytest.raises(ConfigError, match="holds a run already"):
         open_run(config, UNLOCKED)
@@ -109,7 +109,7 @@ def test_two_runs_that_found_the_same_folder_empty(tmp_path: Path) -> None:
         take_folder(first, lock)
         with RunLock(second.root) as other, pytest.raises(ConfigError, match="another process is writing"):
             take_folder(second, other)
-        start_files(first, config, None)
+        start_files(first, config, None, {})
     with RunLock(second.root) as other, pytest.raises(ConfigError, match="holds a run already"):
         take_folder(second, other)
 

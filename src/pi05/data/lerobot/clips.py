@@ -8,18 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding
 from pi05.data.lerobot.index_columns import clock_fault
-from pi05.data.lerobot.layout import EpisodeFiles
+from pi05.data.lerobot.layout import Clip, EpisodeFiles
 from pi05.data.lerobot.video import VideoCache, VideoFault, promised_frames
 from pi05.errors import DataError
 
 MOST_HEADERS = 200
 """Files of one camera that are opened only to be noted: 5 ms each, on a disk of the machine's own."""
+
+
+@dataclass(frozen=True)
+class ClipCount:
+    """How many frames one episode's stretch of a video holds."""
+
+    episode: int
+    path: Path
+    frames: int
+    """Up to the next episode's stretch, or to the end of the file."""
+    rows: int
+    """Frames of the episode."""
+    is_last: bool
+    """Whether it ends the file."""
 
 
 class Clips:
@@ -55,6 +71,25 @@ class Clips:
             first = self._first_frame(camera, files)
             yield from self._videos.frames(files.clips[camera].path, first, first + files.length)
 
+    def counts(self, camera: str, episodes: Sequence[EpisodeFiles]) -> Iterator[ClipCount]:
+        """Yield for each episode how many frames its stretch of video holds, by headers and start times alone.
+
+        Of a file whose header does not tell, the last stretch is left out.
+        """
+        follower: dict[Path, EpisodeFiles] = {}
+        for files in reversed([files for files in episodes if camera in files.clips]):
+            clip = files.clips[camera]
+            after = follower.get(clip.path)
+            first = self._start(clip)
+            with _naming(camera, files):
+                end = promised_frames(clip.path) if after is None else self._start(after.clips[camera])
+            if end:
+                yield ClipCount(files.index, clip.path, end - first, files.length, is_last=after is None)
+            follower[clip.path] = files
+
+    def _start(self, clip: Clip) -> int:
+        return 0 if clip.start_seconds is None else round(clip.start_seconds * self._fps)
+
     def look_at_headers(self, camera: str, episodes: Sequence[EpisodeFiles]) -> None:
         """Note now, by their headers, which videos are longer than their rows.
 
@@ -63,9 +98,8 @@ class Clips:
         ends = [files for files in episodes if camera in files.clips and (camera, files.index) in self._last]
         for files in ends if len(ends) <= MOST_HEADERS else ():
             clip = files.clips[camera]
-            first = 0 if clip.start_seconds is None else round(clip.start_seconds * self._fps)
             with _naming(camera, files):
-                self._note_surplus(camera, files, promised_frames(clip.path) - first - files.length)
+                self._note_surplus(camera, files, promised_frames(clip.path) - self._start(clip) - files.length)
 
     def _note_surplus(self, camera: str, files: EpisodeFiles, surplus: int) -> None:
         place = (camera, files.index)
@@ -129,4 +163,6 @@ def _naming(camera: str, files: EpisodeFiles) -> Iterator[None]:
             wanted=fault.wanted,
             found=fault.found,
             remedy=again if fault.remedy is None else f"{fault.remedy}, {without}",
+            topic="video",
+            episodes=[files.index],
         ) from fault

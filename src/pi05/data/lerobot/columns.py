@@ -45,6 +45,11 @@ class Table:
         """Rows that the episode list gives this file."""
         return sum(episode.length for episode in self.episodes)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of its episodes."""
+        return [episode.index for episode in self.episodes]
+
     def locate(self, row: int) -> tuple[EpisodeFiles, int]:
         """Return the episode of a row, and the frame's number within it."""
         episode = self.episodes[max(bisect_right(self._first_rows, row) - 1, 0)]
@@ -54,12 +59,24 @@ class Table:
         """Return the error for a bad value in a row."""
         episode, frame = self.locate(row)
         where = f"episode {episode.index}, frame {frame}"
-        return DataError(f"{problem} at {where}: {self.path}", wanted=wanted, found=found, remedy=remedy)
+        numbers = [episode.index]
+        return DataError(
+            f"{problem} at {where}: {self.path}",
+            wanted=wanted,
+            found=found,
+            remedy=remedy,
+            topic="values",
+            episodes=numbers,
+        )
 
     @cached_property
     def footer(self) -> Footer:
         """Rows, types and counts, as the file's end tells them."""
-        return read_footer(self.path, self.episodes[0].index)
+        try:
+            return read_footer(self.path, self.episodes[0].index)
+        except DataError as fault:
+            fault.episodes = tuple(self.numbers)
+            raise
 
     @property
     def column_names(self) -> list[str]:

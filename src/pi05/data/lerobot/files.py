@@ -6,6 +6,7 @@ Leaves out what the files mean (`layout.py`, `columns.py`, `video.py`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def require_file(path: Path, what: str, episode: int | None = None) -> None:
             wanted=f"a complete {what}",
             found=found,
             remedy=DOWNLOAD_AGAIN,
+            topic="files",
+            episodes=[] if episode is None else [episode],
         )
 
 
@@ -65,12 +68,16 @@ def unreadable(path: Path, what: str, reason: object, episode: int | None = None
         wanted=f"a complete, readable {what}",
         found=f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason),
         remedy=f"the file is damaged or was cut off while copying; {DOWNLOAD_AGAIN}",
+        topic="files",
+        episodes=[] if episode is None else [episode],
     )
 
 
-def wrong_content(problem: str, *, wanted: str, found: str, remedy: str) -> DataError:
+def wrong_content(
+    problem: str, *, wanted: str, found: str, remedy: str, topic: str = "contents", episodes: Sequence[int] = ()
+) -> DataError:
     """Return the error for a whole file that holds something else than it should: another download would be equal."""
-    return DataError(problem, wanted=wanted, found=found, remedy=remedy)
+    return DataError(problem, wanted=wanted, found=found, remedy=remedy, topic=topic, episodes=episodes)
 
 
 def whole_number(value: object) -> int | None:

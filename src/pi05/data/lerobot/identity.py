@@ -7,8 +7,11 @@ the folder: a run may go on on another machine, with a copy. Of a large file onl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pi05.data.lerobot.reader import Dataset
 
@@ -18,19 +21,44 @@ ENDS = 2**16
 
 def identify(dataset: Dataset, cameras: Sequence[str]) -> dict[str, str]:
     """Return hashes of the numbers in their order, of each frame's task, and of the files with these pictures."""
-    return {**identify_rows(dataset), "pictures": _hash_files(dataset.root, dataset.picture_files(cameras))}
-
-
-def identify_rows(dataset: Dataset) -> dict[str, str]:
-    """Return hashes of the numbers in their order and of each frame's task: the same of a set without its pictures."""
-    numbers = hashlib.sha256()
-    for values in (dataset.states(), dataset.actions()):
-        numbers.update(f"{values.shape}\n".encode())
-        numbers.update(values.tobytes())
     tasks = hashlib.sha256()
     for frame in range(dataset.num_frames):
         tasks.update(f"{dataset.task(frame)}\0".encode())
-    return {"numbers": numbers.hexdigest(), "tasks": tasks.hexdigest()}
+    return {
+        "numbers": hash_numbers(dataset),
+        "tasks": tasks.hexdigest(),
+        "pictures": _hash_files(dataset.root, dataset.picture_files(cameras)),
+    }
+
+
+def hash_numbers(dataset: Dataset, frames: int | None = None) -> str:
+    """Return the hash of states and actions, of the first `frames` frames or all: what the set was before it grew."""
+    numbers = hashlib.sha256()
+    for values in (dataset.states()[:frames], dataset.actions()[:frames]):
+        numbers.update(f"{values.shape}\n".encode())
+        numbers.update(values.tobytes())
+    return numbers.hexdigest()
+
+
+def is_data_of(dataset: Dataset, noted: Mapping[str, Any]) -> bool:
+    """Tell whether this is the data set that a run has noted (`identify`, and its frames), or that one grown since.
+
+    Texts of tasks and pictures may have been mended. Version 0.1 noted too little to tell.
+    """
+    frames, numbers = noted.get("frames"), noted.get("numbers")
+    if not isinstance(frames, int) or not 0 < frames <= dataset.num_frames:
+        return False
+    return hash_numbers(dataset, frames) == numbers
+
+
+def hash_episode(dataset: Dataset, episode: int) -> str:
+    """Return the hash of an episode's states and actions."""
+    start = dataset.episodes[episode].start
+    frames = slice(start, start + dataset.episodes[episode].length)
+    numbers = hashlib.sha256()
+    for values in (dataset.states()[frames], dataset.actions()[frames]):
+        numbers.update(np.ascontiguousarray(values).tobytes())
+    return numbers.hexdigest()
 
 
 def _hash_files(root: Path, files: Iterable[Path]) -> str:

@@ -6,7 +6,8 @@ frame. Values and pictures are not read here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pi05.errors import DataError
 
 CLOCK_TOLERANCE = 1e-4
 """Largest error of a time step in seconds: LeRobot's own tolerance."""
+LATE_START = "do not start at time 0"
 NO_TASK = -1
 """Task number of frames that nobody will read."""
 MOST_UNREAD = 2**27
@@ -39,6 +41,18 @@ class FrameTable:
     """Episodes whose clock does not start at 0."""
     skipped: set[Path]
     """Data files that could not be read and that no used episode needs."""
+    passed: list[Passed]
+    """What would have refused the set, and was allowed."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One episode's fault that `allow` passes over."""
+
+    check: str
+    """The word of `allow`: timestamps, index or tasks."""
+    episode: int
+    fault: DataError
 
 
 def read_frame_table(
@@ -65,7 +79,7 @@ def read_frame_table(
             skipped.add(path)
     _check_unread([episode for path in skipped for episode in tables[path].episodes], layout)
     total = sum(episode.length for episode in layout.episodes)
-    frames = FrameTable(np.zeros(total, np.float32), np.full(total, NO_TASK, np.int64), set(), skipped)
+    frames = FrameTable(np.zeros(total, np.float32), np.full(total, NO_TASK, np.int64), set(), skipped, [])
     reworded: list[int] = []
     for path, table in tables.items():
         if path in skipped:
@@ -83,7 +97,7 @@ def read_frame_table(
         )
     if frames.late:
         layout.notes.append(
-            f"{len(frames.late)} of {len(layout.episodes)} episodes do not start at time 0 (the first: "
+            f"{len(frames.late)} of {len(layout.episodes)} episodes {LATE_START} (the first: "
             f"{min(frames.late)}); frames are matched to video by number"
         )
     return frames
@@ -108,6 +122,8 @@ def _check_counts(
                 wanted="one number in every row, none missing",
                 found=f"{footer.values[name]} values of type {footer.kinds[name]} in {footer.num_rows} rows",
                 remedy="write the data file anew as LeRobot does",
+                topic="columns",
+                episodes=table.numbers,
             )
     if footer.num_rows != table.num_rows:
         there = "episode_index" in footer.kinds
@@ -145,11 +161,11 @@ def _read_table(
     for episode in table.episodes:
         rows = slice(episode.first_row, episode.first_row + episode.length)
         place = slice(episode.start, episode.start + episode.length)
-        if "index" not in allow:
+        with _passing("index", episode, allow, frames):
             _check_numbers(table, episode, {name: column[rows] for name, column in values.items()})
         times = values.get("timestamp")
         clock = np.arange(episode.length) / layout.fps if times is None else times[rows].astype(np.float64)
-        if "timestamps" not in allow:
+        with _passing("timestamps", episode, allow, frames):
             _check_clock(table, episode, clock, layout.fps)
         if abs(clock[0]) > CLOCK_TOLERANCE:
             frames.late.add(episode.index)
@@ -160,9 +176,21 @@ def _read_table(
         if not is_used(episode.index):
             continue
         check_texts(episode, layout, numbers)
-        if "tasks" not in allow and tasks_differ(table, episode, layout, numbers):
-            reworded.append(episode.index)
+        with _passing("tasks", episode, allow, frames):
+            if tasks_differ(table, episode, layout, numbers):
+                reworded.append(episode.index)
     return reworded
+
+
+@contextmanager
+def _passing(check: str, episode: EpisodeFiles, allow: Collection[str], frames: FrameTable) -> Iterator[None]:
+    """Note a fault in `frames.passed` where `allow` holds the name of this check; else it goes up."""
+    try:
+        yield
+    except DataError as fault:
+        if check not in allow:
+            raise
+        frames.passed.append(Passed(check, episode.index, fault))
 
 
 def _check_ends(layout: DatasetLayout, is_used: IsUsed) -> None:
@@ -179,6 +207,8 @@ def _check_ends(layout: DatasetLayout, is_used: IsUsed) -> None:
         wanted="a parquet file with its footer, which is written last",
         found=f"no footer: the recording or the copy was interrupted; {len(whole)} of {len(used)} episodes are whole",
         remedy=f"{going_on if whole else ''}if the file is whole at its source, {DOWNLOAD_AGAIN}",
+        topic="interrupted",
+        episodes=[episode.index for episode in used if episode.table in cut],
     )
 
 
@@ -191,6 +221,8 @@ def _check_columns(table: Table, needed: list[str]) -> None:
             wanted=f"{', '.join(missing)} (named in meta/info.json)",
             found=", ".join(columns),
             remedy="correct the features in meta/info.json, or write the data file anew",
+            topic="columns",
+            episodes=table.numbers,
         )
 
 
@@ -220,9 +252,11 @@ def _check_rows(table: Table, episode_index: np.ndarray | None) -> None:
         episode, _ = table.locate(min(rows, table.num_rows - 1))
         raise DataError(
             f"the episode list disagrees with the data file about episode {episode.index}: {table.path}",
-            wanted=f"{table.num_rows} rows for the episodes {[e.index for e in table.episodes][:8]}",
+            wanted=f"{table.num_rows} rows for the episodes {table.numbers[:8]}",
             found=f"{rows} rows",
             remedy=remedy,
+            topic="rows",
+            episodes=table.numbers,
         )
 
 

@@ -104,6 +104,8 @@ def ghost_camera(name: str, found: str, path: Path) -> DataError:
         wanted=f"videos of {name} for every episode, from episode 0 on",
         found=found,
         remedy=f"leave the camera out with {dropping(name)}, or, if it should be there, {DOWNLOAD_AGAIN}",
+        topic="camera",
+        cameras=[name],
     )
 
 
@@ -125,6 +127,7 @@ def check_totals(layout: DatasetLayout, info: dict[str, Any], info_path: Path) -
                 wanted=problem[0],
                 found=problem[1],
                 remedy=f"episodes must be numbered 0, 1, 2, … without gaps; {DOWNLOAD_AGAIN}, or write it anew",
+                topic="episodes",
             )
         expected_start += episode.length
     counted = {"total_episodes": len(layout.episodes), "total_frames": expected_start}
@@ -135,6 +138,7 @@ def check_totals(layout: DatasetLayout, info: dict[str, Any], info_path: Path) -
                 wanted=f"{info.get(key)} (info.json)",
                 found=f"{value} in the list, whose last episode is {len(layout.episodes) - 1}",
                 remedy=f"the set is half-downloaded or half-written; {DOWNLOAD_AGAIN}",
+                topic="episodes",
             )
     if not layout.tasks:
         raise wrong_content(
@@ -171,6 +175,9 @@ def check_presence(layout: DatasetLayout, is_used: IsUsed = all_of_them) -> None
             wanted=f"{len(unique)} such files for {len(used)} episodes",
             found=f"{bad[path]}; {len(bad)} of {len(unique)} are missing or empty",
             remedy="; or ".join([DOWNLOAD_AGAIN, *without]),
+            topic="files",
+            episodes=affected if len(affected) < len(paths) else [],
+            cameras=[camera] if what != "data file" and len(affected) == len(paths) else [],
         )
 
 
@@ -187,6 +194,7 @@ def check_clips(layout: DatasetLayout) -> None:
                     wanted=f"episode {episode.index} to begin at {end:.4f} s or later",
                     found=f"it begins at {start:.4f} s",
                     remedy=f"the list of episodes is wrong; {DOWNLOAD_AGAIN}, or write it anew",
+                    topic="episodes",
                 )
             ends[camera, clip.path] = (start + episode.length / layout.fps, episode.index)
 

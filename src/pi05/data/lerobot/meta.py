@@ -43,6 +43,29 @@ def find_layout(
 
     With `all_there=False` its metadata is enough.
     """
+    layout, info = read_lists(root, drop_cameras, is_used)
+    check_totals(layout, info, layout.meta_files[0])
+    told = unused_splits(info.get("splits"), len(layout.episodes))
+    layout.notes += [] if told is None else [told]
+    if all_there:
+        check_presence(layout, is_used)
+    check_clips(layout)
+    return layout
+
+
+def read_lists(
+    root: Path,
+    drop_cameras: Sequence[str] = (),
+    is_used: IsUsed = all_of_them,
+    *,
+    rows: Sequence[dict[str, Any]] | None = None,
+    tasks: dict[int, str] | None = None,
+) -> tuple[DatasetLayout, dict[str, Any]]:
+    """Read what `meta/` lists, and info.json; whether the lists agree with each other and with the files is not asked.
+
+    `rows` (episode_index, length, tasks) and `tasks` stand in the place of the lists of a v2.x set that has lost them.
+    Raises DataError for what cannot be read.
+    """
     info, info_path = read_info(root)
     version, robot = str(info["codebase_version"]), info.get("robot_type")
     layout = DatasetLayout(
@@ -59,14 +82,8 @@ def find_layout(
     if version == "v3.0":
         _read_v3(layout, info, is_used)
     else:
-        _read_v2(layout, info)
-    check_totals(layout, info, info_path)
-    told = unused_splits(info.get("splits"), len(layout.episodes))
-    layout.notes += [] if told is None else [told]
-    if all_there:
-        check_presence(layout, is_used)
-    check_clips(layout)
-    return layout
+        _read_v2(layout, info, rows, tasks)
+    return layout, info
 
 
 def _require_lists(layout: DatasetLayout, info: dict[str, Any]) -> None:
@@ -100,15 +117,16 @@ def _tasks_of(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(task) for task in listed) if isinstance(listed, list | tuple) else ()
 
 
-def _read_v2(layout: DatasetLayout, info: dict[str, Any]) -> None:
+def _read_v2(
+    layout: DatasetLayout,
+    info: dict[str, Any],
+    rows: Sequence[dict[str, Any]] | None,
+    tasks: dict[int, str] | None,
+) -> None:
     meta, info_path = layout.root / "meta", layout.meta_files[0]
-    tasks, episodes = meta / "tasks.jsonl", meta / "episodes.jsonl"
-    layout.meta_files += [tasks, episodes]
-    layout.tasks = read_task_lines(tasks)
-    rows = read_json_lines(episodes, "episode list", ("episode_index", "length"))
-    for place, row in enumerate(rows, start=1):
-        row |= {name: require_whole(row, name, episodes, f"row {place}") for name in ("episode_index", "length")}
-    rows.sort(key=lambda row: row["episode_index"])
+    layout.meta_files += [meta / "tasks.jsonl", meta / "episodes.jsonl"]
+    layout.tasks = read_task_lines(layout.meta_files[1]) if tasks is None else tasks
+    rows = _read_episode_lines(layout.meta_files[2]) if rows is None else rows
     size = require_whole({"chunks_size": 1000, **info}, "chunks_size", info_path, "the data set description") or 1000
     videos = [name for name, feature in layout.features.items() if is_video(feature)]
     moved: set[str] = set()
@@ -129,6 +147,13 @@ def _read_v2(layout: DatasetLayout, info: dict[str, Any]) -> None:
             f"{info_path}: its path templates do not match the files' chunk folders; found by episode number: "
             + ", ".join(sorted(moved))
         )
+
+
+def _read_episode_lines(path: Path) -> list[dict[str, Any]]:
+    rows = read_json_lines(path, "episode list", ("episode_index", "length"))
+    for place, row in enumerate(rows, start=1):
+        row |= {name: require_whole(row, name, path, f"row {place}") for name in ("episode_index", "length")}
+    return sorted(rows, key=lambda row: int(row["episode_index"]))
 
 
 def _read_v3(layout: DatasetLayout, info: dict[str, Any], is_used: IsUsed) -> None:

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from pi05.data.describe import describe
-from pi05.data.lerobot.clips import Clips
+from pi05.data.lerobot.clips import ClipCount, Clips
 from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
 from pi05.data.lerobot.pictures import SUFFIXES, Pictures
-from pi05.data.lerobot.vectors import choose_vector, require_memory, unused_note
+from pi05.data.lerobot.vectors import choose_vector, find_broken, require_memory, unused_note
 from pi05.data.wanted import needed_files
 from pi05.errors import DataError
 from pi05.sources.resolve import resolve
@@ -107,6 +107,8 @@ class Dataset:
         """Whether the set names the dimensions of its action; else `action_names` are numbers."""
         self.tasks = [task for _, task in sorted(layout.tasks.items())]
         notes = [*(kind.note for kind in dimensions), unused_note(self.features, *vectors)]
+        self.passed = self._frames.passed
+        """What would have refused the set but for `allow`."""
         self.notes = [*layout.notes, *(note for note in notes if note is not None)]
         """Oddities of the files that change nothing in what is read; those of a video from its first use on."""
         self.episodes = [self._episode(files) for files in layout.episodes]
@@ -169,6 +171,14 @@ class Dataset:
         for camera in (name for name in cameras if is_video(self.features[name])):
             self._clips.look_at_headers(camera, used)
 
+    def clip_counts(self, camera: str) -> Iterator[ClipCount]:
+        """Yield how many frames each used episode's stretch of one camera's videos holds; nothing for stored pictures.
+
+        Opens every file for some milliseconds. Raises DataError for one that cannot be opened.
+        """
+        if is_video(self.features[camera]):
+            yield from self._clips.counts(camera, [e for e in self._layout.episodes if self._is_used(e.index)])
+
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     def states(self) -> Float32[np.ndarray, "frames S"]:
@@ -195,6 +205,22 @@ class Dataset:
                 rows = slice(files.first_row, files.first_row + files.length)
                 states[frames], actions[frames] = state[rows], action[rows]
         return states, actions
+
+    def broken_numbers(self) -> dict[int, tuple[int, str]]:
+        """Return the episodes whose state or action is not finite somewhere: how many frames, and where first.
+
+        So that all such episodes can be named; `states()` stops at the first.
+        """
+        vectors, found = {"state": self.state_vector, "action": self.action_vector}, dict[int, tuple[int, str]]()
+        for table in (table for path, table in self._tables.items() if path not in self._frames.skipped):
+            values = table.read(list(self._sizes))
+            for files in (files for files in table.episodes if self._is_used(files.index)):
+                rows = slice(files.first_row, files.first_row + files.length)
+                if (
+                    broken := find_broken(vectors, {name: column[rows] for name, column in values.items()})
+                ) is not None:
+                    found[files.index] = broken
+        return found
 
     def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Read columns of one file; those of state and action become float32 [rows, size] and must be finite."""
@@ -252,10 +278,22 @@ class Dataset:
         """Return the time of frame i in seconds since its episode began, as stored (float32)."""
         return float(self._frames.timestamps[self._position(i)])
 
+    def timestamps(self) -> Float32[np.ndarray, " frames"]:
+        """Return the times of all frames, each since its episode began (seconds). Do not write to it."""
+        return self._frames.timestamps
+
+    def task_numbers(self) -> Int64[np.ndarray, " frames"]:
+        """Return each frame's place in the task list's numbering. Do not write to it."""
+        return self._frames.task_index
+
     def _position(self, i: int) -> int:
         if not 0 <= i < self.num_frames:
             raise IndexError(f"frame {i} of a data set of {self.num_frames} frames")
         return int(i)
+
+    def listed_files(self) -> set[Path]:
+        """Return the data files and videos that the episode list names."""
+        return set(self._tables) | {clip.path for files in self._layout.episodes for clip in files.clips.values()}
 
     def _files_of(self, i: int) -> EpisodeFiles:
         return self._layout.episodes[int(np.searchsorted(self._starts, self._position(i), side="right")) - 1]

@@ -140,6 +140,8 @@ def check_texts(episode: EpisodeFiles, layout: DatasetLayout, numbers: np.ndarra
             wanted="an instruction, which is what the policy is told to do",
             found=repr(layout.tasks[number]),
             remedy=f"write the instruction into the task list, or leave its episodes out: {excluding(episode.index)}",
+            topic="empty_task",
+            episodes=[episode.index],
         )
 
 

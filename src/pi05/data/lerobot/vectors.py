@@ -97,6 +97,21 @@ def choose_vector(
     return Vector(key, columns, chosen is not None, _dimensions(key, columns, features))
 
 
+def find_broken(vectors: Mapping[str, Vector], values: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
+    """Return in how many rows one of the vectors is not finite, and where first; None where all are.
+
+    `vectors` are named by what they are: state, action.
+    """
+    flat = {name: column.reshape(len(column), -1).astype(np.float32) for name, column in values.items()}
+    broken = {kind: ~np.isfinite(vector.join(flat)) for kind, vector in vectors.items()}
+    rows = np.flatnonzero(np.logical_or.reduce([hit.any(1) for hit in broken.values()]))
+    if not len(rows):
+        return None
+    kind = next(kind for kind, hit in broken.items() if hit[rows[0]].any())
+    dimension = vectors[kind].dimensions.names[int(np.argmax(broken[kind][rows[0]]))]
+    return len(rows), f"frame {rows[0]}, {kind} {dimension}"
+
+
 def unused_note(features: Mapping[str, Mapping[str, Any]], state: Vector, action: Vector) -> str | None:
     """Return what to say of columns that could be a part of the state or the action and are not; None without any."""
     taken = {column.name for vector in (state, action) for column in vector.columns}

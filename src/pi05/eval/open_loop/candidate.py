@@ -15,7 +15,7 @@ from typing import Any
 
 from pi05.checkpoint.locate import Location, locate
 from pi05.checkpoint.policy_options import PolicyOptions
-from pi05.checkpoint.store import STATE_FILE, TRAINING, read_training_state
+from pi05.checkpoint.store import read_noted_data
 from pi05.data.lerobot.reader import ALLOWANCES, Dataset
 from pi05.data.processor import Processor
 from pi05.errors import ConfigError, EvaluationError
@@ -35,14 +35,8 @@ class TrainingRecord:
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
-    hashes: Mapping[str, Any]
-    """Of the data set (`data/lerobot/identity.py`); version 0.1 noted fewer."""
-
-    def is_of(self, hashes: Mapping[str, Any], frames: int) -> bool:
-        """Tell whether a data set is the one that the run has seen, as far as the run has noted it."""
-        noted = {name: self.hashes[name] for name in (*hashes, "frames") if name in self.hashes}
-        found = {**hashes, "frames": frames}
-        return bool(noted) and all(found[name] == value for name, value in noted.items())
+    data: Mapping[str, Any]
+    """What the data set was, as hashes (`data/lerobot/identity.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +83,11 @@ def _read(config: EvalConfig, path: str, name: str) -> Candidate:
 
 def read_record(location: Location) -> TrainingRecord | None:
     """Return what a checkpoint tells of its training data; None where it holds nothing of it."""
-    if location.kind != "pi05" or not (location.folder / TRAINING / STATE_FILE).is_file():
-        return None
-    noted = read_training_state(location.folder).get("data") or {}
+    noted = read_noted_data(location.folder) if location.kind == "pi05" else {}
     sides = [noted.get("train_episodes"), noted.get("held_out")]
     if not all(isinstance(side, list) and all(type(number) is int for number in side) for side in sides):
         return None
-    return TrainingRecord(train=tuple(sides[0]), held_out=tuple(sides[1]), hashes=noted)
+    return TrainingRecord(train=tuple(sides[0]), held_out=tuple(sides[1]), data=noted)
 
 
 def open_recordings(config: EvalConfig, candidates: Sequence[Candidate]) -> Dataset:

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from pi05.data.measures.ablations import NO_EFFECT
 from pi05.eval.open_loop.errors import PARTS_OF_TIME, stitched
 from pi05.eval.open_loop.result import Measured, OpenLoopResult
-from pi05.pages.wide_bars import Bar, value_bars
 from pi05.pages.charts import Point, Series, line_chart
+from pi05.pages.wide_bars import Bar, value_bars
 
 UNIT = "standard deviations"
 MOST_TASKS = 30

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pi05.data.lerobot.identity import identify_rows
+from pi05.data.lerobot.identity import is_data_of
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import EvaluationError
 from pi05.eval.open_loop.candidate import Candidate
@@ -63,11 +63,7 @@ class ChosenEpisodes:
 
 def choose_episodes(wanted: Wanted, dataset: Dataset, candidates: Sequence[Candidate]) -> ChosenEpisodes:
     """Decide on the episodes. Raises EvaluationError where nobody knows which are held out, and for unknown numbers."""
-    hashes = identify_rows(dataset)
-    same = {
-        candidate.name: candidate.record is not None and candidate.record.is_of(hashes, dataset.num_frames)
-        for candidate in candidates
-    }
+    same = {c.name: c.record is not None and is_data_of(dataset, c.record.data) for c in candidates}
     if wanted == "held-out":
         numbers = _held_out(candidates, same, dataset)
     elif wanted == "all":
@@ -99,8 +95,8 @@ def _held_out(candidates: Sequence[Candidate], same: Mapping[str, bool], dataset
             )
         if not same[candidate.name]:
             raise EvaluationError(
-                f"this is not the data set that {candidate.path} was trained on, or it has changed since",
-                wanted=f"the {record.hashes.get('frames', '?')} frames that its run has noted, with the same numbers",
+                f"this is not the data set that {candidate.path} was trained on, or more was done to it than adding",
+                wanted=f"the {record.data.get('frames', '?')} frames that its run has noted, with the same numbers",
                 found=f"{dataset.root} with {dataset.num_frames} frames",
                 remedy="give that data set, or name the episodes: --episodes='[3, 17]', or --episodes=all",
             )

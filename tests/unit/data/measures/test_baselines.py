@@ -49,10 +49,48 @@ def test_each_baseline_does_what_its_name_says(dataset: Dataset) -> None:
     np.testing.assert_allclose(found[NEAREST][1], dataset.action_chunk(place, 4)[0])
 
 
-def test_velocities_are_no_wanted_states(dataset: Dataset) -> None:
-    assert paired_states(known(dataset, range(28))) is None  # drawn apart from each other
-    dataset.actions()[:] = dataset.states()[:, :3] * 0.9
-    assert paired_states(known(dataset, range(28))) == [0, 1, 2]
+@pytest.mark.parametrize(
+    ("kind", "pairs"),
+    [("wanted states", True), ("velocities", False), ("differences", False), ("other joints", False)],
+)
+def test_states_are_held_where_actions_are_wanted_states(dataset: Dataset, kind: str, pairs: bool) -> None:
+    states, actions = dataset.states(), dataset.actions()
+    phases = np.arange(len(states))[:, None] * [0.5, 0.9, 1.3, 1.7]
+    states[:] = np.sin(phases)
+    kinds = {
+        "wanted states": np.sin(phases + 0.3)[:, :3],
+        "velocities": 3 * np.cos(phases)[:, :3],
+        "differences": np.cos(phases)[:, :3] / 3 - states[:, :3] / 20,
+        "other joints": states[:, [2, 3, 0]],
+    }
+    actions[:] = kinds[kind]
+    training = known(dataset, range(28))
+    assert (paired_states(training) is not None) == pairs
+    assert (HOLDING_STATE in baseline_chunks(training, [28, 31])) == pairs
+
+
+def test_states_pair_by_name_before_they_pair_by_place(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = dataset.states()
+    monkeypatch.setattr(dataset, "state_names", ["b", "grip", "a", "c"])
+    monkeypatch.setattr(dataset, "action_names", ["a", "b", "speed"])
+    dataset.actions()[:] = np.stack([states[:, 2], states[:, 0], states[:, 3]], axis=1) * 1.01
+    training = known(dataset, range(28))
+    assert paired_states(training) == [2, 0, None]
+    held = baseline_chunks(training, [28, 31])[HOLDING_STATE]
+    assert np.all(held[..., 2] == training.mean[2]), "a dimension without a state of its own holds the mean"
+
+
+@pytest.mark.parametrize("pairs", [baselines.PAIRS, 60])
+def test_the_nearest_frame_is_found_exactly(dataset: Dataset, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "PAIRS", pairs)
+    train, frames, states = list(range(28)), list(range(28, 38)), dataset.states()
+    found = nearest_frames(known(dataset, train), frames)
+    assert found is not None
+    low, high = np.quantile(states[train], [0.01, 0.99], axis=0)
+    for frame, nearest in zip(frames, found, strict=True):
+        same = [other for other in train if dataset.task(other) == dataset.task(frame)]
+        distances = np.square((states[same] - states[frame]) / (high - low)).sum(axis=1)
+        assert nearest == same[int(distances.argmin())]
 
 
 def test_the_nearest_frame_is_of_the_same_task_and_another_episode(

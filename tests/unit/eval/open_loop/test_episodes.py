@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from recorded_cases import EPISODES, Recorded
 
+from pi05.data.lerobot.identity import hash_numbers
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import EvaluationError
 from pi05.eval.config import EvalConfig, EvalDatasetConfig
@@ -55,11 +56,20 @@ def test_without_a_record_nobody_knows(dataset: Dataset, candidate: Candidate) -
 
 
 def test_the_record_counts_on_the_data_set_that_the_run_has_seen_alone(dataset: Dataset, candidate: Candidate) -> None:
-    other = with_record(candidate, hashes={"numbers": "other", "frames": 7})
+    other = with_record(candidate, data={"numbers": "other", "frames": 7})
     with pytest.raises(EvaluationError, match=r"not the data set(.|\n)*the 7 frames"):
         choose_episodes("held-out", dataset, [other])
     assert choose_episodes((3,), dataset, [other]).trained_on == {"policy": None}
     assert choose_episodes((3,), dataset, [other]).reference == (0, 1, 2, 4)
+
+
+def test_a_data_set_that_has_grown_is_still_that_of_the_run(dataset: Dataset, candidate: Candidate) -> None:
+    shorter = sum(EPISODES[:4])
+    earlier = with_record(
+        candidate, data={"numbers": hash_numbers(dataset, shorter), "frames": shorter}, train=(0, 1, 2), held_out=(3,)
+    )
+    assert choose_episodes("held-out", dataset, [earlier]).numbers == (3,)
+    assert choose_episodes((2, 4), dataset, [earlier]).trained_on == {"policy": (2,)}  # the last one is new
 
 
 def test_a_run_without_held_out_episodes_and_runs_with_different_ones(dataset: Dataset, candidate: Candidate) -> None:

@@ -8,8 +8,8 @@ import pytest
 from doctor_cases import MACHINES
 
 from pi05.doctor.examine import judge
-from pi05.doctor.render import render, render_finding, summary, to_json
 from pi05.finding import error, note, ok, warning
+from pi05.finding_report import for_terminal, render, render_finding, summary, to_json
 
 FINE = ok("python.ok", "3.12.4")
 NO_GPU = note("gpu.none", "no GPU: training on the CPU is for the demo only")
@@ -26,7 +26,7 @@ def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
 
 
 def test_the_report_of_a_machine() -> None:
-    assert render([NO_GPU, BAD, FINE]) == (
+    assert render([NO_GPU, BAD, FINE], "doctor") == (
         "note     gpu        no GPU: training on the CPU is for the demo only\n"
         "error    torch      torch cannot be imported\n"
         "                    a run fails at its start\n"
@@ -38,9 +38,27 @@ def test_the_report_of_a_machine() -> None:
 
 
 def test_the_short_report_shows_what_is_to_be_mended() -> None:
-    more = "\n(pi05 doctor looks at network, kernels and simulators as well)"
-    assert render([FINE, NO_GPU], short=True) == f"doctor: nothing to mend ({NO_GPU.text}){more}"
-    assert render([FINE, NO_GPU, SLOW], short=True) == f"{render_finding(SLOW)}\n\ndoctor: 1 warning to mend{more}"
+    more = "pi05 doctor looks at more"
+    nothing = f"doctor: nothing to mend ({NO_GPU.text})\n({more})"
+    assert render([FINE, NO_GPU], "doctor", short=True, more=more) == nothing
+    report = f"{render_finding(SLOW)}\n\ndoctor: 1 warning to mend\n({more})"
+    assert render([FINE, NO_GPU, SLOW], "doctor", short=True, more=more) == report
+
+
+def test_the_whole_name_stands_above_a_finding() -> None:
+    assert render([BAD], "check", names=True) == (
+        "error    torch.import\n"
+        "         torch cannot be imported\n"
+        "         a run fails at its start\n"
+        "         to do: pip install torch\n"
+        "\n"
+        "check: 1 error to mend"
+    )
+
+
+def test_names_of_others_act_on_no_terminal() -> None:
+    (clean,) = for_terminal([warning("language.empty", "task \x1b[2J", "waits", "rename \x07")])
+    assert (clean.text, clean.remedy) == ("task \\u001b[2J", "rename \\u0007")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +70,7 @@ def test_the_short_report_shows_what_is_to_be_mended() -> None:
     ],
 )
 def test_the_summary_counts(findings: list, text: str) -> None:
-    assert summary(findings) == text
+    assert summary(findings, "doctor") == text
 
 
 def test_colours_are_around_the_status_only() -> None:
@@ -62,7 +80,7 @@ def test_colours_are_around_the_status_only() -> None:
 
 
 def test_json_has_the_same_findings() -> None:
-    report = json.loads(to_json([FINE, SLOW], {"torch": "2.13.0"}))
+    report = json.loads(to_json([FINE, SLOW], to_mend=True, versions={"torch": "2.13.0"}))
     assert report["to_mend"] is True
     assert report["versions"] == {"torch": "2.13.0"}
     assert report["findings"][1] == {
@@ -72,4 +90,4 @@ def test_json_has_the_same_findings() -> None:
         "effect": "waits",
         "remedy": "pi05 train --output_dir=FOLDER",
     }
-    assert json.loads(to_json([FINE], {}))["to_mend"] is False
+    assert json.loads(to_json([FINE], to_mend=False))["to_mend"] is False

@@ -1,0 +1,1 @@
+"""Checks of states and actions, dimension by dimension."""

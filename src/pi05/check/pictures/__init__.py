@@ -1,0 +1,1 @@
+"""What the cameras show: every camera of every episode, decoded at a few frames."""

@@ -1,0 +1,1 @@
+"""What only pi05's own checkpoint folders have."""
