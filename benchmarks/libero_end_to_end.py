@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", type=Path, default=plan.base)
+    parser.add_argument("--data", type=Path, help="demonstrations of an earlier chain with the same settings")
     parser.add_argument("--output", type=Path, default=Path("outputs/libero-end-to-end"))
     given = parser.parse_args()
     plan = LiberoPlan(
@@ -54,6 +55,7 @@ def main() -> None:
         control_episodes_per_task=given.control_episodes,
         workers=given.workers,
         base=given.base,
+        data=given.data,
     )
     result = run_libero_demo(given.output, given.seed, given.threads, plan=plan)
     path = HERE / "results" / f"libero_end_to_end_{date.today().isoformat()}.json"

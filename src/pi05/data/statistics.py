@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pi05.data.quantiles import moments
-from pi05.data.range_floor import ABSOLUTE_FLOOR, SPREAD_FLOOR, in_enough_episodes, least_range
+from pi05.data.range_floor import ABSOLUTE_FLOOR, SPREAD_FLOOR, Spread, least_range
 from pi05.data.training_steps import EpisodeSource, Kind, TrainingSteps, read_steps
 from pi05.errors import DataError
 
@@ -166,7 +166,7 @@ def _all_dimensions(kind: Kind, names: list[str], steps: TrainingSteps, floor: F
     spread = columns.pop("q999") - columns.pop("q001")
     width = columns["q99"] - columns["q01"]
     centre = (columns["q01"] + columns["q99"]) / 2
-    least = _least(kind, steps, floor, width, spread, centre)
+    least = _least(kind, steps, floor, width, spread)
     narrow = width < least
     columns["q01"] = np.where(narrow, centre - least / 2, columns["q01"])
     columns["q99"] = np.where(narrow, centre + least / 2, columns["q99"])
@@ -177,9 +177,7 @@ def _all_dimensions(kind: Kind, names: list[str], steps: TrainingSteps, floor: F
     return stats
 
 
-def _least(
-    kind: Kind, steps: TrainingSteps, floor: Floor, width: np.ndarray, spread: np.ndarray, centre: np.ndarray
-) -> np.ndarray:
+def _least(kind: Kind, steps: TrainingSteps, floor: Floor, width: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return the least range of each dimension by a rule."""
     if floor == "none":
         return np.zeros_like(width)
@@ -187,16 +185,11 @@ def _least(
         return np.maximum(ABSOLUTE_FLOOR, SPREAD_FLOOR * spread)
     calm = functools.cache(steps.steady)
 
-    def lasting_spread(i: int) -> float:
+    def lasting(i: int) -> Spread:
         found = moments(lambda: calm().pieces(kind, i))
-        return found["q999"] - found["q001"]
+        return Spread(usual=found["q999"] - found["q001"], whole=found["max"] - found["min"])
 
-    def is_frequent(i: int, least: float) -> bool:
-        reach = least / SPREAD_FLOOR
-        count = steps.episodes_beyond(kind, i, float(centre[i]) - reach, float(centre[i]) + reach)
-        return in_enough_episodes(count, len(steps.lengths))
-
-    return least_range(width, spread, lasting_spread, is_frequent)
+    return least_range(width, spread, lasting, lambda i: steps.episode_spreads(kind, i))
 
 
 def _peculiarities(kind: str, labels: list[str], stats: DimStats, width: np.ndarray) -> list[str]:

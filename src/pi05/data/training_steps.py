@@ -67,15 +67,17 @@ class TrainingSteps:
 
         return replace(self, states=calm(self.states), actions=calm(self.actions))
 
-    def episodes_beyond(self, kind: Kind, dimension: int, low: float, high: float) -> int:
-        """Return how many episodes have a value of this dimension below `low` or above `high`."""
-        number = np.repeat(np.arange(len(self.lengths)), self.lengths)
+    def episode_spreads(self, kind: Kind, dimension: int) -> Float32[np.ndarray, " E"]:
+        """Return the largest less the smallest value of one dimension in each episode."""
         steps_left = np.concatenate([np.arange(length, 0, -1) for length in self.lengths])
-        found = np.zeros(len(self.lengths), bool)
+        number = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        low = np.full(len(self.lengths), np.inf, np.float32)
+        high = -low
         for step, (values, _) in enumerate(self.pieces(kind, dimension)):
-            outside = (values < low) | (values > high)
-            found[number[steps_left > step][outside]] = True
-        return int(found.sum())
+            episodes = number[steps_left > step]
+            np.minimum.at(low, episodes, values)
+            np.maximum.at(high, episodes, values)
+        return high - low
 
     def _by_episode(self, values: np.ndarray) -> list[np.ndarray]:
         return np.split(values, np.cumsum(self.lengths)[:-1])

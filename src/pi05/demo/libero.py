@@ -71,6 +71,8 @@ class LiberoPlan:
     """Of the base, with black pictures, and with another instruction."""
     workers: int = 2
     base: Path = presets.TINY_BASE
+    data: Path | None = None
+    """Demonstrations that an earlier chain has collected by the same plan; None: they are collected."""
 
     def demonstrations(self) -> DemonstrationChoice:
         """Return the simulator as demonstrations are collected in it."""
@@ -94,10 +96,11 @@ def run_libero_demo(
     plan = plan or LiberoPlan()
     folder = open_folder(Path(output_dir))
     tell(f"pi05 demo in {folder}: everything it makes is there, index.html shows it")
-    stages = Stages(total=8)
-    data, run = folder / "data", folder / "run"
-    with stages.stage(f"collect {plan.demonstrations_per_task} demonstrations of each of {len(plan.tasks)} tasks"):
-        _collect(plan, data, seed)
+    stages = Stages(total=8 if plan.data is None else 7)
+    data, run = plan.data or folder / "data", folder / "run"
+    if plan.data is None:
+        with stages.stage(f"collect {plan.demonstrations_per_task} demonstrations of each of {len(plan.tasks)} tasks"):
+            _collect(plan, data, seed)
     with stages.stage("statistics of the demonstrations"):
         tell(describe_data(data, plan.base))
     few = replace(plan, episodes_per_task=plan.control_episodes_per_task)

@@ -102,6 +102,27 @@ def test_what_really_happens_stays_bounded(frames: int, every: int) -> None:
     assert final == pytest.approx(0.1)
 
 
+def test_a_wrist_that_is_turned_in_one_episode_of_a_hundred_stays_bounded() -> None:
+    """0.03 % of the frames; a range of 1e-4 would make them 10,000, and the loss theirs."""
+    _, final = ranges(hold(3, 100), 100, 100, 1.0)
+    assert final == pytest.approx(0.1)
+
+
+def test_a_pulse_in_every_episode_stays_bounded_however_long_they_are() -> None:
+    """0.03 % of the frames again."""
+    _, final = ranges(hold(1, 1), 10, 3_000, 1.0)
+    assert final == pytest.approx(0.1)
+
+
+def test_a_sensor_that_hangs_squeezes_no_joint_that_moves() -> None:
+    def hang(rng: np.random.Generator, episode: int, action: np.ndarray) -> None:
+        if episode == 0:
+            action[40:52] = 4096
+
+    clean, broken = ranges(hang, 50, 300, 1.0)
+    assert broken == pytest.approx(clean, rel=0.1)
+
+
 def test_pulses_in_few_episodes_are_glitches() -> None:
     _, final = ranges(hold(1, 4), 20, 400, 1.0)
     assert final == pytest.approx(ABSOLUTE_FLOOR)

@@ -22,18 +22,16 @@ def test_the_pieces_are_every_step_of_every_chunk(mask: list[bool] | None) -> No
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_episodes_beyond_a_range(relative: bool) -> None:
+def test_each_episode_has_its_spread(relative: bool) -> None:
     episodes = random_episodes([10, 10, 10, 2])
-    for _, action in episodes.parts:
+    for state, action in episodes.parts:
+        state[:] = 0
         action[:, 0] = 0
     episodes.parts[1][1][9, 0] = 5
-    episodes.parts[3][1][0, 0] = -5
-    for state, _ in episodes.parts:
-        state[:] = 0
+    episodes.parts[3][1][:, 0] = -5, 1
     steps = read_steps(episodes, range(4), 3, np.array([relative, False, False]))
-    assert steps.episodes_beyond("action", 0, -1, 1) == 2
-    assert steps.episodes_beyond("action", 0, -9, 1) == 1
-    assert steps.episodes_beyond("state", 0, -1, 1) == 0
+    assert steps.episode_spreads("action", 0).tolist() == [0, 5, 0, 6]
+    assert steps.episode_spreads("state", 0).tolist() == [0, 0, 0, 0]
 
 
 def test_no_episode_is_an_error() -> None:
