@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
-from fake_policies import CAMERAS
+import torch
+from fake_policies import CAMERAS, make_policy
 from recorded_cases import Demonstrator, Recorded
 
 from pi05.checkpoint.locate import locate
@@ -89,6 +92,23 @@ def test_a_state_that_the_prompt_does_not_hold_is_not_tried(
     found = of(Demonstrator(dataset), replace(processor, prompt_format="none"), looks)
     assert "state" not in {effect.input for effect in found.effects}
     assert found.left_out == ("the state: this policy's prompt does not hold it",)
+
+
+def test_relative_actions_do_not_show_the_state_that_they_are_added_to(
+    dataset: Dataset, looks: Looks, tmp_path: Path
+) -> None:
+    policy = make_policy(fakes.write_tokenizer(tmp_path / "tokenizer.json"), relative_mask=(True, True, False))
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.zero_()  # answers with the state itself, and the middle of the third range
+
+    def answer(seen: Callable[[int], dict[str, Any]], frames: Any) -> np.ndarray:
+        return predict(policy, seen, frames, draws=0, seed=0, num_steps=1, batch_size=4)[0]
+
+    found = measure_sensitivity(answer, dataset, policy.processor, looks, SCALE, most=4)
+    assert found is not None
+    assert found.unread == ["scene", "wrist", "state", "instruction"]
+    assert max(effect.moved for effect in found.effects) < 1e-6
 
 
 def test_none_is_wanted(dataset: Dataset, processor: Processor, looks: Looks) -> None:
