@@ -84,10 +84,12 @@ def _read(config: EvalConfig, path: str, name: str) -> Candidate:
 def read_record(location: Location) -> TrainingRecord | None:
     """Return what a checkpoint tells of its training data; None where it holds nothing of it."""
     noted = read_noted_data(location.folder) if location.kind == "pi05" else {}
-    sides = [noted.get("train_episodes"), noted.get("held_out")]
-    if not all(isinstance(side, list) and all(type(number) is int for number in side) for side in sides):
+    train, held_out = noted.get("train_episodes"), noted.get("held_out")
+    if not isinstance(train, list) or not isinstance(held_out, list):
         return None
-    return TrainingRecord(train=tuple(sides[0]), held_out=tuple(sides[1]), data=noted)
+    if not all(type(number) is int for number in (*train, *held_out)):
+        return None
+    return TrainingRecord(train=tuple(train), held_out=tuple(held_out), data=noted)
 
 
 def open_recordings(config: EvalConfig, candidates: Sequence[Candidate]) -> Dataset:

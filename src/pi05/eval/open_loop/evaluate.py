@@ -192,8 +192,13 @@ def _measure(task: _Task, candidate: Candidate, load: Load, say: Callable[[str],
         policy = load(candidate)
     cameras = candidate.processor.slots.keys
     tried = min(config.sensitivity_frames, len(task.looks))
-    settings = {"num_steps": config.policy.num_inference_steps, "batch_size": config.batch_size}
-    settings |= {"seed": config.seed or FIRST_SEED}
+    ask = partial(
+        predict,
+        policy,
+        seed=config.seed or FIRST_SEED,
+        num_steps=config.policy.num_inference_steps,
+        batch_size=config.batch_size,
+    )
     what = "looks" if candidate.name == "policy" else f"looks of {candidate.name}"
     with Counter(len(task.looks), what, enabled=shown) as counter:
 
@@ -202,11 +207,11 @@ def _measure(task: _Task, candidate: Candidate, load: Load, say: Callable[[str],
                 counter.advance()
 
         own = partial(observe, task.dataset, cameras)
-        chunks = predict(policy, own, task.looks.frames, draws=config.draws, advance=advance, **settings)
+        chunks = ask(own, task.looks.frames, draws=config.draws, advance=advance)
     flagged = tuple(policy.flagged)  # before states are exchanged
     with waiting(f"taking inputs away on {tried} frames", say):
         sensitivity = measure_sensitivity(
-            lambda seen, frames: predict(policy, seen, frames, draws=min(1, config.draws), **settings)[0],
+            lambda seen, frames: ask(seen, frames, draws=min(1, config.draws))[0],
             task.dataset,
             candidate.processor,
             task.looks,

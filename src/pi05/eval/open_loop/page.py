@@ -104,13 +104,14 @@ def _drawn(result: OpenLoopResult, dataset: Dataset, episode: int, why: str) -> 
     frames = [part.start + round(i * (part.length - 1) / (STILLS - 1)) for i in range(min(STILLS, part.length))]
     shown = [processor.encode(observe(dataset, processor.slots.keys, frame)) for frame in dict.fromkeys(frames)]
     slot = next(i for i, real in enumerate(shown[0].image_mask) if real)
-    first = result.policies[0].errors
+    several = len(result.policies) > 1
+    errors = [f"{f'{p.name} ' * several}{number(p.errors.by_episode[episode])}" for p in result.policies]
     recorded = dataset.actions()[part.start : part.start + part.length].tolist()
     return {
         "episode": episode,
         "why": why if len(result.chosen.numbers) > 1 else "the one episode",
         "task": dataset.task(part.start),
-        "error": number(first.by_episode[episode]),
+        "error": ", ".join(errors),
         "seconds": f"{part.length / dataset.fps:.1f}",
         "seen": seen_by(processor, observe(dataset, processor.slots.keys, part.start)),
         "strip": strip([to_bytes(seen.images[slot]) for seen in shown], STILLS),

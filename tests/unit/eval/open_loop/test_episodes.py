@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from recorded_cases import EPISODES, Recorded
@@ -19,7 +20,7 @@ def candidate(case: Recorded) -> Candidate:
     return read_candidates(config, [str(case.checkpoint)])[0]
 
 
-def with_record(candidate: Candidate, name: str = "policy", **changes: object) -> Candidate:
+def with_record(candidate: Candidate, name: str = "policy", **changes: Any) -> Candidate:
     assert candidate.record is not None
     return replace(candidate, name=name, record=replace(candidate.record, **changes))
 
