@@ -41,7 +41,8 @@ WHY = {
     "policy.push_to_hub": "nothing is published unless asked for",
     "policy.device": "`auto` is CUDA where there is a GPU, in both",
     "policy.chunk_size": WHOLE_BASE,
-    "policy.n_action_steps": "half of the chunk: openpi executes 5 of 10; 50 of 50 is a second or more without looking",
+    "policy.n_action_steps": "half of the chunk and at most a second: openpi executes 5 of 10; 50 of 50 is a second or "
+    "more without looking",
     "policy.tokenizer_max_length": WHOLE_BASE + "; a longer prompt is an error, not cut off",
     "policy.empty_cameras": "empty slots are found and always masked; a number that is given is checked",
     "policy.relative_exclude_joints": "the same `gripper`, but no error where a robot has none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -37,11 +38,20 @@ class Finding:
         return self.status in ("warning", "error")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return plain data, as JSON holds it: numbers that are none are texts."""
         plain = asdict(self)
-        if not self.numbers:
-            del plain["numbers"]
+        if self.numbers:
+            return {**plain, "numbers": _as_json(plain["numbers"])}
+        del plain["numbers"]
         return plain
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(inner) for name, inner in value.items()}
+    return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def ok(name: str, text: str) -> Finding:

@@ -90,4 +90,9 @@ def test_json_has_the_same_findings() -> None:
         "effect": "waits",
         "remedy": "pi05 train --output_dir=FOLDER",
     }
+    odd = warning("numbers.x", "odd", "waits", "mend", {"share": float("nan"), "pairs": [(1, float("inf"))]})
+    assert json.loads(to_json([odd], to_mend=False))["findings"][0]["numbers"] == {
+        "share": "nan",
+        "pairs": [[1, "inf"]],
+    }
     assert json.loads(to_json([FINE], to_mend=False))["to_mend"] is False

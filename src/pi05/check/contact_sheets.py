@@ -48,7 +48,9 @@ def choose_episodes(subject: Subject, findings: Iterable[Finding], most: int = M
     chosen = list(named)[: min(MOST_NAMED, most)]
     rest = [number for number in used if number not in chosen]
     count = min(most - len(chosen), len(rest))
-    places = np.unique(np.linspace(0, len(rest) - 1, count).round().astype(int)) if count > 0 else []
+    if count <= 0:
+        return sorted(chosen)
+    places = np.unique(np.linspace(0, len(rest) - 1, count).round().astype(int))
     return sorted([*chosen, *(rest[int(place)] for place in places)])
 
 
@@ -77,7 +79,9 @@ def film(dataset: Dataset, episode: int) -> tuple[list[int], dict[str, list[str]
 def as_seen(subject: Subject, recipe: Recipe, episodes: Sequence[int]) -> list[dict[str, Any]]:
     """Return, for each slot, its camera and the pictures of some frames as the model gets them."""
     dataset, processor = subject.dataset, recipe.processor
-    slots = [{"slot": slot, "camera": camera, "pictures": []} for slot, camera in recipe.slots.by_slot.items()]
+    slots: list[dict[str, Any]] = [
+        {"slot": slot, "camera": camera, "pictures": []} for slot, camera in recipe.slots.by_slot.items()
+    ]
     for number in episodes:
         frame = dataset.episodes[number].start + dataset.episodes[number].length // 2
         try:

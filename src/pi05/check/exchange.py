@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pi05
@@ -43,7 +42,7 @@ def to_sarif(findings: Sequence[Finding], root: Path) -> str:
             "kind": "pass" if finding.status == "ok" else "fail" if finding.to_mend else "informational",
             "message": {"text": visible(_told(finding))},
             "locations": [where],
-            "properties": _plain(finding.numbers),
+            "properties": finding.to_dict().get("numbers", {}),
         }
         for finding in findings
     ]
@@ -83,16 +82,3 @@ def _told(finding: Finding) -> str:
 def _clean(text: str) -> str:
     """Return text as XML may hold it: what has no place there is spelt out."""
     return _NOT_IN_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", visible(text))
-
-
-def _plain(numbers: Any) -> dict[str, Any]:
-    """Return numbers as JSON holds them: no NaN, no infinity."""
-    return {name: _finite(value) for name, value in dict(numbers).items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and value - value != 0:  # NaN and infinity
-        return str(value)
-    if isinstance(value, dict):
-        return {str(name): _finite(inner) for name, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -21,8 +21,8 @@ from pi05.finding import Finding, note, ok, warning
 PLACEHOLDERS = frozenset(
     words
     for line in (
-        "task|tasks|test|testing|todo|tbd|none|null|nan|na|default|unknown|untitled|dummy|placeholder|foo|bar|foobar",
-        "asdf|xxx|xyz|string|instruction|prompt|description|label|example|sample|demo|debug|trial|run|episode",
+        "task|tasks|test|testing|todo|tbd|none|null|nan|na|n a|default|unknown|untitled|dummy|placeholder|foo|bar",
+        "foobar|asdf|xxx|xyz|string|instruction|prompt|description|label|example|sample|demo|debug|trial|run|episode",
         "recording|valid|invalid|success|fail|failure|nothing|something|do something|perform the task|do the task",
         "describe the task|describe the task here|task description|enter task here|your task|your task here|my task",
         "single task|no task|language instruction|hello|hello world|lorem ipsum",

@@ -57,14 +57,15 @@ class Motion:
     """How much the state moves in a frame for an action of 1; NaN where steps and actions do not go together."""
 
 
-def measure_motion(dataset: Dataset, episodes: Sequence[int]) -> Motion | None:
-    """Compare actions and states; None where no dimension moves in both."""
+def measure_motion(dataset: Dataset, episodes: Sequence[int], dimensions: Sequence[int] | None = None) -> Motion | None:
+    """Compare actions and states, of these dimensions or of all; None where no dimension moves in both."""
     chosen = [int(i) for i in np.unique(np.linspace(0, len(episodes) - 1, min(len(episodes), _MOST_EPISODES)).round())]
     spans = [(e.start, e.start + e.length) for e in (dataset.episodes[episodes[i]] for i in chosen) if e.length > 1]
     if not spans:
         return None
     found = []
-    for dimension in range(min(dataset.state_dim, dataset.action_dim)):
+    paired = range(min(dataset.state_dim, dataset.action_dim))
+    for dimension in paired if dimensions is None else [i for i in dimensions if i in paired]:
         pairs = [
             (dataset.actions()[a:b, dimension].astype(float), dataset.states()[a:b, dimension].astype(float))
             for a, b in spans

@@ -5,7 +5,7 @@ Everything here is a matter of settings: the data may be sound and the recipe ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 import numpy as np
@@ -31,7 +31,9 @@ def check_recipe(subject: Subject) -> Iterator[Finding]:
     recipe = subject.recipe
     if recipe is None or not len(recipe.train_episodes):
         return
-    motion = measure_motion(subject.dataset, recipe.train_episodes)
+    mask = recipe.processor.relative_mask
+    relative = None if mask is None else [i for i, marked in enumerate(mask) if marked]
+    motion = measure_motion(subject.dataset, recipe.train_episodes, relative)
     yield from chain(
         _relative(subject, recipe),
         () if motion is None else _action_kind(subject, recipe, motion),
@@ -87,7 +89,7 @@ def _action_kind(subject: Subject, recipe: Recipe, motion: Motion) -> Iterator[F
             yield _late(motion, subject.dataset.fps, numbers)
 
 
-def _late(motion: Motion, fps: float, numbers: dict[str, object]) -> Finding:
+def _late(motion: Motion, fps: float, numbers: Mapping[str, object]) -> Finding:
     if motion.shift < 0:
         how = f"they come about {-motion.shift} frames ({-motion.shift / fps:.2f} s) too late"
     else:
@@ -160,7 +162,7 @@ def _range(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
         ("ACTION", dataset.action_names, processor.action_normalizer.normalize(sample.actions)),
     )
     for kind, names, values in sides:
-        mode = processor.normalization[kind]  # type: ignore[index]
+        mode = processor.normalization[kind]
         share = share_outside(values, CLEARLY * FAR[mode])
         wide = np.flatnonzero(share > MOST_OUTSIDE).tolist()
         if wide:

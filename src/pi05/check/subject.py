@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pi05.data.cameras import CameraSlots
@@ -43,7 +44,7 @@ class Recipe:
 class Base:
     """What a base checkpoint tells of itself; None or empty where it tells nothing."""
 
-    path: str
+    path: str | Path
     state_stats: DimStats | None = None
     action_stats: DimStats | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

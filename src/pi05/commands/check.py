@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.train import EXTRA_FLAGS, read_training_settings
@@ -20,6 +20,7 @@ from pi05.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from pi05.check.examine import Progress, Verdict
+    from pi05.check.subject import Subject
     from pi05.finding import Finding
 
 CHECK_FLAGS = (
@@ -56,10 +57,10 @@ def check(arguments: Sequence[str]) -> int:
     if asked["fix"] is not None:
         return _fix(request.config, asked)
     with _progress() as progress:
-        root, verdict, page = _look(request.config, asked, progress)
-    _write(asked, verdict.findings, root)
-    _tell(verdict, as_json=asked["json"], root=root, page=None if page is None else str(page))
-    return int(bool(verdict.refused))
+        seen = _look(request.config, asked, progress)
+    _tell(seen.verdict, as_json=asked["json"], root=seen.root)
+    _write(asked, seen)
+    return int(bool(seen.verdict.refused))
 
 
 def _fix(config: TrainConfig, asked: dict[str, Any]) -> int:
@@ -81,24 +82,30 @@ def _fix(config: TrainConfig, asked: dict[str, Any]) -> int:
             progress=lambda what, done, total: progress(done, total, what),
         )
         all_of_it = replace(config.dataset, repo_id=None, root=str(out), episodes=None, exclude_episodes=None)
-        _, verdict, page = _look(replace(config, dataset=all_of_it, drop_cameras=()), asked, progress)
-    _write(asked, verdict.findings, out)
+        seen = _look(replace(config, dataset=all_of_it, drop_cameras=()), asked, progress)
     if not asked["json"]:
         print(visible(render_account(account, root, out)) + "\n")
-    told = None if page is None else str(page)
-    _tell(verdict, as_json=asked["json"], root=out, page=told, repairs=account.to_dict())
-    return int(bool(verdict.refused))
+    _tell(seen.verdict, as_json=asked["json"], root=out, repairs=account.to_dict())
+    _write(asked, seen)
+    return int(bool(seen.verdict.refused))
 
 
 def _root(config: TrainConfig) -> str:
     return str(config.dataset.root or config.dataset.repo_id)
 
 
-def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tuple[Path, Verdict, Path | None]:
-    """Open the data set and run the checks; return its folder, what was found, and the page that shows it."""
+class _Seen(NamedTuple):
+    """What was looked at, and what was found."""
+
+    root: Path
+    subject: Subject | None
+    verdict: Verdict
+
+
+def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> _Seen:
+    """Open the data set and run the checks."""
     progress(0, 1, "loading torch")
     from pi05.check.examine import examine, judge
-    from pi05.check.page import write_page
     from pi05.terminal import PlainConsole
     from pi05.train.checked.base_network import look_at_network
     from pi05.train.checked.subject import open_subject
@@ -117,47 +124,45 @@ def _look(config: TrainConfig, asked: dict[str, Any], progress: Progress) -> tup
     subject, findings = open_subject(config, PlainConsole(stderr=True, quiet=True))
     if subject is not None:
         findings = [*findings, *examine(subject, quick=asked["quick"], progress=progress)]
-    if asked["quick"]:
-        return root, judge(findings, config.allow), None
-    if subject is not None:
+    if subject is not None and not asked["quick"]:
         progress(0, 1, "the base's network")
         findings += look_at_network(config, subject)
-    verdict = judge(findings, config.allow)
-    progress(0, 1, "the page")
-    folder = Path(asked["page_dir"] or Path("runs") / f"check-{root.resolve().name}")
-    with doing("write the page", folder, ConfigError):
-        page = write_page(subject, verdict.findings, folder, name=root.resolve().name)
-    return root, verdict, page
+    return _Seen(root, subject, judge(findings, config.allow))
 
 
-def _write(asked: dict[str, Any], findings: list[Finding], root: Path) -> None:
+def _write(asked: dict[str, Any], seen: _Seen) -> None:
+    """Write what goes to files: once the findings are told, so that a full disk does not take them along."""
     from pi05.check.exchange import to_junit, to_sarif
     from pi05.files import write_atomic
 
     for name, convert in (("sarif", to_sarif), ("junit", to_junit)):
         if asked[name] is not None:
             with doing(f"write --{name}", asked[name], ConfigError):
-                write_atomic(Path(asked[name]), convert(findings, root).encode())
+                write_atomic(Path(asked[name]), convert(seen.verdict.findings, seen.root).encode())
+    if asked["quick"]:
+        return
+    from pi05.check.page import write_page
+
+    name = seen.root.resolve().name
+    folder = Path(asked["page_dir"] or Path("runs") / f"check-{name}")
+    with _progress() as progress, doing("write the page", folder, ConfigError):
+        progress(0, 1, "the page")
+        page = write_page(seen.subject, seen.verdict.findings, folder, name=name)
+    tell(f"page: {page}", aside=asked["json"])
 
 
-def _tell(verdict: Verdict, *, as_json: bool, root: Path, page: str | None, **facts: Any) -> None:
+def _tell(verdict: Verdict, *, as_json: bool, root: Path, **facts: Any) -> None:
     from pi05.finding_report import for_terminal, render, to_json
 
     if as_json:
         errors = bool(verdict.refused)
-        tell(
-            to_json(
-                verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed), page=page, **facts
-            )
-        )
+        tell(to_json(verdict.findings, to_mend=errors, dataset=str(root), passed=list(verdict.passed), **facts))
         return
     width = max(60, min(120, shutil.get_terminal_size().columns))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     worst = ("error", "warning", "note", "ok")
     ordered = sorted(for_terminal(verdict.findings), key=lambda finding: worst.index(finding.status))
     print(render([replace(f, remedy=_with_allow(f)) for f in ordered], "check", width=width, colour=colour, names=True))
-    if page is not None:
-        tell(f"page: {page}")
 
 
 def _with_allow(finding: Finding) -> str:
@@ -188,7 +193,7 @@ def _progress() -> Iterator[Progress]:
 
 
 COMMAND = Command(
-    summary="Is a data set sound, for the base and the recipe that it is trained with?",
+    summary="Is a data set sound? What would make a run silently wrong.",
     usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--page_dir=FOLDER] [--json] [--sarif=FILE] "
     "[--junit=FILE] [--allow=NAME]",
     run=check,

@@ -7,10 +7,12 @@ import shutil
 import torch
 from rich.console import Console
 
+from pi05.data.lerobot.reader import Dataset
+from pi05.data.libero import rate_note
 from pi05.model.pi05 import Pi05
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
-from pi05.train.data import TrainingData
+from pi05.train.data import DEFAULT_EXCLUSION, PreparedData, TrainingData
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
@@ -31,7 +33,7 @@ def announce(
     device: torch.device,
     console: Console,
 ) -> None:
-    """Print everything about the run that its data have not said already (`data.announce_data`)."""
+    """Print everything about the run that its data have not said already (`announce_data`)."""
     announce_held_out(data, console, config.eval_steps)
     announce_weights(config, run, network, console)
     if network.lora is not None:
@@ -61,6 +63,40 @@ def announce(
     )
     if kept * size > free and not run.continues:
         say(console, "notice: the disk has no room for all of them; lower --keep_checkpoints, or free some space")
+
+
+def announce_data(config: TrainConfig, prepared: PreparedData, console: Console) -> None:
+    """Say what the data are, where each camera goes, and what is peculiar about videos and numbers.
+
+    Raises DataError for a video that cannot be opened.
+    """
+    dataset = prepared.dataset
+    dataset.look_at_headers(prepared.processor.slots.keys)
+    say(
+        console,
+        f"data set: {dataset.root} (LeRobot {dataset.version}), {dataset.num_episodes} episodes, "
+        f"{dataset.num_frames:,} frames at {dataset.fps:g} Hz, {len(dataset.tasks)} tasks",
+    )
+    for note in dataset.notes:
+        say(console, f"note: {note}")
+    say(console, prepared.processor.describe())
+    for warning in prepared.statistics.warnings:
+        say(console, f"warning: {warning}")
+    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
+    for words in filter(None, (relative_note(config, dataset), label)):
+        say(console, f"note: {words}")
+
+
+def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
+    """Return what to say of relative actions whose dimensions have no names; None where there is nothing to say."""
+    found = any(word in name.lower() for word in DEFAULT_EXCLUSION for name in dataset.action_names)
+    if not config.policy.use_relative_actions or dataset.names_actions or found:
+        return None
+    last = dataset.action_names[-1]
+    return (
+        "relative actions: the data set does not name its action dimensions, so a gripper is not known as one; "
+        f"--policy.relative_exclude_joints='[{last}]' keeps the last one absolute"
+    )
 
 
 def announce_weights(config: TrainConfig, run: OpenRun, network: Network, console: Console) -> None:

@@ -23,7 +23,7 @@ from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
-from pi05.data.libero import camera_slots, rate_note
+from pi05.data.libero import camera_slots
 from pi05.data.loader import FEW_SHAPES, TrainLoader
 from pi05.data.measures.chunk_error import frames_of
 from pi05.data.prefix_cache import PrefixCache
@@ -92,11 +92,9 @@ class TrainingData(PreparedData):
 def build_data(config: TrainConfig, sizes: ModelConfig, console: Console, run: OpenRun) -> TrainingData:
     """Open the data set and prepare all that batches need; on resume with the processor of the checkpoint.
 
-    Says what it finds. Raises DataError, ConfigError or CheckpointError.
+    Raises DataError, ConfigError or CheckpointError. A run looks at the data between the two (`checked/gate.py`).
     """
-    prepared = prepare_data(config, sizes, console, run)
-    announce_data(config, prepared, console)
-    return cache_frames(prepared, console)
+    return cache_frames(prepare_data(config, sizes, console, run), console)
 
 
 def prepare_data(
@@ -312,18 +310,6 @@ def choose_relative(config: TrainConfig, dataset: Dataset) -> np.ndarray | None:
     return mask
 
 
-def relative_note(config: TrainConfig, dataset: Dataset) -> str | None:
-    """Return what to say of relative actions whose dimensions have no names; None where there is nothing to say."""
-    found = any(word in name.lower() for word in DEFAULT_EXCLUSION for name in dataset.action_names)
-    if not config.policy.use_relative_actions or dataset.names_actions or found:
-        return None
-    last = dataset.action_names[-1]
-    return (
-        "relative actions: the data set does not name its action dimensions, so a gripper is not known as one; "
-        f"--policy.relative_exclude_joints='[{last}]' keeps the last one absolute"
-    )
-
-
 def choose_statistics(
     config: TrainConfig, sizes: ModelConfig, base: Location | None, computed: Statistics, dataset: Dataset
 ) -> tuple[DimStats, DimStats]:
@@ -357,25 +343,3 @@ def cache_progress(console: Console) -> Progress:
             told = now
 
     return tell
-
-
-def announce_data(config: TrainConfig, prepared: PreparedData, console: Console) -> None:
-    """Say what the data are, where each camera goes, and what is peculiar about videos and numbers.
-
-    Raises DataError for a video that cannot be opened.
-    """
-    dataset = prepared.dataset
-    dataset.look_at_headers(prepared.processor.slots.keys)
-    say(
-        console,
-        f"data set: {dataset.root} (LeRobot {dataset.version}), {dataset.num_episodes} episodes, "
-        f"{dataset.num_frames:,} frames at {dataset.fps:g} Hz, {len(dataset.tasks)} tasks",
-    )
-    for note in dataset.notes:
-        say(console, f"note: {note}")
-    say(console, prepared.processor.describe())
-    for warning in prepared.statistics.warnings:
-        say(console, f"warning: {warning}")
-    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
-    for words in filter(None, (relative_note(config, dataset), label)):
-        say(console, f"note: {words}")

@@ -43,14 +43,15 @@ def test_cut_off_texts(text: str) -> None:
 
 
 def test_texts_that_end_at_one_length_are_cut_off() -> None:
-    long = ("put the green block " * 8)[:128]
+    long = ("green block " * 12)[:127] + "s"
     assert "language.truncated" in found(long, long[::-1], SOUND[0])
     assert "language.truncated" not in found(long, SOUND[0])
 
 
 @pytest.mark.parametrize("other", ["Pick up the red cube", "pick_up_the_red_cube", "pick up the  red cube."])
 def test_one_task_in_several_spellings(other: str) -> None:
-    assert found(SOUND[0], other)["language.spellings"].numbers["groups"] == [[SOUND[0], other]]
+    (group,) = found(SOUND[0], other)["language.spellings"].numbers["groups"]
+    assert set(group) == {SOUND[0], other}
 
 
 def test_underscores() -> None:

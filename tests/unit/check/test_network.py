@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +41,11 @@ def batch() -> Batch:
         actions=torch.from_numpy(actions),
         action_mask=torch.ones(6, 10, dtype=torch.bool),
     )
+
+
+@pytest.fixture(scope="module")
+def packaged() -> Pi05:
+    return load_model(TINY_BASE)
 
 
 def scale(factor: float) -> Callable[[Pi05], None]:
@@ -90,9 +96,9 @@ def nothing(model: Pi05) -> None:
 )
 @torch.no_grad()
 def test_each_damage_of_the_packaged_base_is_named(
-    batch: Batch, damage: Callable[[Pi05], None], names: set[str]
+    batch: Batch, packaged: Pi05, damage: Callable[[Pi05], None], names: set[str]
 ) -> None:
-    model = load_model(TINY_BASE)
+    model = copy.deepcopy(packaged)
     damage(model)
     findings = list(judge_base(measure_base(model, [batch])))
     assert {finding.name for finding in findings} == names

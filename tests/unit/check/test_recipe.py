@@ -47,6 +47,18 @@ def test_relative_actions_of_velocities_are_refused(tmp_path: Path) -> None:
     assert found(check_recipe(make_subject(dataset)), "error", "warning") == {}
 
 
+def test_dimensions_that_stay_absolute_do_not_count_for_relative_actions(tmp_path: Path) -> None:
+    """Three dimensions of steps beside one of targets, which alone is relative."""
+
+    def change(_: int, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        steps = np.diff(states, axis=0, append=states[-1:])
+        return states, np.concatenate([actions[:, :1], steps[:, 1:]], axis=1)
+
+    dataset = write_set(tmp_path / "set", change=change)
+    assert found(check_recipe(make_subject(dataset, relative=(True, False, False, False))), "error") == {}
+    assert found(check_recipe(make_subject(dataset, relative=(False, True, True, True))), "error") != {}
+
+
 def test_late_actions_are_told_with_their_frames(tmp_path: Path) -> None:
     dataset = write_set(tmp_path / "set", change=lambda _, s, a: (s, a[np.clip(np.arange(len(a)) - 6, 0, None)]))
     warned = found(check_recipe(make_subject(dataset)), "error", "warning")

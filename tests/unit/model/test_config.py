@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pi05.errors import ConfigError
-from pi05.model.config import ModelConfig, pi05, tiny
+from pi05.model.config import ModelConfig, pi05, tiny, usual_steps
 
 
 def test_the_full_size_is_that_of_the_published_model() -> None:
@@ -50,3 +50,11 @@ def test_unknown_sizes_are_refused_by_name() -> None:
     with pytest.raises(ConfigError) as caught:
         ModelConfig.from_dict({"widht": 3})
     assert caught.value.found == "widht"
+
+
+@pytest.mark.parametrize(
+    ("horizon", "fps", "executed"),
+    [(50, 10.0, 10), (50, 50.0, 25), (10, 10.0, 5), (50, None, 25), (1, 30, 1), (9, 0.4, 1)],
+)
+def test_half_a_chunk_is_executed_and_no_more_than_a_second(horizon: int, fps: float | None, executed: int) -> None:
+    assert usual_steps(horizon, fps) == executed

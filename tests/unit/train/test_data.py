@@ -12,8 +12,9 @@ from fakes import write_dataset
 from pi05 import presets
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
+from pi05.train.announce import relative_note
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.data import choose_relative, choose_slots, relative_note
+from pi05.train.data import choose_relative, choose_slots
 
 
 @pytest.fixture

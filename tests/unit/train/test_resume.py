@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_policies import make_policy
 
 from pi05.checkpoint.run_lock import RunLock
-from pi05.errors import ConfigError, DataError
-from pi05.files import read_json
+from pi05.checkpoint.store import Checkpoint, TrainingFiles, save_checkpoint
+from pi05.errors import CheckpointError, ConfigError, DataError
+from pi05.files import read_json, write_json
 from pi05.settings.schema import walk
-from pi05.train.config import DatasetConfig, EmaConfig, PolicyConfig, TrainConfig
+from pi05.train.config import TINY_BASE, DatasetConfig, EmaConfig, PolicyConfig, TrainConfig
 from pi05.train.records.config import WandbConfig
 from pi05.train.resume import (
     FREE,
@@ -75,6 +77,31 @@ def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path) -> None:
     again = open_run(dataclasses.replace(config, resume=True), UNLOCKED)
     assert again.folder is None
     assert again.saved == {}
+
+
+def test_a_checkpoint_whose_config_was_edited_is_refused_until_it_is_allowed(tmp_path: Path) -> None:
+    start = TrainConfig(steps=100, from_scratch=True, output_dir=str(tmp_path))
+    start_files(open_run(start, UNLOCKED), start, None, {})
+    config = dataclasses.replace(start, resume=True)
+    processor = make_policy(TINY_BASE / "tokenizer.json").processor
+    state = {
+        "step": 2,
+        "loader": {},
+        "data": {},
+        "schedule": build_schedule(start, {}).to_dict(),
+        "samples_per_step": 32,
+        "world_size": 1,
+    }
+    stored = Checkpoint(
+        config={"processor": processor.to_dict(), "n_action_steps": 5}, weights={}, training=TrainingFiles(state=state)
+    )
+    folder = save_checkpoint(tmp_path / "checkpoints" / "000002", stored)
+    assert open_run(config, UNLOCKED).folder == folder
+    written = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**written, "n_action_steps": 9})
+    with pytest.raises(CheckpointError, match=r"n_action_steps(.|\n)*--allow=base\.edited"):
+        open_run(config, UNLOCKED)
+    assert open_run(dataclasses.replace(config, allow=("base.edited",)), UNLOCKED).folder == folder
 
 
 def test_a_folder_with_other_files_is_fine(tmp_path: Path) -> None:

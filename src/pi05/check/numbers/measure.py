@@ -41,6 +41,8 @@ class Dimension:
     is_switch: bool
     follows: float
     """Correlation of each value with the one before."""
+    changes: float
+    """Share of the steps in which it changes."""
     frozen: Bool[np.ndarray, " E"]
     """Episodes in which it never changes."""
     means: Float[np.ndarray, " E"]
@@ -77,7 +79,9 @@ class Measured:
     from_last: Float[np.ndarray, " pairs"]
     """How far the first state of each further episode lies from the last one of the episode before."""
     to_second: Float[np.ndarray, " pairs"]
-    """And how far from its own second one; both in reaches of the dimensions."""
+    """And how far from its own second one."""
+    to_third: Float[np.ndarray, " pairs"]
+    """And how far that one lies from the third; all in reaches of the dimensions."""
 
     def of(self, kind: Kind) -> list[Dimension]:
         """Return the dimensions of the state or of the action."""
@@ -89,8 +93,8 @@ def measure(signals: Signals) -> Measured:
     dimensions = []
     still = signals.inside.copy()
     starts = signals.starts[1:]
-    second = np.minimum(starts + 1, len(signals) - 1)
-    from_last, to_second = np.zeros(len(starts)), np.zeros(len(starts))
+    second, third = (np.minimum(starts + further, len(signals) - 1) for further in (1, 2))
+    from_last, to_second, to_third = np.zeros((3, len(starts)))
     for signal in signals.each():
         steps = np.abs(signals.steps(signal.values))
         dimensions.append(_measure_one(signals, signal, steps))
@@ -99,12 +103,14 @@ def measure(signals: Signals) -> Measured:
             values = signal.values.astype(np.float64) / signal.reach
             from_last += (values[starts] - values[starts - 1]) ** 2
             to_second += (values[second] - values[starts]) ** 2
+            to_third += (values[third] - values[second]) ** 2
     return Measured(
         signals=signals,
         dimensions=dimensions,
         still=still,
         from_last=np.sqrt(from_last),
         to_second=np.sqrt(to_second),
+        to_third=np.sqrt(to_third),
     )
 
 
@@ -123,6 +129,7 @@ def _measure_one(signals: Signals, signal: Signal, steps: np.ndarray) -> Dimensi
         reach=signal.reach,
         is_switch=signal.is_switch,
         follows=correlation(values[:-1][inside], values[1:][inside]) if inside.any() else 0.0,
+        changes=float(np.count_nonzero(steps)) / max(int(inside.sum()), 1),
         frozen=lowest == highest,
         means=signals.means(values),
         spans=(highest - lowest).astype(np.float64),

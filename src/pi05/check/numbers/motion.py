@@ -9,18 +9,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pi05.check.numbers.gripper import is_gripper
 from pi05.check.numbers.measure import Dimension, Measured
 from pi05.check.structure import MOST_NAMED, named
 from pi05.data.lerobot.files import excluding
-from pi05.data.range_floor import in_enough_episodes
+from pi05.data.range_floor import ENOUGH_EPISODES
 from pi05.finding import Finding, error, note, warning
 
-NOISE = 0.3
-"""Correlation of each action with the one before below which a dimension is noise."""
+NOISE, RESTLESS = 0.3, 0.2
+"""Correlation of each action with the one before below which a dimension is noise, where it changes in so many steps:
+a button that is pressed for a frame is none."""
 LEAST_STEPS = 50
 """Steps of all episodes below which nothing is said about noise and idling."""
 STALE = 0.1
 """The first state is stale where it is this much closer to the episode before than to the next frame."""
+LEAPS = 5.0
+"""And from there it leaps: so many times as far as the step that follows. A robot that rests between two episodes and
+then sets off does not."""
 STALE_EPISODES = 0.5
 """Share of the episodes in which it must be."""
 IDLE = 0.3
@@ -30,24 +35,33 @@ IDLE = 0.3
 def judge_glitches(measured: Measured) -> Iterator[Finding]:
     """Yield values that are far away for a moment, and jumps of the state.
 
-    What comes in most episodes is the robot's way; of a dimension that is noise all over nothing can be told.
+    What comes in most episodes is the robot's way, and a gripper may snap; of a dimension that is noise all over
+    nothing can be told.
     """
+    signals = measured.signals
+
+    def rare(frames: np.ndarray) -> bool:
+        enough = max(ENOUGH_EPISODES, -(-len(signals.episodes) // 2))  # as the range of a dimension takes it
+        return len(signals.episodes_of(frames)) < enough
+
     found: dict[str, np.ndarray] = {}
     for dimension in measured.dimensions:
-        far = dimension.far
-        if in_enough_episodes(len(measured.signals.episodes_of(far)), len(measured.signals.episodes)):
-            far = far[:0]
         if _is_noise(dimension):
             continue
+        far = dimension.far if rare(dimension.far) else dimension.far[:0]
         frames = np.union1d(far, dimension.spikes)
         if len(frames):
             found[dimension.label] = frames
     if found:
         yield _glitches(measured, found)
-    jumps = {d.label: d.jumps for d in measured.of("state") if len(d.jumps) and not len(d.wraps)}
+    jumps = {
+        d.label: d.jumps
+        for d in measured.of("state")
+        if len(d.jumps) and rare(d.jumps) and not len(d.wraps) and not is_gripper(d.name)
+    }
     if jumps:
         every = np.unique(np.concatenate(list(jumps.values())))
-        episodes = measured.signals.episodes_of(every)
+        episodes = signals.episodes_of(every)
         yield warning(
             "numbers.jumps",
             f"the state jumps within {len(episodes)} episodes, {len(every)} times: {_places(measured, jumps)}",
@@ -88,7 +102,7 @@ def _frames(measured: Measured, found: dict[str, np.ndarray]) -> dict[str, list[
 
 
 def _is_noise(dimension: Dimension) -> bool:
-    return dimension.follows < NOISE and not dimension.is_constant
+    return dimension.follows < NOISE and dimension.changes > RESTLESS
 
 
 def judge_noise(measured: Measured) -> Iterator[Finding]:
@@ -121,7 +135,8 @@ def judge_noise(measured: Measured) -> Iterator[Finding]:
 def judge_first_frames(measured: Measured) -> Iterator[Finding]:
     """Yield episodes whose first state still is the last one of the episode before."""
     signals = measured.signals
-    stale = (measured.to_second > 0) & (measured.from_last < STALE * measured.to_second)
+    leaps = (measured.to_second > 0) & (measured.to_second > LEAPS * measured.to_third)
+    stale = leaps & (measured.from_last < STALE * measured.to_second)
     if not stale.any() or stale.mean() < STALE_EPISODES:
         return
     episodes = [signals.episodes[number + 1] for number in np.flatnonzero(stale).tolist()]

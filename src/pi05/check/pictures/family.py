@@ -27,7 +27,7 @@ DARKER, TINTED = 40.0, 0.2
 """Grey values, and shares of the brightness for each channel, by which an episode differs from the others at least."""
 OUTLYING = 6.0
 """Median deviations by which it differs at the least."""
-UPRIGHT, TURNED = 0.4, 0.8
+UPRIGHT, TURNED = 0.4, 0.7
 """Correlation with the other episodes as it is, and when it is flipped, of an episode that is flipped."""
 WRIST_MOVES = 0.25
 """Share of pixels that change between two moments: 0.3 to 0.7 on wrists, 0.04 to 0.35 for cameras that stand still."""

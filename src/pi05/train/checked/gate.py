@@ -14,9 +14,10 @@ from pi05.errors import DataError
 from pi05.finding import Finding
 from pi05.model.config import ModelConfig
 from pi05.terminal import say
+from pi05.train.announce import announce_data
 from pi05.train.checked.subject import base_of, subject_of
 from pi05.train.config import TrainConfig
-from pi05.train.data import TrainingData, announce_data, cache_frames, prepare_data
+from pi05.train.data import TrainingData, cache_frames, prepare_data
 from pi05.train.resume import OpenRun
 
 

@@ -171,3 +171,50 @@ def test_a_set_of_one_frame_and_one_that_never_moves() -> None:
     moving = still.changed(action=sound_robot().action[:80, :3])
     frozen_state = to_mend(moving)["numbers.frozen_state"]
     assert frozen_state.status == "warning"  # a robot without a state, most likely
+
+
+# --- what looks wrong and is not --------------------------------------------------------------------------------------
+
+
+def test_a_robot_that_rests_between_episodes_and_then_sets_off_is_not_stale() -> None:
+    """Recordings cut out of one play: each begins where the one before ended, and moves from its second frame on."""
+    whole = sound_robot(episodes=1, seconds=60)
+    length = len(whole.state) // 6
+    state = whole.state[: 6 * length].astype(np.float64)
+    for episode in range(1, 6):
+        state[episode * length] = state[episode * length - 1] + 1e-5
+    cut = whole.changed(state=state.astype(np.float32), action=whole.action[: 6 * length], lengths=[length] * 6)
+    assert "numbers.stale_first" not in to_mend(cut)
+
+
+def test_a_button_is_no_noise() -> None:
+    """One frame at each end of an episode says that it is over: no value tells of the one before."""
+    copy = sound_robot().changed()
+    button = np.zeros((copy.num_frames, 1), np.float32)
+    button[[episode.start + episode.length - 1 for episode in copy.episodes]] = 1
+    assert not to_mend(copy.changed(action=np.hstack([copy.action, button]), action_names=[]))
+
+
+def test_a_gripper_that_snaps_does_not_jump() -> None:
+    """At 5 Hz it closes within a frame, once or twice in a thousand."""
+    slow = sound_robot(fps=5, seconds=200, episodes=3)
+    snapped = slow.changed()
+    snapped.state[:, -1] = np.float32(0.08) * (1 - slow.action[:, -1]) + np.linspace(0, 1e-3, slow.num_frames)
+    assert "numbers.jumps" not in to_mend(snapped)
+
+
+def test_a_gripper_that_few_episodes_use_has_one_scale_and_one_sign() -> None:
+    copy = sound_robot().changed()
+    rng = np.random.default_rng(0)
+    for episode in range(2, 8):
+        frames = copy.frames(episode)
+        drift = 1e-3 * rng.normal(size=copy.lengths[episode]).cumsum().astype(np.float32) / 10
+        copy.action[frames, -1], copy.state[frames, -1] = drift, 0.08 + 0.08 * drift
+    assert not {name for name in to_mend(copy) if "gripper" in name}
+
+
+def test_an_episode_that_stands_nearly_still_has_the_units_of_the_others() -> None:
+    copy = sound_robot().changed()
+    frames = copy.frames(3)
+    copy.state[frames] = copy.state[frames][0] + 0.01 * (copy.state[frames] - copy.state[frames][0])
+    assert "numbers.units" not in to_mend(copy)

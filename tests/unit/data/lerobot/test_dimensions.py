@@ -11,8 +11,9 @@ from fakes import FakeDataset
 from pi05.data.lerobot.dimensions import name_dimensions
 from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
+from pi05.train.announce import relative_note
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.data import choose_relative, relative_note
+from pi05.train.data import choose_relative
 
 THREE = ["waist", "elbow", "gripper"]
 
