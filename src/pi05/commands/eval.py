@@ -64,9 +64,9 @@ def compare(config: EvalConfig, words: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="Success rate in a simulator, or error in recorded episodes, as a report.",
+    summary="How well a policy does in a simulator, or in recorded episodes.",
     usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]\n"
-    "       pi05 eval --policy.path=RUN --dataset.root=DATA --episodes=held-out [flags]\n"
+    "       pi05 eval --policy.path=RUN --dataset.root=DATA [flags]\n"
     "       pi05 eval --compare A B [flags]",
     run=evaluate,
     settings=EvalConfig,

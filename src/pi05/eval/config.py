@@ -83,7 +83,8 @@ class EvalConfig(EnvironmentChoice):
     """State in the prompt, for a LeRobot or openpi folder that does not tell: as it is, padded to 32 numbers, or not at
     all."""
     rename_map: dict[str, str] = field(default_factory=dict)
-    """Camera of the environment → camera of the policy, or its slot: scene, left_wrist, right_wrist."""
+    """Camera of the environment or of the data set → camera of the policy, or its slot: scene, left_wrist, right_wrist;
+    or drop."""
     asset_id: str | None = None
     """Which statistics of an openpi folder that holds several."""
     adapt_to_pi: bool | None = None
