@@ -85,6 +85,7 @@ def evaluate_open_loop(
     started = time.perf_counter()
     say = tell if console else lambda _: None
     _require_possible(paths)
+    choose_device(config.policy.device)  # one that is not there is told now
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with waiting("reading the policies' transforms", say):
