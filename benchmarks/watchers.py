@@ -29,7 +29,7 @@ from pi05.checkpoint.load import load_model
 from pi05.checkpoint.locate import locate
 from pi05.machine import machine_info
 from pi05.sim.collect import collect_demonstrations
-from pi05.sim.config import CollectConfig
+from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
 from pi05.train.config import TINY_BASE, DatasetConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data, build_loader
@@ -63,7 +63,7 @@ def main() -> None:
 
 def measure(folder: Path, rounds: int, steps: int, batch_size: int) -> dict[str, Any]:
     """Return CPU seconds of both sides, block by block, and the ratio of their medians."""
-    collect_demonstrations(expert_maker(CollectConfig()), EPISODES, folder / "data")
+    collect_demonstrations(expert_maker(DemonstrationChoice()), EPISODES, folder / "data")
     config = TrainConfig(
         policy=PolicyConfig(path=str(TINY_BASE)),
         dataset=DatasetConfig(root=str(folder / "data"), cache_dir=str(folder / "cache")),
