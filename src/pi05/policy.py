@@ -20,9 +20,9 @@ from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import Location, locate
-from pi05.checkpoint.peft.locate_base import locate_base
+from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
 from pi05.checkpoint.policy_folder import read_processor
-from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
@@ -225,6 +225,25 @@ class OpenedPolicy:
     location: Location
 
 
+def read_transforms(
+    location: Location,
+    *,
+    options: PolicyOptions | None = None,
+    base: str | Path | None = None,
+    config: ModelConfig | None = None,
+) -> tuple[ProcessorSource, ModelConfig, AdapterBase | None]:
+    """Return the transforms of a located policy, the sizes of its network, and an adapter's base; read no weights.
+
+    Options and errors are those of `open_policy`.
+    """
+    options = options or PolicyOptions()
+    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
+        options = replace(options, horizon=config.horizon)
+    found = locate_base(location, base)
+    sizes = config or read_config(location, found)
+    return read_processor(location, sizes, options), sizes, found
+
+
 def open_policy(
     location: Location,
     device: str = "cpu",
@@ -240,12 +259,7 @@ def open_policy(
     folder does not tell; an adapter stays unmerged with `merge=False`. Raises CheckpointError when the folder is not
     complete or does not tell enough, before any weight is read.
     """
-    options = options or PolicyOptions()
-    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
-        options = replace(options, horizon=config.horizon)
-    found = locate_base(location, base)
-    sizes = config or read_config(location, found)
-    source = read_processor(location, sizes, options)
+    source, sizes, found = read_transforms(location, options=options, base=base, config=config)
     processor = source.processor
     sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
     compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16

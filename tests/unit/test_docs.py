@@ -158,7 +158,8 @@ def parse(words: list[str]) -> None:
     flags = parse_flags(settings, arguments)
     again = name == "export" and {"verify", "relocate"} & set(flags.values)
     compared = name == "eval" and "compare" in flags.values
-    several = name == "report" and len(flags.words) > 1
+    recorded = compared and "dataset.root" in flags.values
+    several = (name == "report" or recorded) and len(flags.words) > 1
     assert several or len(flags.words) == (1 if again or compared else WORDS.get(name, 0))
     if name != "report":
         from_plain(settings, overlay({}, flags.values))

@@ -26,6 +26,7 @@ from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.libero import camera_slots
 from pi05.data.loader import FEW_SHAPES, TrainLoader
+from pi05.data.measures.chunk_error import frames_of
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.split import split_episodes
@@ -68,8 +69,7 @@ class TrainingData(PreparedData):
 
     def frames_of(self, episodes: Sequence[int]) -> list[int]:
         """Return the global numbers of all frames of some episodes."""
-        parts = [self.dataset.episodes[index] for index in episodes]
-        return [frame for part in parts for frame in range(part.start, part.start + part.length)]
+        return frames_of(self.dataset, episodes)
 
     def observation(self, frame: int) -> Observation:
         """Return one frame as the network sees it, without augmentation."""

@@ -6,8 +6,8 @@ distribution. A random draw would add the spread of the demonstrations to the er
 what to do behind dimensions that are mostly sensor noise (measured on a Dobot CR5: 1.20 instead of 0.71; baseline
 0.74).
 
-The baselines (`watchers/baselines.py`) repeat the mean action, hold what is, or copy the nearest training frame. One
-number sums up: the mean over dimensions of the error in standard deviations of the training actions, so that metres and
+The baselines (`data/measures/baselines.py`) repeat the mean action, hold what is, or copy the nearest training frame.
+One number sums up: the mean over dimensions of the error in standard deviations of the training actions, so metres and
 radians do not mix; it decides which checkpoint is the best. Constant dimensions are listed, but left out of that
 number. The same frames tell what each input does to the actions (`watchers/ablations.py`). Leaves out success rates
 (`eval/rollout.py`).
@@ -26,20 +26,19 @@ from rich.console import Console
 from torch import nn
 
 from pi05.data.collate import collate
-from pi05.data.range_floor import ABSOLUTE_FLOOR, steady
-from pi05.data.statistics import GLITCH
+from pi05.data.measures import chunk_error as measures
+from pi05.data.measures.baselines import Demonstrations, baseline_chunks
+from pi05.data.measures.chunk_error import measure_chunks
 from pi05.errors import TrainingError
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.watchers.ablations import Ablations
-from pi05.train.watchers.action_error import ActionError, measure_chunks
-from pi05.train.watchers.baselines import baseline_chunks
+from pi05.train.watchers.action_error import ActionError
 
 NUM_STEPS = 10
 """Euler steps of the flow (denoising steps), as in use."""
-_CONSTANT = 1e-6
 
 
 class Validator:
@@ -68,7 +67,7 @@ class Validator:
         self._actions = np.stack([actions for actions, _ in chunks])
         self._valid = ~np.stack([padded for _, padded in chunks])
         self._mean, self._scale = action_moments(data)
-        chosen = baseline_chunks(data, self._frames, self._mean)
+        chosen = baseline_chunks(demonstrations(data, self._mean), self._frames)
         self._baselines = {
             name: measure_chunks(chunk, self._actions, self._valid, self._scale) for name, chunk in chosen.items()
         }
@@ -136,19 +135,19 @@ def choose_frames(data: TrainingData, count: int) -> list[int]:
 
 
 def action_moments(data: TrainingData) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension.
+    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension."""
+    return measures.action_moments(data.dataset, data.train_episodes)
 
-    Broken frames are replaced by their neighbours: one value of 10,000 would make every error in its dimension look
-    like nothing.
-    """
-    parts = [data.dataset.actions()[data.frames_of([number])] for number in data.train_episodes]
-    actions, calm = np.concatenate(parts).astype(np.float64), np.concatenate([steady(part) for part in parts])
-    low, high = np.quantile(calm, [0.01, 0.99], axis=0)
-    reach = GLITCH / 2 * np.maximum(high - low, ABSOLUTE_FLOOR)
-    broken = np.abs(actions - (low + high) / 2) > reach
-    actions[broken] = calm[broken]
-    mean, scale = actions.mean(axis=0), actions.std(axis=0)
-    return mean, np.where(scale > _CONSTANT * np.maximum(1, np.abs(mean)), scale, 0.0)
+
+def demonstrations(data: TrainingData, mean: Float[np.ndarray, " n"]) -> Demonstrations:
+    """Return what the baselines of a run are taken from: what it is trained on. `mean` is that of its actions."""
+    return Demonstrations(
+        dataset=data.dataset,
+        frames=data.frames_of(data.train_episodes),
+        mean=mean,
+        horizon=data.processor.horizon,
+        relative_mask=data.processor.relative_mask,
+    )
 
 
 def announce_held_out(data: TrainingData, console: Console, eval_steps: int) -> None:

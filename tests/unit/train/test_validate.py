@@ -11,13 +11,13 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from pi05.data.measures.baselines import MEAN_ACTION
 from pi05.errors import TrainingError
 from pi05.model.config import tiny
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
 from pi05.train.resume import OpenRun
 from pi05.train.validate import Validator, action_moments, choose_frames, episode_list
-from pi05.train.watchers.action_error import MEAN_ACTION
 from pi05.types import Batch
 
 CPU = torch.device("cpu")

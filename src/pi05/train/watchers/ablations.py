@@ -17,20 +17,15 @@ from jaxtyping import Float
 from torch import nn
 
 from pi05.data.collate import collate
+from pi05.data.measures.ablations import NO_EFFECT, UNRELATED, hidden_state, moved, other_tasks
 from pi05.data.prompt import clean_task
-from pi05.errors import DataError
 from pi05.finding import Finding, note, warning
 from pi05.train.data import TrainingData
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.watchers.action_error import in_deviations
 from pi05.types import IMAGE_PREFIX, Observation
 
 FRAMES, FEWEST = 16, 8
 """Held-out frames that are predicted with each input taken away: a quarter of those that are measured, within these."""
-NO_EFFECT = 0.02
-"""Standard deviations that the actions have to move at least for an input to count as read."""
-UNRELATED = "sing a song"
-"""The other task where the data have one only."""
 STATE, TASK = "state", "task"
 
 Predict = Callable[[Sequence[Observation]], Float[np.ndarray, "B A n"]]
@@ -55,7 +50,7 @@ class Ablations:
         self._size = min(batch_size, len(self.frames))
         self._seen = [data.observation(frame) for frame in self.frames]
         self.tasks = {clean_task(task) for task in data.dataset.tasks}
-        self._other_tasks = self._choose_other_tasks()
+        self._other_tasks = other_tasks(data.dataset, data.processor, self.frames)
 
     @property
     def inputs(self) -> list[str]:
@@ -89,7 +84,7 @@ class Ablations:
         model.train(training)
         found = {job: chunk for share in self._ranks.gather(own) for job, chunk in share}
         whole = {variant: np.concatenate([found[variant, start] for start in starts]) for variant in variants}
-        return {name: self._distance(whole[name], whole[""]) for name in self.inputs}
+        return {name: moved(whole[name], whole[""], self._scale) for name in self.inputs}
 
     def _predict(
         self, model: nn.Module, device: torch.device, job: tuple[str, int], num_steps: int
@@ -111,7 +106,7 @@ class Ablations:
             return seen
         state, task = dataset.states()[frame], dataset.task(frame)
         if variant == STATE:
-            state = processor.state_normalizer.unnormalize(np.zeros(processor.state_dim)).astype(np.float32)
+            state = hidden_state(processor)
         elif variant == TASK and self._other_tasks is not None:
             task = self._other_tasks[task]
         else:
@@ -123,29 +118,6 @@ class Ablations:
         blanked = images.copy()
         blanked[slots.index(camera)] = 0 if images.dtype == np.uint8 else -1
         return blanked
-
-    def _choose_other_tasks(self) -> dict[str, str] | None:
-        """Return another task's text for each one; None where none is short enough for the prompt."""
-        data, found = self._data, {}
-        for task in {data.dataset.task(frame) for frame in self.frames}:
-            others = sorted(other for other in self.tasks if other != clean_task(task))
-            fits = [other for other in others or [UNRELATED] if self._fits(other)]
-            if not fits:
-                return None
-            found[task] = fits[-1]
-        return found
-
-    def _fits(self, task: str) -> bool:
-        states = self._data.dataset.states()[self.frames]
-        try:
-            self._data.processor.encode_prompts([task] * len(states), states)
-        except DataError:  # longer than the network's prompt
-            return False
-        return True
-
-    def _distance(self, moved: Float[np.ndarray, "N A n"], still: Float[np.ndarray, "N A n"]) -> float:
-        difference = np.sqrt(np.square(moved.astype(np.float64) - still).mean(axis=(0, 1)))
-        return float(in_deviations(difference, self._scale))
 
 
 def _short(camera: str) -> str:

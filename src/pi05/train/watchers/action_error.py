@@ -1,7 +1,7 @@
-"""How far chunks of actions are from the demonstrator's: by dimension, by step of the chunk, and in one number.
+"""The held-out action error of a run: as a record for the sinks, and as lines for the console.
 
-A policy is measured beside what needs no learning (`baselines.py`); praise is against the best of those. Leaves out the
-predictions (`train/validate.py`).
+A policy is measured beside what needs no learning; praise is against the best of those. Leaves out the predictions
+(`train/validate.py`) and the numbers (`data/measures/`).
 """
 
 from __future__ import annotations
@@ -12,44 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-MEAN_ACTION = "mean action"
-"""The baseline that every run has: the mean of the training actions, which no constant beats in root mean square."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkError:
-    """The root mean square error of chunks, over the steps inside the episode."""
-
-    error: Float[np.ndarray, " n"]
-    """Per dimension, in robot units."""
-    by_step: Float[np.ndarray, " A"]
-    """Per step of the chunk, in standard deviations; NaN for a step that no chunk has inside the episode."""
-    score: float
-    """In standard deviations, the mean over the dimensions that vary."""
-
-
-def measure_chunks(
-    predicted: Float[np.ndarray, "N A n"],
-    actions: Float[np.ndarray, "N A n"],
-    valid: Bool[np.ndarray, "N A"],
-    scale: Float[np.ndarray, " n"],
-) -> ChunkError:
-    """Compare chunks with the demonstrator's. `scale` is the standard deviation of each dimension, 0 for a constant."""
-    squares = np.square(predicted.astype(np.float64) - actions)
-    error = np.sqrt(squares[valid].mean(axis=0))
-    counted = np.where(valid[..., None], squares, 0.0)
-    steps = valid.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        by_step = np.sqrt(counted.sum(axis=0) / np.where(steps > 0, steps, np.nan)[:, None])
-    return ChunkError(error=error, by_step=in_deviations(by_step, scale), score=float(in_deviations(error, scale)))
-
-
-def in_deviations(errors: Float[np.ndarray, "*batch n"], scale: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*batch"]:
-    """Return errors in standard deviations, averaged over the dimensions that vary; as they are where none does."""
-    varies = scale > 0
-    return np.asarray((errors[..., varies] / scale[varies] if varies.any() else errors).mean(axis=-1))
+from pi05.data.measures.baselines import MEAN_ACTION
+from pi05.data.measures.chunk_error import ChunkError
 
 
 @dataclass(frozen=True, kw_only=True)

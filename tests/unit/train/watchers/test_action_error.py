@@ -1,11 +1,12 @@
-"""Errors of chunks: what counts, in which unit, and what is said of them."""
+"""Errors of chunks: what is said of them, and what is kept."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from pi05.train.watchers.action_error import MEAN_ACTION, ActionError, ChunkError, in_deviations, measure_chunks
+from pi05.data.measures.baselines import MEAN_ACTION
+from pi05.data.measures.chunk_error import ChunkError
+from pi05.train.watchers.action_error import ActionError
 
 
 def chunk(*error: float, score: float) -> ChunkError:
@@ -23,21 +24,6 @@ def measured(**baselines: ChunkError) -> ActionError:
         seconds=0.1,
         effects={"camera top": 0.25, "state": 0.001},
     )
-
-
-def test_padded_steps_do_not_count() -> None:
-    actions = np.zeros((1, 3, 2))
-    predicted = np.array([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
-    found = measure_chunks(predicted, actions, np.array([[True, True, False]]), np.ones(2))
-    assert found.error.tolist() == pytest.approx([np.sqrt(5), np.sqrt(10)])
-    assert found.by_step[:2].tolist() == pytest.approx([1.5, 3.5])
-    assert np.isnan(found.by_step[2])
-    assert found.score == pytest.approx((np.sqrt(5) + np.sqrt(10)) / 2)
-
-
-def test_constant_dimensions_are_listed_but_do_not_count() -> None:
-    assert in_deviations(np.array([0.1, 5.0]), np.array([0.5, 0.0])) == pytest.approx(0.2)
-    assert in_deviations(np.array([1.0, 3.0]), np.zeros(2)) == 2.0
 
 
 def test_praise_is_against_the_best_baseline() -> None:
