@@ -70,8 +70,8 @@ def main() -> int:
         console.print(_table(f"{gpu.title}: {title}", rows))
     for sentence in findings(result["parts"]):
         console.print(f"- {sentence}", soft_wrap=True)
-    rows = [{**vars(row), "ratio": row.ratio} for row in (*runs, *constants)]
-    result["compared"] = {"rows": rows, "findings": list(findings(result["parts"]))}
+    plain = [{**vars(row), "ratio": row.ratio} for row in (*runs, *constants)]
+    result["compared"] = {"rows": plain, "findings": list(findings(result["parts"]))}
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -205,7 +205,7 @@ def resident_mib(pid: int) -> float:
 
 def soak(port: int, pid: int, frames: int, disconnects: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Attack a server and return what became of it. Raises RuntimeError where a robot was not served."""
-    stop, latencies, counts = threading.Event(), [], Counter[str]()
+    stop, latencies, counts = threading.Event(), list[float](), Counter[str]()
     failure: list[BaseException] = []
 
     def robot() -> None:

@@ -42,7 +42,7 @@ def announce(
     announce_weights(config, run, network, console)
     if network.lora is not None:
         announce_lora(network.model, network.lora, console)
-    console.print(parameter_table(state.model))
+    console.print(parameter_table(network.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
     if config.ema.enable and (share := start_share(config.ema.decay, config.steps)) is not None:

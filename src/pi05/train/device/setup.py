@@ -43,7 +43,7 @@ def prepare_device(config: TrainConfig, device: torch.device, tell: Callable[[st
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # every value is written before it is read
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if device.type != "cuda":
