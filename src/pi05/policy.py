@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
@@ -31,6 +31,7 @@ from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
+from pi05.model.flow import Steer
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE
 
@@ -50,10 +51,13 @@ class Policy:
         *,
         n_action_steps: int | None = None,
         provenance: dict[str, Any] | None = None,
+        max_delay: int = 0,
     ) -> None:
         """Combine a network in memory with its processors; `provenance` says in reports where the weights are from."""
         self.model = model
         self.processor = processor
+        self.max_delay = max_delay
+        """Committed actions that the network was trained to continue are fewer than this (`--rtc_max_delay`)."""
         self.n_action_steps = n_action_steps or max(1, processor.horizon // 2)
         self.provenance = provenance or {"path": "in memory"}
         self.notes: list[str] = []
@@ -115,6 +119,7 @@ class Policy:
             f"state    {', '.join(processor.state_names) or 'names not told'}",
             f"actions  {', '.join(processor.action_names) or 'names not told'}",
             f"executed {self.n_action_steps} actions of a chunk",
+            *((f"delays   trained for 0 to {self.max_delay - 1} control steps",) if self.max_delay else ()),
         ]
         return visible("\n  ".join(lines))
 
@@ -145,12 +150,14 @@ class Policy:
         noise: Float[Tensor, "B A X"] | None = None,
         num_steps: int = 10,
         generator: torch.Generator | None = None,
+        steer: Steer | None = None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> list[Float[np.ndarray, "A n"]]:
         """Return one action chunk in robot units per observation.
 
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
-        every device. Raises DataError for a missing camera, state or task, and rather than answering with actions that
-        are not finite.
+        every device. `steer` and `committed` are those of `Pi05.sample_actions`; `serve/rtc.py` makes them. Raises
+        DataError for a missing camera, state or task, and rather than answering with actions that are not finite.
         """
         asked = [with_state(observation, self.processor.state_columns) for observation in observations]
         states = [self._flagged_state(observation) for observation in asked]
@@ -158,8 +165,10 @@ class Policy:
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
         device = next(self.model.parameters()).device
-        with torch.inference_mode():
-            chunks = self.model.sample_actions(batch.to(device), noise=noise.to(device), num_steps=num_steps)
+        with torch.inference_mode(steer is None):  # steering may go back through the network
+            chunks = self.model.sample_actions(
+                batch.to(device), noise=noise.to(device), num_steps=num_steps, steer=steer, committed=committed
+            )
         arrays = chunks.float().cpu().numpy()
         answers = [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
         for answer in answers:
@@ -235,6 +244,12 @@ def open_policy(
         provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
         provenance |= {"prompt_format": processor.prompt_format, "resize": processor.resize}
     model.origin = tell_origin(location)
-    policy = Policy(model.eval(), processor, n_action_steps=source.n_action_steps, provenance=provenance)
+    policy = Policy(
+        model.eval(),
+        processor,
+        n_action_steps=source.n_action_steps,
+        provenance=provenance,
+        max_delay=source.max_delay,
+    )
     policy.notes = source.notes
     return OpenedPolicy(policy=policy, receipt=receipt, location=location)

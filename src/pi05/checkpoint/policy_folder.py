@@ -88,4 +88,8 @@ def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
         )
     if options.rename_map:
         processor = replace(processor, slots=rename_cameras(processor.slots, options.rename_map, {}))
-    return ProcessorSource(processor=processor, n_action_steps=config.get("n_action_steps"))
+    return ProcessorSource(
+        processor=processor,
+        n_action_steps=config.get("n_action_steps"),
+        max_delay=config.get("rtc_max_delay") or 0,
+    )

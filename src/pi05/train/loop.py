@@ -218,6 +218,7 @@ def loop(session: Session, stop: StopRequest) -> bool:
         kind=config.loss,
         robot_action_dim=session.data.processor.robot_action_dim,
         flow_samples=config.flow_samples,
+        max_delay=config.rtc_max_delay,
     )
     loader = open_loader(session)
     dealt = deal_batches(session, loader)

@@ -83,7 +83,7 @@ def locate_start(config: TrainConfig) -> Location | None:
 def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
     """Return the network's sizes: the base's, with chunk size and prompt length as asked.
 
-    Raises ConfigError for `n_action_steps` beyond the chunk.
+    Raises ConfigError for `n_action_steps`, or delays, beyond the chunk.
     """
     if config.from_scratch or base is None:
         sizes = config.network_sizes()
@@ -95,6 +95,7 @@ def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
             max_prompt_tokens=config.policy.tokenizer_max_length or sizes.max_prompt_tokens,
         )
     config.policy.steps_to_execute(sizes.horizon)
+    config.require_delay_within(sizes.horizon)
     return sizes
 
 
