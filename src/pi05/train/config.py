@@ -181,6 +181,8 @@ class TrainConfig(Checked):
         self._at_least(0, "seed", "num_workers", "eval_steps", "rtc_max_delay")
         allowed = "0, or 2 and more: delays of 0 to one less than this are drawn, and 1 would draw nothing but 0"
         self._require(self.rtc_max_delay != 1, "rtc_max_delay", allowed)
+        if self.policy.chunk_size is not None:
+            self.require_delay_within(self.policy.chunk_size)
         if self.global_batch_size is not None:
             whole = self.global_batch_size % self.gradient_accumulation_steps == 0
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
