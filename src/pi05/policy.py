@@ -32,6 +32,7 @@ from pi05.data.requirements import require_finite_actions
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig
 from pi05.model.flow import Steer
+from pi05.model.inference import Precision, set_up_inference
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE
 
@@ -87,6 +88,8 @@ class Policy:
         adapt_to_pi: bool | None = None,
         tokenizer_path: str | Path | None = None,
         config: ModelConfig | None = None,
+        precision: Precision | None = None,
+        compile: bool = False,
     ) -> Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
@@ -94,8 +97,11 @@ class Policy:
         camera → the policy's camera or slot. The others are for what a foreign folder does not tell: `prompt_format`,
         `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics), `horizon`,
         `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
-        What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
-        GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
+        What is decided without being told is logged, and is in `notes`. Raises CheckpointError when the folder is not
+        complete or does not tell enough.
+
+        Without a `precision` weights are float32, and arithmetic is float32 on a CPU and bfloat16 on a GPU. `compile`
+        is slow at first and faster afterwards (`model/inference.py`).
         """
         options = PolicyOptions(
             prompt_format=prompt_format,
@@ -107,6 +113,7 @@ class Policy:
             tokenizer_path=tokenizer_path,
         )
         policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
+        set_up_inference(policy.model, precision=precision, compile=compile)
         for note in policy.notes:
             logger.warning("%s: %s", path, note)
         return policy
@@ -165,7 +172,7 @@ class Policy:
         if noise is None:
             noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
         device = next(self.model.parameters()).device
-        with torch.inference_mode(steer is None):  # steering may go back through the network
+        with torch.no_grad():  # not `inference_mode`: steering may go back through the network
             chunks = self.model.sample_actions(
                 batch.to(device), noise=noise.to(device), num_steps=num_steps, steer=steer, committed=committed
             )

@@ -20,6 +20,7 @@ from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError
 from pi05.machine import choose_device, keep_freed_memory
+from pi05.model import inference
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.sources.resolve import is_name
@@ -186,15 +187,8 @@ def compute_dtype(precision: str) -> torch.dtype:
     return torch.float32 if precision == "float32" else torch.bfloat16
 
 
-@torch.no_grad()
 def hold_matrices(model: Pi05, precision: str) -> Pi05:
-    """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model.
-
-    The towers round these matrices at every use anyway. Vectors, and the maps that compute in float32, stay float32: a
-    thousandth of the parameters.
-    """
-    if precision != "bf16-sr":
-        return model
-    for module in (*model.tower_maps.values(), model.embedding):
-        module.weight.data = module.weight.data.to(torch.bfloat16)
+    """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model."""
+    if precision == "bf16-sr":
+        inference.hold_matrices(model, torch.bfloat16)
     return model
