@@ -58,6 +58,13 @@ def committed_steps(delay: Int64[Tensor, " B"], horizon: int) -> Bool[Tensor, "B
     return torch.arange(horizon, device=delay.device) < delay[:, None]
 
 
+def hold(
+    x_t: Float[Tensor, "B A X"], actions: Float[Tensor, "B A X"], delay: Int64[Tensor, " B"]
+) -> Float[Tensor, "B A X"]:
+    """Return x_t with the first `delay` steps of each chunk replaced by these actions."""
+    return torch.where(committed_steps(delay, x_t.shape[1])[..., None], actions, x_t)
+
+
 def time_per_step(time: Float[Tensor, " B"], committed: Bool[Tensor, "B A"]) -> Float[Tensor, "B A"]:
     """Return the flow time of every step: 0 where it is committed, that of the sample elsewhere."""
     return time[:, None].masked_fill(committed, 0.0)

@@ -13,6 +13,7 @@ loop. Compilation, activation checkpointing, adapters and distribution are appli
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -145,20 +146,27 @@ class Pi05(nn.Module):
         committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> Float[Tensor, "B A X"]:
         """Return the actions that the flow leads to from noise, on a prefix that is computed already."""
-        held = None if committed is None else flow.committed_steps(committed[1], x_t.shape[1])
-
-        def velocity(x_t: Float[Tensor, "B A X"], time: Float[Tensor, " B"]) -> Float[Tensor, "B A X"]:
-            if held is None or committed is None:
-                return self.velocity(x_t, time, cache, valid)
-            x_t = torch.where(held[..., None], committed[0], x_t)
-            return self.velocity(x_t, flow.time_per_step(time, held), cache, valid)
-
+        velocity = partial(self.free_velocity, cache=cache, valid=valid, committed=committed)
         time = torch.ones(len(x_t), device=x_t.device)
         for _ in range(num_steps):
             v_t = velocity(x_t, time) if steer is None else steer(velocity, x_t, time)
             x_t = x_t - v_t / num_steps
             time = time - 1 / num_steps
-        return x_t if held is None or committed is None else torch.where(held[..., None], committed[0], x_t)
+        return x_t if committed is None else flow.hold(x_t, *committed)
+
+    def free_velocity(
+        self,
+        x_t: Float[Tensor, "B A X"],
+        time: Float[Tensor, " B"],
+        cache: list[KeyValue],
+        valid: Bool[Tensor, "B L"] | None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None,
+    ) -> Float[Tensor, "B A X"]:
+        """Return the velocity v_t; what is said of committed actions means nothing, they stand at t = 0."""
+        if committed is None:
+            return self.velocity(x_t, time, cache, valid)
+        held = flow.committed_steps(committed[1], x_t.shape[1])
+        return self.velocity(flow.hold(x_t, *committed), flow.time_per_step(time, held), cache, valid)
 
     def encode_images(
         self,

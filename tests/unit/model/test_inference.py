@@ -23,7 +23,7 @@ def noise(count: int) -> Tensor:
 
 
 def sampled(model: Pi05, count: int = 2, **options: object) -> Tensor:
-    return model.sample_actions(make_batch(count), noise(count), num_steps=3, **options)  # type: ignore[arg-type]
+    return model.sample_actions(make_batch(count), noise(count), num_steps=2, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def graphs() -> object:
     return lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_a_chunk_is_three_graphs(graphs) -> None:
     """Traced, not built: `eager` runs what Dynamo has recorded. A second chunk of the same shape records nothing."""
@@ -45,6 +46,7 @@ def test_a_chunk_is_three_graphs(graphs) -> None:
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_committed_actions_are_in_the_graph_and_steering_is_not(graphs) -> None:
     plain, model = make_model(), make_model()
