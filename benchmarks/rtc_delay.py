@@ -3,7 +3,7 @@
     python benchmarks/rtc_delay.py
     python benchmarks/rtc_delay.py --checkpoint RUN     # of an earlier call, to measure only
 
-Fine-tunes the packaged base as `pi05 demo` does, on fewer demonstrations and steps, with a chunk of 16 actions and
+Fine-tunes the packaged base, on tasks that it knows already, with a chunk of 16 actions instead of 10 and
 `--rtc_max_delay=9`. The same policy is then evaluated in every way of chunking with delays of 0, 2, 4 and 8 control
 steps, 8 actions from look to look, on the same layouts with the same noise. So the ways differ in nothing else; the
 first three would work with any policy. A seam is compared with the demonstrations' own largest step between two
@@ -22,7 +22,7 @@ import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -39,7 +39,9 @@ from pi05.train.config import TrainConfig
 from pi05.train.loop import train
 
 RESULTS = Path(__file__).parent / "results"
+FAMILY: Literal["base"] = "base"
 HORIZON, EXECUTED, MAX_DELAY = 16, 8, 9
+LEARNING_RATE = 3e-4
 DELAYS = (0, 2, 4, 8)
 
 
@@ -47,8 +49,8 @@ def main() -> int:
     """Parse the arguments, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="a run of an earlier call, with its data beside it")
-    parser.add_argument("--demonstrations", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--demonstrations", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where data and run are kept; a temporary folder when not given")
@@ -86,11 +88,11 @@ def main() -> int:
 def make(arguments: argparse.Namespace, folder: Path) -> Path:
     """Collect demonstrations, fine-tune, and return the run."""
     data = folder / "data"
-    collect_demonstrations(expert_maker(DemonstrationChoice(family="demo")), arguments.demonstrations, data, 0)
+    collect_demonstrations(expert_maker(DemonstrationChoice(family=FAMILY)), arguments.demonstrations, data, 0)
     preset = presets.demo()
     config: TrainConfig = replace(
         preset,
-        policy=replace(preset.policy, chunk_size=HORIZON, n_action_steps=EXECUTED),
+        policy=replace(preset.policy, chunk_size=HORIZON, n_action_steps=EXECUTED, optimizer_lr=LEARNING_RATE),
         dataset=replace(preset.dataset, root=str(data), cache_dir=str(folder / "frames")),
         output_dir=str(folder / "run"),
         rtc_max_delay=MAX_DELAY,
@@ -114,7 +116,7 @@ def measure(run: Path, chunking: Chunking, delay: int, arguments: argparse.Names
     """Evaluate one way of chunking at one delay."""
     config = EvalConfig(
         policy=EvalPolicyConfig(path=str(run), n_action_steps=EXECUTED),
-        family="demo",
+        family=FAMILY,
         episodes=arguments.episodes,
         num_envs=arguments.episodes,
         delay=delay,
