@@ -296,3 +296,12 @@ def test_what_steers_stands_in_every_step(model, batch, noise):
     assert times == pytest.approx([1 - step / 10 for step in range(10)], abs=1e-6)
     still = model.sample_actions(batch, noise, steer=lambda velocity, x_t, time: torch.zeros_like(x_t))
     assert torch.equal(still, noise)
+
+
+def test_sampling_reads_the_prefix_once(model, batch, noise):
+    """Whatever the number of denoising steps: pictures and language once, the expert in each."""
+    calls: list[str] = []
+    for name in ("vision", "language", "expert"):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    model.sample_actions(batch, noise, num_steps=7)
+    assert [calls.count(name) for name in ("vision", "language", "expert")] == [1, 1, 7]
