@@ -1,13 +1,14 @@
 """What a delay of chunks costs on the table-top simulator: standing still, jumping, guided, trained.
 
     python benchmarks/rtc_delay.py
-    python benchmarks/rtc_delay.py --checkpoint RUN     # of an earlier call, to measure only
+    python benchmarks/rtc_delay.py --checkpoint RUN --data DATA     # no training: of an earlier call, or any policy
 
 Fine-tunes the packaged base, on tasks that it knows already, with a chunk of 16 actions instead of 10 and
 `--rtc_max_delay=9`. The same policy is then evaluated in every way of chunking with delays of 0, 2, 4 and 8 control
 steps, 8 actions from look to look, on the same layouts with the same noise. So the ways differ in nothing else; the
-first three would work with any policy. A seam is compared with the demonstrations' own largest step between two
-commands, and the policy's largest seam of an episode with its median over the episodes.
+first three work with any policy. Of one that was trained without delays, or has a shorter chunk, what it cannot do is
+left out, and half of its chunk lies between two looks. A seam is compared with the demonstrations' own largest step
+between two commands, and the policy's largest seam of an episode with its median over the episodes.
 
 Prints a table and writes benchmarks/results/rtc_delay_DATE.json.
 """
@@ -32,6 +33,7 @@ from pi05.eval.config import Chunking, EvalConfig, EvalPolicyConfig
 from pi05.eval.evaluate import evaluate_policy
 from pi05.eval.result import EvalResult
 from pi05.machine import machine_info
+from pi05.policy import Policy
 from pi05.sim.collect import collect_demonstrations
 from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
@@ -48,7 +50,8 @@ DELAYS = (0, 2, 4, 8)
 def main() -> int:
     """Parse the arguments, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help="a run of an earlier call, with its data beside it")
+    parser.add_argument("--checkpoint", help="a policy to measure, instead of training one")
+    parser.add_argument("--data", type=Path, help="with --checkpoint: demonstrations to compare with")
     parser.add_argument("--demonstrations", type=int, default=300)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--episodes", type=int, default=50)
@@ -58,21 +61,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         run = arguments.checkpoint or make(arguments, folder)
-        own = largest_steps(run.parent / "data")
+        own = largest_steps(arguments.data or folder / "data")
+        policy = Policy.load(run)
+        executed = min(EXECUTED, policy.processor.horizon // 2)
         rows = [
-            measure(run, chunking, delay, arguments, folder)
+            measure(policy, executed, chunking, delay, arguments, folder)
             for delay in DELAYS
             for chunking in get_args(Chunking)
-            if delay or chunking in ("synchronous", "guided")  # the others are the same without a delay
+            if possible(policy, executed, chunking, delay)
         ]
     names = ("x_m", "y_m", "opening")
     result: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine_info(),
         "settings": {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)},
-        "horizon": HORIZON,
-        "executed": EXECUTED,
-        "rtc_max_delay": MAX_DELAY,
+        "policy": policy.provenance,
+        "horizon": policy.processor.horizon,
+        "executed": executed,
+        "rtc_max_delay": policy.max_delay,
         "demonstrations_largest_step": dict(zip(names, own.tolist(), strict=True)),
         "rows": rows,
     }
@@ -85,10 +91,19 @@ def main() -> int:
     return 0 if all(max(np.array(row["largest_seam"])[:2] / own[:2]) < 1 for row in rows) else 1
 
 
+def possible(policy: Policy, executed: int, chunking: Chunking, delay: int) -> bool:
+    """Tell whether the policy can do that, and whether it is something new: without a delay two ways are naive's."""
+    if delay == 0:
+        return chunking in ("synchronous", "guided")
+    fits = delay <= executed and executed + delay <= policy.processor.horizon
+    return fits and (chunking != "trained" or delay < policy.max_delay)
+
+
 def make(arguments: argparse.Namespace, folder: Path) -> Path:
     """Collect demonstrations, fine-tune, and return the run."""
     data = folder / "data"
-    collect_demonstrations(expert_maker(DemonstrationChoice(family=FAMILY)), arguments.demonstrations, data, 0)
+    if not data.exists():
+        collect_demonstrations(expert_maker(DemonstrationChoice(family=FAMILY)), arguments.demonstrations, data, 0)
     preset = presets.demo()
     config: TrainConfig = replace(
         preset,
@@ -112,10 +127,12 @@ def largest_steps(root: Path) -> np.ndarray:
     return np.asarray(steps.max(axis=0), np.float64)
 
 
-def measure(run: Path, chunking: Chunking, delay: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(
+    policy: Policy, executed: int, chunking: Chunking, delay: int, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     """Evaluate one way of chunking at one delay."""
     config = EvalConfig(
-        policy=EvalPolicyConfig(path=str(run), n_action_steps=EXECUTED),
+        policy=EvalPolicyConfig(n_action_steps=executed),
         family=FAMILY,
         episodes=arguments.episodes,
         num_envs=arguments.episodes,
@@ -126,7 +143,7 @@ def measure(run: Path, chunking: Chunking, delay: int, arguments: argparse.Names
         output_dir=str(folder / f"eval-{chunking}-{delay}-{time.time_ns()}"),
     )
     cpu = time.process_time()
-    result: EvalResult = evaluate_policy(config, console=False)
+    result: EvalResult = evaluate_policy(config, policy=policy, console=False)
     seams = [list(episode.seam) for episode in result.counted if episode.seam is not None]
     row = {
         "chunking": chunking,
