@@ -230,7 +230,7 @@ class Rollout:
     ) -> list[Float[np.ndarray, "steps n"]]:
         """Ask the policy, and tell it what is carried out meanwhile where it is asked to continue that."""
         steps, chunking = self._config.policy.num_inference_steps, self._rules.chunking
-        if chunking in ("synchronous", "naive"):
+        if chunking == "synchronous" or chunking == "naive":
             return self._policy.infer_batch(observations, noise=noise, num_steps=steps)
         underway = [course.underway for course in courses]
         return next_chunks(self._steered(), observations, underway, mode=chunking, noise=noise, num_steps=steps)

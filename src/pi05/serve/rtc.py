@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -115,21 +116,21 @@ def next_chunks(
     """
     require_trained(policy, mode, max((each.delay for each in underway if each is not None), default=0))
     asked = [dict(each) for each in observations]
-    given = {"noise": noise, "num_steps": num_steps, "generator": generator}
+    infer = partial(policy.infer_batch, asked, noise=noise, num_steps=num_steps, generator=generator)
     if mode == "naive" or all(each is None for each in underway):
-        return policy.infer_batch(asked, **given)
+        return infer()
     processor = policy.processor
     device = next(policy.model.parameters()).device
     pairs = list(zip(asked, underway, strict=True))
     previous = torch.from_numpy(np.stack([encode_previous(processor, *pair) for pair in pairs])).to(device)
     if mode == "trained":
         delay = torch.tensor([0 if each is None else each.delay for each in underway], device=device)
-        return policy.infer_batch(asked, **given, committed=(previous, delay))
+        return infer(committed=(previous, delay))
     rows = [weights_of(each, guidance, processor.horizon) for each in underway]
     weights = torch.stack(rows).to(device)[..., None].repeat(1, 1, processor.action_dim)
     if not guidance.padding:
         weights[..., processor.robot_action_dim :] = 0
-    return policy.infer_batch(asked, **given, steer=guide(previous, weights, guidance))
+    return infer(steer=guide(previous, weights, guidance))
 
 
 def require_trained(policy: Policy, mode: Mode, delay: int) -> None:
