@@ -70,7 +70,9 @@ SAMPLES = 2
 class Interleaved(Pi05):
     """The same network; in training each expert layer runs right after the language layer that it reads."""
 
-    def loss(self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int = 1) -> Tensor:  # type: ignore[override]
+    def loss(  # type: ignore[override]
+        self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int = 1, delay: None = None
+    ) -> Tensor:
         """Return what `Pi05.loss` returns, by the same arithmetic."""
         if batch.prefix is not None:
             return super().loss(batch, noise, time)

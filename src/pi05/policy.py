@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
@@ -32,6 +32,8 @@ from pi05.data.requirements import require_finite_actions
 from pi05.data.robot.guard import Outside, outside_of_training, require_bytes_used, require_inside
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
+from pi05.model.flow import Steer
+from pi05.model.inference import Precision, set_up_inference
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE, Observation
 
@@ -62,10 +64,13 @@ class Policy:
         *,
         n_action_steps: int | None = None,
         provenance: dict[str, Any] | None = None,
+        max_delay: int = 0,
     ) -> None:
         """Combine a network in memory with its processors; `provenance` says in reports where the weights are from."""
         self.model = model
         self.processor = processor
+        self.max_delay = max_delay
+        """Committed actions that the network was trained to continue are fewer than this (`--rtc_max_delay`)."""
         self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.strict = False
@@ -98,6 +103,8 @@ class Policy:
         tokenizer_path: str | Path | None = None,
         config: ModelConfig | None = None,
         accept_edited: Sequence[str] = (),
+        precision: Precision | None = None,
+        compile: bool = False,
     ) -> Policy:
         """Load a checkpoint folder, or the last checkpoint of a run folder: pi05's, LeRobot's or openpi's.
 
@@ -106,8 +113,11 @@ class Policy:
         robot's camera → the policy's camera or slot. The others are for what a foreign folder does not tell:
         `prompt_format`, `tokenizer_path`, `config` (the network's sizes), and of openpi `asset_id` (which statistics),
         `horizon`, `relative_mask` and `adapt_to_pi` (whether its ALOHA transforms flip joints, which is refused).
-        What is decided without being told is logged, and is in `notes`. Compute is float32 on a CPU and bfloat16 on a
-        GPU. Raises CheckpointError when the folder is not complete or does not tell enough.
+        What is decided without being told is logged, and is in `notes`. Raises CheckpointError when the folder is not
+        complete or does not tell enough.
+
+        Without a `precision` weights are float32, and arithmetic is float32 on a CPU and bfloat16 on a GPU. `compile`
+        is slow at first and faster afterwards (`model/inference.py`).
         """
         options = PolicyOptions(
             prompt_format=prompt_format,
@@ -120,6 +130,7 @@ class Policy:
             accept_edited=tuple(accept_edited),
         )
         policy = open_policy(locate(path), device, options=options, base=base, config=config).policy
+        set_up_inference(policy.model, precision=precision, compile=compile)
         for note in policy.notes:
             logger.warning("%s: %s", path, note)
         return policy
@@ -132,6 +143,7 @@ class Policy:
             f"state    {', '.join(processor.state_names) or 'names not told'}",
             f"actions  {', '.join(processor.action_names) or 'names not told'}",
             f"executed {self.n_action_steps} actions of a chunk",
+            *((f"delays   trained for 0 to {self.max_delay - 1} control steps",) if self.max_delay else ()),
         ]
         return visible("\n  ".join(lines))
 
@@ -162,17 +174,19 @@ class Policy:
         noise: Float[Tensor, "B A X"] | None = None,
         num_steps: int = 10,
         generator: torch.Generator | None = None,
+        steer: Steer | None = None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> list[Float[np.ndarray, "A n"]]:
         """Return one action chunk in robot units per observation.
 
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
-        every device. Raises DataError for an observation that `prepare` refuses, and rather than answering with actions
-        that are not finite.
+        every device. `steer` and `committed` are those of `Pi05.sample_actions`; `serve/rtc.py` makes them. Raises
+        DataError for an observation that `prepare` refuses, and rather than answering with actions that are not finite.
         """
         prepared = [self.prepare(observation) for observation in observations]
         if noise is None:
             noise = torch.randn((len(prepared), *self.noise_shape), generator=generator)
-        return self.answer(prepared, noise, num_steps)
+        return self.answer(prepared, noise, num_steps, steer, committed)
 
     def prepare(self, observation: Mapping[str, Any]) -> Prepared:
         """Check one observation and return the network's inputs.
@@ -194,13 +208,20 @@ class Policy:
         return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, outside)))
 
     def answer(
-        self, prepared: Sequence[Prepared], noise: Float[Tensor, "B A X"], num_steps: int = 10
+        self,
+        prepared: Sequence[Prepared],
+        noise: Float[Tensor, "B A X"],
+        num_steps: int = 10,
+        steer: Steer | None = None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> list[Float[np.ndarray, "A n"]]:
         """Return one action chunk in robot units for each prepared observation. Raises DataError as `infer_batch`."""
         batch = collate([one.inputs for one in prepared])
         device = next(self.model.parameters()).device
-        with torch.inference_mode():
-            chunks = self.model.sample_actions(batch.to(device), noise=noise.to(device), num_steps=num_steps)
+        with torch.no_grad():  # not `inference_mode`: steering may go back through the network
+            chunks = self.model.sample_actions(
+                batch.to(device), noise=noise.to(device), num_steps=num_steps, steer=steer, committed=committed
+            )
         arrays = chunks.float().cpu().numpy()
         answers = [self.processor.decode_actions(chunk, one.state) for chunk, one in zip(arrays, prepared, strict=True)]
         for answer in answers:
@@ -272,6 +293,12 @@ def open_policy(
         provenance |= {"layout": receipt.layout, "sha256": receipt.sha256, "notes": list(source.notes)}
         provenance |= {"prompt_format": processor.prompt_format, "resize": processor.resize}
     model.origin = tell_origin(location)
-    policy = Policy(model.eval(), processor, n_action_steps=source.n_action_steps, provenance=provenance)
+    policy = Policy(
+        model.eval(),
+        processor,
+        n_action_steps=source.n_action_steps,
+        provenance=provenance,
+        max_delay=source.max_delay,
+    )
     policy.notes = source.notes
     return OpenedPolicy(policy=policy, receipt=receipt, location=location)

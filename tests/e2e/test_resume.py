@@ -71,7 +71,7 @@ def test_ten_and_ten_steps_equal_twenty(workshop: Any, whole: Path, tmp_path: Pa
     "mode",
     [
         pytest.param({"precision": "mixed", "activation_checkpointing": "selective"}, marks=pytest.mark.slow),
-        {"activation_checkpointing": "full", "flow_samples": 2},
+        {"activation_checkpointing": "full", "flow_samples": 2, "rtc_max_delay": 4},
         {"policy__freeze_vision_encoder": True},
         {"policy__train_expert_only": True, "augment": False, "cache_prefix": True},
     ],

@@ -69,7 +69,7 @@ class RecordedDraws(torch.nn.Module):
         self.step = 0
         self.sample = 0
 
-    def loss(self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int = 1) -> Tensor:
+    def loss(self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int = 1, delay: None = None) -> Tensor:
         """All flow draws of a sample are the recorded one; a pass takes its samples' in turn."""
         rows = slice(self.sample, self.sample + len(batch.tokens))
         noise, time = (

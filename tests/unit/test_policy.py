@@ -184,13 +184,16 @@ def test_cameras_may_have_other_names_on_the_robot(policy: Policy, tmp_path: Pat
 
 
 def test_a_checkpoint_folder_holds_all_it_needs(policy: Policy, tmp_path: Path) -> None:
-    folder = save_policy(tmp_path / "checkpoint", policy, n_action_steps=3)
+    folder = save_policy(tmp_path / "checkpoint", policy, n_action_steps=3, rtc_max_delay=4)
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     loaded = Policy.load(moved)
     noise = torch.randn((1, 10, 32), generator=torch.Generator().manual_seed(0))
     expected = policy.infer_batch([observation()], noise=noise)[0]
     np.testing.assert_array_equal(loaded.infer_batch([observation()], noise=noise)[0], expected)
     assert loaded.n_action_steps == 3
+    assert (policy.max_delay, loaded.max_delay) == (0, 4)
+    assert "delays   trained for 0 to 3 control steps" in repr(loaded)
+    assert "delays" not in repr(policy)
     assert loaded.provenance["step"] == 7
     assert loaded.provenance["base"]["sha256"] == "0" * 64
     assert loaded.provenance["checkpoint"] == str(moved)

@@ -46,6 +46,7 @@ class LerobotConfig(TypedDict, total=False):
     use_relative_actions: bool
     action_feature_names: Names | None
     use_peft: bool
+    rtc_training_max_delay: Step | None
     use_visual_memory: bool | None
     use_proprioceptive_memory: bool | None
 
@@ -182,6 +183,7 @@ class OwnConfig(TypedDict, total=False):
     processor: ProcessorFields | None
     step: Step | None
     n_action_steps: Size | None
+    rtc_max_delay: Step | None
     adapter: bool
     base: Base | None
     frozen_precision: str
@@ -226,6 +228,7 @@ class Sidecar(TypedDict, total=False):
     action_columns: Columns | None
     relative_mask: list[bool] | None
     n_action_steps: Size | None
+    rtc_max_delay: Step | None
     base: Base | None
     frozen_precision: str
     source: Source | None

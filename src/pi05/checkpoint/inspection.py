@@ -194,6 +194,7 @@ def _describe(read: ProcessorSource) -> Facts:
         "tokenizer": {"file": processor.tokenizer.file_name, "sha256": processor.tokenizer.sha256},
         "horizon": processor.horizon,
         "n_action_steps": read.n_action_steps,
+        "rtc_max_delay": read.max_delay,
         "fps": processor.fps,
         "notes": list(read.notes),
     }

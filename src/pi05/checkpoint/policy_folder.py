@@ -97,7 +97,12 @@ def _read_own(folder: Path, options: PolicyOptions) -> ProcessorSource:
         )
     if options.rename_map:
         processor = replace(processor, slots=rename_cameras(processor.slots, options.rename_map, {}))
-    return ProcessorSource(processor=processor, n_action_steps=config.get("n_action_steps"), notes=notes)
+    return ProcessorSource(
+        processor=processor,
+        n_action_steps=config.get("n_action_steps"),
+        notes=notes,
+        max_delay=config.get("rtc_max_delay") or 0,
+    )
 
 
 def _drift(config: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,8 @@ class ProcessorSource:
     processor: Processor
     n_action_steps: int | None = None
     """Actions of a chunk to execute, where the folder tells."""
+    max_delay: int = 0
+    """Committed actions that training has drawn are fewer than this; 0: it had none, or the folder does not tell."""
     notes: list[str] = field(default_factory=list)
 
 

@@ -13,12 +13,15 @@ from typing import Any, ClassVar, Literal
 from pi05.settings.schema import Checked, to_plain
 from pi05.sim.config import EnvironmentChoice
 
+Chunking = Literal["synchronous", "naive", "guided", "trained"]
+"""How a chunk takes over from the one before it."""
 FIRST_EVALUATION_SEED = 1_000_000_000
 """Layouts are evaluated from this seed on, far above those that demonstrations are collected from."""
 SEEDS_PER_EVALUATION = 100_000
 SIMULATORS = (
     *("env", "family", "suite", "tasks", "protocol", "hold", "episodes_per_task", "half_width", "max_steps", "workers"),
     *("num_envs", "timeout_s", "swap_instruction", "blank_pictures", "films", "resume"),
+    *("delay", "chunking"),
 )
 """Settings that mean nothing on recorded episodes."""
 RECORDINGS = ("draws", "sensitivity_frames", "batch_size")
@@ -111,6 +114,14 @@ class EvalConfig(EnvironmentChoice):
     it."""
     timeout_s: float = 600.0
     """Seconds without an answer after which an environment's process counts as hung, more than 0."""
+    delay: int = 0
+    """Control steps from an observation to the chunk for it, 0 or more: what inference takes on the robot, injected."""
+    chunking: Chunking = "synchronous"
+    """What the robot does until a chunk is there.
+    - synchronous: it stands still.
+    - naive: it goes on with the previous chunk, and then jumps to the new one.
+    - guided: the same, with the new chunk steered to continue the previous one; for any policy.
+    - trained: the same, with the policy told what is carried out meanwhile; for a policy of --rtc_max_delay."""
     swap_instruction: bool = False
     """Give the policy another valid instruction of the same layout and measure success at the original goal: a policy
     that listens to its instruction scores low."""
@@ -139,7 +150,7 @@ class EvalConfig(EnvironmentChoice):
 
     def _limits(self) -> None:
         self._at_least(1, "episodes_per_task", "num_envs", "threads", "max_steps", "batch_size")
-        self._at_least(0, "films", "workers", "sensitivity_frames")
+        self._at_least(0, "films", "workers", "sensitivity_frames", "delay")
         self._require(self.timeout_s > 0, "timeout_s", "more than 0")
         self._require(0 <= self.draws <= 100, "draws", "0 to 100")
         alone = self.compare is None or self.policy.path is None

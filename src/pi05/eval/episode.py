@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -44,6 +45,8 @@ class EpisodeResult:
     """What the simulator did in a first attempt that does not count; None: there was none."""
     moved: tuple[str, ...] | None = None
     """What lies elsewhere at the end; None where the simulator does not tell."""
+    seam: Sequence[float] | None = None
+    """Largest step between two commands where a chunk takes over from another, per action dimension; None: none did."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the episode as plain data."""

@@ -211,5 +211,6 @@ def _about(config: EvalConfig, places: Places, rules: Rules, policy: Policy) -> 
         "family": config.suite or config.family,
         "fps": places.facts.fps,
         "max_steps": rules.max_steps,
+        "action_names": list(places.facts.action_names),
         "notes": notes,
     }

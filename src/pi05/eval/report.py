@@ -160,7 +160,7 @@ def evaluation_page(result: EvalResult) -> str:
 
 def _measured(result: EvalResult) -> list[tuple[str, str]]:
     """Return lengths, times and memory as rows of name and text."""
-    rows = []
+    rows = list(result.chunking_rows)
     if result.lengths:
         least, middle, most = (result.lengths[name] for name in ("least", "median", "most"))
         rows.append(("steps of a success", f"{least} to {most}, median {middle:g}"))

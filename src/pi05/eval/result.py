@@ -137,6 +137,25 @@ class EvalResult:
         return {"least": min(steps), "median": median(steps), "most": max(steps)} if steps else {}
 
     @property
+    def largest_seam(self) -> list[float] | None:
+        """Largest step between two commands where a chunk takes over from another, per action dimension."""
+        seams = [episode.seam for episode in self.counted if episode.seam is not None]
+        return [max(each) for each in zip(*seams, strict=True)] if seams else None
+
+    @property
+    def chunking_rows(self) -> list[tuple[str, str]]:
+        """What a delay did, as name and text; nothing where there was none."""
+        delay, chunking = self.rules.get("delay", 0), self.rules.get("chunking", "synchronous")
+        if not delay and chunking == "synchronous":
+            return []
+        rows = [("chunks", f"{chunking}, {delay} control step{'s' * (delay != 1)} after their observation")]
+        if self.largest_seam is not None:
+            names = self.environment.get("action_names") or [f"{i}" for i in range(len(self.largest_seam))]
+            steps = zip(names, self.largest_seam, strict=True)
+            rows.append(("largest step at a seam", ", ".join(f"{name} {step:.3g}" for name, step in steps)))
+        return rows
+
+    @property
     def time(self) -> dict[str, float]:
         """Milliseconds: per control step of physics, per look of rendering and of the policy, per episode of resets."""
         return self.spent.averages(len(self.episodes))
@@ -154,6 +173,7 @@ class EvalResult:
             "repeated": self.repeated,
             "unique_starts": self.unique_starts,
             "lengths": self.lengths,
+            "largest_seam": self.largest_seam,
             "time": self.time,
             "spent": self.spent.to_dict(),
             "memory_per_environment_bytes": self.memory_bytes,
@@ -177,6 +197,7 @@ class EvalResult:
             lines.append(f"success at the swapped goal    {self.swapped_success.render()}")
         else:
             lines.append(f"success                        {self.success.render()}")
+        lines += [f"{name:30} {text}" for name, text in self.chunking_rows]
         lines.append(f"simulator exceptions           {len(self.errors)} (not in the rates)")
         if self.repeated:
             lines.append(f"repeated                       {self.repeated} episodes, after a failure of the simulator")

@@ -1,7 +1,8 @@
 """Rollouts: the success rate of a policy that acts in a simulator, many episodes side by side.
 
 The policy looks, predicts a chunk of actions, and the first `n_action_steps` of it are executed open loop; then it
-looks again (replans). Nothing is rendered for the policy in between. It takes whoever waits for it now as one batch;
+looks again (replans). Nothing is rendered for the policy in between. With a delay a chunk
+arrives later (`chunking.py`). It takes whoever waits for it now as one batch;
 environments in processes of their own are not waited for.
 
 The result is the same for any number of environments, here or in processes. Each episode has its own layout seed, its
@@ -29,12 +30,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pi05.errors import EvaluationError
+from pi05.eval.chunking import Course, require_possible
 from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodePlan, EpisodeResult, Spent
 from pi05.eval.film import Film, Gallery
 from pi05.eval.places.here import Places, PlacesHere
 from pi05.eval.places.place import Turn
 from pi05.eval.rules import Rules, rules_of
+from pi05.policy import Policy
+from pi05.serve.rtc import next_chunks, require_trained
 from pi05.sim.episodes import nth_episode
 from pi05.sim.protocol import Environment, Observation
 
@@ -75,6 +79,7 @@ class _Slot:
 
     plan: EpisodePlan
     noise: torch.Generator
+    course: Course
     policy_s: float = 0.0
     chunks: int = 0
     observation: Observation = field(default_factory=dict)
@@ -116,6 +121,9 @@ class Rollout:
         self._filmed = filmed
         self.on_look: Callable[[EpisodePlan, Observation], None] = lambda _plan, _observation: None
         """Called with the first observation of each episode."""
+        require_possible(rules, policy.noise_shape[0])
+        if rules.chunking == "trained":
+            require_trained(self._steered(), "trained", rules.delay)
 
     def carry_out(self, episodes: Iterable[int], ended: Callable[[Ended], None]) -> None:
         """Carry out the episodes of these numbers and call `ended` with each, in the order in which they end.
@@ -161,7 +169,9 @@ class Rollout:
                 return
             index = self._next(last_task)
             noise = torch.Generator().manual_seed(int(self._random(index)[0]))
-            slot = self._active[index] = _Slot(self.plan(index), noise)
+            rules = self._rules
+            course = Course(rules.chunking, rules.delay, rules.n_action_steps, self._places.facts.motions)
+            slot = self._active[index] = _Slot(self.plan(index), noise, course)
             self._places.begin(slot.plan, last_task)
 
     def _next(self, last_task: str | None) -> int:
@@ -197,7 +207,8 @@ class Rollout:
         return ready
 
     def _ended(self, slot: _Slot, turn: Turn, result: EpisodeResult) -> Ended:
-        result = replace(result, repeated=self._repeated.get(result.index))
+        seam = slot.course.largest_seam(result.steps)
+        result = replace(result, repeated=self._repeated.get(result.index), seam=seam)
         turn.spent.policy_s = slot.policy_s
         return Ended(result=result, film=Film(result, list(turn.frames), turn.stride), spent=turn.spent)
 
@@ -206,14 +217,29 @@ class Rollout:
         started = time.perf_counter()
         noise = torch.stack([torch.randn(self._policy.noise_shape, generator=slot.noise) for slot in ready])
         observations = [self._shown(slot.observation) for slot in ready]
-        steps = self._config.policy.num_inference_steps
-        chunks = self._policy.infer_batch(observations, noise=noise, num_steps=steps)
+        chunks = self._infer(observations, [slot.course for slot in ready], noise)
         share = (time.perf_counter() - started) / len(ready)
         for slot, chunk in zip(ready, chunks, strict=True):
             _require_finite(slot, chunk, self._rules.n_action_steps)
             slot.policy_s += share
             slot.chunks += 1
-            self._places.execute(slot.plan.index, chunk[: self._rules.n_action_steps])
+            self._places.execute(slot.plan.index, slot.course.until_next_look(chunk))
+
+    def _infer(
+        self, observations: Sequence[Observation], courses: Sequence[Course], noise: Float[Tensor, "B A X"]
+    ) -> list[Float[np.ndarray, "steps n"]]:
+        """Ask the policy, and tell it what is carried out meanwhile where it is asked to continue that."""
+        steps, chunking = self._config.policy.num_inference_steps, self._rules.chunking
+        if chunking == "synchronous" or chunking == "naive":
+            return self._policy.infer_batch(observations, noise=noise, num_steps=steps)
+        underway = [course.underway for course in courses]
+        return next_chunks(self._steered(), observations, underway, mode=chunking, noise=noise, num_steps=steps)
+
+    def _steered(self) -> Policy:
+        """Return the policy as one whose chunks can be steered."""
+        if not isinstance(self._policy, Policy):
+            raise TypeError(f"--chunking={self._rules.chunking} works on a network, not on {type(self._policy)}")
+        return self._policy
 
     def _shown(self, observation: Observation) -> Observation:
         """Return what the policy is given."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi05.errors import EvaluationError
-from pi05.eval.config import SEEDS_PER_EVALUATION, EvalConfig
+from pi05.eval.config import SEEDS_PER_EVALUATION, Chunking, EvalConfig
 from pi05.eval.episode import FilmOf
 from pi05.eval.places.place import EnvironmentFacts
 from pi05.sim.libero.protocols import INITIAL_STATES, LiberoProtocol, protocol_named
@@ -37,6 +37,9 @@ class Rules:
     """Chooses the noise of the policy, and layouts where the environment has no numbered ones."""
     tasks: tuple[str, ...]
     film_of: FilmOf
+    delay: int = 0
+    """Control steps from an observation to its chunk."""
+    chunking: Chunking = "synchronous"
     protocol: str | None = None
     departures: tuple[str, ...] = field(default=())
     """What a flag sets otherwise than the protocol does."""
@@ -73,6 +76,8 @@ def rules_of(config: EvalConfig, facts: EnvironmentFacts, executed: int) -> Rule
         seed=config.seed or 0,
         tasks=facts.tasks,
         film_of="looks" if config.env == "libero" else "steps",
+        delay=config.delay,
+        chunking=config.chunking,
     )
     if config.env == "tabletop":
         return own
@@ -102,6 +107,8 @@ def _under(protocol: LiberoProtocol, config: EvalConfig, facts: EnvironmentFacts
         departures.append("swapped instructions")
     if config.blank_pictures:
         departures.append("black pictures")
+    if config.delay or config.chunking != "synchronous":
+        departures.append(f"a delay of {config.delay} control steps, {config.chunking}")
     if config.hold > 1:
         departures.append(f"each action held for {config.hold} control steps")
     return replace(

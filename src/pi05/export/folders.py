@@ -148,6 +148,7 @@ def _own_config(source: Source, plan: ExportPlan) -> dict[str, Any]:
         "model": policy.model.config.to_dict(),
         "processor": policy.processor.to_dict(),
         "n_action_steps": policy.n_action_steps,
+        **({"rtc_max_delay": policy.max_delay} if policy.max_delay else {}),
         "step": source.step,
         "base": source.base,
     }

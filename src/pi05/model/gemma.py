@@ -70,14 +70,16 @@ class AdaptiveRmsNorm(nn.Module):
         self.modulation = Linear(width, 3 * width)
 
     def forward(
-        self, x: Float[Tensor, "B S E"], condition: Float[Tensor, "B E"]
-    ) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "B 1 E"]]:
-        """Return the normalised input and the gate; one modulation for all positions of a sample.
+        self, x: Float[Tensor, "B S E"], condition: Float[Tensor, "B E"] | Float[Tensor, "B S E"]
+    ) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "B _ E"]]:
+        """Return the normalised input and the gate: one modulation for all positions of a sample, or one for each.
 
         1 + scale is float32: written in bfloat16 in openpi, but XLA does not round there (compared value by value).
         """
         modulation = self.modulation(condition.to(x.dtype))
-        scale, shift, gate = modulation[:, None, :].chunk(3, dim=-1)
+        if modulation.dim() == 2:
+            modulation = modulation[:, None, :]
+        scale, shift, gate = modulation.chunk(3, dim=-1)
         return (normalize_rms(x) * (1 + scale.float()) + shift).to(x.dtype), gate
 
 
@@ -153,7 +155,7 @@ class ExpertLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B A E"],
-        condition: Float[Tensor, "B E"],
+        condition: Float[Tensor, "B E"] | Float[Tensor, "B A E"],
         by: Rotation,
         prefix: KeyValue,
         bias: Float[Tensor, "B 1 1 L+A"] | None,
@@ -202,7 +204,7 @@ class Expert(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B A E"],
-        condition: Float[Tensor, "B E"],
+        condition: Float[Tensor, "B E"] | Float[Tensor, "B A E"],
         positions: Int[Tensor, "B A"],
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L+A"] | None,

@@ -13,6 +13,7 @@ loop. Compilation, activation checkpointing, adapters and distribution are appli
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -97,11 +98,13 @@ class Pi05(nn.Module):
         time: Float[Tensor, " KB"] | None = None,
         generator: torch.Generator | None = None,
         flow_samples: int = 1,
+        delay: Int64[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B A X"]:
         """Return the squared error of the predicted velocity, per element.
 
         With `flow_samples` K > 1 the prefix is computed once and K draws of noise and time share it; the result is the
         mean over the draws. Given `noise` and `time` then hold the K draws of the first sample, then of the second.
+        The first `delay` actions of a sample are committed: given clean, and their errors say nothing.
         """
         if batch.actions is None:
             raise ValueError("the loss needs batch.actions")
@@ -110,6 +113,9 @@ class Pi05(nn.Module):
             noise = torch.randn(actions.shape, generator=generator, device=actions.device)
         if time is None:
             time = flow.sample_time(len(actions), generator, actions.device)
+        if delay is not None:
+            committed = flow.committed_steps(delay, actions.shape[1]).repeat_interleave(flow_samples, dim=0)
+            time = flow.time_per_step(time, committed)
         x_t, u_t = flow.interpolate(actions, noise, time)
         cache, valid = self.read_prefix(batch)
         v_t = self.velocity(x_t, time, cache, valid)
@@ -125,19 +131,52 @@ class Pi05(nn.Module):
         noise: Float[Tensor, "B A X"] | None = None,
         num_steps: int = 10,
         generator: torch.Generator | None = None,
+        steer: flow.Steer | None = None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> Float[Tensor, "B A X"]:
-        """Return a chunk of normalised actions: `num_steps` denoising steps (Euler) from noise at t = 1 to t = 0."""
+        """Return a chunk of normalised actions: `num_steps` denoising steps (Euler) from noise at t = 1 to t = 0.
+
+        `steer` stands between the network and each step. `committed`, actions and delay, is for a network that was
+        trained with delays: the first `delay` actions of each chunk are these, and the rest continues them.
+        """
         tokens, valid = self.embed_prefix(batch)
         cache = self.prefill(tokens, valid)
         if noise is None:
             shape = (len(tokens), self.config.horizon, self.config.action_dim)
             noise = torch.randn(shape, generator=generator, device=tokens.device)
-        x_t = noise.float()
+        return self.denoise(noise.float(), cache, valid, num_steps, steer, committed)
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "B A X"],
+        cache: list[KeyValue],
+        valid: Bool[Tensor, "B L"] | None,
+        num_steps: int,
+        steer: flow.Steer | None = None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
+    ) -> Float[Tensor, "B A X"]:
+        """Return the actions that the flow leads to from noise, on a prefix that is computed already."""
+        velocity = partial(self.free_velocity, cache=cache, valid=valid, committed=committed)
         time = torch.ones(len(x_t), device=x_t.device)
         for _ in range(num_steps):
-            x_t = x_t - self.velocity(x_t, time, cache, valid) / num_steps
+            v_t = velocity(x_t, time) if steer is None else steer(velocity, x_t, time)
+            x_t = x_t - v_t / num_steps
             time = time - 1 / num_steps
-        return x_t
+        return x_t if committed is None else flow.hold(x_t, *committed)
+
+    def free_velocity(
+        self,
+        x_t: Float[Tensor, "B A X"],
+        time: Float[Tensor, " B"],
+        cache: list[KeyValue],
+        valid: Bool[Tensor, "B L"] | None,
+        committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None,
+    ) -> Float[Tensor, "B A X"]:
+        """Return the velocity v_t; what is said of committed actions means nothing, they stand at t = 0."""
+        if committed is None:
+            return self.velocity(x_t, time, cache, valid)
+        held = flow.committed_steps(committed[1], x_t.shape[1])
+        return self.velocity(flow.hold(x_t, *committed), flow.time_per_step(time, held), cache, valid)
 
     def encode_images(
         self,
@@ -197,14 +236,14 @@ class Pi05(nn.Module):
         """Return one token per noisy action."""
         return self.action_in(x_t.float())
 
-    def condition(self, time: Float[Tensor, " B"]) -> Float[Tensor, "B E"]:
-        """Return what the flow time tells the expert's norms."""
+    def condition(self, time: Float[Tensor, "*B"]) -> Float[Tensor, "*B E"]:
+        """Return what the flow time tells the expert's norms: one time for a sample, or one for each of its steps."""
         return F.silu(self.time_out(F.silu(self.time_in(flow.embed_time(time, self.config.expert_width)))))
 
     def velocity(
         self,
         x_t: Float[Tensor, "KB A X"],
-        time: Float[Tensor, " KB"],
+        time: Float[Tensor, " KB"] | Float[Tensor, "KB A"],
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L"] | None,
     ) -> Float[Tensor, "KB A X"]:

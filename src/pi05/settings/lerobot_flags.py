@@ -30,6 +30,8 @@ _UPLOAD = "use --policy.push_to_hub, or for one checkpoint: pi05 push RUN/checkp
 _NO_SIMULATOR = "training runs no simulator: it measures the action error on held-out episodes (--eval_steps)"
 _EVALUATE = "remove it; afterwards run: pi05 eval --policy.path RUN --env tabletop"
 _FROM_BASE = "the base checkpoint brings it"
+_GUIDANCE = "guidance belongs to inference, and any policy can have it"
+_GUIDED = "remove it; to measure it: pi05 eval --chunking=guided --delay=N"
 _MEMORY = f"observation memory {_LATER}"
 _REMOVE = "remove it"
 _PARALLEL = "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp"
@@ -75,9 +77,11 @@ FATES: dict[str, Fate] = {
     "policy.time_sampling_offset": Fate("the flow's times are those of π₀.₅", _REMOVE, ("0.001",)),
     "policy.min_period": Fate("the time embedding is that of π₀.₅", _REMOVE, ("0.004", "4e-3")),
     "policy.max_period": Fate("the time embedding is that of π₀.₅", _REMOVE, ("4.0", "4")),
-    "policy.rtc_config": Fate(f"real-time chunking {_LATER}", _REMOVE, ("null",)),
-    "policy.rtc_config.": Fate(f"real-time chunking {_LATER}", _REMOVE),
-    "policy.rtc_training_max_delay": Fate(f"real-time chunking {_LATER}", _REMOVE, ("0",)),
+    "policy.rtc_config": Fate(_GUIDANCE, _GUIDED, ("null",)),
+    "policy.rtc_config.": Fate(_GUIDANCE, _GUIDED),
+    "policy.rtc_training_max_delay": Fate(
+        "it has another name, and LeRobot draws the largest delay itself too", "use --rtc_max_delay, one more", ("0",)
+    ),
     "policy.use_visual_memory": Fate(_MEMORY, _REMOVE, ("false",)),
     "policy.use_proprioceptive_memory": Fate(_MEMORY, _REMOVE, ("false",)),
     "policy.memory_": Fate(_MEMORY, _REMOVE),

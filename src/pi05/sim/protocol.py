@@ -19,8 +19,8 @@ Observation = dict[str, Any]
 """What a policy is given: a picture under the name of each camera, `observation.state`, and the instruction as
 `task`."""
 
-# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice. `Restorable`
-# and `Movable` are the only ones that the package asks an object about.
+# `runtime_checkable` is for the type checker of the tests, which puts every annotation into practice. `Restorable`,
+# `Movable` and `Moving` are the only ones that the package asks an object about.
 
 
 @runtime_checkable
@@ -138,6 +138,16 @@ class Movable(Protocol):
     @property
     def moved(self) -> Sequence[str]:
         """Names of the things that lie elsewhere than when the episode began."""
+        ...
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """A robot that is told motions instead of positions, or both."""
+
+    @property
+    def motions(self) -> Sequence[bool]:
+        """Which action dimensions move as long as they are not 0."""
         ...
 
 

@@ -54,7 +54,7 @@ class TrainConfig(Checked):
         "num_workers threads deterministic",
         "precision and memory": "precision optimizer_state optimizer_offload gradient_release "
         "activation_checkpointing activation_offload cache_prefix",
-        "objective": "loss flow_samples",
+        "objective": "loss flow_samples rtc_max_delay",
         "what the network sees": "rename_map drop_cameras augment prompt_format resize stats range_floor asset_id",
         "records, checkpoints, held-out error": "log_freq save_freq keep_checkpoints eval_steps eval_frames",
     }
@@ -163,6 +163,10 @@ class TrainConfig(Checked):
     flow_samples: int = 1
     """Draws of noise and flow time per observation, 1 or more; they share one pass through vision and language: more
     than 1 for a less noisy gradient at 1 to 2 % more arithmetic each."""
+    rtc_max_delay: int = 0
+    """Train for real-time chunking: the first actions of a chunk are given, as those that the robot carries out while
+    the chunk is computed, and the rest is learned. Their number is drawn for each sample, from 0 to one less than this;
+    2 or more, at most the chunk size. 0 is off."""
     cache_prefix: bool = False
     """Compute vision and language once per frame and keep their keys and values on disk, about 10 MB per frame at full
     size; for small data sets and many epochs. Needs `--policy.train_expert_only` and `--augment=false`."""
@@ -184,7 +188,11 @@ class TrainConfig(Checked):
     def _limits(self) -> None:
         positive = ("steps", "batch_size", "global_batch_size", "gradient_accumulation_steps", "log_freq", "save_freq")
         self._at_least(1, *positive, "flow_samples", "keep_checkpoints", "eval_frames", "threads")
-        self._at_least(0, "seed", "num_workers", "eval_steps")
+        self._at_least(0, "seed", "num_workers", "eval_steps", "rtc_max_delay")
+        allowed = "0, or 2 and more: delays of 0 to one less than this are drawn, and 1 would draw nothing but 0"
+        self._require(self.rtc_max_delay != 1, "rtc_max_delay", allowed)
+        if self.policy.chunk_size is not None:
+            self.require_delay_within(self.policy.chunk_size)
         if self.global_batch_size is not None:
             whole = self.global_batch_size % self.gradient_accumulation_steps == 0
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
@@ -297,6 +305,11 @@ class TrainConfig(Checked):
     def needs_whole_network(self) -> bool:
         """Whether each GPU has to hold the whole network."""
         return bool(self.memory_saving_flags) or self.quantised_base or self.cache_prefix
+
+    def require_delay_within(self, horizon: int) -> None:
+        """Raise ConfigError where a whole chunk could be given, with nothing left to learn."""
+        possible = self.rtc_max_delay <= horizon
+        self._require(possible, "rtc_max_delay", f"at most {horizon}, the actions of one chunk")
 
     @property
     def name(self) -> str:

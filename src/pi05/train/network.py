@@ -20,6 +20,7 @@ from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError
 from pi05.machine import choose_device, keep_freed_memory
+from pi05.model import inference
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.sources.resolve import is_name
@@ -83,7 +84,7 @@ def locate_start(config: TrainConfig) -> Location | None:
 def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
     """Return the network's sizes: the base's, with chunk size and prompt length as asked.
 
-    Raises ConfigError for `n_action_steps` beyond the chunk.
+    Raises ConfigError for `n_action_steps`, or delays, beyond the chunk.
     """
     if config.from_scratch or base is None:
         sizes = config.network_sizes()
@@ -95,6 +96,7 @@ def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
             max_prompt_tokens=config.policy.tokenizer_max_length or sizes.max_prompt_tokens,
         )
     config.policy.steps_to_execute(sizes.horizon)
+    config.require_delay_within(sizes.horizon)
     return sizes
 
 
@@ -195,15 +197,8 @@ def compute_dtype(precision: str) -> torch.dtype:
     return torch.float32 if precision == "float32" else torch.bfloat16
 
 
-@torch.no_grad()
 def hold_matrices(model: Pi05, precision: str) -> Pi05:
-    """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model.
-
-    The towers round these matrices at every use anyway. Vectors, and the maps that compute in float32, stay float32: a
-    thousandth of the parameters.
-    """
-    if precision != "bf16-sr":
-        return model
-    for module in (*model.tower_maps.values(), model.embedding):
-        module.weight.data = module.weight.data.to(torch.bfloat16)
+    """With `bf16-sr` round the towers' matrices and the embedding to bfloat16, to the nearest; return the model."""
+    if precision == "bf16-sr":
+        inference.hold_matrices(model, torch.bfloat16)
     return model

@@ -204,6 +204,7 @@ def save_run(session: Session, improved: bool) -> None:
                 **({} if session.lora is None else {"adapter": True, "frozen_precision": session.frozen_precision}),
                 "pi05_version": pi05.__version__,
                 "fps": data.dataset.fps,
+                **({"rtc_max_delay": session.config.rtc_max_delay} if session.config.rtc_max_delay else {}),
                 "n_action_steps": session.config.policy.steps_to_execute(session.sizes.horizon, data.dataset.fps),
                 "statistics": data.statistics.sha256,
             },

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from pi05.model.flow import LossKind, reduce_loss, sample_time
+from pi05.model.flow import LossKind, reduce_loss, sample_delays, sample_time
 from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.protocol import Optimizer
 from pi05.train.parallel.split import Parallel
 from pi05.types import Batch
+
+DRAWS_OF_DELAYS = 2**31
+"""In the place of a forward pass's number: the generator that delays are drawn from is theirs alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,18 @@ class LossSettings:
     kind: LossKind = "masked"
     robot_action_dim: int = 32
     flow_samples: int = 1
+    max_delay: int = 0
+    """Committed actions are fewer than this, drawn for each sample; 0: there are none."""
 
 
 def loss_settings(config: TrainConfig, robot_action_dim: int) -> LossSettings:
     """Return what the loss of a run counts."""
-    return LossSettings(kind=config.loss, robot_action_dim=robot_action_dim, flow_samples=config.flow_samples)
+    return LossSettings(
+        kind=config.loss,
+        robot_action_dim=robot_action_dim,
+        flow_samples=config.flow_samples,
+        max_delay=config.rtc_max_delay,
+    )
 
 
 @dataclass
@@ -102,8 +112,9 @@ def backward(
 ) -> tuple[Float[Tensor, ""], list[Float[Tensor, "B A X"]]]:
     """Leave the gradients of a step, or let the optimizer have them; return the loss, and it per element and pass."""
     parallel, ranks = state.parallel, state.parallel.ranks
-    count = ranks.sum(torch.stack([count_entries(batch, settings) for batch in batches]).sum())
-    draws = draw_flow(state, batches, settings.flow_samples)
+    draws, delays = draw_flow(state, batches, settings.flow_samples), draw_delays(state, batches, settings.max_delay)
+    counts = [count_entries(batch, settings, delay) for batch, delay in zip(batches, delays, strict=True)]
+    count = ranks.sum(torch.stack(counts).sum())
     state.optimizer.begin(state.step)
     total = torch.zeros((), device=batches[0].tokens.device)
     details = []
@@ -113,9 +124,11 @@ def backward(
             place = index * ranks.world_size + ranks.rank
             generator = draw_generator(state.seed, state.step, place, batch.tokens.device)
             torch.manual_seed(generator.initial_seed() + 1)
-        noise, time = draws[index]
-        losses = parallel.losses(state.model, last, batch, noise=noise, time=time, flow_samples=settings.flow_samples)
-        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind)[0] / count
+        (noise, time), delay = draws[index], delays[index]
+        losses = parallel.losses(
+            state.model, last, batch, noise=noise, time=time, flow_samples=settings.flow_samples, delay=delay
+        )
+        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind, delay)[0] / count
         parallel.finish(loss * ranks.world_size if ranks.several else loss, last)  # gradients are means over the GPUs
         total += loss.detach()
         details.append(losses.detach())
@@ -129,23 +142,46 @@ def draw_flow(
 
     Samples are numbered as the loader deals them out: all GPUs' share of the first pass, then that of the second.
     """
-    ranks = state.parallel.ranks
     actions = [batch.actions for batch in batches if batch.actions is not None]
     device = actions[0].device
     sizes = [len(each) * flow_samples for each in actions]
     generator = draw_generator(state.seed, state.step, 0, device)
-    noise = torch.randn((sum(sizes) * ranks.world_size, *actions[0].shape[1:]), generator=generator, device=device)
+    whole = sum(sizes) * state.parallel.ranks.world_size
+    noise = torch.randn((whole, *actions[0].shape[1:]), generator=generator, device=device)
     time = sample_time(len(noise), generator, device)
+    return list(zip(_own_shares(state, noise, sizes), _own_shares(state, time, sizes), strict=True))
+
+
+def draw_delays(state: TrainState, batches: Sequence[Batch], max_delay: int) -> list[Int64[Tensor, " B"] | None]:
+    """Return how many actions of each sample are committed, per forward pass on this GPU; None: delays are off.
+
+    At the end of an episode fewer are: one real action is always left to learn from. The flow draws of a sample share
+    its delay, and are the same with and without delays.
+    """
+    if max_delay == 0:
+        return [None] * len(batches)
+    sizes, device = [len(batch.tokens) for batch in batches], batches[0].tokens.device
+    generator = draw_generator(state.seed, state.step, DRAWS_OF_DELAYS, device)
+    drawn = sample_delays(sum(sizes) * state.parallel.ranks.world_size, max_delay, generator, device)
+    own = _own_shares(state, drawn, sizes)
+    return [
+        delay if batch.action_mask is None else torch.minimum(delay, batch.action_mask.sum(dim=1) - 1).clamp(min=0)
+        for delay, batch in zip(own, batches, strict=True)
+    ]
+
+
+def _own_shares(state: TrainState, drawn: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Return this GPU's part of what was drawn for the whole step, per forward pass of these sizes."""
+    ranks = state.parallel.ranks
     shares = [size for size in sizes for _ in range(ranks.world_size)]
-    mine = slice(ranks.rank, None, ranks.world_size)
-    return list(zip(noise.split(shares)[mine], time.split(shares)[mine], strict=True))
+    return list(drawn.split(shares)[ranks.rank :: ranks.world_size])
 
 
-def count_entries(batch: Batch, settings: LossSettings) -> Float[Tensor, ""]:
+def count_entries(batch: Batch, settings: LossSettings, delay: Int64[Tensor, " B"] | None = None) -> Float[Tensor, ""]:
     """Return how many entries of a batch count in the loss."""
     if batch.actions is None:
         raise ValueError("training needs batch.actions")
-    return reduce_loss(batch.actions, batch.action_mask, settings.robot_action_dim, settings.kind)[1]
+    return reduce_loss(batch.actions, batch.action_mask, settings.robot_action_dim, settings.kind, delay)[1]
 
 
 def draw_generator(seed: int, step: int, index: int, device: torch.device) -> torch.Generator:

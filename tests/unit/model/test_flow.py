@@ -100,3 +100,30 @@ def test_a_value_that_does_not_count_cannot_poison_the_sum(losses):
     losses[0, 2] = 1e30
     total, _ = flow.reduce_loss(losses, MASK, 2, "masked")
     assert float(total) == 41
+
+
+def test_committed_steps_stand_at_data():
+    """Delays of 0, 2 and 3 of three steps: these are the actions themselves, at time 0; the others as without."""
+    actions, noise, time = torch.randn(3, 3, 2), torch.randn(3, 3, 2), torch.tensor([0.2, 0.5, 0.9])
+    committed = flow.committed_steps(torch.tensor([0, 2, 3]), 3)
+    assert committed.tolist() == [[False] * 3, [True, True, False], [True] * 3]
+    x_t, u_t = flow.interpolate(actions, noise, flow.time_per_step(time, committed))
+    plain, same = flow.interpolate(actions, noise, time)
+    assert torch.equal(x_t, torch.where(committed[..., None], actions, plain))
+    assert torch.equal(u_t, same)
+
+
+def test_delays_are_drawn_alike_below_the_bound():
+    delays = flow.sample_delays(40_000, 4, torch.Generator().manual_seed(0))
+    assert (delays.bincount() / len(delays)).tolist() == pytest.approx([0.25] * 4, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["masked", "lerobot", "openpi"])
+def test_committed_steps_never_count(losses, kind):
+    """The second sample has one real step; both delays leave something."""
+    delay = torch.tensor([1, 0])
+    total, count = flow.reduce_loss(losses, MASK, 2, kind, delay)
+    whole, entries = flow.reduce_loss(losses, MASK, 2, kind)
+    width = losses.shape[2] if kind == "openpi" else 2
+    assert float(count) == float(entries) - width
+    assert float(total) == float(whole) - float(losses[0, 0, :width].sum())

@@ -231,3 +231,77 @@ def test_compute_dtype_can_change(model, batch, noise, time):
     assert rough.dtype == torch.float32
     assert float(rough) != float(exact)
     assert float(rough) == pytest.approx(float(exact), rel=2e-2)
+
+
+def test_a_time_for_every_step_is_the_time_of_the_sample(model, batch, noise, time):
+    """The same times, told per step: the norms' modulation is computed for each step then."""
+    with torch.no_grad():
+        cache, valid = model.read_prefix(batch)
+        together = model.velocity(noise, time, cache, valid)
+        apart = model.velocity(noise, time[:, None].expand(noise.shape[:2]), cache, valid)
+    assert torch.allclose(apart, together, atol=1e-5)
+
+
+def test_the_loss_without_delay_is_the_loss(model, batch, noise, time):
+    none = torch.zeros(3, dtype=torch.long)
+    assert torch.allclose(model.loss(batch, noise, time, delay=none), model.loss(batch, noise, time), atol=1e-5)
+
+
+def test_committed_actions_are_given_clean(model, batch, noise, time):
+    """The errors of the rest depend on the committed actions, and not on the noise that was drawn in their place."""
+    delay = torch.tensor([2, 1, 0])
+    losses = model.loss(batch, noise, time, delay=delay)
+    other = noise.clone()
+    other[0, :2] += 1.0
+    assert torch.allclose(model.loss(batch, other, time, delay=delay)[0, 2:], losses[0, 2:], atol=1e-5)
+    assert not torch.allclose(model.loss(batch, other, time)[0, 2:], model.loss(batch, noise, time)[0, 2:], atol=1e-3)
+    actions = batch.actions.clone()
+    actions[0, :2] += 1.0
+    moved = model.loss(replace(batch, actions=actions), noise, time, delay=delay)
+    assert not torch.allclose(moved[0, 2:], losses[0, 2:], atol=1e-3)
+    assert torch.allclose(moved[1:], losses[1:], atol=1e-5)
+
+
+def test_flow_samples_share_a_delay(model, batch):
+    noises, times = torch.randn(3, 2, *batch.actions.shape[1:]), torch.rand(3, 2)
+    delay = torch.tensor([2, 0, 1])
+    together = model.loss(batch, noises.flatten(0, 1), times.flatten(), flow_samples=2, delay=delay)
+    apart = [model.loss(batch, noises[:, k], times[:, k], delay=delay) for k in range(2)]
+    assert torch.allclose(together, torch.stack(apart).mean(dim=0), atol=1e-5)
+
+
+def test_sampling_continues_committed_actions(model, config, batch, noise):
+    delay = torch.tensor([2, 0, config.horizon])
+    given = torch.randn(3, config.horizon, config.action_dim)
+    chunk = model.sample_actions(batch, noise, committed=(given, delay))
+    assert torch.equal(chunk[0, :2], given[0, :2])
+    assert torch.equal(chunk[2], given[2])
+    free = model.sample_actions(batch, noise)
+    assert torch.allclose(chunk[1], free[1], atol=1e-5)
+    assert not torch.allclose(chunk[0, 2:], free[0, 2:], atol=1e-3)
+    other = noise.clone()
+    other[0, :2] += 1.0
+    assert torch.allclose(model.sample_actions(batch, other, committed=(given, delay)), chunk, atol=1e-5)
+
+
+def test_what_steers_stands_in_every_step(model, batch, noise):
+    """Handed through, the actions are bit for bit those without; it is told every time of the grid."""
+    times: list[float] = []
+
+    def steer(velocity, x_t, time):
+        times.append(float(time[0]))
+        return velocity(x_t, time)
+
+    assert torch.equal(model.sample_actions(batch, noise, steer=steer), model.sample_actions(batch, noise))
+    assert times == pytest.approx([1 - step / 10 for step in range(10)], abs=1e-6)
+    still = model.sample_actions(batch, noise, steer=lambda velocity, x_t, time: torch.zeros_like(x_t))
+    assert torch.equal(still, noise)
+
+
+def test_sampling_reads_the_prefix_once(model, batch, noise):
+    """Whatever the number of denoising steps: pictures and language once, the expert in each."""
+    calls: list[str] = []
+    for name in ("vision", "language", "expert"):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    model.sample_actions(batch, noise, num_steps=7)
+    assert [calls.count(name) for name in ("vision", "language", "expert")] == [1, 1, 7]

@@ -16,7 +16,7 @@ from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.split import Parallel
 from pi05.train.parameters import freeze, group_of
-from pi05.train.step import LossSettings, draw_flow, draw_generator, train_step
+from pi05.train.step import LossSettings, draw_delays, draw_flow, draw_generator, train_step
 from pi05.types import Batch
 
 ACCUMULATION_TOLERANCE = 2e-6
@@ -269,3 +269,79 @@ def test_flow_samples_share_one_prefix_and_average_the_draws() -> None:
     assert len(encoded) == 1
     assert batch.action_mask is not None
     torch.testing.assert_close(result.loss, expected[batch.action_mask].mean())
+
+
+DELAYED = dataclasses.replace(SETTINGS, max_delay=4)
+
+
+@pytest.mark.parametrize("kind", ["masked", "lerobot", "openpi"])
+def test_accumulation_with_delays_equals_the_big_batch(kind: str) -> None:
+    settings = dataclasses.replace(DELAYED, kind=kind)
+    batch, found = make_batch(6), []
+    for passes in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 6))]):
+        model = make_model()
+        result = train_step(make_state(model, freeze(model, "full")), passes, settings)
+        found.append((float(result.loss), gradients(model)))
+    (loss, big), (split_loss, summed) = found
+    assert loss == pytest.approx(split_loss, rel=1e-6)
+    assert max(float((big[name] - summed[name]).abs().max()) for name in big) < ACCUMULATION_TOLERANCE
+
+
+def test_the_loss_is_the_mean_over_what_is_not_committed() -> None:
+    model, batch = make_model(), make_batch(6)
+    state = make_state(model, freeze(model, "full"))
+    ((noise, time),), (delay,) = draw_flow(state, [batch], 1), draw_delays(state, [batch], 4)
+    assert batch.action_mask is not None
+    assert delay is not None
+    assert delay.max() > 0
+    with torch.no_grad():
+        losses = make_model().loss(batch, noise, time, delay=delay)[..., :ROBOT_DIM]
+    counts = batch.action_mask & (torch.arange(losses.shape[1]) >= delay[:, None])
+    assert float(train_step(state, [batch], DELAYED).loss) == pytest.approx(float(losses[counts].mean()), rel=1e-6)
+
+
+def test_one_action_is_always_left_to_learn() -> None:
+    state = make_state(model := make_model(), freeze(model, "full"))
+    for state.step in range(20):
+        batch = make_batch(8, state.step)
+        (delay,) = draw_delays(state, [batch], 5)
+        assert batch.action_mask is not None
+        assert delay is not None
+        assert (delay < batch.action_mask.sum(dim=1)).all()
+        assert (delay >= 0).all()
+    whole = dataclasses.replace(batch, action_mask=None)
+    (free,) = draw_delays(state, [whole], 5)
+    assert free is not None
+    assert (delay <= free).all()
+    assert (delay < free).any()
+
+
+def test_two_gpus_draw_the_delays_of_one_and_every_step_anew() -> None:
+    state = make_state(model := make_model(), freeze(model, "full"))
+    whole = [dataclasses.replace(make_batch(count), action_mask=None) for count in (6, 2)]
+    halves = [dataclasses.replace(make_batch(count), action_mask=None) for count in (3, 1)]
+    alone, shares = draw_delays(state, whole, 5), []
+    for rank in range(2):
+        state.parallel = Parallel(ranks=Ranks(rank=rank, world_size=2))
+        shares.append(draw_delays(state, halves, 5))
+    for index, wanted in enumerate(alone):
+        assert wanted is not None
+        assert torch.equal(torch.cat([each[index] for each in shares]), wanted)
+    state.parallel, state.step = Parallel(), 1
+    assert [each.tolist() for each in draw_delays(state, whole, 5)] != [each.tolist() for each in alone]
+
+
+def test_without_delays_nothing_is_drawn_and_the_step_is_the_old_one() -> None:
+    """With delays noise and times are the same ones, so that two runs differ by the delays alone."""
+    state = make_state(model := make_model(), freeze(model, "full"))
+    assert draw_delays(state, [make_batch(2), make_batch(3)], 0) == [None, None]
+    seen: list[dict[str, object]] = []
+    plain = model.loss
+    model.loss = lambda batch, **drawn: seen.append(drawn) or plain(batch, **drawn)  # type: ignore[method-assign]
+    for settings in (SETTINGS, DELAYED):
+        state.step = 0
+        train_step(state, [make_batch(3)], settings)
+    assert seen[0]["delay"] is None
+    assert seen[1]["delay"] is not None
+    for name in ("noise", "time"):
+        assert torch.equal(seen[0][name], seen[1][name])  # type: ignore[arg-type]

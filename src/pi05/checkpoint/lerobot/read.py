@@ -113,8 +113,15 @@ def read_lerobot(folder: Path, sizes: ModelConfig, options: PolicyOptions) -> Pr
     return ProcessorSource(
         processor=processor,
         n_action_steps=None if executed is None else min(int(executed), sizes.horizon),
+        max_delay=_max_delay(config, sidecar),
         notes=notes,
     )
+
+
+def _max_delay(config: Mapping[str, Any], sidecar: Mapping[str, Any]) -> int:
+    """Return what committed actions are fewer than. LeRobot, from 0.6.2 on, writes the most that it has drawn."""
+    most = config.get("rtc_training_max_delay") or 0
+    return most + 1 if most else sidecar.get("rtc_max_delay") or 0
 
 
 def _require_plain(config: Mapping[str, Any], sizes: ModelConfig, folder: Path) -> None:

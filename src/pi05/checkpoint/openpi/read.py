@@ -77,7 +77,12 @@ def read_openpi(folder: Path, sizes: ModelConfig, options: PolicyOptions, told: 
         relative_mask=mask,
     )
     executed = sidecar.get("n_action_steps")
-    return ProcessorSource(processor=processor, n_action_steps=None if executed is None else int(executed), notes=notes)
+    return ProcessorSource(
+        processor=processor,
+        n_action_steps=None if executed is None else int(executed),
+        max_delay=sidecar.get("rtc_max_delay") or 0,
+        notes=notes,
+    )
 
 
 def find_assets(folder: Path) -> dict[str, Path]:

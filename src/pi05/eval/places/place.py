@@ -19,7 +19,7 @@ from pi05.errors import EvaluationError, UserError
 from pi05.eval.episode import EpisodePlan, EpisodeResult, Outcome, Spent
 from pi05.eval.instructions import other_instructions
 from pi05.sim.environments import close_environment
-from pi05.sim.protocol import Environment, Movable, Observation
+from pi05.sim.protocol import Environment, Movable, Moving, Observation
 
 SWAP_ATTEMPTS = 20
 SWAP_SEED_STRIDE = 10**12
@@ -41,6 +41,8 @@ class EnvironmentFacts:
     cameras: Mapping[str, tuple[int, int]]
     action_names: tuple[str, ...]
     tasks: tuple[str, ...]
+    motions: tuple[bool, ...] = ()
+    """Action dimensions that move as long as they are not 0; none told: all are positions."""
     notes: tuple[str, ...] = ()
     """What a report has to say of the simulator, such as another version than the usual one."""
 
@@ -53,6 +55,7 @@ def facts_of(environment: Environment) -> EnvironmentFacts:
         cameras=dict(environment.cameras),
         action_names=tuple(environment.action_names),
         tasks=tuple(environment.tasks),
+        motions=tuple(environment.motions) if isinstance(environment, Moving) else (),
         notes=tuple(environment.notes),
     )
 

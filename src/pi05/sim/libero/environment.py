@@ -56,6 +56,7 @@ class LiberoEnvironment:
     robot_type = "panda"
     state_names = STATE_NAMES
     action_names = ACTION_NAMES
+    motions = (True,) * 6 + (False,)
 
     def __init__(
         self,

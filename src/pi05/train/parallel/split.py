@@ -71,9 +71,11 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int) -> Float[Tensor, "B A X"]:
+    def forward(
+        self, batch: Batch, noise: Tensor, time: Tensor, flow_samples: int, delay: Tensor | None
+    ) -> Float[Tensor, "B A X"]:
         """Return `model.loss(...)`."""
-        return self.model.loss(batch, noise=noise, time=time, flow_samples=flow_samples)
+        return self.model.loss(batch, noise=noise, time=time, flow_samples=flow_samples, delay=delay)
 
 
 def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:

@@ -68,13 +68,14 @@ def flops_per_sample(
     flow_samples: int = 1,
     checkpointing: float = 0.0,
     cached_prefix: bool = False,
+    time_per_step: bool = False,
 ) -> float:
     """Return the work of one sample, forward and backward.
 
     With a `lora_rank` it is adapters that are trained, on attention and MLP of language model and expert, or of the
     expert alone; without one the `part` itself. `prompt_tokens` are those that are computed, padding of the batch
     included. `checkpointing` is the share of the layers that is computed twice; 0 gives the useful work. With
-    `cached_prefix` only the expert is run.
+    `cached_prefix` only the expert is run; with `time_per_step` its norms are told the flow time of every action.
     """
     prefix = cameras * sizes.patches_per_image + prompt_tokens
     total, repeated = Work(), Work()
@@ -82,7 +83,7 @@ def flops_per_sample(
         ends, layers = vision_work(sizes, part, lora_rank)
         language = language_work(sizes, prefix, part, lora_rank)
         total, repeated = (ends + layers) * cameras + language, layers * cameras + language
-    ends, layers = expert_work(sizes, prefix, lora_rank)
+    ends, layers = expert_work(sizes, prefix, lora_rank, sizes.horizon if time_per_step else 1)
     total = total + (ends + layers) * flow_samples
     repeated = repeated + layers * flow_samples
     return total.forward + total.backward + checkpointing * (repeated.forward if repeated.backward else 0.0)
@@ -120,18 +121,18 @@ def language_work(sizes: ModelConfig, prefix: int, part: Part, rank: int) -> Wor
     return projections(first, heads + kv) + rest + between + projections(inner, kv)
 
 
-def expert_work(sizes: ModelConfig, prefix: int, rank: int) -> tuple[Work, Work]:
-    """Return the work of one flow draw outside of the expert's layers and in them."""
+def expert_work(sizes: ModelConfig, prefix: int, rank: int, times: int = 1) -> tuple[Work, Work]:
+    """Return the work of one flow draw outside of the expert's layers and in them; `times` are its flow times."""
     inner = Training(weights=not rank, rank=rank)
     norm, whole = Training(weights=not rank), Training(weights=True)
     entering = Training(weights=True, inputs=False)
     width, heads, mlp, steps = sizes.expert_width, sizes.num_heads * sizes.head_dim, sizes.expert_mlp, sizes.horizon
-    modulation = linear(1, width, 3 * width, norm)
+    modulation = linear(times, width, 3 * width, norm)
     layer = modulation * 2 + attention(steps, prefix + steps, heads, True)
     layer = layer + linear(steps, width, heads, inner) + linear(steps, heads, width, inner)
     layer = layer + linear(steps, width, sizes.num_kv_heads * sizes.head_dim, inner) * 2
     layer = layer + linear(steps, width, mlp, inner) * 2 + linear(steps, mlp, width, inner)
-    ends = modulation + linear(1, width, width, entering) + linear(1, width, width, whole)
+    ends = modulation + linear(times, width, width, entering) + linear(times, width, width, whole)
     ends = ends + linear(steps, sizes.action_dim, width, entering) + linear(steps, width, sizes.action_dim, whole)
     return ends, layer * sizes.depth
 

@@ -67,6 +67,7 @@ def estimate_speed(
         flow_samples=config.flow_samples,
         checkpointing=0.0 if config.recomputed == "selective" else config.recomputed,
         cached_prefix=config.cache_prefix,
+        time_per_step=config.rtc_max_delay > 0,
     )
     rate = UTILISATION * gpu.bf16_tflops * 1e12 * (FLOAT32_SHARE if config.precision == "float32" else 1)
     passes = shapes.batch * config.gradient_accumulation_steps * work / rate

@@ -230,8 +230,9 @@ def _run(
             batch = _batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
             draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
             noise, time = torch.empty(draws, device=META), torch.empty(draws[:1], device=META)
-            losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples)
-            total, count = reduce_loss(losses, batch.action_mask, sizes.action_dim, config.loss)
+            delay = torch.empty(shapes.batch, dtype=torch.int64, device=META) if config.rtc_max_delay else None
+            losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples, delay=delay)
+            total, count = reduce_loss(losses, batch.action_mask, sizes.action_dim, config.loss, delay)
             loss = total / count
         with tracker.making(WORKSPACE):
             loss.backward()

@@ -27,6 +27,8 @@ class WorkCount:
     part: Part
     flow_samples: int = 1
     lora_rank: int = 0
+    time_per_step: bool = False
+    """Whether every action has a flow time of its own, as with `--rtc_max_delay`."""
     peak: float | None = None
     """Operations per second of the GPU in bfloat16; None where it is not known or not used."""
 
@@ -46,6 +48,7 @@ class WorkCount:
             flow_samples=self.flow_samples,
             lora_rank=self.lora_rank,
             cached_prefix=batch.prefix is not None,
+            time_per_step=self.time_per_step,
         )
 
 
@@ -57,5 +60,6 @@ def count_work(config: TrainConfig, sizes: ModelConfig, device: torch.device) ->
         part=config.part,
         flow_samples=config.flow_samples,
         lora_rank=config.lora_rank,
+        time_per_step=config.rtc_max_delay > 0,
         peak=None if gpu is None or config.precision == "float32" else gpu.bf16_tflops * 1e12,
     )

@@ -41,6 +41,13 @@ def test_a_folder_of_todays_lerobot(folder: Folder) -> None:
     assert source.notes == ["control rate: the folder does not tell it"]
 
 
+@pytest.mark.parametrize(("drawn", "below"), [(0, 0), (None, 0), (10, 11)])
+def test_the_delays_of_lerobot_s_training(folder: Folder, drawn: int | None, below: int) -> None:
+    """LeRobot, from 0.6.2 on, draws 0 to its number; ours are below it."""
+    folder.edit("config.json", lambda config: config.update(rtc_training_max_delay=drawn))
+    assert folder.read().max_delay == below
+
+
 def test_what_no_lerobot_file_tells_comes_from_the_sidecar(folder: Folder) -> None:
     slots = {"scene": None, "left_wrist": BASE, "right_wrist": WRIST, "dropped": []}
     sidecar = {
