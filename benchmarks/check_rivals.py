@@ -128,9 +128,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {alteration.what}{where} | {' | '.join(cells)} |")
     totals = []
     for tool in tools:
-        found = [
-            worst(copy["new"][tool]) in ("error", "warning") for s in sets.values() for copy in s["copies"].values()
-        ]
+        news = [copy["new"] for s in sets.values() for copy in s["copies"].values() if tool in copy["new"]]
+        found = [worst(new[tool]) in ("error", "warning") for new in news]
         totals.append(f"**{sum(found)} of {len(found)}**")
     lines.append(f"| all | {' | '.join(totals)} |")
     counts = []
