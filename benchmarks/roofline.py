@@ -25,11 +25,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pi05
+from pi05.commands.train import read_training_settings
 from pi05.machine import machine_info
 from pi05.model.config import pi05 as full_size
 from pi05.model.flow import reduce_loss
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
+from pi05.train.method import MEANINGS, Method
 from pi05.train.plan.gpus import GPUS, Gpu
 from pi05.train.plan.live_memory import fused_kernels
 from pi05.train.plan.step_on_shapes import build_on_meta
@@ -134,9 +136,12 @@ def shares_memory(given: list[Tensor], made: list[Tensor]) -> bool:
     )
 
 
-def predict_step(gpu: Gpu, batch: int, horizon: int, degree: str, masked: bool) -> dict[str, Any]:
+def predict_step(
+    gpu: Gpu, batch: int, horizon: int, degree: str, masked: bool, method: Method = "full"
+) -> dict[str, Any]:
     """Count one step and return its parts with their seconds."""
-    config = TrainConfig(precision="mixed", activation_checkpointing=degree)
+    settings = {**MEANINGS[method].settings, "precision": "mixed", "activation_checkpointing": degree}
+    config = read_settings(settings)
     sizes = replace(full_size(), horizon=horizon)
     model, parameters = build_on_meta(config, sizes)
     apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
@@ -166,10 +171,17 @@ def predict_step(gpu: Gpu, batch: int, horizon: int, degree: str, masked: bool) 
         "horizon": horizon,
         "checkpointing": degree,
         "masked": masked,
+        "method": method,
         "parts": {name: vars(part) for name, part in parts.items()},
         "samples_per_second_eager": batch / eager,
         "samples_per_second_compiled": batch / (eager - loose * (1 - FUSED_SHARE)),
     }
+
+
+def read_settings(settings: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of some settings by flag."""
+    words = [f"--{path}={str(value).lower() if isinstance(value, bool) else value}" for path, value in settings.items()]
+    return read_training_settings(words)[0].config
 
 
 def main() -> None:
@@ -184,14 +196,19 @@ def main() -> None:
         for batch in arguments.batch
         for degree, masked in (("none", True), ("selective", True), ("selective", False), ("full", True))
     ]
+    cases += [
+        predict_step(gpu, batch, 10, degree, True, "lora")
+        for batch in arguments.batch
+        for degree in ("selective", "full")
+    ]
     table = Table(title=f"{gpu.title}: milliseconds of a step. Predicted, not measured")
-    for column in ("batch", "recomputed", "prompts", *cases[0]["parts"], "samples/s eager", "compiled"):
+    for column in ("method", "batch", "recomputed", "prompts", *cases[0]["parts"], "samples/s eager", "compiled"):
         table.add_column(column, justify="right")
     for case in cases:
         times = [f"{part['seconds'] * 1e3:.1f}" for part in case["parts"].values()]
         speeds = [f"{case[f'samples_per_second_{how}']:.0f}" for how in ("eager", "compiled")]
         masked = "padded" if case["masked"] else "of one length"
-        table.add_row(str(case["batch"]), case["checkpointing"], masked, *times, *speeds)
+        table.add_row(case["method"], str(case["batch"]), case["checkpointing"], masked, *times, *speeds)
     Console(width=200).print(table)
     result = {
         "what": "prediction from shapes and assumed rates; nothing here was measured on a GPU",

@@ -2,9 +2,9 @@
 
 Inside `fake_cuda` the real code takes its CUDA branches on PyTorch's fake tensors. What would fail on a GPU fails here:
 an operation over tensors of both devices, and whatever would make the program wait for the device, be it a value that
-is read back, a shape that follows from values, or a copy that is not asynchronous. Attention goes to the kernel that
-PyTorch would choose (`aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`), or to an error where that is the one
-that builds a matrix of scores. Leaves out what the kernels compute, and compilation:
+is read back, a shape that follows from values, a copy that is not asynchronous, or an event with nothing behind it.
+Attention goes to the kernel that PyTorch would choose (`aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`), or to
+an error where that is the one that builds a matrix of scores. Leaves out what the kernels compute, and compilation:
 what would be compiled runs as it is.
 
 A build of PyTorch for CPUs lacks two things that autograd asks for: the guard that switches devices and streams, and
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +30,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.model import quantize
+from pi05.train.device.kernels import CUDNN_OF_WHEELS, flash_takes, prefers_cudnn
 from pi05.train.optim.minifloat import _table_of
 from pi05.train.optim.portion import compiled_update
 from pi05.types import Batch
@@ -39,6 +41,8 @@ _VIRTUAL = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
 _NO, _YES = _VIRTUAL(lambda _: False), _VIRTUAL(lambda _: True)
 _CUDA = 1
 """Number of the device type in `c10/core/DeviceType.h`."""
+WORTH_A_STEP = 100
+"""Operations that keep a GPU busy while the program waits for what was queued before them; a small step has more."""
 _IS_BUILT, _HAS_CONTEXT = 2, 4
 """Places in the table of virtual functions of `ATen/detail/AcceleratorHooksInterface.h`, after two destructors."""
 
@@ -63,18 +67,28 @@ class FakeCuda:
 
     mode: FakeTensorMode
     capability: tuple[int, int]
+    cudnn: int | None
+    """Version of cuDNN; None: switched off."""
     operations: list[Operation] = field(default_factory=list)
     kernels: Counter[str] = field(default_factory=Counter)
-    """Kernels of attention that were chosen: flash or efficient."""
+    """Kernels of attention that were chosen: flash, efficient or cudnn."""
+    arriving: list[tuple[Tensor, int]] = field(default_factory=list)
+    """Host memory that copies go to which nobody waits for, and how many operations had run before each."""
+    arrived: int = 0
+    """Operations that the program knows to be done, since it has waited for an event behind them."""
 
     def batch(self, batch: Batch) -> Batch:
-        """Return a batch of real tensors as fake ones in page-locked memory, copied to the device as the loop does."""
+        """Return a batch of real tensors as fake ones, copied to the device as the loop does."""
+        return self.pinned(batch).to(DEVICE, non_blocking=True)
+
+    def pinned(self, batch: Batch) -> Batch:
+        """Return a batch of real tensors as fake ones in page-locked memory."""
         faked = {
             one.name: self.mode.from_tensor(value)
             for one in fields(batch)
             if isinstance(value := getattr(batch, one.name), Tensor)
         }
-        return replace(batch, **faked).pin_memory().to(DEVICE, non_blocking=True)
+        return replace(batch, **faked).pin_memory()
 
     def module(self, outline: nn.Module) -> nn.Module:
         """Give a module on `meta` fake parameters on the device; return it."""
@@ -91,16 +105,20 @@ class FakeCuda:
 
 
 @contextmanager
-def fake_cuda(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeCuda]:
-    """Run a block on fake tensors, with CUDA pretended; `capability` is that of the GPU (9, 0: H100, H200)."""
+def fake_cuda(capability: tuple[int, int] = (9, 0), cudnn: int | None = CUDNN_OF_WHEELS) -> Iterator[FakeCuda]:
+    """Run a block on fake tensors, with CUDA pretended; `capability` is that of the GPU (9, 0: H100, H200).
+
+    `cudnn` is the version of cuDNN; None where its attention is switched off.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=False)
-    found = FakeCuda(mode, capability)
+    found = FakeCuda(mode, capability, cudnn)
     with ExitStack() as stack:
         if torch.version.cuda is None:
             stack.enter_context(_pretended_build())
         for patch in (
             mock.patch.object(torch, "Generator", _generator_for),
             mock.patch.object(Tensor, "pin_memory", lambda tensor: tensor),
+            mock.patch.object(torch.cuda, "Event", partial(_Event, found)),
             mock.patch.object(torch, "compile", lambda function, **options: function),  # the program, not its compiler
             mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", _Attention(found)),
         ):
@@ -147,6 +165,27 @@ def _pretended_build() -> Iterator[None]:
         guards[_CUDA] = guard
 
 
+class _Event:
+    """In the place of `torch.cuda.Event`: a place in the queue of operations that the program may wait for.
+
+    To wait is harmless while the GPU has other work behind that place.
+    """
+
+    def __init__(self, found: FakeCuda) -> None:
+        self.found, self.place = found, 0
+
+    def record(self) -> None:
+        """Stand behind all operations so far."""
+        self.place = len(self.found.operations)
+
+    def synchronize(self) -> None:
+        """Wait for them. Raises WouldWait where the GPU would have nothing more to do."""
+        behind = len(self.found.operations) - self.place
+        if behind < WORTH_A_STEP:
+            raise WouldWait(f"an event with {behind} operations behind it")
+        self.found.arrived = max(self.found.arrived, self.place)
+
+
 class _Watch(TorchDispatchMode):
     """Notes operations; raises WouldWait at copies between the devices that the program would wait for."""
 
@@ -159,9 +198,15 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         """Run an operation and look at it."""
         options = dict(kwargs or {})
+        if func is aten._local_scalar_dense.default and (copied := self._copied(args[0])) is not None:
+            if copied >= self.found.arrived:
+                raise WouldWait("a value is read that may not have arrived yet")
+            return 1.0  # what it is, nobody knows here
         result = func(*args, **options)
         if func.namespace == "prim":  # a question about a tensor, not work
             return result
+        if func is aten.copy_.default and _device(args[0]) == "cpu" and _device(args[1]) == "cuda":
+            self.found.arriving.append((args[0], len(self.found.operations)))
         given, made = _tensors(args), _tensors((result,))
         devices = {_device(tensor) for tensor in (*given, *made) if tensor.dim() or len(made) == 1}
         crosses = devices == {"cpu", "cuda"}
@@ -177,6 +222,15 @@ class _Watch(TorchDispatchMode):
             Operation(str(func), _types(given), _types(made), tuple(tuple(one.shape) for one in (*given, *made)))
         )
         return result
+
+    def _copied(self, tensor: Tensor) -> int | None:
+        """Return how many operations had run before a tensor's last copy from the device; None: it is no copy."""
+        same = [
+            place
+            for memory, place in self.found.arriving
+            if memory.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+        ]
+        return max(same, default=None)
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -198,7 +252,7 @@ def _types(tensors: Sequence[Tensor]) -> tuple[torch.dtype, ...]:
 
 
 class _Attention:
-    """In the place of `scaled_dot_product_attention`: chooses the kernel as PyTorch does, cuDNN's left out."""
+    """In the place of `scaled_dot_product_attention`: chooses the kernel as PyTorch does."""
 
     def __init__(self, found: FakeCuda) -> None:
         self.found = found
@@ -206,37 +260,45 @@ class _Attention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         if query.device.type != "cuda":
             return torch._C._nn.scaled_dot_product_attention(query, key, value, attn_mask)
-        kernel = choose_kernel(self.found.capability, query, key, value, attn_mask)
+        kernel = choose_kernel(self.found.capability, query, key, value, attn_mask, self.found.cudnn)
         self.found.kernels[kernel] += 1
         if kernel == "flash":
             return aten._scaled_dot_product_flash_attention(query, key, value)[0]
         bias = None
-        if attn_mask is not None:  # as `convert_boolean_attn_mask` and `preprocess_mask` in transformers/attention.cpp
-            bias = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
-            bias = bias.masked_fill(attn_mask.logical_not(), float("-inf"))
-            length = bias.shape[-1]
-            if length % 16:
-                bias = torch.nn.functional.pad(bias, (0, 16 - length % 16))[..., :length]
-            bias = bias.expand(*query.shape[:3], length)
-        return aten._scaled_dot_product_efficient_attention(query, key, value, bias, torch.is_grad_enabled())[0]
+        if attn_mask is not None:
+            # What `convert_boolean_attn_mask` and `preprocess_mask` of attention.cpp would copy is a fault.
+            assert attn_mask.dtype == query.dtype, "a boolean mask is made additive in every layer"
+            assert all(stride % 16 == 0 for stride in attn_mask.stride()[:-1]), "rows of a mask are not aligned"
+            bias = attn_mask.expand(*query.shape[:3], attn_mask.shape[-1])
+        attention = aten._scaled_dot_product_efficient_attention
+        if kernel == "cudnn":
+            attention = aten._scaled_dot_product_cudnn_attention
+        return attention(query, key, value, bias, torch.is_grad_enabled())[0]
 
 
-def choose_kernel(capability: tuple[int, int], query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> str:
+def choose_kernel(
+    capability: tuple[int, int],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    cudnn: int | None = CUDNN_OF_WHEELS,
+) -> str:
     """Return the kernel that PyTorch's rules give this attention; AssertionError where it is the one with all scores.
 
-    `can_use_flash_attention` and `can_use_mem_efficient_attention` of sdp_utils.cpp, for dense tensors, no dropout.
+    What depends on the GPU and its libraries is asked of `train/device/kernels.py`, as the planner does; what depends
+    on the tensors themselves follows `can_use_flash_attention` and `can_use_mem_efficient_attention` of sdp_utils.cpp.
     """
     tensors = (query, key, value)
     head_dim = query.shape[-1]
     dense = all(each.dim() == 4 and each.stride(-1) == 1 and each.shape[2] > 0 for each in tensors)
     alike = all(each.shape[0] == query.shape[0] and each.shape[1] == query.shape[1] for each in tensors)
     same = all(each.dtype == query.dtype and each.shape[-1] == head_dim for each in tensors)
-    trains = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
-    small_cache = (8, 6) <= capability <= (8, 9) or (12, 0) <= capability <= (12, 1)
-    unsupported = trains and small_cache and 192 < head_dim <= 224
     half = query.dtype in (torch.bfloat16, torch.float16)
     fits = dense and alike and same and capability >= (8, 0)
-    if fits and mask is None and half and head_dim <= 256 and not unsupported:
+    if fits and half and prefers_cudnn(capability, head_dim, cudnn):
+        return "cudnn"
+    if fits and mask is None and half and flash_takes(capability, head_dim):
         return "flash"
     alignment = 8 if half else 4
     aligned = head_dim % alignment == 0 and all(each.storage_offset() % alignment == 0 for each in tensors)

@@ -80,6 +80,8 @@ def assert_same_run(found: Path, wanted: Path) -> None:
         for name in ("loss", "grad_norm", "param_norm", "action_error", "samples"):
             if name in record:
                 assert left[step][name] == pytest.approx(record[name], rel=TOLERANCE), (step, name)
+        if "effects" in record:
+            assert left[step]["effects"] == pytest.approx(record["effects"], abs=1e-3), (step, "effects")
 
 
 def process_of_rank(rank: int, parent: int) -> int:

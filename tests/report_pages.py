@@ -52,6 +52,41 @@ def parse_page(text: str) -> Page:
     return page
 
 
+def watched_records() -> list[dict[str, Any]]:
+    """Return a measurement and findings as the watchers of a run record them."""
+    finding = {
+        "type": "watch",
+        "status": "warning",
+        "effect": "the policy is <blind> there",
+        "remedy": "look at step0/",
+    }
+    return [
+        {
+            "type": "eval",
+            "step": 100,
+            "action_error": 0.5,
+            "baseline_error": 1.0,
+            "best_baseline": "holding the last action",
+            "best_baseline_error": 0.4,
+            "baselines": {"mean action": 1.0, "holding the last action": 0.4},
+            "dimensions": {
+                "x_m": {"error": 0.1, "baseline": 0.3, "best_baseline": 0.05, "deviation": 0.2},
+                "still": {"error": 0.0, "baseline": 0.0, "best_baseline": 0.0, "deviation": 0.0},
+            },
+            "error_by_step": {
+                "policy": [0.3, 0.5, None],
+                "mean action": [1.0, 1.0, None],
+                "holding the last action": [0.1, 0.6, None],
+            },
+            "effects": {"camera top": 0.001, "state": 0.4},
+        },
+        {"type": "watch", "step": 50, "name": "measures", "loss_share": {"x_m": 0.6}, "weights_changed": 0.98},
+        {**finding, "step": 50, "name": "inputs.camera", "text": "warning: …", "words": "the camera top has no effect"},
+        {**finding, "step": 100, "name": "inputs.camera", "words": "the camera top has no effect"},
+        {**finding, "step": 100, "name": "loss.spike", "text": "warning: …", "words": "the loss jumped to 9"},
+    ]
+
+
 def write_run(folder: Path, steps: int = 100, evals: bool = True) -> None:
     """Write a run folder as the trainer does."""
     (folder / "step0").mkdir(parents=True)

@@ -17,7 +17,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pi05
-from pi05.commands import check, collect, demo, doctor, eval, export, fetch, inspect, plan, push, replay, report, train
+from pi05.commands import (
+    check,
+    collect,
+    demo,
+    doctor,
+    eval,
+    export,
+    fetch,
+    inspect,
+    plan,
+    push,
+    replay,
+    report,
+    serve,
+    train,
+)
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
 from pi05.commands.train import INTERRUPTED
@@ -32,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "eval": eval.COMMAND,
+    "serve": serve.COMMAND,
     "export": export.COMMAND,
     "inspect": inspect.COMMAND,
     "push": push.COMMAND,
@@ -43,10 +59,6 @@ COMMANDS: dict[str, Command] = {
 COMMANDS["completion"] = completion_command(COMMANDS)
 
 VARIABLE = "HF_HUB_OFFLINE"
-
-LATER = {
-    "serve": "Policy server, openpi's websocket protocol.",
-}
 
 
 class _VisibleLogs(logging.Formatter):
@@ -110,8 +122,6 @@ def _dispatch(words: list[str]) -> int:
         tell(f"pi05 {pi05.__version__}")
         return 0
     name, arguments = words[0], words[1:]
-    if name in LATER:
-        raise ConfigError(f"pi05 {name} is not in this version yet", remedy="pi05 --help lists the commands there are")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         remedy = f"did you mean pi05 {near[0]}?" if near else "pi05 --help lists the commands there are"
@@ -158,8 +168,6 @@ def overview() -> str:
     """Return what `pi05 --help` prints."""
     lines = ["pi05: fine-tune π₀.₅ on your own demonstrations", "", "usage: pi05 COMMAND [flags]", ""]
     lines += [f"  {name:10} {command.summary}" for name, command in COMMANDS.items()]
-    lines += ["", "not yet in this version:"]
-    lines += [f"  {name:10} {summary}" for name, summary in LATER.items()]
     lines += ["", "pi05 COMMAND --help lists a command's flags."]
     return "\n".join(lines)
 

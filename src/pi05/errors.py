@@ -102,6 +102,23 @@ class EvaluationError(UserError):
     """An evaluation that cannot be carried out as asked."""
 
 
+class ServeError(UserError):
+    """A server that cannot start, or a client that cannot use it."""
+
+
+class Refused(UserError):
+    """A message, or an observation in it, that a policy server does not answer; the connection goes on.
+
+    `code` is for programs: malformed, unsupported, observation, late, busy, rate, stopping, internal.
+    """
+
+    def __init__(
+        self, problem: str, *, code: str, wanted: str | None = None, found: str | None = None, remedy: str
+    ) -> None:
+        self.code = code
+        super().__init__(problem, wanted=wanted, found=found, remedy=remedy)
+
+
 class HubError(UserError):
     """A policy that cannot be published: no login, no permission, a name that cannot be, an upload that failed."""
 

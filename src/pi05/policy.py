@@ -20,24 +20,36 @@ from torch import Tensor
 
 from pi05.checkpoint.load import read_config, read_model
 from pi05.checkpoint.locate import Location, locate
-from pi05.checkpoint.peft.locate_base import locate_base
+from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
 from pi05.checkpoint.policy_folder import read_processor
-from pi05.checkpoint.policy_options import PolicyOptions
+from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
+from pi05.data.robot.guard import Outside, outside_of_training, require_bytes_used, require_inside
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.pi05 import Pi05
-from pi05.types import STATE
+from pi05.types import STATE, Observation
 
-OUT_OF_RANGE = 0.1
-"""A state is flagged when it leaves the training range by more than this share of the range."""
+OTHER_UNITS = "other units, another calibration, another robot?"
+NOBODY_THERE = "no demonstration was there, and the policy has to guess"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """One observation that has passed every check, as the network reads it."""
+
+    inputs: Observation
+    state: Float[np.ndarray, " S"]
+    """The raw state, which relative actions start from."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about it and was not refused: numbers of the state outside of the training range."""
 
 
 class Policy:
@@ -56,6 +68,8 @@ class Policy:
         self.processor = processor
         self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
+        self.strict = False
+        """Whether a state outside of the training range is refused; otherwise each dimension is warned of once."""
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""
         self.flagged: list[str] = []
@@ -152,48 +166,54 @@ class Policy:
         """Return one action chunk in robot units per observation.
 
         Noise that is not given is drawn on the CPU, from `generator` or torch's own, so that a seed means the same on
-        every device. Raises DataError for a missing camera, state or task, and rather than answering with actions that
-        are not finite.
+        every device. Raises DataError for an observation that `prepare` refuses, and rather than answering with actions
+        that are not finite.
         """
-        asked = [with_state(observation, self.processor.state_columns) for observation in observations]
-        states = [self._flagged_state(observation) for observation in asked]
-        batch = collate([self.processor.encode(observation) for observation in asked])
+        prepared = [self.prepare(observation) for observation in observations]
         if noise is None:
-            noise = torch.randn((len(observations), *self.noise_shape), generator=generator)
+            noise = torch.randn((len(prepared), *self.noise_shape), generator=generator)
+        return self.answer(prepared, noise, num_steps)
+
+    def prepare(self, observation: Mapping[str, Any]) -> Prepared:
+        """Check one observation and return the network's inputs.
+
+        Raises DataError for a missing, unknown or wrong picture, a missing or wrong state, no task; where the policy is
+        `strict`, for a state outside of the training range, too.
+        """
+        processor = self.processor
+        observation = with_state(observation, processor.state_columns)
+        state = processor.state_of(observation)
+        known = STATE in observation
+        outside = outside_of_training(state, processor.state_stats, processor.state_names) if known else []
+        if self.strict:
+            require_inside(outside)
+        inputs = processor.encode(observation)
+        for camera in processor.slots.keys:
+            require_bytes_used(np.asarray(observation[camera]), camera)
+        self._flag(outside)
+        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, outside)))
+
+    def answer(
+        self, prepared: Sequence[Prepared], noise: Float[Tensor, "B A X"], num_steps: int = 10
+    ) -> list[Float[np.ndarray, "A n"]]:
+        """Return one action chunk in robot units for each prepared observation. Raises DataError as `infer_batch`."""
+        batch = collate([one.inputs for one in prepared])
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             chunks = self.model.sample_actions(batch.to(device), noise=noise.to(device), num_steps=num_steps)
         arrays = chunks.float().cpu().numpy()
-        answers = [self.processor.decode_actions(chunk, state) for chunk, state in zip(arrays, states, strict=True)]
+        answers = [self.processor.decode_actions(chunk, one.state) for chunk, one in zip(arrays, prepared, strict=True)]
         for answer in answers:
             require_finite_actions(answer, self.processor.action_names)
         return answers
 
-    def _flagged_state(self, observation: Mapping[str, Any]) -> Float[np.ndarray, " S"]:
-        """Return the state, flagging each dimension once when it is far outside of what the training data held."""
-        state = self.processor.state_of(observation)
-        if STATE in observation:
-            self._flag(state)
-        return state
-
-    def _flag(self, state: Float[np.ndarray, " S"]) -> None:
-        """Warn of each dimension once that leaves the range of the training data, as far as that is known."""
-        processor = self.processor
-        known = processor.state_stats.range
-        if known is None:
-            return
-        low, high = known
-        slack = OUT_OF_RANGE * np.maximum(high - low, 1e-6)
-        outside = np.flatnonzero(~((state >= low - slack) & (state <= high + slack)))
-        for dimension in sorted(set(outside.tolist()) - self._flagged_dimensions):
-            self._flagged_dimensions.add(dimension)
-            names = processor.state_names
-            name = f" ({names[dimension]})" if len(names) == len(state) else ""
-            self.flagged.append(
-                f"state dimension {dimension}{name} is {state[dimension]:.4g}; "
-                f"in training it was {low[dimension]:.4g} to {high[dimension]:.4g}"
-            )
-            logger.warning("%s: other units, another calibration, another robot?", self.flagged[-1])
+    def _flag(self, outside: Sequence[Outside]) -> None:
+        """Warn of each dimension once that is far from the training data, as far as these are known."""
+        for found in outside:
+            if found.dimension not in self._flagged_dimensions:
+                self._flagged_dimensions.add(found.dimension)
+                self.flagged.append(str(found))
+                logger.warning("%s: %s", found, OTHER_UNITS if found.surely_wrong else NOBODY_THERE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +223,25 @@ class OpenedPolicy:
     policy: Policy
     receipt: Receipt
     location: Location
+
+
+def read_transforms(
+    location: Location,
+    *,
+    options: PolicyOptions | None = None,
+    base: str | Path | None = None,
+    config: ModelConfig | None = None,
+) -> tuple[ProcessorSource, ModelConfig, AdapterBase | None]:
+    """Return the transforms of a located policy, the sizes of its network, and an adapter's base; read no weights.
+
+    Options and errors are those of `open_policy`.
+    """
+    options = options or PolicyOptions()
+    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
+        options = replace(options, horizon=config.horizon)
+    found = locate_base(location, base)
+    sizes = config or read_config(location, found)
+    return read_processor(location, sizes, options), sizes, found
 
 
 def open_policy(
@@ -220,12 +259,7 @@ def open_policy(
     folder does not tell; an adapter stays unmerged with `merge=False`. Raises CheckpointError when the folder is not
     complete or does not tell enough, before any weight is read.
     """
-    options = options or PolicyOptions()
-    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
-        options = replace(options, horizon=config.horizon)
-    found = locate_base(location, base)
-    sizes = config or read_config(location, found)
-    source = read_processor(location, sizes, options)
+    source, sizes, found = read_transforms(location, options=options, base=base, config=config)
     processor = source.processor
     sizes = replace(sizes, horizon=processor.horizon, max_prompt_tokens=processor.max_prompt_tokens)
     compute_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16

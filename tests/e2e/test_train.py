@@ -121,7 +121,7 @@ class TestWhatIsPrinted:
             "a checkpoint takes ",
             "step 2/4 · samples 8 · epochs ",
             "held out, step 4: action error ",
-            "  root mean square error in robot units (of the mean action): action_0 ",
+            "  root mean square error in robot units (of the best baseline): action_0 ",
             f"done: {tmp_path / 'run' / 'checkpoints' / '000004'}",
         ):
             assert text in told, text

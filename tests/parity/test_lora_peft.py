@@ -191,9 +191,6 @@ def test_bfloat16(base, batch, tmp_path, kind, stored):
     for value in losses:
         value.backward()
     gradients = {name: (mine[name].grad, other[name].grad) for name in mine if mine[name].grad is not None}
-    if kind == "default":
-        assert torch.equal(*losses)
-        assert all(torch.equal(*both) for both in gradients.values())
     assert_equal(losses[0], losses[1], "loss", BF16_TOLERANCE)
     greatest = max(float(gradient.abs().max()) for _, gradient in gradients.values())
     for name, (gradient, golden) in gradients.items():

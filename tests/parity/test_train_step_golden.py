@@ -26,7 +26,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.network import compute_dtype, hold_matrices
 from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer
-from pi05.train.parameters import freeze, kernel_norm
+from pi05.train.parameters import freeze, kernel_norm, parameters_of
 from pi05.train.step import LossSettings, StepResult, TrainState, backward, train_step
 from pi05.types import Batch
 
@@ -141,7 +141,7 @@ def replayed(golden: dict[str, np.ndarray], way: Way) -> Replay:
     weights = {name: torch.from_numpy(value) for name, value in load("params.npz").items()}
     model.load_state_dict(jax_layout(config).to_ours(weights))
     hold_matrices(model, way.precision)
-    parameters = freeze(model, "full")
+    everything, parameters = parameters_of(model, "full"), freeze(model, "full")
     schedule = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
     own = way.own_optimizer
     draws = RecordedDraws(model, golden)
@@ -157,7 +157,7 @@ def replayed(golden: dict[str, np.ndarray], way: Way) -> Replay:
     ends = list(accumulate(way.passes))
     batch = recorded_batch()
     passes = [rows(batch, end - count, end) for count, end in zip(way.passes, ends, strict=True)]
-    found = Replay([], [], {}, {}, {name: value.detach().clone() for name, value in parameters.items()})
+    found = Replay([], [], {}, {}, {name: value.detach().clone() for name, value in everything.items()})
     with in_mode(model, way.mode):
         for step in range(3):
             draws.begin(step)
@@ -167,9 +167,9 @@ def replayed(golden: dict[str, np.ndarray], way: Way) -> Replay:
                 draws.begin(step)
             settings = LossSettings(kind="openpi", flow_samples=way.flow_samples)
             found.results.append(train_step(state, passes, settings))
-            found.norms.append(kernel_norm(parameters))
-            found.weights[step] = {name: value.detach().clone() for name, value in parameters.items()}
-            found.averages[step] = {name: value.clone() for name, value in state.ema.tensors().items()}
+            found.norms.append(kernel_norm(everything))
+            found.weights[step] = {name: value.detach().clone() for name, value in everything.items()}
+            found.averages[step] = found.weights[step] | {n: value.clone() for n, value in state.ema.tensors().items()}
     return found
 
 

@@ -20,13 +20,11 @@ from pi05.settings.schema import walk
 from pi05.train.config import TrainConfig
 
 
-def test_the_overview_lists_every_command_there_is_and_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
-    now, later = printed.split("not yet in this version:")
-    assert all(f"\n  {name} " in now for name in cli.COMMANDS)
-    assert all(f"\n  {name} " in later for name in cli.LATER)
-    assert set(cli.COMMANDS) | set(cli.LATER) == {
+    assert all(f"\n  {name} " in printed for name in cli.COMMANDS)
+    assert set(cli.COMMANDS) == {
         *("doctor", "fetch", "check", "plan", "train", "eval", "serve", "export", "inspect", "push", "collect", "demo"),
         *("report", "completion", "replay"),
     }
@@ -104,12 +102,6 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version_is_that_of_the_package() -> None:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert f'version = "{pi05.__version__}"' in text
-
-
-@pytest.mark.parametrize("name", cli.LATER)
-def test_commands_that_come_later_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "anything"]) == 2
-    assert f"error: pi05 {name} is not in this version yet" in capsys.readouterr().err
 
 
 def test_a_typing_mistake_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

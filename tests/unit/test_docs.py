@@ -37,7 +37,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 LEROBOT_RUN = REPOSITORY / "tests" / "golden" / "lerobot_checkpoints" / "full" / "train_config.json"
 LIVES_IN = (REPOSITORY, REPOSITORY / "src" / "pi05", REPOSITORY / "tests")
-OF_A_RUN = ("RUN/", "runs/", "outputs/", "meta/", "so101_cube", "training_state/")
+OF_A_RUN = ("RUN/", "OUT/", "runs/", "outputs/", "meta/", "so101_cube", "step0/", "training_state/")
 OF_A_LAB = ("local_dataset", "pi05_base_model", "pi05_libero_base_model", "paligemma_model", "libero-assets", "bundle/")
 """How paths begin that a run, a data set or a lab has, and this repository has not."""
 
@@ -141,8 +141,6 @@ WORDS = {"report": 1, "export": 2, "inspect": 1, "replay": 1, "push": 1, "comple
 def parse(words: list[str]) -> None:
     """Read a command line as the program does, in a folder where all that it names exists."""
     name, arguments = words[0], words[1:]
-    if name in cli.LATER:
-        raise ConfigError("later", remedy="wait")
     if name == "train":
         read_command(arguments)
         return
@@ -160,7 +158,8 @@ def parse(words: list[str]) -> None:
     flags = parse_flags(settings, arguments)
     again = name == "export" and {"verify", "relocate"} & set(flags.values)
     compared = name == "eval" and "compare" in flags.values
-    several = name == "report" and len(flags.words) > 1
+    recorded = compared and "dataset.root" in flags.values
+    several = (name == "report" or recorded) and len(flags.words) > 1
     assert several or len(flags.words) == (1 if again or compared else WORDS.get(name, 0))
     if name != "report":
         from_plain(settings, overlay({}, flags.values))
@@ -258,11 +257,6 @@ def test_both_readmes_have_the_same_numbers_spans_and_links() -> None:
             for page in (ENGLISH, CHINESE)
         )
         assert english == chinese, pattern
-
-
-def test_the_readme_lists_every_command_that_is_not_there_yet() -> None:
-    section = prose(ENGLISH).split("## Not there yet")[1].split("\n## ")[0]
-    assert set(re.findall(r"`pi05 (\w+)`", section)) == set(cli.LATER)
 
 
 def test_whose_formula_a_run_has_is_as_the_details_say() -> None:

@@ -15,7 +15,7 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 @cache
-def tests_in(file: str) -> frozenset[str]:
+def names_in(file: str) -> frozenset[str]:
     """Return the names of the tests of a file."""
     path = REPOSITORY / file
     assert path.is_file(), f"{PAGE.name} names {file}, which is not there"
@@ -33,4 +33,4 @@ def test_all_killers_are_there_each_with_a_test_that_provokes_it() -> None:
 def test_every_test_that_is_named_exists() -> None:
     named = TEST.findall(PAGE.read_text(encoding="utf-8"))
     assert len(named) >= KILLERS
-    assert [f"{file}::{name}" for file, name in named if name not in tests_in(file)] == []
+    assert [f"{file}::{name}" for file, name in named if name not in names_in(file)] == []

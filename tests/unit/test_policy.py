@@ -26,6 +26,7 @@ from pi05.train.config import TINY_BASE
 
 STATE = "observation.state"
 SCENE, WRIST = fakes.CAMERAS
+FLAGGED = "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2, so it is 16.8 outside"
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +126,39 @@ def test_the_state_may_be_missing_where_nothing_reads_it(tokenizer: Path) -> Non
 def test_a_state_far_outside_the_training_range_is_flagged_once(
     policy: Policy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inside = np.array([0.23, -0.2, 1.05], np.float32)  # within a tenth of the range beyond its ends
+    inside = np.array([0.23, -0.2, 1.05], np.float32)
     degrees = np.array([0.0, 17.0, 1.0], np.float32)
     with caplog.at_level(logging.WARNING):
         policy.infer(observation(**{STATE: inside}))
         assert policy.flagged == []
         policy.infer(observation(**{STATE: degrees}))
-        policy.infer(observation(**{STATE: degrees + 1}))
-    assert policy.flagged[0] == "state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"
+        policy.infer(observation(**{STATE: degrees + 2}))
+    assert policy.flagged[0] == FLAGGED
     assert [record.message for record in caplog.records if "dimension 1" in record.message] == [
         policy.flagged[0] + ": other units, another calibration, another robot?"
     ]
     assert len(policy.flagged) == 3  # 0 and 2 were flagged by the third call
+
+
+def test_a_state_where_no_demonstration_was_is_no_matter_of_units(
+    policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        policy.infer(observation(**{STATE: np.array([0.7, 0.0, 0.5], np.float32)}))
+    assert [record.message for record in caplog.records if "dimension" in record.message] == [
+        "state dimension 0 (x_m) is 0.7; in training it was -0.2 to 0.2, so it is 0.5 outside: no demonstration was "
+        "there, and the policy has to guess"
+    ]
+
+
+def test_a_strict_policy_refuses_a_state_outside_the_training_range(policy: Policy) -> None:
+    policy.strict = True
+    degrees = np.array([0.0, 17.0, -30.0], np.float32)
+    with pytest.raises(DataError, match=r"(?s)y_m\) is 17;.*16.8 outside; state dimension 2 \(opening\).*30 outside"):
+        policy.infer(observation(**{STATE: degrees}))
+    inside = np.array([0.23, -0.2, 1.05], np.float32)
+    assert policy.infer(observation(**{STATE: inside}))["actions"].shape == (10, 3)
+    assert policy.flagged == []
 
 
 def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:
@@ -144,7 +166,7 @@ def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> 
     degrees = observation(**{STATE: np.array([0.0, 17.0, 1.0], np.float32)})
     quantiles = make_policy(tokenizer, state_stats=DimStats(q01=low, q99=high, count=0))
     quantiles.infer(degrees)
-    assert quantiles.flagged == ["state dimension 1 (y_m) is 17; in training it was -0.2 to 0.2"]
+    assert quantiles.flagged == [FLAGGED]
     modes = {"STATE": "MEAN_STD", "ACTION": "QUANTILES"}
     unknown = make_policy(tokenizer, state_stats=DimStats(mean=low, std=high + 1, count=0), normalization=modes)
     unknown.infer(degrees)

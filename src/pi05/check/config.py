@@ -20,6 +20,7 @@ REFUSING: tuple[str, ...] = (
     "pictures.empty",
     "pictures.frozen",
     "pictures.same_camera",
+    "recipe.far_action",
     "recipe.held_out_twice",
     "recipe.prompt_lost",
     "recipe.prompt_too_long",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pi05.check.subject import Recipe, Subject
-from pi05.data.lerobot.identity import hash_episode, hash_numbers
+from pi05.data.lerobot.identity import hash_episode, is_data_of
 from pi05.finding import Finding, error, warning
 
 
@@ -50,13 +50,10 @@ def _seen_by_base(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
     base = subject.base
     if base is None:
         return
-    frames, numbers = base.trained_on.get("frames"), base.trained_on.get("numbers")
     seen = set(base.trained_on.get("train_episodes") or ()) & set(recipe.held_out)
-    if not seen or not isinstance(frames, int) or not 0 < frames <= subject.dataset.num_frames:
+    if not seen or not is_data_of(subject.dataset, base.trained_on):
         return
-    if hash_numbers(subject.dataset, frames) != numbers:
-        return
-    grown = "" if frames == subject.dataset.num_frames else ", before it grew,"
+    grown = "" if base.trained_on["frames"] == subject.dataset.num_frames else ", before it grew,"
     yield warning(
         "recipe.base_saw_held_out",
         f"the base was trained on this data set{grown} and on episodes that are held out now: "

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 import numpy as np
+from jaxtyping import Float
 
 from pi05.check.leakage import check_leakage
 from pi05.check.motion import FOLLOWS, NOT_A_TARGET, TELLS, Motion, measure_motion
 from pi05.check.normalised import CLEARLY, name_dimensions, share_outside, take_sample
 from pi05.check.prompts import check_prompts
 from pi05.check.subject import Recipe, Subject
+from pi05.data.statistics import GLITCH
 from pi05.finding import Finding, error, note, warning
 
 LONGEST_OPEN_LOOP = 1.0
@@ -22,6 +24,9 @@ LONGEST_OPEN_LOOP = 1.0
 MOST_PADDED = 0.5
 MOST_OUTSIDE = 0.1
 """Share of a dimension's normalised values beyond its range: sound statistics leave 0.02, wrong ones 0.1 to 1."""
+MOST_FAR = 0.01
+"""Share of the chunks that may hold a value beyond 50 normalised units: their squares decide what those steps learn.
+One broken frame in 15,000 is in 0.1 to 0.3 % of the chunks, one in 500 in every other batch."""
 FAR = {"QUANTILES": 1.0, "IDENTITY": 1.0, "MEAN_STD": 3.0}
 """The range of normalised values by kind of normalisation."""
 
@@ -41,6 +46,7 @@ def check_recipe(subject: Subject) -> Iterator[Finding]:
         _padding(subject, recipe),
         _slots(recipe),
         _range(subject, recipe),
+        _far(subject, recipe),
         check_prompts(subject, recipe),
         check_leakage(subject, recipe),
     )
@@ -175,3 +181,45 @@ def _range(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
                 f'--policy.normalization_mapping=\'{{"{kind}": "QUANTILES"}}\'',
                 {"share": {str(i): float(share[i]) for i in wide}, "largest": float(np.abs(values).max())},
             )
+
+
+def _far(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
+    """Judge single values far outside: a dimension that nearly always stands still, or broken frames."""
+    if (
+        recipe.statistics_of_base or recipe.processor.normalization["ACTION"] == "IDENTITY"
+    ):  # these are others' findings
+        return
+    share, largest = far_chunks(subject, recipe)
+    wide = np.flatnonzero(share > MOST_FAR).tolist()
+    if wide:
+        yield error(
+            "recipe.far_action",
+            f"{share.max():.1%} of the chunks hold an action beyond {GLITCH:g} normalised units, up to "
+            f"{largest.max():.4g}: {name_dimensions(subject.dataset.action_names, wide)}",
+            "learns from these few steps and from nothing else: the loss counts squares",
+            "look at these frames (pi05 check draws them); exclude the episodes, or repair the recording; where the "
+            'values are real, --policy.normalization_mapping=\'{"ACTION": "MEAN_STD"}\'',
+            {"share": {str(i): float(share[i]) for i in wide}, "largest": float(largest.max())},
+        )
+
+
+def far_chunks(subject: Subject, recipe: Recipe) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return of each action dimension the share of chunks with a value beyond GLITCH, and the largest value."""
+    dataset, processor = subject.dataset, recipe.processor
+    hit, chunks, largest = np.zeros(dataset.action_dim), 0, np.zeros(dataset.action_dim)
+    relative = None if processor.relative_mask is None else np.flatnonzero(processor.relative_mask)
+    for number in recipe.train_episodes:
+        episode = dataset.episodes[number]
+        rows = slice(episode.start, episode.start + episode.length)
+        actions = dataset.actions()[rows].copy()
+        if relative is not None:
+            actions[:, relative] -= dataset.states()[rows][:, relative]
+        values = np.abs(processor.action_normalizer.normalize(actions))
+        largest = np.maximum(largest, values.max(axis=0))
+        chunks += len(values)
+        far = values > GLITCH
+        if far.any():
+            counted = np.concatenate([np.zeros((1, far.shape[1]), int), far.cumsum(axis=0)])
+            ends = np.minimum(np.arange(len(far)) + processor.horizon, len(far))
+            hit += (counted[ends] > counted[:-1]).sum(axis=0)
+    return hit / max(1, chunks), largest

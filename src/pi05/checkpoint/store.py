@@ -198,6 +198,13 @@ def read_training_state(folder: Path) -> dict[str, Any]:
     return read_fields(folder / TRAINING / STATE_FILE, TrainingFields)
 
 
+def read_noted_data(folder: Path) -> dict[str, Any]:
+    """Return what a run has noted of its data: hashes and episodes; nothing where only its weights were kept."""
+    if not (folder / TRAINING / STATE_FILE).is_file():
+        return {}
+    return dict(read_training_state(folder).get("data") or {})
+
+
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:
     """Read and check `config.json` of a checkpoint folder, without its weights."""
     config = read_json(folder / CONFIG)

@@ -194,8 +194,7 @@ def _progress() -> Iterator[Progress]:
 
 COMMAND = Command(
     summary="Is a data set sound? What would make a run silently wrong.",
-    usage="pi05 check DATASET [training flags] [--fix=OUT] [--quick] [--page_dir=FOLDER] [--json] [--sarif=FILE] "
-    "[--junit=FILE] [--allow=NAME]",
+    usage="pi05 check DATASET [training flags] [--quick] [--fix=OUT] [--allow=NAME]",
     run=check,
     settings=TrainConfig,
     extra=(*CHECK_FLAGS, *EXTRA_FLAGS, OFFLINE),

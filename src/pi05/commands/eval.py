@@ -1,4 +1,4 @@
-"""`pi05 eval`: how often does a policy succeed in a simulator?"""
+"""`pi05 eval`: how often does a policy succeed in a simulator, or what does it do in recorded episodes?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pi05.eval.config import EvalConfig
 def evaluate(arguments: Sequence[str]) -> int:
     """Run `pi05 eval`."""
     config, words = read_words(EvalConfig, arguments)
+    if config.dataset.place is not None:
+        return evaluate_recordings(config, words)
     if config.compare is not None:
         return compare(config, words)
     if words:
@@ -22,6 +24,24 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     with doing("evaluate", config.policy.path, EvaluationError):
         evaluate_policy(config)
+    return 0
+
+
+def evaluate_recordings(config: EvalConfig, words: Sequence[str]) -> int:
+    """Evaluate one policy, or several over the same episodes; the further ones stand behind the flag's value."""
+    if config.compare is None and words:
+        raise ConfigError(f"'{words[0]}' is no flag", remedy="write settings as --name=value")
+    named = config.compare or config.policy.path
+    if named is None or (config.compare is not None and not words):
+        raise ConfigError(
+            "pi05 eval needs a policy",
+            wanted="--policy.path=RUN, or --compare RUN RUN …",
+            remedy="name a run or a checkpoint; to compare, at least two",
+        )
+    from pi05.eval.open_loop.evaluate import evaluate_open_loop
+
+    with doing("evaluate", named, EvaluationError):
+        evaluate_open_loop(config, [named, *words])
     return 0
 
 
@@ -44,8 +64,10 @@ def compare(config: EvalConfig, words: Sequence[str]) -> int:
 
 
 COMMAND = Command(
-    summary="Success rate of a policy in a simulator, as a report with pictures.",
-    usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]\n       pi05 eval --compare A B [flags]",
+    summary="How well a policy does in a simulator, or in recorded episodes.",
+    usage="pi05 eval --policy.path=RUN --env=tabletop --episodes=50 [flags]\n"
+    "       pi05 eval --policy.path=RUN --dataset.root=DATA [flags]\n"
+    "       pi05 eval --compare A B [flags]",
     run=evaluate,
     settings=EvalConfig,
     extra=(OFFLINE,),

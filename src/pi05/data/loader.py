@@ -188,6 +188,11 @@ class TrainLoader:
         return self._states[np.asarray(frame_indices, np.int64)]
 
     @property
+    def prompt_lengths(self) -> tuple[int, int]:
+        """Tokens of the shortest and of the longest prompt."""
+        return self._prompts.shortest, self._prompts.longest
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt, rounded up whatever the bucket is: files of prefixes have this length."""
         return max(1, -(-self._prompts.longest // FEW_SHAPES)) * FEW_SHAPES

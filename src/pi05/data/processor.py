@@ -23,7 +23,6 @@ from pi05.data.lerobot.vectors import Column
 from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.requirements import (
     require_choice,
-    require_image,
     require_known_cameras,
     require_same,
     require_settings,
@@ -32,6 +31,7 @@ from pi05.data.requirements import (
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
+from pi05.data.robot.guard import require_image
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative
@@ -80,6 +80,9 @@ class Processor:
     """How pictures become squares: openpi's client's way, or LeRobot's."""
     formula: Formula = "openpi"
     """Whose arithmetic normalises: openpi's or LeRobot's."""
+    camera_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Slot → height and width of its pictures in the training data, in pixels; none where a checkpoint does not tell.
+    """
 
     def __post_init__(self) -> None:
         require_settings(
@@ -119,14 +122,14 @@ class Processor:
         """
         require_known_cameras(observation, self.slots)
         size = self.image_size
-        keys = list(self.slots.by_slot.values())
         black = np.zeros((size, size, 3), np.uint8)
-        pictures = [
-            black if key is None else fit_image(require_image(observation, key), size, self.resize) for key in keys
-        ]
+        pictures = []
+        for slot, key in self.slots.by_slot.items():
+            image = black if key is None else require_image(observation, key, self.camera_sizes.get(slot), size)
+            pictures.append(black if key is None else fit_image(image, size, self.resize))
         if any(picture.dtype != np.uint8 for picture in pictures):
             pictures = [to_signed(picture) for picture in pictures]
-        mask = np.array([key is not None for key in keys])
+        mask = np.array([key is not None for key in self.slots.by_slot.values()])
         tokens = self.encode_prompts([require_task(observation)], self.state_of(observation)[None])[0]
         return Observation(images=np.stack(pictures), image_mask=mask, tokens=np.array(tokens, np.int64))
 
@@ -210,6 +213,7 @@ class Processor:
             "normalization": dict(self.normalization),
             "relative_mask": None if self.relative_mask is None else list(self.relative_mask),
             **{name: columns_to_list(columns) for name, columns in self._columns.items() if columns},
+            **({"camera_sizes": {s: list(size) for s, size in self.camera_sizes.items()}} if self.camera_sizes else {}),
         }
 
     @property
@@ -220,7 +224,7 @@ class Processor:
     def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
         """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training.
 
-        Checkpoints without `formula` are from when there was only openpi's.
+        Checkpoints without `formula` are from when there was only openpi's; those without `camera_sizes` do not tell.
         """
         require_same("tokenizer", values["tokenizer"]["sha256"], tokenizer.sha256)
         require_choice("resize", values["resize"], RESIZES)
@@ -249,6 +253,7 @@ class Processor:
             state_names=tuple(values["state_names"]),
             relative_mask=None if mask is None else tuple(mask),
             formula=values.get("formula", "openpi"),
+            camera_sizes={slot: (size[0], size[1]) for slot, size in (values.get("camera_sizes") or {}).items()},
             **{name: values[name] for name in same},
         )
 

@@ -1,6 +1,7 @@
 """What a processor insists on, and the message when it does not get it.
 
-Holds the checks of settings and observations that `processor.py` calls; leaves out what is done with the values.
+Holds the checks of settings and observations that `processor.py` calls; leaves out what is done with the values, and
+what a value means (`robot/guard.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from pi05.data.cameras import CameraSlots
 from pi05.data.prompt import PROMPT_FORMATS
@@ -147,26 +148,6 @@ def require_finite_actions(actions: Float[np.ndarray, "A n"], names: Sequence[st
             found=f"{actions[step, place]} in step {step}, dimension {place}{name}",
             remedy="use another checkpoint: weights or statistics of this one are broken",
         )
-
-
-def require_image(observation: Mapping[str, Any], key: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the picture of one camera. Raises DataError when it is missing or not uint8 RGB, channels last."""
-    if key not in observation:
-        raise DataError(
-            f"camera {key} is missing from the observation",
-            wanted=f"{key} as uint8[height, width, 3]",
-            found=", ".join(map(str, observation)),
-            remedy="send every camera that the policy was trained with, under its name",
-        )
-    image = np.asarray(observation[key])
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise DataError(
-            f"camera {key} does not hold a picture as the policy reads it",
-            wanted="uint8[height, width, 3], RGB, 0 to 255",
-            found=f"{image.dtype}{list(image.shape)}",
-            remedy="convert it: colour channels last, RGB order, whole numbers from 0 to 255",
-        )
-    return image
 
 
 def require_shape(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from pi05.data.cameras import CameraSlots
 from pi05.data.libero import SLOTS as LIBERO_SLOTS
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import EvaluationError, tell
 from pi05.eval.company import local_rank
 from pi05.eval.config import EvalConfig
@@ -27,13 +29,7 @@ def load_policy(config: EvalConfig) -> Policy:
     policy = Policy.load(
         config.policy.path,
         device=str(choose_device(config.policy.device, local_rank())),
-        prompt_format=config.prompt_format,
-        rename_map=config.rename_map,
-        asset_id=config.asset_id,
-        horizon=config.policy.chunk_size,
-        adapt_to_pi=config.adapt_to_pi,
-        tokenizer_path=config.policy.tokenizer_path,
-        accept_edited=config.accept_edited,
+        **told_options(config),
     )
     slots = policy.processor.slots
     if config.env == "libero" and not config.rename_map and slots.used == LIBERO_USED and slots.keys != LIBERO_KEYS:
@@ -46,6 +42,19 @@ def load_policy(config: EvalConfig) -> Policy:
     return policy
 
 
+def told_options(config: EvalConfig) -> dict[str, Any]:
+    """Return what the user tells of a policy where its folder does not, by the names of `Policy.load`."""
+    return {
+        "prompt_format": config.prompt_format,
+        "rename_map": config.rename_map,
+        "asset_id": config.asset_id,
+        "horizon": config.policy.chunk_size,
+        "adapt_to_pi": config.adapt_to_pi,
+        "tokenizer_path": config.policy.tokenizer_path,
+        "accept_edited": config.accept_edited,
+    }
+
+
 LIBERO_KEYS, LIBERO_USED = tuple(LIBERO_SLOTS), tuple(LIBERO_SLOTS.values())
 
 
@@ -56,13 +65,7 @@ def require_fit(
 
     `allow` may hold `control-rate`, for policies whose data set tells a wrong rate, as LIBERO's own sets do.
     """
-    if n_action_steps is not None and n_action_steps > policy.processor.horizon:
-        raise EvaluationError(
-            "the policy does not predict as many actions as shall be executed",
-            wanted=f"--policy.n_action_steps of at most {policy.processor.horizon}, its horizon",
-            found=str(n_action_steps),
-            remedy="lower --policy.n_action_steps",
-        )
+    require_predicted(n_action_steps, policy.processor.horizon)
     names = len(environment.action_names)
     if policy.processor.robot_action_dim != names:
         raise EvaluationError(
@@ -82,9 +85,15 @@ def require_fit(
     _require_cameras(policy, environment)
 
 
-def same_rate(hz: float, wanted_hz: float) -> bool:
-    """Tell whether two control rates are the same, within 5 %."""
-    return abs(hz - wanted_hz) <= 0.05 * wanted_hz
+def require_predicted(n_action_steps: int | None, horizon: int) -> None:
+    """Raise EvaluationError where more actions of a chunk shall be executed than the policy predicts."""
+    if n_action_steps is not None and n_action_steps > horizon:
+        raise EvaluationError(
+            "the policy does not predict as many actions as shall be executed",
+            wanted=f"--policy.n_action_steps of at most {horizon}, its horizon",
+            found=str(n_action_steps),
+            remedy="lower --policy.n_action_steps",
+        )
 
 
 def _require_cameras(policy: Policy, environment: EnvironmentFacts) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
+from pi05.data.robot.control_rate import same_rate
 from pi05.errors import EvaluationError, tell
 from pi05.eval import records
-from pi05.eval.chosen_policy import load_policy, require_fit, same_rate
+from pi05.eval.chosen_policy import load_policy, require_fit
 from pi05.eval.company import Company, launched
 from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodeResult, Spent

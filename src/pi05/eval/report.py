@@ -88,11 +88,14 @@ def _number(folder: Path) -> int:
 
 
 def _parent(config: EvalConfig) -> Path:
-    if config.policy.path is not None:
-        checkpoint = locate(config.policy.path).folder
-        if checkpoint.parent.name == "checkpoints":
-            return checkpoint.parent.parent
-    return Path("outputs")
+    run = None if config.policy.path is None else run_folder_of(config.policy.path)
+    return run or Path("outputs")
+
+
+def run_folder_of(path: str) -> Path | None:
+    """Return the run that a policy is a checkpoint of; None where it is none of a run."""
+    checkpoint = locate(path).folder
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
 
 
 def fresh_folder(parent: Path, name: str, first: int = 1) -> Path:

@@ -7,6 +7,7 @@ like a weak policy. Written as the evaluation begins, one file for each task; th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,21 @@ def note_seen(folder: Path, processor: Processor, plan: EpisodePlan, observation
     """Write what the model sees first of each task, of the first ten tasks."""
     if plan.index >= min(max(1, tasks), MOST_TASKS):
         return
+    seen = {"episode": plan.index, "task": plan.task, **seen_by(processor, observation)}
+    write_json(folder / PARTIAL / f"seen-{plan.index:02d}.json", seen)
+
+
+def seen_by(processor: Processor, observation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the model sees of an observation: prompt, its tokens, pictures by slot as `data:` addresses."""
     encoded = processor.encode(observation)
     used = [image for image, real in zip(encoded.images, encoded.image_mask, strict=True) if real]
     ids = [int(token) for token in encoded.tokens]
-    write_json(
-        folder / PARTIAL / f"seen-{plan.index:02d}.json",
-        {
-            "episode": plan.index,
-            "task": plan.task,
-            "prompt": processor.tokenizer.decode(ids),
-            "tokens": len(ids),
-            "pictures": {slot: still(to_bytes(image)) for slot, image in zip(processor.slots.used, used, strict=True)},
-            "size_px": processor.image_size,
-        },
-    )
+    return {
+        "prompt": processor.tokenizer.decode(ids),
+        "tokens": len(ids),
+        "pictures": {slot: still(to_bytes(image)) for slot, image in zip(processor.slots.used, used, strict=True)},
+        "size_px": processor.image_size,
+    }
 
 
 def read_seen(folder: Path) -> list[dict[str, Any]]:

@@ -186,6 +186,7 @@ def describe_numbers(record: RunRecord, step: int, state: Mapping[str, Any]) -> 
         "loss_step": last.get("step"),
         "error": _number(error.get("action_error")),
         "baseline": _number(error.get("baseline_error")),
+        "best_baseline": _number(error.get("best_baseline_error")),
         "frames": _number(error.get("frames")),
         "episodes": _number(error.get("episodes")),
         "dimensions": {

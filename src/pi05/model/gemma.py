@@ -21,9 +21,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
-from pi05.model.layers import NORM_EPSILON, Linear, attend
+from pi05.model.layers import NORM_EPSILON, Linear, attend, key_bias
 
 ROPE_MAX_WAVELENGTH = 10_000.0
+UNREAD_IN_LAST_LAYER = ("attention.query", "attention.out", "mlp_norm", "mlp")
+"""Parts of the last language layer that nothing reads, because of its keys and values alone something is read."""
 
 Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]
 KeyValue = tuple[Float[Tensor, "B K L H"], Float[Tensor, "B K L H"]]
@@ -126,14 +128,14 @@ class LanguageLayer(nn.Module):
         self.mlp = GatedMlp(config.language_width, config.language_mlp)
 
     def forward(
-        self, x: Float[Tensor, "B L D"], by: Rotation, valid: Bool[Tensor, "B L"] | None, last: bool
+        self, x: Float[Tensor, "B L D"], by: Rotation, bias: Float[Tensor, "B 1 1 L"] | None, last: bool
     ) -> tuple[Float[Tensor, "B L D"] | None, KeyValue]:
         """Return the stream (None after the last layer, where nothing reads it) and the keys and values."""
         normed = self.attention_norm(x)
         key, value = self.attention.keys_values(normed, by)
         if last:
             return None, (key, value)
-        x = x + self.attention.out(attend(self.attention.queries(normed, by), key, value, valid))
+        x = x + self.attention.out(attend(self.attention.queries(normed, by), key, value, bias))
         x = x + self.mlp(self.mlp_norm(x))
         return x, (key, value)
 
@@ -154,14 +156,14 @@ class ExpertLayer(nn.Module):
         condition: Float[Tensor, "B E"],
         by: Rotation,
         prefix: KeyValue,
-        valid: Bool[Tensor, "B L+A"] | None,
+        bias: Float[Tensor, "B 1 1 L+A"] | None,
     ) -> Float[Tensor, "B A E"]:
         """Attend to prefix and actions, then transform; each branch is gated by the condition."""
         normed, gate = self.attention_norm(x, condition)
         key, value = self.attention.keys_values(normed, by)
         key = torch.cat([prefix[0], key], dim=2)
         value = torch.cat([prefix[1], value], dim=2)
-        x = x + gate * self.attention.out(attend(self.attention.queries(normed, by), key, value, valid))
+        x = x + gate * self.attention.out(attend(self.attention.queries(normed, by), key, value, bias))
         normed, gate = self.mlp_norm(x, condition)
         return x + gate * self.mlp(normed)
 
@@ -179,11 +181,11 @@ class Language(nn.Module):
         self, x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"], valid: Bool[Tensor, "B L"] | None
     ) -> list[KeyValue]:
         """Return rotated keys and values of every layer."""
-        by = rotation(positions, self.head_dim)
+        by, bias = rotation(positions, self.head_dim), key_bias(valid, x.dtype)
         cache = []
         stream: Tensor | None = x
         for index, layer in enumerate(self.layers):
-            stream, key_value = layer(stream, by, valid, last=index == len(self.layers) - 1)
+            stream, key_value = layer(stream, by, bias, last=index == len(self.layers) - 1)
             cache.append(key_value)
         return cache
 
@@ -206,7 +208,7 @@ class Expert(nn.Module):
         valid: Bool[Tensor, "B L+A"] | None,
     ) -> Float[Tensor, "B A E"]:
         """Run the actions through all layers; the final norm's gate is not used."""
-        by = rotation(positions, self.head_dim)
+        by, bias = rotation(positions, self.head_dim), key_bias(valid, x.dtype)
         for layer, prefix in zip(self.layers, cache, strict=True):
-            x = layer(x, condition, by, prefix, valid)
+            x = layer(x, condition, by, prefix, bias)
         return self.norm(x, condition)[0]

@@ -6,11 +6,15 @@ as openpi's JAX model does (`models/gemma.py`, `models/siglip.py`). Knows nothin
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+ROW = 16
+"""Numbers between the rows of a mask, or a multiple of that: what attention's CUDA kernels read in one piece."""
 NORM_EPSILON = 1e-6
 """Added to the variance, or the mean square, under the root of every norm: SigLIP's and Gemma's."""
 
@@ -38,25 +42,46 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
+def fold_heads(query: Float[Tensor, "B Q N H"], kv_heads: int) -> Float[Tensor, "B K Q*N/K H"]:
+    """Lay the query heads of one key/value head out as a longer sequence of queries, position by position."""
+    batch, queries, heads, head_dim = query.shape
+    grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
+    return grouped.transpose(1, 2).flatten(2, 3)
+
+
+def key_bias(valid: Bool[Tensor, "B L"] | None, dtype: torch.dtype) -> Float[Tensor, "B 1 1 L"] | None:
+    """Return what attention adds to the scores of each key: 0 where it counts, else minus infinity; None: all count.
+
+    One row per sample, for all heads and queries, made once for all layers that read the same keys: attention would
+    make it of a boolean mask in every layer. Rows lie a multiple of 16 numbers apart, as CUDA's kernels want them:
+    other rows are copied first, and compiled code has failed on them (pytorch#165506).
+    """
+    if valid is None:
+        return None
+    batch, length = valid.shape
+    rows = torch.full((batch, -(-length // ROW) * ROW), -math.inf, dtype=dtype, device=valid.device)
+    rows[:, :length].masked_fill_(valid, 0.0)
+    return rows[:, None, None, :length]
+
+
 def attend(
     query: Float[Tensor, "B Q N H"],
     key: Float[Tensor, "B K L H"],
     value: Float[Tensor, "B K L H"],
-    valid: Bool[Tensor, "B L"] | None,
+    bias: Float[Tensor, "B 1 1 L"] | None,
 ) -> Float[Tensor, "B Q N*H"]:
-    """Let every query see every valid key; query head n reads key/value head n // (N / K) (grouped-query attention).
+    """Let every query see every key that counts (`key_bias`); query head n reads key/value head n // (N / K).
 
     In π₀.₅ who may be seen never depends on who looks: the prefix is bidirectional, and the actions see the whole
-    prefix and each other. So the attention mask has one row per sample. The query heads of one key/value head are laid
-    out as a longer sequence of queries, so that no key is repeated and no score matrix or Q x L mask is ever built.
+    prefix and each other. So the mask has one row per sample. The query heads of one key/value head (grouped-query
+    attention) are laid out as a longer sequence of queries, so that no key is repeated and no score matrix or Q x L
+    mask is ever built.
     They lie position by position, not head by head: with one key/value head, and with as many as query heads, that is a
     view of the queries, and the output needs no copy either.
     """
     batch, queries, heads, head_dim = query.shape
     kv_heads = key.shape[1]
-    grouped = query.view(batch, queries, kv_heads, heads // kv_heads, head_dim)
-    folded = grouped.transpose(1, 2).flatten(2, 3)
-    mask = None if valid is None else valid[:, None, None, :]
-    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
+    folded = fold_heads(query, kv_heads)
+    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=bias)
     unfolded = seen.unflatten(2, (queries, heads // kv_heads))
     return unfolded.transpose(1, 2).reshape(batch, queries, heads * head_dim)

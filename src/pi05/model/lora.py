@@ -3,8 +3,11 @@
     y = x·Wᵀ + bias  +  scaling · (x·Aᵀ)·Bᵀ          W frozen, A [rank, in] and B [out, rank] trained
 
 Behaviour follows Hugging Face PEFT (`tuners/lora/layer.py`, `dora.py`): adapters are float32 on a base of any
-precision; the input is cast to float32 for the low-rank product, and the sum is cast back to the base's output. Leaves
-out which modules get adapters and what files hold them (`checkpoint/peft/adapter.py`), and what is trained (`train/`).
+precision. Where the base computes in bfloat16, so does the low-rank product, as under autocast: sums in float32, added
+to the base's output before that is rounded. PEFT alone would cast input and output to float32, which moves more memory
+than the base's own product (`docs/decisions/0005-speed.md`); with DoRA it is done so here too.
+Leaves out which modules get adapters and what files hold them (`checkpoint/peft/adapter.py`), and what is trained
+(`train/`).
 """
 
 from __future__ import annotations
@@ -81,7 +84,9 @@ class LoraLinear(Linear):
         """
         if self.lora_magnitude is None:
             result = super().forward(x)
-            return (result + self._low_rank(self._adapter_input(x))).to(x.dtype)
+            if x.dtype != self.lora_a.dtype:
+                return self._add_low_rank(result, x)
+            return result + self._low_rank(self._adapter_input(x))
         product = F.linear(x, self.weight.to(x.dtype))
         result = product if self.bias is None else product + self.bias.to(x.dtype)
         wide = self._adapter_input(x)
@@ -97,6 +102,16 @@ class LoraLinear(Linear):
     def _adapter_input(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch inputs"]:
         wide = x.to(self.lora_a.dtype)
         return F.dropout(wide, self.spec.dropout) if self._dropping else wide
+
+    def _add_low_rank(
+        self, result: Float[Tensor, "*batch outputs"], x: Float[Tensor, "*batch inputs"]
+    ) -> Float[Tensor, "*batch outputs"]:
+        """Return `result` plus the low-rank product, in one kernel that rounds to their precision once."""
+        seen = F.dropout(x, self.spec.dropout) if self._dropping else x
+        narrow = F.linear(seen, self.lora_a.to(x.dtype)).flatten(0, -2)
+        up = self.lora_b.to(x.dtype).t()
+        added = torch.addmm(result.flatten(0, -2), narrow, up, alpha=self.spec.scaling)
+        return added.unflatten(0, result.shape[:-1])
 
     def _low_rank(self, wide: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         change = F.linear(F.linear(wide, self.lora_a), self.lora_b)

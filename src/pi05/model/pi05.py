@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pi05.model import flow
 from pi05.model.config import ModelConfig
-from pi05.model.gemma import Expert, KeyValue, Language
+from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language
 from pi05.model.layers import Linear
 from pi05.model.siglip import SigLip
 from pi05.types import Batch, valid_rows
@@ -79,6 +79,16 @@ class Pi05(nn.Module):
             for name, module in self.named_modules()
             if isinstance(module, Linear) and name not in FLOAT32_MAPS
         }
+
+    @property
+    def unread_modules(self) -> tuple[str, ...]:
+        """Modules whose output nothing reads (`gemma.py` says why): their parameters never get a gradient."""
+        last = f"language.layers.{self.config.depth - 1}"
+        return (*(f"{last}.{part}" for part in UNREAD_IN_LAST_LAYER), "language.norm")
+
+    def is_read(self, name: str) -> bool:
+        """Tell whether anything reads a parameter, one of an adapter included; only then can training move it."""
+        return not name.startswith(tuple(f"{module}." for module in self.unread_modules))
 
     def loss(
         self,

@@ -26,7 +26,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart; `colour` is 1 to 6, `style` a class of the style sheet."""
+    """One line of a chart; `colour` is 1 to 6, or 0 for that of the text, `style` a class of the style sheet."""
 
     name: str
     points: Sequence[Point]
@@ -54,8 +54,20 @@ class _Axes:
         return HEIGHT - BOTTOM - (place - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def line_chart(title: str, series: Sequence[Series], *, x_label: str, y_label: str, log: bool = False) -> Markup:
-    """Return a chart of lines over a common x axis; with `log`, the y axis is logarithmic where all values allow it."""
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    from_zero: bool = True,
+    mark: tuple[float, str] | None = None,
+) -> Markup:
+    """Return a chart of lines over a common x axis; with `log`, the y axis is logarithmic where all values allow it.
+
+    The y axis holds zero unless `from_zero` is off. `mark` is a dashed upright at an x, with its words.
+    """
     drawn = [Series(s.name, _finite(s.points), s.colour, s.style) for s in series]
     drawn = [s for s in drawn if s.points]
     if not drawn:
@@ -63,8 +75,10 @@ def line_chart(title: str, series: Sequence[Series], *, x_label: str, y_label: s
             title
         )
     values = [y for s in drawn for _, y in s.points]
-    axes = _axes([x for s in drawn for x, _ in s.points], values, log and min(values) > 0)
+    axes = _axes([x for s in drawn for x, _ in s.points], values, log and min(values) > 0, from_zero)
     body = [_frame(axes, x_label, y_label), _legend(drawn)]
+    if mark is not None and axes.x_range[0] <= mark[0] <= axes.x_range[1]:
+        body.append(_upright(axes.x(mark[0]), mark[1]))
     for line in drawn:
         path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in thin(line.points, MOST_POINTS))
         body.append(Markup('<polyline class="{} c{}" points="{}"/>').format(line.style, line.colour, path))
@@ -142,14 +156,15 @@ def _finite(points: Sequence[Point]) -> list[Point]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def _axes(xs: Sequence[float], ys: Sequence[float], log: bool) -> _Axes:
+def _axes(xs: Sequence[float], ys: Sequence[float], log: bool, from_zero: bool) -> _Axes:
     x_low, x_high = min(xs), max(xs)
     if x_low == x_high:
         x_low, x_high = x_low - 1, x_high + 1
     x_ticks = [tick for tick in ticks(x_low, x_high, 7) if x_low <= tick <= x_high]
     if all(x == int(x) for x in xs):  # steps: no tick between two of them
         x_ticks = [tick for tick in x_ticks if tick == int(tick)]
-    y_ticks = log_ticks(min(ys), max(ys)) if log else ticks(min(0.0, *ys), max(0.0, *ys))
+    ends = (min(0.0, *ys), max(0.0, *ys)) if from_zero else (min(ys), max(ys))
+    y_ticks = log_ticks(min(ys), max(ys)) if log else ticks(*ends)
     return _Axes(x_ticks, y_ticks, (x_low, x_high), (y_ticks[0], y_ticks[-1]), log)
 
 
@@ -187,6 +202,16 @@ def _frame(axes: _Axes, x_label: str, y_label: str) -> Markup:
     scale = f"{y_label}, logarithmic" if axes.log else y_label
     parts.append(Markup('<text class="unit" x="4" y="14">{}</text>').format(scale))
     return Markup("").join(parts)
+
+
+def _upright(x: float, words: str) -> Markup:
+    to_the_left = x > WIDTH / 2
+    return Markup(
+        '<line class="goal" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
+        '<text class="tick" x="{3:.1f}" y="{4}" text-anchor="{5}">{6}</text>'
+    ).format(
+        x, TOP, HEIGHT - BOTTOM, x - 5 if to_the_left else x + 5, TOP + 10, "end" if to_the_left else "start", words
+    )
 
 
 def _legend(series: Sequence[Series]) -> Markup:

@@ -17,9 +17,10 @@ from pi05.files import write_atomic
 from pi05.pages.charts import Series, line_chart, number, smooth
 from pi05.pages.page import fact_rows, render_page
 from pi05.pages.pictures import still
+from pi05.pages.watched import baseline_series, error_charts, finding_cards
 from pi05.train.records.durations import duration
 from pi05.train.records.read import read_run
-from pi05.train.records.run_record import RunRecord, is_number
+from pi05.train.records.run_record import RunRecord, baselines_of, is_number
 
 MOST_SAMPLES = 4
 MOST_DIMENSION_CHARTS = 16
@@ -43,7 +44,8 @@ def run_page(run: RunRecord) -> str:
         tiles=_tiles(run),
         verdict=_verdict(run),
         learning=learning_charts(run),
-        held_out=[action_error_chart(run), *dimension_charts(run)],
+        findings=finding_cards(run),
+        held_out=[action_error_chart(run), *error_charts(run), *dimension_charts(run)],
         speed=_speed_charts(run),
         samples=_samples(run),
         parameters=_parameters(run),
@@ -84,12 +86,12 @@ def loss_chart(run: RunRecord) -> Markup:
 
 
 def action_error_chart(run: RunRecord) -> Markup:
-    """Return the held-out action error with the mean action as its baseline."""
+    """Return the held-out action error with its baselines."""
     return line_chart(
         "Action error, all dimensions",
         [
             Series("policy", run.points("eval", "action_error"), 3),
-            Series("mean action", run.points("eval", "baseline_error"), 6, "dashed"),
+            *baseline_series(run),
         ],
         x_label="step",
         y_label="standard deviations of the actions",
@@ -133,8 +135,8 @@ def _tiles(run: RunRecord) -> list[tuple[str, str]]:
         tiles.append(("loss, last logged", number(last["loss"])))
     errors = [r["action_error"] for r in evals if is_number(r.get("action_error"))]
     if errors:
-        baseline: Any = evals[-1].get("baseline_error")
-        against = f"; mean action {number(baseline)}" if is_number(baseline) else ""
+        least = _least_baseline(evals[-1])
+        against = "" if least is None else f"; {least[0]} {number(least[1])}"
         tiles.append((f"best action error{against}", number(min(errors))))
     speeds = [y for _, y in run.points("train", "samples_per_second")]
     if speeds:
@@ -145,18 +147,24 @@ def _tiles(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _verdict(run: RunRecord) -> tuple[str, str] | None:
-    """Say whether the held-out error beats the baseline; nothing where it was not measured."""
-    pairs = [
-        (r["action_error"], r["baseline_error"])
-        for r in run.of("eval")
-        if is_number(r.get("action_error")) and is_number(r.get("baseline_error"))
-    ]
-    if not pairs:
-        return None
-    error, baseline = pairs[-1]
-    if error < baseline and baseline > 0:
-        return "good", f"On held-out episodes the action error is {error / baseline:.0%} of the mean action's."
-    return "bad", f"On held-out episodes the actions are no better than the mean action: {error:.3g}, {baseline:.3g}."
+    """Say whether the held-out error beats the best baseline; nothing where it was not measured."""
+    for record in reversed(run.of("eval")):
+        error, least = record.get("action_error"), _least_baseline(record)
+        if is_number(error) and least is not None:
+            name, baseline = least
+            if error < baseline:
+                return (
+                    "good",
+                    f"On held-out episodes the action error is {error / baseline:.0%} of that of the best "
+                    f"baseline, {name}.",
+                )
+            return "bad", f"On held-out episodes the actions are no better than {name}: {error:.3g}, {baseline:.3g}."
+    return None
+
+
+def _least_baseline(record: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the best baseline of a measurement."""
+    return min(baselines_of(dict(record)).items(), key=lambda pair: pair[1], default=None)
 
 
 def _samples(run: RunRecord) -> list[dict[str, Any]]:

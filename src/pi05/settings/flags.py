@@ -119,6 +119,9 @@ def parse_value(kind: Any, text: str | None, path: str) -> Any:
         named = [choice for choice in words if text in typing.get_args(choice)]  # "none" may be one of them
         if text is not None and text.lower() in _NOTHING and not named:
             return None
+        lists = [choice for choice in kinds if typing.get_origin(choice) is tuple]
+        if len(kinds) > 1 and text and lists and text.lstrip().startswith("["):
+            return convert(lists[0], _parse_structure(lists[0], text, path), path)
         if len(kinds) > 1 and text:
             return text if named else convert(kind, _parse_scalar(kinds[0], text), path)
         kind = kinds[0]

@@ -117,7 +117,6 @@ FATES: dict[str, Fate] = {
     # the run
     "save_checkpoint": Fate("a run always saves", "use --save_freq and --keep_checkpoints", ("true",)),
     "checkpoint_format": Fate("checkpoints are safetensors", _REMOVE, ("safetensors",)),
-    "cudnn_deterministic": Fate("resuming is exact without it on one machine", _REMOVE, ("false",)),
     "wandb.disable_artifact": Fate(
         "checkpoints stay in the run folder and are not uploaded to WandB", "set it to true, or remove it", ("true",)
     ),
@@ -172,6 +171,7 @@ _PRECISIONS = {
 _OTHER_NAMES = {
     "policy.pretrained_path": "policy.path",
     "policy.tokenizer_name": "policy.tokenizer_path",
+    "cudnn_deterministic": "deterministic",
     "accelerator.gradient_accumulation.steps": "gradient_accumulation_steps",
     "accelerator.compile.enabled": "policy.compile_model",
     "accelerator.activation_checkpointing.mode": "activation_checkpointing",

@@ -136,6 +136,8 @@ def convert(kind: Any, value: Any, path: str) -> Any:
         if value is None:
             return None
         inner = [argument for argument in arguments if argument is not type(None)]
+        if isinstance(value, list | tuple):  # of several kinds, only a list can be meant
+            inner = [argument for argument in inner if typing.get_origin(argument) is tuple] or inner
         if len(inner) == 1:
             return convert(inner[0], value, path)
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):

@@ -21,9 +21,11 @@ from pi05.train.parameters import parameter_table
 from pi05.train.resume import OpenRun, schedule_notice
 from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out
+from pi05.train.watchers.trends import faster_average, start_share
 
-MOST_OF_START = 0.1
-"""Share of the starting weights in their moving average at the end of a run from which on it is told."""
+COMPILED = "--policy.compile_model is predicted to make steps 1.2 to 1.3 times as fast, not measured"
+"""By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a
+GPU has been measured."""
 
 
 def announce(
@@ -40,10 +42,10 @@ def announce(
     announce_weights(config, run, network, console)
     if network.lora is not None:
         announce_lora(network.model, network.lora, console)
-    console.print(parameter_table(state.model))
+    console.print(parameter_table(network.model))
     say(console, amount_line(config, len(data.frames_of(data.train_episodes)), state.parallel.ranks.world_size))
     say(console, schedule_line(state.optimizer.schedule))
-    if config.ema.enable and (share := config.ema.decay**config.steps) > MOST_OF_START:
+    if config.ema.enable and (share := start_share(config.ema.decay, config.steps)) is not None:
         say(console, f"warning: {slow_average(config, share)}")
     if run.continues and (notice := schedule_notice(config, state.optimizer.schedule)) is not None:
         say(console, f"notice: {notice}")
@@ -145,11 +147,10 @@ def schedule_line(schedule: Schedule) -> str:
 
 def slow_average(config: TrainConfig, share: float) -> str:
     """Return what to say of an exponential moving average that is slower than the run."""
-    enough = 1 - 3 / max(config.steps, 4)
     return (
         f"the average of the weights (--ema.decay={config.ema.decay:g}) is slower than the run: after "
         f"{config.steps:,} steps {share:.0%} of it are the weights at the start, and it is the average that is saved "
-        f"and measured; --ema.decay={enough:.3g} or lower leaves 5 %, --ema.enable=false none"
+        f"and measured; {faster_average(config.steps)}"
     )
 
 
@@ -166,7 +167,8 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
         weights = f"frozen matrices in {config.peft.quantize}, trained ones in float32"
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
-    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
+    faster = "" if device.type == "cpu" or config.policy.compile_model else f"; {COMPILED}"
+    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}{faster}"
 
 
 def parallel_line(parallel: Parallel, device: torch.device) -> str:

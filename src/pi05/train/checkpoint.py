@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import pi05
 from pi05.checkpoint import run_folder, store
 from pi05.data.processor import Processor
 from pi05.model.pi05 import Pi05
-from pi05.train.lora import LoraPlan, read_trained, write_trained
+from pi05.train.lora import LoraPlan, parameters_of_plan, read_trained, write_trained
 from pi05.train.parallel import checkpoint as parts
-from pi05.train.parameters import require_fits, require_names
+from pi05.train.parameters import moments_in_use, require_fits, require_names
 from pi05.train.resume import OpenRun
 from pi05.train.soundness import require_sound_after_reading, require_sound_before_saving
 from pi05.train.step import TrainState
@@ -44,8 +44,7 @@ def save_state(
     Raises TrainingError where the state is not finite.
     """
     require_sound_before_saving(state)
-    held = state.model.named_parameters() if lora is None else state.optimizer.parameters.items()
-    parameters = {name: value.detach() for name, value in held}
+    parameters = {name: value.detach() for name, value in _saved(state, lora).items()}
     average = {} if state.ema is None else state.ema.tensors()
     tokenizer = processor.tokenizer
     checkpoint = store.Checkpoint(
@@ -92,24 +91,30 @@ def describe_state(state: TrainState, extra: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def restore_state(run: OpenRun, state: TrainState) -> None:
+def _saved(state: TrainState, lora: LoraPlan | None) -> dict[str, nn.Parameter]:
+    """Return the parameters that a checkpoint holds: all, or with LoRA those that the plan names."""
+    return dict(state.model.named_parameters()) if lora is None else parameters_of_plan(state.model, lora)
+
+
+def restore_state(run: OpenRun, state: TrainState, lora: LoraPlan | None = None) -> None:
     """Put weights, average, optimizer and positions of the checkpoint into a training state.
 
     Raises CheckpointError for what no run has saved: other names or shapes, values that are not finite, lost moments.
     """
     if run.folder is None:
         raise ValueError("there is no checkpoint to restore")
-    _restore(run.folder, run, state)
-    require_sound_after_reading(state, run.saved.get("moments"), str(run.folder))
+    unused = _restore(run.folder, run, state, lora)
+    moments = run.saved.get("moments")
+    require_sound_after_reading(state, None if moments is None else moments - unused, str(run.folder))
 
 
-def _restore(folder: Path, run: OpenRun, state: TrainState) -> None:
+def _restore(folder: Path, run: OpenRun, state: TrainState, lora: LoraPlan | None) -> int:
+    """Return how many moments of the checkpoint are those of parameters that nothing reads."""
     adapter = store.is_adapter(folder)
-    names: Mapping[str, Tensor] = state.optimizer.parameters if adapter else dict(state.model.named_parameters())
+    names: Mapping[str, Tensor] = _saved(state, lora)
     state.step, state.loader = int(run.saved["step"]), dict(run.saved["loader"])
     if state.parallel.sharded or parts.has_parts(folder):
-        parts.restore_in_parts(folder, state, names, adapter)
-        return
+        return parts.restore_in_parts(folder, state, names, adapter)
     checkpoint = store.load_checkpoint(folder, training=True)
     if checkpoint.training is None:
         raise ValueError("the checkpoint was read without its training state")
@@ -122,4 +127,6 @@ def _restore(folder: Path, run: OpenRun, state: TrainState) -> None:
             parameter.copy_(weights[name])
     if state.ema is not None:
         state.ema.load_tensors(saved)
-    state.optimizer.load_tensors(checkpoint.training.optimizer)
+    moments = moments_in_use(cast(Pi05, state.model), checkpoint.training.optimizer)
+    state.optimizer.load_tensors(moments)
+    return len(checkpoint.training.optimizer) - len(moments)

@@ -32,11 +32,14 @@ TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
 """What `--activation_checkpointing` takes, besides `flag`."""
 
-ALLOW_MEMORY, ALLOW_TOKENIZER = "memory", "tokenizer"
-ALLOW_EDITED = "base.edited"
-"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited."""
-"""Values of `--allow` that pass over the prediction of memory and over another tokenizer; the others are findings on
-the data (`check/config.py`)."""
+ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_ATTENTION = "memory", "tokenizer", "slow_attention"
+"""Pass over the prediction of memory, over another tokenizer, and over attention without a fast kernel."""
+OWN_ALLOWANCES = (ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_ATTENTION)
+"""Values of `--allow` that belong to the run; the others are findings on the data and the base
+(`check/config.py`)."""
+ALLOW_EDITED, ALLOW_BASE_LOSS = "base.edited", "base.loss"
+"""The finding on a base, or on the checkpoint of a resumed run, whose config.json was edited; that on a base whose
+first loss is worse than nothing."""
 
 LONGEST_DECAY = 30_000
 """Steps after which the cosine ends when neither the run nor the user ends it earlier (openpi and LeRobot)."""
@@ -48,7 +51,7 @@ class TrainConfig(Checked):
 
     HEADINGS: ClassVar[dict[str, str]] = {
         "steps, batch, GPUs": "steps batch_size global_batch_size gradient_accumulation_steps parallel "
-        "num_workers threads",
+        "num_workers threads deterministic",
         "precision and memory": "precision optimizer_state optimizer_offload gradient_release "
         "activation_checkpointing activation_offload cache_prefix",
         "objective": "loss flow_samples",
@@ -101,7 +104,8 @@ class TrainConfig(Checked):
     allow: tuple[str, ...] = ()
     """Checks to pass over: timestamps (frames go by number), index (frame numbers are wrong), tasks (the episode
     list names other tasks than the frames, which count), memory (the run is predicted not to fit the GPU), tokenizer
-    (another one than that of the base), or an error of `pi05 check` by its name, such as numbers.units."""
+    (another one than that of the base), slow_attention (the GPU has no fast kernel of attention), or an error of
+    `pi05 check` by its name, such as numbers.units."""
     augment: bool = True
     """Crop, rotate and recolour training images as openpi does; wrist cameras are only recoloured."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
@@ -138,6 +142,9 @@ class TrainConfig(Checked):
     - flag: full with `--policy.gradient_checkpointing`, else none."""
     activation_offload: bool = False
     """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
+    deterministic: bool = False
+    """Take only kernels that give the same bits each time, so that on a GPU, too, a resumed run is the uninterrupted
+    one bit for bit; attention's backward pass becomes slower there. A CPU's runs are exact without it."""
     prompt_format: Literal["state", "state32", "none"] | None = None
     """The robot's state in the prompt; when not given as the base checkpoint has it, else state.
     - state: as it is.
@@ -183,7 +190,7 @@ class TrainConfig(Checked):
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
             self._require(whole, "global_batch_size", passes)
         self._require(self._recomputed_share() is not None, "activation_checkpointing", DEGREES)
-        known = (*ALLOWANCE_OF.values(), ALLOW_MEMORY, ALLOW_TOKENIZER, *REFUSING)
+        known = (*ALLOWANCE_OF.values(), *OWN_ALLOWANCES, *REFUSING)
         self._require(set(self.allow) <= set(known), "allow", f"some of {', '.join(known)}")
         require_compatible(self)
         for last, what in ((self.decay_steps, "decay steps"), (self.steps, "steps of the run")):

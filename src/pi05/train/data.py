@@ -21,10 +21,12 @@ from pi05.checkpoint.locate import Location
 from pi05.data.cameras import CameraSlots, assign_slots
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
+from pi05.data.lerobot.features import picture_sizes
 from pi05.data.lerobot.identity import identify
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.libero import camera_slots
 from pi05.data.loader import FEW_SHAPES, TrainLoader
+from pi05.data.measures.chunk_error import frames_of
 from pi05.data.prefix_cache import PrefixCache
 from pi05.data.processor import Processor
 from pi05.data.split import split_episodes
@@ -34,7 +36,7 @@ from pi05.data.transforms import NormalizationMode, relative_mask, require_pairs
 from pi05.errors import CheckpointError, ConfigError, DataError
 from pi05.model.config import ModelConfig
 from pi05.terminal import say
-from pi05.train.config import ALLOW_MEMORY, ALLOW_TOKENIZER, TrainConfig
+from pi05.train.config import OWN_ALLOWANCES, TrainConfig
 from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer, require_vocabulary
 from pi05.train.resume import OpenRun
 from pi05.types import Observation
@@ -67,8 +69,7 @@ class TrainingData(PreparedData):
 
     def frames_of(self, episodes: Sequence[int]) -> list[int]:
         """Return the global numbers of all frames of some episodes."""
-        parts = [self.dataset.episodes[index] for index in episodes]
-        return [frame for part in parts for frame in range(part.start, part.start + part.length)]
+        return frames_of(self.dataset, episodes)
 
     def observation(self, frame: int) -> Observation:
         """Return one frame as the network sees it, without augmentation."""
@@ -186,8 +187,9 @@ def build_processor(
     state_stats, action_stats = choose_statistics(config, sizes, base, statistics, dataset)
     mask = choose_relative(config, dataset)
     modes = {kind: mode for kind, mode in config.policy.normalization_mapping.items() if kind != "VISUAL"}
+    slots = choose_slots(config, dataset)
     return Processor(
-        slots=choose_slots(config, dataset),
+        slots=slots,
         state_stats=state_stats,
         action_stats=action_stats,
         tokenizer=tokenizer,
@@ -205,6 +207,7 @@ def build_processor(
         relative_mask=None if mask is None else tuple(mask.tolist()),
         resize=inherited.resize,
         formula=inherited.formula,
+        camera_sizes=picture_sizes(dataset.features, slots.by_slot),
     )
 
 
@@ -245,7 +248,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return Dataset(
         config.dataset.root,
         drop_cameras=config.drop_cameras,
-        allow=[check for check in as_words(config.allow) if check not in (ALLOW_MEMORY, ALLOW_TOKENIZER)],
+        allow=[check for check in as_words(config.allow) if check not in OWN_ALLOWANCES],
         unused=config.dataset.exclude_episodes or (),
         episodes=config.dataset.episodes,
         state=config.dataset.state,

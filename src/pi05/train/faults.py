@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
 
 from pi05.errors import TrainingError
+from pi05.train.device.attention_probe import suspect_attention
+from pi05.train.device.readback import Readback
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.records.metrics import non_finite
 from pi05.train.step import StepResult
@@ -22,6 +25,24 @@ class BatchOrigin:
 
     frames: Sequence[int]
     episodes: Sequence[int]
+
+
+@dataclass(frozen=True)
+class UncheckedStep:
+    """A step whose loss and gradient nobody has looked at yet; they are on their way from the device."""
+
+    result: StepResult
+    origin: BatchOrigin
+    numbers: Readback = field(init=False)
+
+    def __post_init__(self) -> None:
+        sent = torch.stack([self.result.loss, self.result.grad_norm])
+        object.__setattr__(self, "numbers", Readback(sent))
+
+    def require_finite(self, action_names: Sequence[str], ranks: Ranks) -> None:
+        """Do what `require_finite_on_all` does. Waits for this step, not for those that were queued after it."""
+        if not all(map(math.isfinite, self.numbers.read())):
+            require_finite_on_all(self.result, self.origin, action_names, ranks)
 
 
 def require_finite_on_all(result: StepResult, origin: BatchOrigin, action_names: Sequence[str], ranks: Ranks) -> None:
@@ -47,11 +68,14 @@ def require_finite(result: StepResult, origin: BatchOrigin, action_names: Sequen
         return
     loss, grad_norm = numbers.tolist()
     if torch.isfinite(result.loss):
+        suspect = suspect_attention()
         raise TrainingError(
             f"the gradient is not finite at step {result.step}, though the loss is",
             wanted="a finite gradient norm",
             found=f"gradient norm {grad_norm}, loss {loss}; {_all_samples(origin)}",
-            remedy="resume with a lower --policy.optimizer_lr or --precision float32; no checkpoint was overwritten",
+            remedy="resume with a lower --policy.optimizer_lr or --precision float32"
+            + (f", {suspect}" if suspect else "")
+            + "; no checkpoint was overwritten",
         )
     samples = non_finite(result.sample_losses)
     dimensions = non_finite(result.dimension_losses)

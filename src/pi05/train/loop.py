@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from pi05.checkpoint.run_folder import checkpoint_folder
@@ -26,9 +25,10 @@ from pi05.train.cached_prefix import cache_prefixes
 from pi05.train.checked.gate import build_checked_data
 from pi05.train.checkpoint import restore_state
 from pi05.train.config import TrainConfig
+from pi05.train.device.setup import prepare_device, prepare_environment
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.interrupt import Interrupted, StopRequest, listen
-from pi05.train.network import choose_sizes, keep_weights, own_device
+from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
 from pi05.train.parallel.placement import place_network
@@ -56,10 +56,13 @@ from pi05.train.session import (
     open_loader,
     preview,
     save_run,
+    settle_attention,
     validate,
 )
-from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.step import TrainState, loss_settings, train_step
 from pi05.train.validate import build_validator
+from pi05.train.watchers.base_network import require_sound_network
+from pi05.train.watchers.watch import Watch
 from pi05.waits import waiting
 
 
@@ -81,6 +84,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     when the run is saved.
     """
     config = settle_sources(config)
+    prepare_environment(config.deterministic)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
     with one_fate(ranks):
@@ -100,8 +104,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     # 2. The machine.
     device = ranks.device
     require_compatible(config, Place(on_gpu=device.type != "cpu", world=ranks.world))
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    prepare_device(config, device, tell)
     # 3. The data: episodes, statistics, processor, quick checks, frame cache.
     sizes = choose_sizes(config, run.base) if run.stored is None else ModelConfig.from_dict(run.stored["model"])
     data, verdict = ranks.in_turns(lambda: build_checked_data(config, sizes, out, run))
@@ -127,7 +130,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     )
     if run.continues:
         with waiting("restoring weights and moments", tell):
-            restore_state(run, state)
+            restore_state(run, state, network.lora)
     # 6. What the user reads before the first step.
     announce(config, run, data, network, state, device, out)
     # 7. The files of the run, and where its records go.
@@ -142,6 +145,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
+    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 8. What is applied from outside.
     apply_from_outside(
         model,
@@ -162,6 +166,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         state=state,
         base=base,
         lora=network.lora,
+        chosen=chosen(network, config.part),
         frozen_precision=precision,
         work=work,
         prefixes=prefixes,
@@ -176,6 +181,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             peak=work.peak,
         ),
         validator=build_validator(config, data, ranks),
+        watch=Watch(config, data, state, run, sinks.log),
         best=run.saved.get("best"),
         last_saved=state.step if run.continues else -1,
     )
@@ -215,12 +221,9 @@ def loop(session: Session, stop: StopRequest) -> bool:
     """
     config, state, meter = session.config, session.state, session.meter
     ranks = state.parallel.ranks
-    settings = LossSettings(
-        kind=config.loss,
-        robot_action_dim=session.data.processor.robot_action_dim,
-        flow_samples=config.flow_samples,
-    )
+    settings = loss_settings(config, session.data.processor.robot_action_dim)
     loader = open_loader(session)
+    settle_attention(session, loader)
     dealt = deal_batches(session, loader)
     while not (stopped := stop.agreed(ranks.any)) and state.step < config.steps:
         waiting = time.perf_counter()
@@ -228,10 +231,12 @@ def loop(session: Session, stop: StopRequest) -> bool:
         meter.waited(time.perf_counter() - waiting)
         if state.step == 0:
             preview(session, loader, given)
+        session.watch.begin(given.batches)
         with first_step(session):
             result = train_step(state, given.batches, settings)
         state.loader = given.position
         check_loss(session, result, given.origin)
+        session.watch.end(result, given.batches, given.origin)
         meter.add(result, session.work.of(given.batches))
         session.sinks.tick(state.step)
         last = state.step == config.steps

@@ -8,7 +8,7 @@ projections trained in full. openpi's rank for the language model, 16, is used f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pi05.model.lora import ADAPTER_PARTS, LoraLinear, LoraSpec, Start, add_lora
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantize_frozen, quantized_weights
 from pi05.train.config import TrainConfig
-from pi05.train.parameters import FROZEN, GROUPS, group_of
+from pi05.train.parameters import FROZEN, GROUPS, group_of, train_only
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ def plan_lora(config: TrainConfig, model: Pi05) -> LoraPlan:
             remedy="drop --policy.freeze_vision_encoder or --policy.train_expert_only, or name other maps",
         )
     kept = tuple(name for name in full if group_of(name) not in frozen)
+    if not any(model.is_read(name) for name in (*(f"{target}.weight" for target in targets), *kept)):
+        raise ConfigError(
+            "LoRA would adapt only what nothing reads: no action would ever change",
+            wanted="at least one map besides the end of the last language layer",
+            found=", ".join(targets),
+            remedy="name other maps with --peft.target_modules",
+        )
     return LoraPlan(dict.fromkeys(targets, spec), kept, len(hit) - len(targets) + len(full) - len(kept))
 
 
@@ -74,7 +81,7 @@ def adapt(model: Pi05, config: TrainConfig) -> LoraPlan | None:
     plan = plan_lora(config, model)
     add_adapters(model, plan, config)
     freeze_base(model, plan)
-    narrow_frozen_maps(model)
+    narrow_frozen_maps(model, plan.full)
     return plan
 
 
@@ -89,11 +96,14 @@ def add_adapters(model: Pi05, plan: LoraPlan, config: TrainConfig) -> None:
         quantize_frozen(model, config.peft.quantize, plan.full)
 
 
-def freeze_base(model: nn.Module, plan: LoraPlan) -> dict[str, nn.Parameter]:
+def parameters_of_plan(model: nn.Module, plan: LoraPlan) -> dict[str, nn.Parameter]:
+    """Return adapters and what is trained in full, by name: all that a checkpoint holds, read by anything or not."""
+    return {name: value for name, value in model.named_parameters() if is_adapter_part(name) or name in plan.full}
+
+
+def freeze_base(model: Pi05, plan: LoraPlan) -> dict[str, nn.Parameter]:
     """Switch gradients off for all but adapters and what is trained in full; return the trainable parameters."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_adapter_part(name) or name in plan.full)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return train_only(model, parameters_of_plan(model, plan))
 
 
 def is_adapter_part(name: str) -> bool:
@@ -107,18 +117,18 @@ def base_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def narrow_frozen_maps(model: Pi05) -> None:
-    """Round frozen maps to the precision that they compute in.
+def narrow_frozen_maps(model: Pi05, full: Collection[str]) -> None:
+    """Round frozen maps to the precision that they compute in; those of `full` are none, read by anything or not.
 
     Half the memory, and not one result changes: the towers round these weights at every use anyway. What computes in
     float32 stays float32: norms, positions, embedding, patches, projections. DoRA takes the length of the rows of the
     weight itself, so its maps stay float32 too. Of quantised maps the biases are left to round.
     """
-    for module in model.tower_maps.values():
+    for name, module in model.tower_maps.items():
         if isinstance(module, LoraLinear) and module.spec.dora:
             continue
-        for parameter in (module.weight, module.bias):
-            if parameter is not None and not parameter.requires_grad:
+        for part, parameter in (("weight", module.weight), ("bias", module.bias)):
+            if parameter is not None and f"{name}.{part}" not in full:
                 parameter.data = parameter.data.to(model.compute_dtype)
 
 

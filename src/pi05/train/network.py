@@ -24,10 +24,10 @@ from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.sources.resolve import is_name
 from pi05.train.config import TrainConfig
-from pi05.train.lora import LoraPlan, adapt, base_weights, freeze_base
+from pi05.train.lora import LoraPlan, adapt, base_weights, freeze_base, parameters_of_plan
 from pi05.train.method import Part
 from pi05.train.parallel.ranks import launched, local_rank
-from pi05.train.parameters import freeze
+from pi05.train.parameters import freeze, parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +148,24 @@ def rebuild_network(
 
 
 def _first_device(config: TrainConfig, device: torch.device) -> torch.device:
-    """Return where the base is read: on the CPU where it shall not reach the device in float32."""
-    narrowed = config.precision == "bf16-sr" or (config.uses_adapters and holds_less_than_float32(config))
-    return torch.device("cpu") if narrowed else device
+    return torch.device("cpu") if reads_on_host(config) else device
+
+
+def reads_on_host(config: TrainConfig) -> bool:
+    """Tell whether the base is read into host memory first, since it shall not reach the device in float32."""
+    return config.precision == "bf16-sr" or (config.uses_adapters and holds_less_than_float32(config))
 
 
 def holds_less_than_float32(config: TrainConfig) -> bool:
     """Tell whether LoRA's frozen base is rounded or quantised."""
     return config.precision != "float32" or config.peft.quantize != "none"
+
+
+def chosen(network: Network, part: Part) -> dict[str, nn.Parameter]:
+    """Return the parameters that the settings ask to train, by name; what nothing reads is among them."""
+    return (
+        parameters_of(network.model, part) if network.lora is None else parameters_of_plan(network.model, network.lora)
+    )
 
 
 def trainable(network: Network, part: Part) -> dict[str, nn.Parameter]:

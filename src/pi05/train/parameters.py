@@ -2,7 +2,8 @@
 
 The groups follow LeRobot's flags: `freeze_vision_encoder` leaves the vision tower as it is and trains the linear head
 behind it (the peers' projector); `train_expert_only` leaves vision, embedding and language as they are. A part of the
-network whose parameters and inputs need no gradient keeps no graph, so a frozen prefix costs no backward pass.
+network whose parameters and inputs need no gradient keeps no graph, so a frozen prefix costs no backward pass. What
+nothing reads (`Pi05.unread_modules`) is never trained, and saved all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pi05.errors import CheckpointError
+from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantized_weights
 from pi05.train.method import Part
 from pi05.train.parallel.shards import global_norm
@@ -43,11 +45,30 @@ def group_of(name: str) -> str:
     return max(matches)[1]
 
 
-def freeze(model: nn.Module, part: Part) -> dict[str, nn.Parameter]:
+def parameters_of(model: nn.Module, part: Part) -> dict[str, nn.Parameter]:
+    """Return the parameters of the part of the network that is trained, by name; those that nothing reads are some."""
+    return {name: value for name, value in model.named_parameters() if group_of(name) not in FROZEN[part]}
+
+
+def freeze(model: Pi05, part: Part) -> dict[str, nn.Parameter]:
     """Switch gradients off for all but a part of the network; return the trainable parameters by name."""
+    return train_only(model, parameters_of(model, part))
+
+
+def train_only(model: Pi05, chosen: Collection[str]) -> dict[str, nn.Parameter]:
+    """Switch gradients on for the chosen parameters as far as anything reads them; return these by name.
+
+    What nothing reads could never move. With gradients switched on, DDP would search for it in every step and keep
+    memory for gradients that never come.
+    """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(group_of(name) not in FROZEN[part])
+        parameter.requires_grad_(name in chosen and model.is_read(name))
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def moments_in_use(model: Pi05, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the moments of what nothing reads, which a checkpoint may hold: without gradients they are zero."""
+    return {label: value for label, value in moments.items() if model.is_read(label.partition("/")[2])}
 
 
 @dataclass(frozen=True)
@@ -61,16 +82,23 @@ class GroupCount:
 def count_groups(model: nn.Module) -> dict[str, GroupCount]:
     """Count the parameters of each group; a quantised weight counts as what it stands for."""
     counts = {group: [0, 0] for group in GROUPS}
-    quantized = quantized_weights(model)
-    for name, parameter in model.named_parameters():
-        if name.rpartition(".quantized.")[0] not in quantized:
-            counts[group_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
-    for name, weight in quantized.items():
-        counts[group_of(f"{name}.weight")][1] += weight.shape.numel()
+    for name, (values, trainable) in _sizes(model).items():
+        counts[group_of(name)][0 if trainable else 1] += values
     return {group: GroupCount(*count) for group, count in counts.items()}
 
 
-def parameter_table(model: nn.Module) -> Table:
+def _sizes(model: nn.Module) -> dict[str, tuple[int, bool]]:
+    """Return the number of values of each parameter, and whether it is trainable."""
+    quantized = quantized_weights(model)
+    found = {
+        name: (parameter.numel(), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+        if name.rpartition(".quantized.")[0] not in quantized
+    }
+    return found | {f"{name}.weight": (weight.shape.numel(), False) for name, weight in quantized.items()}
+
+
+def parameter_table(model: Pi05) -> Table:
     """Return the table of trainable and frozen parameters that is shown before the first step."""
     table = Table(title="Parameters", title_justify="left")
     for column in ("part", "trainable", "frozen"):
@@ -81,6 +109,9 @@ def parameter_table(model: nn.Module) -> Table:
     table.add_section()
     total = GroupCount(sum(c.trainable for c in groups.values()), sum(c.frozen for c in groups.values()))
     table.add_row("all", f"{total.trainable:,}", f"{total.frozen:,}")
+    unread = sum(values for name, (values, _) in _sizes(model).items() if not model.is_read(name))
+    table.caption = f"{unread:,} of the frozen ones are read by nothing (most of the last language layer)"
+    table.caption_justify = "left"
     return table
 
 

@@ -2,6 +2,7 @@
 
 `SLOT_I.png` is the picture of sample I after augmentation, as it enters the network; `SLOT_I_raw.png` is the same frame
 before it. `prompts.json` holds each sample's prompt, decoded back from the token ids that the network gets.
+`observations.npz` holds some frames as the robot recorded them, which `pi05 serve --selftest` asks the policy with.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations
 from pi05.files import write_atomic, write_json
 from pi05.train.data import TrainingData
-from pi05.types import Batch
+from pi05.types import STATE, TASK, Batch
 
 SAMPLES = 4
+STORED = 2
+"""Observations that are kept whole: a few megabytes."""
 
 
 def write_preview(folder: Path, batch: Batch, frames: Sequence[int], data: TrainingData) -> None:
@@ -43,6 +48,13 @@ def write_preview(folder: Path, batch: Batch, frames: Sequence[int], data: Train
             }
         )
     write_json(folder / "prompts.json", prompts)
+    write_atomic(folder / OBSERVATIONS, pack_observations([_recorded(data, i) for i in list(frames)[:STORED]]))
+
+
+def _recorded(data: TrainingData, frame: int) -> dict[str, Any]:
+    """Return a frame as the robot would send it: every camera that the policy sees, the state, the instruction."""
+    pictures = {camera: data.dataset.image(camera, frame) for camera in data.processor.slots.keys}
+    return {**pictures, STATE: data.dataset.states()[frame], TASK: data.dataset.task(frame)}
 
 
 def to_pixels(images: Shaped[torch.Tensor, "C height width 3"]) -> UInt8[np.ndarray, "C height width 3"]:

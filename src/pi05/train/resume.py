@@ -34,7 +34,7 @@ SOURCES = "sources.json"
 FREE = {
     *("resume", "output_dir", "job_name", "allow", "steps", "log_freq", "save_freq", "keep_checkpoints", "eval_steps"),
     *("num_workers", "threads", "policy.device", "policy.compile_model", "policy.gradient_checkpointing"),
-    *("activation_checkpointing", "activation_offload"),
+    *("activation_checkpointing", "activation_offload", "deterministic"),
     *("optimizer_offload", "parallel", "batch_size", "global_batch_size", "gradient_accumulation_steps"),
     *("dataset.root", "dataset.repo_id", "dataset.cache_dir", "dataset.video_backend"),
     *("policy.push_to_hub", "policy.repo_id", "policy.private", "policy.tags", "policy.license"),

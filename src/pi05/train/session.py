@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 import pi05
 from pi05.data.loader import TrainLoader
@@ -21,8 +22,11 @@ from pi05.train import resume
 from pi05.train.checkpoint import save_state
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
-from pi05.train.faults import BatchOrigin, require_finite_on_all
+from pi05.train.device.attention_cases import StepLengths, cases_of
+from pi05.train.device.attention_probe import probe_attention
+from pi05.train.faults import BatchOrigin, UncheckedStep
 from pi05.train.lora import LoraPlan
+from pi05.train.network import compute_dtype
 from pi05.train.plan.work import WorkCount
 from pi05.train.preview import write_preview
 from pi05.train.records.durations import duration
@@ -30,6 +34,7 @@ from pi05.train.records.metrics import Meter
 from pi05.train.records.sinks import Sinks
 from pi05.train.step import StepResult, TrainState
 from pi05.train.validate import Validator
+from pi05.train.watchers.watch import Watch
 from pi05.types import Batch
 from pi05.waits import waiting
 
@@ -46,6 +51,8 @@ class Session:
     state: TrainState
     base: dict[str, str] | None
     lora: LoraPlan | None
+    chosen: Mapping[str, Tensor]
+    """What the settings ask to train, by name, the little that nothing reads included: the norm of it is logged."""
     frozen_precision: str
     work: WorkCount
     prefixes: PrefixCache | None
@@ -54,9 +61,10 @@ class Session:
     """Takes a line for the console."""
     meter: Meter
     validator: Validator | None
+    watch: Watch
     best: dict[str, float] | None = None
     last_saved: int = -1
-    unchecked: deque[tuple[StepResult, BatchOrigin]] = field(default_factory=deque)
+    unchecked: deque[UncheckedStep] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,27 @@ def open_loader(session: Session) -> TrainLoader:
     return loader
 
 
+def settle_attention(session: Session, loader: TrainLoader) -> None:
+    """Find out which kernels attention gets and whether they are right, before the first step; say so."""
+    config, ranks = session.config, session.state.parallel.ranks
+    shortest, longest = loader.prompt_lengths
+    lengths = StepLengths(
+        batch=config.micro_batch_size(ranks.world_size),
+        cameras=len(session.data.processor.slots.keys),
+        shortest=shortest,
+        longest=longest,
+        bucket=loader.bucket,
+        flow_samples=config.flow_samples,
+        cached_prefix=config.cache_prefix,
+    )
+    with waiting("looking at the kernels of attention", session.tell):
+        cases, dtype = cases_of(session.sizes, lengths), compute_dtype(config.precision)
+        probe = probe_attention(cases, session.device, dtype, config.allow, ranks)
+    for sentence in probe.switched_off:
+        session.tell(f"attention: {sentence}")
+    session.tell(probe.line())
+
+
 def preview(session: Session, loader: TrainLoader, first: StepData) -> None:
     """Draw what the network is given in the first forward pass of a new run; only rank 0 does."""
     if session.run.continues or not session.state.parallel.ranks.first:
@@ -118,7 +147,7 @@ def first_step(session: Session) -> AbstractContextManager[None]:
 
 def check_loss(session: Session, result: StepResult, origin: BatchOrigin) -> None:
     """Stop the run at a loss that is not finite; on a GPU one step late, so that nobody waits for it."""
-    session.unchecked.append((result, origin))
+    session.unchecked.append(UncheckedStep(result, origin))
     settle(session, behind=0 if session.device.type == "cpu" else 1)
 
 
@@ -126,13 +155,14 @@ def settle(session: Session, behind: int = 0) -> None:
     """Check all but the last `behind` steps that were not checked yet."""
     while len(session.unchecked) > behind:
         ranks = session.state.parallel.ranks
-        require_finite_on_all(*session.unchecked.popleft(), session.data.dataset.action_names, ranks)
+        session.unchecked.popleft().require_finite(session.data.dataset.action_names, ranks)
 
 
 def log(session: Session) -> None:
     """Send the metrics since the last time."""
     settle(session)
-    session.sinks.log(session.meter.record(session.state.optimizer.parameters, session.state.parallel.ranks))
+    session.sinks.log(session.meter.record(session.chosen, session.state.parallel.ranks))
+    session.watch.read()
 
 
 def validate(session: Session, validator: Validator, stopped: Callable[[], bool]) -> bool:
@@ -153,6 +183,7 @@ def validate(session: Session, validator: Validator, stopped: Callable[[], bool]
     if improved:
         session.best = {"error": error.score, "step": state.step}
     session.sinks.log(error.record(state.step, improved))
+    session.watch.measured(error)
     return improved
 
 
@@ -160,6 +191,7 @@ def save_run(session: Session, improved: bool) -> None:
     """Write a checkpoint."""
     settle(session)
     started = time.perf_counter()
+    session.watch.before_saving()
     data = session.data
     with waiting("saving a checkpoint", session.tell):
         folder = save_state(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pi05.model.flow import LossKind, reduce_loss, sample_time
+from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.protocol import Optimizer
 from pi05.train.parallel.split import Parallel
@@ -30,6 +31,11 @@ class LossSettings:
     kind: LossKind = "masked"
     robot_action_dim: int = 32
     flow_samples: int = 1
+
+
+def loss_settings(config: TrainConfig, robot_action_dim: int) -> LossSettings:
+    """Return what the loss of a run counts."""
+    return LossSettings(kind=config.loss, robot_action_dim=robot_action_dim, flow_samples=config.flow_samples)
 
 
 @dataclass

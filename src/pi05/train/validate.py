@@ -1,4 +1,4 @@
-"""How good are the actions? The error on held-out episodes in robot units, beside a baseline that learns nothing.
+"""How good are the actions? The error on held-out episodes in robot units, beside baselines that learn nothing.
 
 A loss of flow matching says little about actions, so whole chunks are predicted, always for the same frames, turned
 back into robot units and compared with what the demonstrator did. The noise is fixed at zero, the centre of its
@@ -6,10 +6,11 @@ distribution. A random draw would add the spread of the demonstrations to the er
 what to do behind dimensions that are mostly sensor noise (measured on a Dobot CR5: 1.20 instead of 0.71; baseline
 0.74).
 
-The baseline repeats the mean action of the training data, which no constant beats in root mean square. One number
-sums up: the mean over dimensions of that error in standard deviations of the training actions, so that metres and
+The baselines (`data/measures/baselines.py`) repeat the mean action, hold what is, or copy the nearest training frame.
+One number sums up: the mean over dimensions of the error in standard deviations of the training actions, so metres and
 radians do not mix; it decides which checkpoint is the best. Constant dimensions are listed, but left out of that
-number. Leaves out success rates (`eval/rollout.py`).
+number. The same frames tell what each input does to the actions (`watchers/ablations.py`). Leaves out success rates
+(`eval/rollout.py`).
 """
 
 from __future__ import annotations
@@ -17,87 +18,27 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from rich.console import Console
 from torch import nn
 
 from pi05.data.collate import collate
-from pi05.data.range_floor import ABSOLUTE_FLOOR, steady
-from pi05.data.statistics import GLITCH
+from pi05.data.measures import chunk_error as measures
+from pi05.data.measures.baselines import Demonstrations, baseline_chunks
+from pi05.data.measures.chunk_error import measure_chunks
 from pi05.errors import TrainingError
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.parallel.ranks import Ranks
+from pi05.train.watchers.ablations import Ablations
+from pi05.train.watchers.action_error import ActionError
 
 NUM_STEPS = 10
 """Euler steps of the flow (denoising steps), as in use."""
-_CONSTANT = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionError:
-    """Root mean square error of predicted actions per dimension, in robot units, and that of the mean action."""
-
-    names: tuple[str, ...]
-    error: Float[np.ndarray, " n"]
-    baseline: Float[np.ndarray, " n"]
-    scale: Float[np.ndarray, " n"]
-    """Standard deviation of the training actions; 0 for a constant dimension."""
-    frames: int
-    episodes: int
-    seconds: float
-
-    @property
-    def score(self) -> float:
-        """Error in standard deviations, averaged over the dimensions that vary."""
-        return self._average(self.error)
-
-    @property
-    def baseline_score(self) -> float:
-        """The same for the mean action."""
-        return self._average(self.baseline)
-
-    def _average(self, errors: Float[np.ndarray, " n"]) -> float:
-        varies = self.scale > 0
-        return float((errors[varies] / self.scale[varies]).mean()) if varies.any() else float(errors.mean())
-
-    def record(self, step: int, best: bool) -> dict[str, Any]:
-        """Return the record for the sinks, with the text for the console."""
-        dimensions = {
-            name: {"error": float(error), "baseline": float(baseline)}
-            for name, error, baseline in zip(self.names, self.error, self.baseline, strict=True)
-        }
-        return {
-            "type": "eval",
-            "step": step,
-            "action_error": self.score,
-            "baseline_error": self.baseline_score,
-            "best": best,
-            "frames": self.frames,
-            "episodes": self.episodes,
-            "seconds": self.seconds,
-            "dimensions": dimensions,
-            "text": self.render(step, best),
-        }
-
-    def render(self, step: int, best: bool) -> str:
-        """Return two lines: the summary, then each dimension."""
-        verdict = "better" if self.score < self.baseline_score else "worse"
-        dimensions = ", ".join(
-            f"{name} {error:.3g} ({baseline:.3g})"
-            for name, error, baseline in zip(self.names, self.error, self.baseline, strict=True)
-        )
-        return (
-            f"held out, step {step:,}: action error {self.score:.3f}, repeating the mean action "
-            f"{self.baseline_score:.3f} standard deviations: {verdict} than the mean action{', best so far' * best}\n"
-            f"  root mean square error in robot units (of the mean action): {dimensions}"
-        )
 
 
 class Validator:
@@ -126,7 +67,11 @@ class Validator:
         self._actions = np.stack([actions for actions, _ in chunks])
         self._valid = ~np.stack([padded for _, padded in chunks])
         self._mean, self._scale = action_moments(data)
-        self._baseline = root_mean_square(np.broadcast_to(self._mean, self._actions.shape), self._actions, self._valid)
+        chosen = baseline_chunks(demonstrations(data, self._mean), self._frames)
+        self._baselines = {
+            name: measure_chunks(chunk, self._actions, self._valid, self._scale) for name, chunk in chosen.items()
+        }
+        self.ablations = Ablations(data, self._frames, batch_size=batch_size, scale=self._scale, ranks=self._ranks)
 
     def measure(
         self, model: nn.Module, device: torch.device, stopped: Callable[[], bool] = lambda: False
@@ -154,10 +99,14 @@ class Validator:
         normalized = np.concatenate([chunk for turn in turns for chunk in turn if chunk is not None])
         require_finite_predictions(normalized, self._frames)
         predicted = processor.decode_actions(normalized, self._data.dataset.states()[self._frames])
+        effects = self.ablations.measure(model, device, NUM_STEPS, stopped)
+        if effects is None:
+            return None
         return ActionError(
             names=tuple(self._data.dataset.action_names),
-            error=root_mean_square(predicted, self._actions, self._valid),
-            baseline=self._baseline,
+            policy=measure_chunks(predicted, self._actions, self._valid, self._scale),
+            baselines=self._baselines,
+            effects=effects,
             scale=self._scale,
             frames=len(self._frames),
             episodes=len(self._data.held_out),
@@ -186,27 +135,19 @@ def choose_frames(data: TrainingData, count: int) -> list[int]:
 
 
 def action_moments(data: TrainingData) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension.
-
-    Broken frames are replaced by their neighbours: one value of 10,000 would make every error in its dimension look
-    like nothing.
-    """
-    parts = [data.dataset.actions()[data.frames_of([number])] for number in data.train_episodes]
-    actions, calm = np.concatenate(parts).astype(np.float64), np.concatenate([steady(part) for part in parts])
-    low, high = np.quantile(calm, [0.01, 0.99], axis=0)
-    reach = GLITCH / 2 * np.maximum(high - low, ABSOLUTE_FLOOR)
-    broken = np.abs(actions - (low + high) / 2) > reach
-    actions[broken] = calm[broken]
-    mean, scale = actions.mean(axis=0), actions.std(axis=0)
-    return mean, np.where(scale > _CONSTANT * np.maximum(1, np.abs(mean)), scale, 0.0)
+    """Return mean and standard deviation of the training actions in robot units; 0 for a constant dimension."""
+    return measures.action_moments(data.dataset, data.train_episodes)
 
 
-def root_mean_square(
-    predicted: Float[np.ndarray, "N A n"], actions: Float[np.ndarray, "N A n"], valid: Bool[np.ndarray, "N A"]
-) -> Float[np.ndarray, " n"]:
-    """Return the root mean square difference per dimension over the steps inside the episode."""
-    difference = (predicted.astype(np.float64) - actions)[valid]
-    return np.sqrt(np.square(difference).mean(axis=0))
+def demonstrations(data: TrainingData, mean: Float[np.ndarray, " n"]) -> Demonstrations:
+    """Return what the baselines of a run are taken from: what it is trained on. `mean` is that of its actions."""
+    return Demonstrations(
+        dataset=data.dataset,
+        frames=data.frames_of(data.train_episodes),
+        mean=mean,
+        horizon=data.processor.horizon,
+        relative_mask=data.processor.relative_mask,
+    )
 
 
 def announce_held_out(data: TrainingData, console: Console, eval_steps: int) -> None:

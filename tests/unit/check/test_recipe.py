@@ -92,3 +92,20 @@ def test_identity_normalisation_of_degrees(tmp_path: Path) -> None:
     assert all(f"({JOINTS[0]})" in finding.text for finding in refused.values())
     for mode in ("QUANTILES", "MEAN_STD"):
         assert not found(check_recipe(make_subject(dataset, normalization=dict.fromkeys(identity, mode))), "error")
+
+
+@pytest.mark.parametrize(("frames", "errs"), [(1, False), (2, True)])
+def test_single_values_far_outside(tmp_path: Path, frames: int, errs: bool) -> None:
+    """One broken frame costs a few chunks; several are in every batch."""
+
+    def broken(episode: int, state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        action = action.copy()
+        if episode < frames:
+            action[len(action) // 2, 0] = 1e4
+        return state, action
+
+    dataset = write_set(tmp_path / "set", change=broken)
+    errors = found(check_recipe(make_subject(dataset, horizon=2)), "error")
+    assert ("recipe.far_action" in errors) == errs
+    if errs:
+        assert set(errors["recipe.far_action"].numbers["share"]) == {"0"}

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from mutations import mutate, survive
 from PIL import Image
+from report_pages import watched_records
 
 from pi05.checkpoint.file_fields import AdapterNames, read_fields
 from pi05.checkpoint.lerobot.tokenizer_name import tokenizer_name
@@ -131,6 +132,7 @@ RUN = {
 METRICS = (
     {"type": "train", "step": 1, "loss": 1.5, "samples": 8, "epochs": 0.1, "samples_per_second": 3.0, "data_wait": 0.1},
     {"type": "eval", "step": 2, "action_error": 0.5, "baseline_error": 1.0, "dimensions": {"x": {"error": 0.1}}},
+    *watched_records(),
     {"type": "end", "step": 2, "status": "finished"},
 )
 

@@ -14,14 +14,20 @@ def test_the_command_prints_a_plan_and_a_proposal(capsys: pytest.CaptureFixture[
     assert cli.main(flags) == 0
     text = capsys.readouterr().out
     assert "weights" in text
+    assert "of the 1,723,744 parameters that are trained" in " ".join(text.split())
+    assert "attention: the kernel is PyTorch's choice" in " ".join(text.split()), "in float32 no rule is known"
     assert "fits" in text
     assert "assumed" in text
     assert cli.main([*flags, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["fits"] is True
+    assert found["trained_parameters"] == 1_723_744
     assert found["peak"] == sum(found["parts"].values())
     assert cli.main([*flags, "--gpus=2", "--gradient_accumulation_steps=4", "--global_batch_size=16"]) == 0
-    assert "ddp, 4 passes of 2, at the peak" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
+    assert "ddp, 4 passes of 2, at the peak" in text
+    assert "ddp keeps room for all gradients from the first step to the last: counted" in text
+    assert "GB exchanged by each GPU in a step" in text
     assert cli.main(["plan", "--preset=tiny"]) == 0
     assert "b200" in capsys.readouterr().out
 

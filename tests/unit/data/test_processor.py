@@ -177,7 +177,7 @@ def test_other_preprocessing_is_refused(processor: Processor, key: str, value: A
     [
         ({WRIST: None}, [f"camera {WRIST} is missing"]),
         ({"observation.images.side": np.zeros((4, 4, 3), np.uint8)}, ["observation.images.side is unknown"]),
-        ({SCENE: np.zeros((3, 30, 40), np.uint8)}, ["uint8[3, 30, 40]", "channels last"]),
+        ({SCENE: np.zeros((3, 30, 40), np.uint8)}, ["uint8[3, 30, 40]", "channels come first"]),
         ({SCENE: np.zeros((30, 40, 3), np.float32)}, ["float32[30, 40, 3]"]),
         ({"task": None}, ["no task"]),
         ({"task": 3}, ["a int"]),

@@ -125,6 +125,7 @@ def facts(**changes: Any) -> Facts:
             "loss_step": 1500,
             "error": 0.2345,
             "baseline": 0.9876,
+            "best_baseline": 0.8765,
             "frames": 256,
             "episodes": 3,
             "dimensions": {"gripper": {"error": 0.011, "baseline": 0.33}},

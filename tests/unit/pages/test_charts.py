@@ -73,3 +73,14 @@ def test_values_that_are_not_finite_are_not_drawn() -> None:
 def test_text_is_escaped() -> None:
     text = str(line_chart("<b>", [Series("<i>", [(0, 1), (1, 2)])], x_label="&", y_label="<u>"))
     assert not any(tag in text for tag in ("<b>", "<i>", "<u>"))
+
+
+def test_a_chart_may_leave_zero_out_and_mark_a_place() -> None:
+    series = [Series("recorded", [(0, 1.2), (10, 1.3)], 0)]
+    whole = str(line_chart("Joint", series, x_label="seconds", y_label="rad"))
+    close = str(line_chart("Joint", series, x_label="seconds", y_label="rad", from_zero=False, mark=(5, "here <")))
+    assert ">0</text>" in whole.split("seconds")[0]
+    assert close.count(">0</text>") == 1  # of the x axis alone
+    assert 'class="line c0"' in close
+    assert "here &lt;" in close
+    assert "here" not in str(line_chart("Joint", series, x_label="s", y_label="rad", mark=(11, "here")))

@@ -22,7 +22,7 @@ def test_the_run_page_shows_curves_inputs_and_origin(tmp_path: Path) -> None:
         assert chart in page.text
     assert page.tags.count("polyline") == 4 + 2 * 3 + 1  # loss, rate, norm, speed, waiting; three errors with baseline
     assert "finished at step 100 of 100" in page.text
-    assert "2% of the mean action's" in page.text
+    assert "2% of that of the best baseline, mean action" in page.text
     assert "Task: put it <there>;\nAction: " in page.text
     assert len(page.addresses) == 2
     assert "30 tensors" in page.text

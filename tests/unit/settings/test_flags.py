@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pi05.errors import ConfigError
 from pi05.settings.flags import Translation, help_text, overlay, parse_flags, parse_value
-from pi05.settings.schema import Setting, walk
+from pi05.settings.schema import Setting, convert, to_plain, walk
 from pi05.train.config import TrainConfig
 
 
@@ -214,3 +214,15 @@ def test_a_number_or_a_word() -> None:
     assert [parse_value(kind, text, "episodes") for text in ("7", "auto", "none")] == [7, "auto", None]
     with pytest.raises(ConfigError, match=r"--episodes cannot be many\n  wanted: a whole number or auto"):
         parse_value(kind, "many", "episodes")
+
+
+def test_a_number_a_word_or_a_list() -> None:
+    kind = int | Literal["auto", "all"] | tuple[int, ...] | None
+    texts = ("7", "all", "[3, 17]", "none")
+    values = [parse_value(kind, text, "episodes") for text in texts]
+    assert values == [7, "all", (3, 17), None]
+    assert [convert(kind, to_plain(value), "episodes") for value in values] == values
+    with pytest.raises(ConfigError, match=r"wanted: a whole number or auto or all or a list of whole numbers"):
+        parse_value(kind, "3,17", "episodes")
+    with pytest.raises(ConfigError, match="--episodes cannot be"):
+        parse_value(kind, "[a]", "episodes")

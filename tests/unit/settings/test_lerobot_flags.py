@@ -27,7 +27,7 @@ policy.pretrained_revision=v2
 dataset.return_uint8=false dataset.depth_output_unit=mm dataset.image_transforms.enable=true
 dataset.image_transforms.max_num_transforms=3 env.type=libero env.task=libero_object eval.n_episodes=10
 eval.batch_size=10 eval_freq=100 env_eval_freq=100 max_eval_samples=10 tolerance_s=0.1 save_checkpoint=false
-checkpoint_format=dcp cudnn_deterministic=true prefetch_factor=2 persistent_workers=false
+checkpoint_format=dcp prefetch_factor=2 persistent_workers=false
 dataloader_multiprocessing_context=fork use_policy_training_preset=false optimizer.type=adamw optimizer.lr=1
 scheduler.type=cosine scheduler.peak_lr=1 peft.bias=all peft.alpha=4 peft.rank=8 peft.dropout=0.1
 peft.modules_to_save=[a] ema.power=0.7
@@ -103,6 +103,7 @@ def test_other_names_for_our_settings() -> None:
         ("accelerator.gradient_accumulation.steps=2", "gradient_accumulation_steps", 2),
         ("accelerator.compile.enabled=true", "policy.compile_model", True),
         ("accelerator.activation_checkpointing.mode=full", "activation_checkpointing", "full"),
+        ("cudnn_deterministic=true", "deterministic", True),
     ],
 )
 def test_names_that_lerobot_moved(flag: str, path: str, value: object) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from pi05.train.announce import MOST_OF_START, slow_average
+from pi05.train.announce import COMPILED, compute_line, slow_average
 from pi05.train.config import TrainConfig
 from pi05.train.optim.config import EmaConfig
+from pi05.train.policy_config import PolicyConfig
+from pi05.train.watchers.trends import MOST_OF_START
 
 
 @pytest.mark.parametrize(("decay", "steps"), [(0.999999, 1000), (0.999, 200), (0.99, 10), (0.5, 1)])
@@ -19,3 +22,10 @@ def test_an_average_slower_than_the_run_is_told_with_one_that_is_not(decay: floa
     proposed = float(text.split("; --ema.decay=")[1].split(" ")[0])
     assert 0 < proposed < 1
     assert proposed**steps < MOST_OF_START or steps == 1
+
+
+def test_compilation_is_offered_on_a_gpu_that_does_not_compile_yet() -> None:
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    assert compute_line(TrainConfig(), gpu).endswith(COMPILED)
+    compiled = TrainConfig(policy=PolicyConfig(compile_model=True))
+    assert all(COMPILED not in line for line in (compute_line(compiled, gpu), compute_line(TrainConfig(), cpu)))

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from fake_cuda import DEVICE, FakeCuda, choose_kernel, fake_cuda
+from fake_cuda import DEVICE, FakeCuda, WouldWait, choose_kernel, fake_cuda
 from small_network import CONFIG, make_batch
 
+from pi05.data.loader import BatchInfo
 from pi05.model.config import pi05 as full_size
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import EmaConfig, TrainConfig
+from pi05.train.device.readback import Readback
+from pi05.train.loop import loop
 from pi05.train.lora_config import PeftConfig
 from pi05.train.network import Network, trainable
 from pi05.train.optim.adamw import Ema, Schedule
 from pi05.train.optim.build import build_optimizer
 from pi05.train.optim.low_memory import LowMemoryOptimizer
 from pi05.train.parallel.placement import outline
+from pi05.train.plan.work import WorkCount
 from pi05.train.policy_config import PolicyConfig
+from pi05.train.records.metrics import Meter
+from pi05.train.records.sinks import Sinks
+from pi05.train.resume import OpenRun
+from pi05.train.session import Session, settle
 from pi05.train.step import LossSettings, TrainState, train_step
+from pi05.train.watchers.batches import BatchWatch
 from pi05.types import Batch
 
 EXPECTED = (
@@ -172,6 +185,81 @@ def test_what_computes_in_which_precision_at_full_size() -> None:
     assert cuda.operations[-1].outputs == (torch.float32,)
 
 
+class EndlessLoader:
+    """In the place of a `TrainLoader`: the same batch again and again, in page-locked memory."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[tuple[Batch, BatchInfo]]:
+        indices = np.arange(3)
+        while True:
+            yield self.batch, BatchInfo(frame_indices=indices, episodes=indices, epoch=0)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": 0}
+
+
+@dataclass
+class StopAfter:
+    """Ends a loop after some steps, with nothing left to save."""
+
+    session: Session
+    steps: int
+
+    def agreed(self, any_process: Callable[[bool], bool]) -> bool:
+        if self.session.state.step < self.steps:
+            return False
+        self.session.last_saved = self.session.state.step
+        return any_process(True)
+
+
+def make_session(state: TrainState, config: TrainConfig) -> Session:
+    """Return what the loop needs for steps that neither log nor validate nor save."""
+    unused: Any = None
+    data: Any = SimpleNamespace(
+        processor=SimpleNamespace(robot_action_dim=4, normalization={"ACTION": "QUANTILES"}),
+        dataset=SimpleNamespace(action_names=["x"]),
+    )
+    watch: Any = SimpleNamespace(begin=lambda _: None, end=BatchWatch(data, DEVICE, state.parallel.ranks).add)
+    return Session(
+        config=config,
+        run=OpenRun(root=Path("nowhere"), folder=Path("nowhere")),
+        device=DEVICE,
+        sizes=CONFIG,
+        data=data,
+        state=state,
+        base=None,
+        lora=None,
+        chosen=state.optimizer.parameters,
+        frozen_precision="float32",
+        work=WorkCount(sizes=CONFIG, part="full"),
+        prefixes=None,
+        sinks=Sinks([]),
+        tell=lambda text: None,
+        meter=Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=time.perf_counter),
+        validator=unused,
+        watch=watch,
+    )
+
+
+def test_no_step_of_the_whole_loop_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From batch to batch: dealing, the step, and the look at the losses of the step before."""
+    config = TrainConfig(**MODES["full"], steps=9, log_freq=9, save_freq=9)
+    network, batch = outline(config, CONFIG), masked_batch()
+    with fake_cuda() as cuda:
+        session = make_session(make_fake_state(cuda, config, network), config)
+        loader = EndlessLoader(cuda.pinned(batch))
+        monkeypatch.setattr("pi05.train.loop.open_loader", lambda _: loader)
+        monkeypatch.setattr("pi05.train.loop.settle_attention", lambda *_: None)  # before the first step it may wait
+        with cuda.watch():
+            assert loop(session, StopAfter(session, 4))  # type: ignore[arg-type]
+        assert session.state.step == 4
+        assert len(session.unchecked) == 1, "the last step alone is not checked yet"
+        with pytest.raises(WouldWait, match="an event with"), cuda.watch():
+            settle(session)
+
+
 @pytest.mark.parametrize("mode", ["full", "qlora int8"])
 def test_actions_are_sampled_on_cuda(mode: str) -> None:
     config, batch = TrainConfig(**MODES[mode]), masked_batch()
@@ -204,6 +292,8 @@ def test_the_fake_gpu_sees_faults() -> None:
             "an index on the CPU": lambda: one[rows],
             "numbers": lambda: torch.tensor([1.0, 2.0], device=DEVICE),
             "a number": lambda: one.new_tensor(3.0),
+            "numbers that were sent for just now": lambda: Readback(one).read(),
+            "numbers that may not be there": lambda: Readback(one)._numbers.tolist(),
         }
         for name, way in ways.items():
             with pytest.raises(Exception) as raised, cuda.watch():
@@ -222,8 +312,11 @@ def test_the_fake_gpu_sees_faults() -> None:
 @pytest.mark.parametrize(
     ("capability", "shape", "masked", "kernel"),
     [
-        ((9, 0), (2, 1, 4608, 256), True, "efficient"),
-        ((9, 0), (2, 1, 4608, 256), False, "flash"),
+        ((9, 0), (2, 1, 4608, 256), True, "cudnn"),
+        ((9, 0), (2, 1, 4608, 256), False, "cudnn"),
+        ((10, 0), (2, 1, 4608, 256), False, "flash"),
+        ((10, 0), (2, 1, 4608, 256), True, "efficient"),
+        ((10, 0), (2, 16, 256, 72), False, "cudnn"),
         ((8, 9), (2, 1, 4608, 256), False, "flash"),
         ((8, 9), (2, 16, 256, 72), False, "flash"),
         ((12, 0), (2, 16, 256, 72), False, "flash"),
@@ -236,10 +329,12 @@ def test_kernels_are_chosen_as_pytorch_does(
     query = torch.empty(shape, dtype=torch.bfloat16, requires_grad=True)
     mask = torch.ones(2, 1, 1, shape[2], dtype=torch.bool) if masked else None
     assert choose_kernel(capability, query, query, query, mask) == kernel
+    without = choose_kernel(capability, query, query, query, mask, cudnn=None)
+    assert without == (kernel if kernel != "cudnn" else "efficient" if masked else "flash")
 
 
 def test_attention_that_would_build_all_scores_is_an_error() -> None:
-    query = torch.empty(2, 8, 16, 256, dtype=torch.bfloat16)
+    query = torch.empty(2, 8, 16, 256, dtype=torch.bfloat16, requires_grad=True)
     with pytest.raises(AssertionError, match="matrix of scores"):
         choose_kernel((9, 0), query, query[:, :1], query[:, :1], None)  # heads differ
     odd = torch.empty(2, 8, 16, 9, dtype=torch.bfloat16)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pi05.errors import TrainingError
-from pi05.train.faults import BatchOrigin, require_finite, require_finite_on_all
+from pi05.train.faults import BatchOrigin, UncheckedStep, require_finite, require_finite_on_all
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.step import StepResult
 
@@ -45,6 +45,13 @@ def test_a_bad_sample_is_named(value: float) -> None:
     assert "1 of 3 samples: frame 7 (episode 0)" in str(failure.value.found)
     assert "action dimension: 2 (gripper), 4" in str(failure.value.found)
     assert "--dataset.exclude_episodes '[0]'" in failure.value.remedy
+
+
+def test_a_step_that_is_looked_at_later_tells_the_same() -> None:
+    UncheckedStep(FINE, ORIGIN).require_finite(NAMES, Ranks())
+    bad = dataclasses.replace(FINE, grad_norm=torch.tensor(math.inf))
+    with pytest.raises(TrainingError, match="the gradient is not finite at step 17"):
+        UncheckedStep(bad, ORIGIN).require_finite(NAMES, Ranks())
 
 
 class Two(Ranks):

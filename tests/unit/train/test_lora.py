@@ -26,6 +26,7 @@ from pi05.train.lora import (
     is_adapter_part,
     lora_table,
     narrow_frozen_maps,
+    parameters_of_plan,
     plan_lora,
     read_trained,
     write_trained,
@@ -224,10 +225,11 @@ def test_adapters_in_the_language_model_get_gradients() -> None:
     model, trainable = adapted(configure())
     stir(trainable)
     loss(model).backward()
-    still = {name for name, parameter in trainable.items() if parameter.grad is None}
+    assert all(parameter.grad is not None for parameter in trainable.values())
     last = f"language.layers.{SIZES.depth - 1}."
-    assert still
-    assert all(name.startswith((f"{last}attention.query", f"{last}attention.out", f"{last}mlp")) for name in still)
+    unread = {name for name, _ in model.named_parameters() if is_adapter_part(name)} - set(trainable)
+    wanted = ("attention.query", "attention.out", "mlp.gate", "mlp.up", "mlp.down")
+    assert unread == {f"{last}{name}.{part}" for name in wanted for part in ("lora_a", "lora_b")}
 
 
 def test_a_base_held_in_bfloat16_gives_the_same_bits() -> None:
@@ -237,7 +239,8 @@ def test_a_base_held_in_bfloat16_gives_the_same_bits() -> None:
         model, trainable = adapted(config, torch.bfloat16)
         stir(trainable)
         if hold:
-            narrow_frozen_maps(model)
+            narrow_frozen_maps(model, plan_lora(config, network()).full)
+            assert model.get_parameter(f"language.layers.{SIZES.depth - 1}.attention.out.weight").dtype == torch.float32
             assert frozen_precision(model) == "bfloat16"
         value = loss(model)
         value.backward()
@@ -262,11 +265,11 @@ def test_a_base_held_in_bfloat16_gives_the_same_bits() -> None:
 
 def test_what_stays_in_float32() -> None:
     model, _ = adapted(configure())
-    narrow_frozen_maps(model)
+    narrow_frozen_maps(model, ())
     assert frozen_precision(model) == "float32"
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     dora, _ = adapted(configure(use_dora=True), torch.bfloat16)
-    narrow_frozen_maps(dora)
+    narrow_frozen_maps(dora, ())
     assert dora.get_parameter("expert.layers.0.mlp.up.weight").dtype == torch.float32
     assert dora.get_parameter("vision.blocks.0.mlp.up.weight").dtype == torch.bfloat16
 
@@ -309,9 +312,16 @@ def test_what_was_trained_survives_its_file_bit_for_bit(tmp_path: Path, dora: bo
         for parameter in trainable.values():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     write_trained(tmp_path, model, plan, BASE)
-    found = read_trained(tmp_path, model)
-    assert set(found) == set(trainable)
-    assert all(torch.equal(value, trainable[name].detach()) for name, value in found.items())
+    found, whole = read_trained(tmp_path, model), parameters_of_plan(model, plan)
+    assert set(found) == set(whole) > set(trainable), "the adapters that nothing reads are in the file too"
+    assert all(torch.equal(value, whole[name].detach()) for name, value in found.items())
+
+
+def test_adapters_that_nothing_reads_are_refused() -> None:
+    last = f"language_model.*layers.{SIZES.depth - 1}.mlp.up_proj"
+    with pytest.raises(ConfigError, match="only what nothing reads") as refusal:
+        plan_lora(configure(target_modules=f".*{last}", full_training_modules=()), network())
+    assert str(refusal.value.found) == f"language.layers.{SIZES.depth - 1}.mlp.up"
 
 
 def test_other_adapters_than_the_configured_ones_are_refused(tmp_path: Path) -> None:

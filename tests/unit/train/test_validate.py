@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from pi05.data.measures.baselines import MEAN_ACTION
 from pi05.errors import TrainingError
 from pi05.model.config import tiny
 from pi05.train.config import DatasetConfig, PolicyConfig, TrainConfig
 from pi05.train.data import TrainingData, build_data
 from pi05.train.resume import OpenRun
-from pi05.train.validate import ActionError, Validator, action_moments, choose_frames, episode_list, root_mean_square
+from pi05.train.validate import Validator, action_moments, choose_frames, episode_list
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -46,27 +47,29 @@ class Oracle(nn.Module):
         self.noises: list[Tensor] = []
 
     def sample_actions(self, batch: Batch, noise: Tensor, num_steps: int) -> Tensor:
+        """Answer the frames in their order; what comes after them, the inputs taken away, with the first ones again."""
         start = sum(len(part) for part in self.noises)
         self.noises.append(noise)
-        return self.answers[start : start + len(noise)]
+        return self.answers[torch.arange(start, start + len(noise)) % len(self.answers)]
 
 
 def test_a_perfect_policy_has_no_error_and_an_offset_has_its_size(data: TrainingData) -> None:
     validator = Validator(data, max_frames=10, batch_size=4)
     frames = choose_frames(data, 10)
     perfect = validator.measure(Oracle(data, frames, 0.0), CPU)
-    assert perfect.error.max() < 1e-5
+    assert perfect.policy.error.max() < 1e-5
     assert perfect.frames == 10
     shifted = validator.measure(Oracle(data, frames, 0.5), CPU)
     half_range = (data.processor.action_stats.q99 - data.processor.action_stats.q01) / 2
-    assert np.allclose(shifted.error, 0.5 * half_range, rtol=1e-3)
-    assert np.array_equal(shifted.baseline, perfect.baseline)
+    assert np.allclose(shifted.policy.error, 0.5 * half_range, rtol=1e-3)
+    assert shifted.baselines is perfect.baselines
 
 
 def test_noise_is_zero_so_that_nothing_is_left_to_chance(data: TrainingData) -> None:
     oracle = Oracle(data, choose_frames(data, 10), 0.0)
     Validator(data, max_frames=10, batch_size=4).measure(oracle, CPU)
-    assert torch.cat(oracle.noises).shape == (10, 10, 32)
+    assert torch.cat(oracle.noises).shape[1:] == (10, 32)
+    assert sum(len(noise) for noise in oracle.noises) >= 10
     assert not torch.cat(oracle.noises).any()
 
 
@@ -103,7 +106,11 @@ def test_the_baseline_is_the_mean_of_the_training_actions(data: TrainingData) ->
         chunk, padded = data.dataset.action_chunk(frame, data.processor.horizon)
         total += np.square(chunk[~padded] - mean).sum(axis=0)
         count += int((~padded).sum())
-    assert np.allclose(validator.measure(Oracle(data, frames, 0.0), CPU).baseline, np.sqrt(total / count), rtol=1e-5)
+    assert np.allclose(
+        validator.measure(Oracle(data, frames, 0.0), CPU).baselines[MEAN_ACTION].error,
+        np.sqrt(total / count),
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("glitches", [1, 3])
@@ -129,35 +136,14 @@ def test_frames_are_held_out_and_spread(data: TrainingData) -> None:
     assert choose_frames(data, 10_000) == held_out
 
 
-def test_padded_steps_do_not_count() -> None:
-    actions = np.zeros((1, 3, 2))
-    predicted = np.array([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
-    found = root_mean_square(predicted, actions, np.array([[True, True, False]]))
-    assert found.tolist() == pytest.approx([np.sqrt(5), np.sqrt(10)])
-
-
-def test_constant_dimensions_are_listed_but_do_not_count() -> None:
-    error = ActionError(
-        names=("x", "y"),
-        error=np.array([0.1, 5.0]),
-        baseline=np.array([0.4, 0.0]),
-        scale=np.array([0.5, 0.0]),
-        frames=8,
-        episodes=1,
-        seconds=0.1,
-    )
-    assert error.score == pytest.approx(0.2)
-    assert error.baseline_score == pytest.approx(0.8)
-    text = error.render(250, best=True)
-    assert text == (
-        "held out, step 250: action error 0.200, repeating the mean action 0.800 standard deviations: "
-        "better than the mean action, best so far\n"
-        "  root mean square error in robot units (of the mean action): x 0.1 (0.4), y 5 (0)"
-    )
-    assert error.record(250, True)["dimensions"] == {
-        "x": {"error": 0.1, "baseline": 0.4},
-        "y": {"error": 5.0, "baseline": 0.0},
-    }
+def test_what_is_measured_beside_the_error(data: TrainingData) -> None:
+    """Baselines on the same frames, and each input taken away."""
+    frames = choose_frames(data, 10)
+    oracle = Oracle(data, frames, 0.0)
+    found = Validator(data, max_frames=10, batch_size=10).measure(oracle, CPU)
+    assert set(found.baselines) >= {MEAN_ACTION, "holding the last action", "nearest training frame"}
+    assert set(found.effects) == {"camera scene", "camera wrist", "state", "task"}
+    assert all(np.isfinite(value) for value in found.effects.values())
 
 
 def test_episode_list() -> None:

@@ -5,7 +5,7 @@ None is left out in silence: depth maps and cameras of an unknown kind are refus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +63,17 @@ def read_features(info: dict[str, Any], path: Path, drop_cameras: Sequence[str])
                 remedy="correct it in meta/info.json, for example [480, 640, 3]",
             )
     return {name: feature for name, feature in features.items() if name not in drop_cameras}
+
+
+def picture_sizes(features: Mapping[str, Any], cameras: Mapping[str, str | None]) -> dict[str, tuple[int, int]]:
+    """Return slot → height and width of its camera's pictures, where info.json tells them, in either order."""
+    found = {}
+    for slot, camera in cameras.items():
+        shape = None if camera is None else features[camera].get("shape")
+        if isinstance(shape, list) and len(shape) == 3:
+            first = shape[0] == 3 and shape[2] != 3
+            found[slot] = (shape[1], shape[2]) if first else (shape[0], shape[1])
+    return found
 
 
 def _is_depth(feature: dict[str, Any]) -> bool:

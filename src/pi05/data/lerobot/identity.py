@@ -7,8 +7,9 @@ the folder: a run may go on on another machine, with a copy. Of a large file onl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,17 @@ def hash_numbers(dataset: Dataset, frames: int | None = None) -> str:
         numbers.update(f"{values.shape}\n".encode())
         numbers.update(values.tobytes())
     return numbers.hexdigest()
+
+
+def is_data_of(dataset: Dataset, noted: Mapping[str, Any]) -> bool:
+    """Tell whether this is the data set that a run has noted (`identify`, and its frames), or that one grown since.
+
+    Texts of tasks and pictures may have been mended. Version 0.1 noted too little to tell.
+    """
+    frames, numbers = noted.get("frames"), noted.get("numbers")
+    if not isinstance(frames, int) or not 0 < frames <= dataset.num_frames:
+        return False
+    return hash_numbers(dataset, frames) == numbers
 
 
 def hash_episode(dataset: Dataset, episode: int) -> str:

@@ -70,8 +70,11 @@ class PlacesInProcesses:
     def _begun(self, process: PlaceProcess, answer: Answer) -> EnvironmentFacts:
         if isinstance(answer, Refused):
             raise answer.error()
-        if not isinstance(answer, EnvironmentFacts):
-            raise self._impossible(answer.text if isinstance(answer, NotMade) else _end_of(answer))
+        if isinstance(answer, NotMade):
+            raise self._impossible(answer.text)
+        if isinstance(answer, HasEnded):
+            raise self._impossible(_end_of(answer))
+        assert isinstance(answer, EnvironmentFacts)  # the first answer of a process
         process.ready = True
         return answer
 

@@ -20,7 +20,7 @@ from pi05.checkpoint.openpi.read import read_statistics
 from pi05.checkpoint.own.fingerprint import edited_fields
 from pi05.checkpoint.policy_folder import read_processor
 from pi05.checkpoint.policy_options import PolicyOptions, find_tokenizer
-from pi05.checkpoint.store import STATE_FILE, TRAINING, read_checkpoint_config, read_training_state
+from pi05.checkpoint.store import read_checkpoint_config, read_noted_data
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
@@ -73,7 +73,7 @@ def base_of(config: TrainConfig, sizes: ModelConfig, location: Location | None) 
             action_stats=action,
             settings=_without_statistics(settings),
             edited=edited_fields(stored) or (),
-            trained_on=_trained_on(location),
+            trained_on=read_noted_data(location.folder),
         )
     try:
         if location.kind == "lerobot":
@@ -91,13 +91,6 @@ def base_of(config: TrainConfig, sizes: ModelConfig, location: Location | None) 
 
 def _without_statistics(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("state_stats", "action_stats")}
-
-
-def _trained_on(location: Location) -> dict[str, Any]:
-    """Return the identity of a run's data; nothing where only its weights were kept."""
-    if not (location.folder / TRAINING / STATE_FILE).is_file():
-        return {}
-    return dict(read_training_state(location.folder).get("data") or {})
 
 
 def open_subject(config: TrainConfig, console: Console) -> tuple[Subject | None, list[Finding]]:

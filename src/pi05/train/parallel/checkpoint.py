@@ -28,7 +28,7 @@ from pi05.train.parallel.parts import read_parts, write_part
 from pi05.train.parallel.parts_of_0_1 import is_of_0_1, read_parts_of_0_1
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import fill, own_part, whole
-from pi05.train.parameters import require_fits, require_names
+from pi05.train.parameters import moments_in_use, require_fits, require_names
 from pi05.train.step import TrainState
 
 PARTS = "parts"
@@ -129,10 +129,11 @@ def save_in_parts(
             raise store.unwritable(folder, checkpoint, error) from error
 
 
-def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> None:
+def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor], adapter: bool) -> int:
     """Put weights, average and moments of a checkpoint into a state; every process calls this and reads its part.
 
-    The checkpoint may be whole or in parts, and so may the state.
+    The checkpoint may be whole or in parts, and so may the state. Returns how many moments were left out, since nothing
+    reads their parameters.
     """
     training = folder / store.TRAINING
     parts = _read_any_parts(folder, names) if has_parts(folder) else {}
@@ -153,7 +154,9 @@ def restore_in_parts(folder: Path, state: TrainState, names: Mapping[str, Tensor
     }
     if not parts:
         moments = _Rows(training / store.OPTIMIZER, names)
-    state.optimizer.load_tensors({name: _like(moments[name], name, names) for name in moments})
+    used = moments_in_use(cast(Pi05, state.model), moments)
+    state.optimizer.load_tensors({name: _like(value, name, names) for name, value in used.items()})
+    return len(moments) - len(used)
 
 
 def _read_any_parts(folder: Path, names: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ tensor by tensor (broadcast). On resume each process reads its rows from the che
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from pi05.train.network import (
     build_network,
     compute_dtype,
     hold_matrices,
+    reads_on_host,
     rebuild_network,
     trainable,
 )
@@ -57,7 +59,9 @@ def place_network(config: TrainConfig, sizes: ModelConfig, run: resume.OpenRun, 
     require_compatible(config, Place(on_gpu=ranks.device.type != "cpu", world=ranks.world, kind=kind))
     parallel = Parallel(ranks=ranks, kind=kind)
     if not parallel.sharded:
-        network = _build(config, sizes, run, ranks.device)
+        build = partial(_build, config, sizes, run, ranks.device)
+        # What is rounded or quantised passes through host memory in float32: 13 GB of each process at full size.
+        network = ranks.one_by_one(build) if reads_on_host(config) else build()
         parameters = trainable(network, config.part)
         return Placed(network=network, parameters=parameters, parallel=parallel, whole=network if ranks.first else None)
     network = outline(config, sizes)

@@ -137,6 +137,18 @@ class Ranks:
             self.meet()
         return result[0]
 
+    def one_by_one(self, work: Callable[[], T]) -> T:
+        """Do `work` on one process of each machine after the other; return the own result.
+
+        For work that takes more of a machine's memory than all its processes may take at once.
+        """
+        result: list[T] = []
+        for turn in range(max(self.gather(self.local_world_size))):
+            if turn == self.local_rank:
+                result.append(work())
+            self.meet()
+        return result[0]
+
 
 def await_keys(store: dist.Store, keys: list[str], timeout: timedelta | None = None) -> None:
     """Wait until all keys are there. Raises TimeoutError, or TrainingError when a process has noted that it failed."""

@@ -114,16 +114,10 @@ def spread(model: Pi05, source: Mapping[str, Tensor] | None, ranks: Ranks) -> No
 def replicate(model: Pi05) -> DistributedDataParallel:
     """Wrap a network that every process holds; all get rank 0's values.
 
-    What nothing reads of the language model (most of its last layer) never gets a gradient: DDP has to look for it
-    where it is trained, and it stays as it is, as on one GPU.
+    Everything that is trained gets a gradient in every pass (`train_only`), so that DDP need not search for what gets
+    none: the search copies from the GPU in each step and waits for it, and keeps the buckets in the order of the first.
     """
-    unread = (f"language.layers.{len(model.language.layers) - 1}.", "language.norm.")
-    trained = [name for name, value in model.named_parameters() if value.requires_grad]
-    return DistributedDataParallel(
-        LossModule(model),
-        find_unused_parameters=any(name.startswith(unread) for name in trained),
-        gradient_as_bucket_view=True,
-    )
+    return DistributedDataParallel(LossModule(model), gradient_as_bucket_view=True)
 
 
 def bytes_on_rank(tensors: Mapping[str, Tensor]) -> int:

@@ -74,6 +74,15 @@ class LiveStorage(TorchDispatchMode):
             storage = tensor.untyped_storage()
             self._known[storage._cdata] = (weakref.ref(storage, self._freed(storage._cdata)), "", 0)
 
+    def release(self, tensors: Iterable[Tensor]) -> None:
+        """Take these tensors for freed from here on."""
+        for tensor in tensors:
+            key = self._count(tensor)
+            if key is not None:
+                reference, purpose, size = self._known[key]
+                self._known[key] = (reference, "", 0)
+                self._add(purpose, -size)
+
     @contextmanager
     def making(self, purpose: str) -> Iterator[None]:
         """Count what is made inside for `purpose`."""
@@ -155,10 +164,7 @@ def fused_kernels(norm: bool = True) -> Iterator[None]:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    bias = None
-    if attn_mask is not None:
-        shape = (*query.shape[:3], key.shape[2])
-        bias = torch.empty(attn_mask.shape, dtype=query.dtype, device=query.device).expand(shape)
+    bias = None if attn_mask is None else attn_mask.expand(*query.shape[:3], key.shape[2])
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     result: Tensor = kernel(query, key, value, bias, torch.is_grad_enabled())[0]
     return result

@@ -14,18 +14,22 @@ from dataclasses import dataclass, replace
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.parallel.kind import Kind, World, choose_kind, divided_by, held_bytes
+from pi05.train.parallel.placement import count_parameters
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.step_on_shapes import Shapes, StepMemory, measure_step
 
 CUDA_CONTEXT = round(0.6 * GIB)
 """Bytes that CUDA and its libraries take outside of PyTorch's allocator. Assumption: 0.4 to 0.6 GiB are usual."""
 FRAGMENTATION = 0.05
-"""Share of the peak that is lost in gaps between blocks. Assumption, for the default allocator and fixed shapes."""
+"""Share of the peak that is lost in gaps between blocks. Assumption, for segments that grow in place
+(`device/setup.py`): with these 2 to 3 % are usual, without them and with lengths that differ 10 %."""
 CUBLAS_WORKSPACE = 32 * 2**20
 """Bytes that PyTorch gives cuBLAS from its allocator on Hopper (`aten/src/ATen/cuda/CublasHandlePool.cpp`,
 parseChosenWorkspaceSize); 8 MiB on older GPUs."""
 COLLECTIVES = round(0.5 * GIB)
 """Bytes of NCCL's buffers with several GPUs. Assumption."""
+MOST_OF_HOST = 0.8
+"""Share of the machine's available memory that a run may lock in place."""
 ONE_GPU = World()
 GATHERED = 3
 """Whole layers that FSDP holds at once: the one in use, the one gathered ahead, one gradient before it is divided."""
@@ -85,11 +89,10 @@ def predict(
 
     `step` is the measured step where it is known already.
     """
-    step = step or _measured(_what_shapes_depend_on(config), sizes, shapes)
+    kind = planned_kind(config, sizes, gpu, world, step)
+    step = step or _measured(_what_shapes_depend_on(config), sizes, shapes, kind == "ddp")
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
-    held = held_bytes(config, parameters=step.parameters, trained=step.trained)
-    kind = choose_kind(config, held=held, gpu_memory=None if gpu is None else gpu.memory, world=world)
     if kind in ("fsdp", "hsdp"):
         over = divided_by(kind, world)
         for name in ("weights", "gradients", "optimizer", "average"):
@@ -100,14 +103,33 @@ def predict(
     return MemoryPrediction(**parts, host=step.host, kind=kind, step=step)
 
 
+def planned_kind(
+    config: TrainConfig, sizes: ModelConfig, gpu: Gpu | None, world: World, step: StepMemory | None = None
+) -> Kind:
+    """Return how the network lies on the GPUs of a planned run, as the run itself will choose."""
+    if world.gpus == 1 or config.parallel != "auto":
+        return choose_kind(config, held=0, gpu_memory=None, world=world)
+    if step is None:
+        parameters, trained = _counted(_what_shapes_depend_on(config), sizes)
+    else:
+        parameters, trained = step.parameters, step.trained
+    held = held_bytes(config, parameters=parameters, trained=trained)
+    return choose_kind(config, held=held, gpu_memory=None if gpu is None else gpu.memory, world=world)
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(config: str, sizes: ModelConfig) -> tuple[int, int]:
+    return count_parameters(TrainConfig.from_dict(json.loads(config)), sizes)
+
+
 def _what_shapes_depend_on(config: TrainConfig) -> str:
     """Return the configuration as text, without what changes no shape and is often different."""
     return replace(config, output_dir=None, job_name=None, resume=False, parallel="auto", allow=()).to_json()
 
 
 @functools.lru_cache(maxsize=64)
-def _measured(config: str, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
-    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes)
+def _measured(config: str, sizes: ModelConfig, shapes: Shapes, buckets: bool) -> StepMemory:
+    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes, buckets)
 
 
 _PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")

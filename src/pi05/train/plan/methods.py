@@ -17,7 +17,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, find_conflict
 from pi05.train.method import MEANINGS, Method
 from pi05.train.parallel.kind import Kind, World, divided_by
-from pi05.train.plan.gpus import Gpu
+from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.memory import ONE_GPU, MemoryPrediction, predict
 from pi05.train.plan.speed import Speed, estimate_speed
 from pi05.train.plan.step_on_shapes import Shapes, least_held_bytes
@@ -89,6 +89,10 @@ LEAST_FIRST = ("none", "selective", "0.75", "full")
 """Degrees of recomputation by what they cost; smaller shares keep more than `selective` and cost more too."""
 
 
+DESKTOP = GIB
+"""Bytes that a proposal leaves free on a GPU that nobody has looked at. A desktop takes 0.3 to 1 GiB."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A run on a kind of GPU."""
@@ -105,6 +109,11 @@ class Plan:
     """Bytes that the run may use on each GPU."""
     required: int
     """Bytes that it needs of these."""
+
+    @property
+    def host(self) -> int:
+        """Bytes of page-locked memory that the run takes of each machine."""
+        return self.memory.host * min(self.world.gpus, self.world.per_machine)
 
     @property
     def margin(self) -> int:
@@ -164,13 +173,21 @@ def settle_recomputation(
 
 
 def propose(plan: Plan) -> Proposal | None:
-    """Return the best method that fits the GPU of a plan at its batch size, or LoRA at a smaller one; None: nothing."""
+    """Return the best method that fits the GPU of a plan at its batch size, or LoRA at a smaller one; None: nothing.
+
+    On a GPU that is not looked at, what leaves no room for a desktop is proposed only where nothing else fits.
+    """
+    empty = plan.available == plan.gpu.memory
+    return (_first_that_fits(plan, DESKTOP) if empty else None) or _first_that_fits(plan, 0)
+
+
+def _first_that_fits(plan: Plan, spare: int) -> Proposal | None:
     for method, config, shapes in candidates(plan):
         if least_held_bytes(config, plan.sizes) > plan.available * divided_by(_kind(config), plan.world):
             continue
         free = None if plan.available == plan.gpu.memory else plan.available
         found = make_plan(config, plan.sizes, shapes, plan.gpu, plan.world, free)
-        if found.fits:
+        if found.margin >= spare:
             return Proposal(method=method, flags=changed_flags(plan.config, config), plan=found)
     return None
 

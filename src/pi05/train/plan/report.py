@@ -17,17 +17,17 @@ from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
+from pi05.train.plan.assumptions import MASKED, PROBED, assumptions, attention_kernels, attention_line
 from pi05.train.plan.flops import known_gpu
-from pi05.train.plan.gpus import GIB, GPUS, Gpu
-from pi05.train.plan.memory import COLLECTIVES, CUDA_CONTEXT, FRAGMENTATION, ONE_GPU
+from pi05.train.plan.gpus import GIB, GPUS, Gpu, gib
+from pi05.train.plan.memory import ONE_GPU
 from pi05.train.plan.methods import Plan, Proposal, make_plan, propose, same_method, settle_recomputation
 from pi05.train.plan.shapes import Assumed, plan_shapes
-from pi05.train.plan.speed import UTILISATION
 from pi05.train.plan.step_on_shapes import Shapes
 
 MEANINGS = {
     "weights": "all parameters, in the precision that they are held in",
-    "gradients": "of what is trained",
+    "gradients": "of the {trained:,} parameters that are trained",
     "optimizer": "AdamW's two moments",
     "average": "the moving average of the weights",
     "activations": "kept for the backward pass, and the batch",
@@ -84,7 +84,16 @@ def describe_gpu(title: str, memory: int) -> Gpu:
     known = known_gpu(title)
     if known is not None:
         return replace(known, memory_gib=memory / GIB)
-    return Gpu(name=title, title=title, memory_gib=memory / GIB, bf16_tflops=0, bandwidth_gbs=0, source="this machine")
+    return Gpu(
+        name=title,
+        title=title,
+        memory_gib=memory / GIB,
+        bf16_tflops=0,
+        bandwidth_gbs=0,
+        capability=torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0),
+        nvlink=False,
+        source="this machine",
+    )
 
 
 def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, world: World = ONE_GPU) -> list[Plan]:
@@ -116,6 +125,7 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "cameras": plan.shapes.cameras,
         "prompt_tokens": plan.shapes.prompt_tokens,
         "horizon": plan.sizes.horizon,
+        "trained_parameters": plan.memory.step.trained,
         "parts": plan.memory.parts,
         "host": plan.memory.host,
         "peak": plan.memory.peak,
@@ -124,30 +134,12 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "fits": plan.fits,
         "steps_per_hour": None if speed is None else round(speed.steps_per_hour, 1),
         "samples_per_second": None if speed is None else round(speed.samples_per_second, 2),
-        "assumed": [] if assumed is None else [*assumed.told, *assumptions(plan)],
+        "attention": attention_kernels(plan),
+        "assumed": [] if assumed is None else [*assumed.told, *assumptions(plan), attention_line(plan)],
         "proposal": None
         if proposal is None
         else {"method": proposal.method, "flags": list(proposal.flags), "plan": plain(proposal.plan, None)},
     }
-
-
-def assumptions(plan: Plan) -> list[str]:
-    """Return what a plan takes for granted, one sentence each."""
-    found = [
-        f"{FRAGMENTATION:.0%} of the peak lost in gaps and {gib(CUDA_CONTEXT)} GiB for CUDA itself: assumed",
-        "memory: of layers without torch.compile; with --policy.compile_model they fuse, and are taken to need as much "
-        "or less",
-        "speed: no GPU has been measured with this program yet; "
-        f"{UTILISATION:.0%} of the peak arithmetic is assumed (what openpi reaches on an H200), data in time",
-    ]
-    if plan.world.gpus > 1:
-        found.append(f"{plan.world.gpus} GPUs: parts divided by arithmetic, {gib(COLLECTIVES)} GiB for NCCL: assumed")
-    return found
-
-
-def gib(count: float) -> str:
-    """Write bytes as GiB."""
-    return f"{count / GIB:.1f}"
 
 
 def verdict(plan: Plan) -> str:
@@ -185,14 +177,14 @@ def _print_one(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
         table.add_column(column, justify="right" if column == "GiB" else "left")
     for name, size in memory.parts.items():
         if size or name != "average":
-            table.add_row(name, gib(size), MEANINGS[name])
+            table.add_row(name, gib(size), MEANINGS[name].format(trained=memory.step.trained))
     table.add_section()
     table.add_row("peak of a step", gib(memory.peak), "of PyTorch's allocator")
     table.add_row("needed", gib(plan.required), "with gaps and CUDA itself")
     table.add_row("available", gib(plan.available), plan.gpu.source)
     console.print(table)
     if memory.host:
-        console.print(f"host memory: {gib(memory.host)} GiB of what is kept there")
+        console.print(f"host memory: {gib(plan.host)} GiB in each machine, page-locked")
     console.print(verdict(plan), style="bold")
     if plan.speed is not None:
         hours = plan.config.steps / plan.speed.steps_per_hour
@@ -203,26 +195,28 @@ def _print_one(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
         )
     if not plan.fits:
         console.print(f"proposal: {proposals_text(plan)}", soft_wrap=True)
-    _print_assumptions(plan, assumed, console)
+    _print_assumptions(plan, assumed, attention_line(plan), console)
 
 
 def _print_overview(plans: list[Plan], assumed: Assumed, console: PlainConsole) -> None:
     first = plans[0]
     table = Table(title=f"{first.config.method}, batch {first.shapes.batch}, by GPU", title_justify="left")
     settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
-    for column in ("--gpu", "GiB", "needed", "", "steps per hour", *["recomputed"] * settled):
-        table.add_column(column, justify="left" if column in ("--gpu", "", "recomputed") else "right")
+    for column in ("--gpu", "GiB", "needed", "", "steps per hour", "masked attention", *["recomputed"] * settled):
+        table.add_column(column, justify="right" if column in ("GiB", "needed", "steps per hour") else "left")
     for plan in plans:
         speed = "" if plan.speed is None else f"{plan.speed.steps_per_hour:,.0f}"
         degree = [plan.config.activation_checkpointing] * settled
-        table.add_row(plan.gpu.name, gib(plan.available), gib(plan.required), verdict(plan), speed, *degree)
+        kernel = attention_kernels(plan).get(MASKED, "")
+        needed = gib(plan.required)
+        table.add_row(plan.gpu.name, gib(plan.available), needed, verdict(plan), speed, kernel, *degree)
     console.print(table)
     console.print("parts of the memory, and what would fit: add --gpu=NAME")
-    _print_assumptions(first, assumed, console)
+    _print_assumptions(first, assumed, PROBED, console)
 
 
-def _print_assumptions(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
+def _print_assumptions(plan: Plan, assumed: Assumed, attention: str, console: PlainConsole) -> None:
     shapes = plan.shapes
     padded = f"prompts padded to {shapes.prompt_tokens} tokens, horizon {plan.sizes.horizon}"
-    for line in (*assumed.told, padded, *assumptions(plan)):
+    for line in (*assumed.told, padded, *assumptions(plan), attention):
         console.print(f"- {line}", style="dim", soft_wrap=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -17,9 +18,10 @@ from pi05.train.config import ALLOW_MEMORY, TrainConfig
 from pi05.train.data import TrainingData
 from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.plan.gpus import GIB, Gpu
+from pi05.train.plan.gpus import GIB, Gpu, gib
+from pi05.train.plan.memory import MOST_OF_HOST
 from pi05.train.plan.methods import LEAST_FIRST, make_plan, settle_recomputation
-from pi05.train.plan.report import describe_gpu, gib, proposals_text
+from pi05.train.plan.report import describe_gpu, proposals_text
 from pi05.train.plan.shapes import longest_prompt, shapes_of
 
 
@@ -45,8 +47,39 @@ def require_memory(
         settled = replace(config, activation_checkpointing=degree)
         tell(f"memory   --activation_checkpointing=auto is {degree} here")
     if ALLOW_MEMORY not in config.allow:
+        shapes = shapes_of(settled, ranks.world_size, cameras, prompt)
+        require_host_memory(make_plan(settled, sizes, shapes, gpu, ranks.world, free).host, available_memory())
         tell(check_memory(settled, sizes, cameras, prompt, gpu, free, ranks.world))
     return settled
+
+
+def require_host_memory(needed: int, available: int | None) -> None:
+    """Raise TrainingError where page-locked memory would take more of the machine than it can give up.
+
+    The system cannot move such pages, so that it is other programs, or this one, that it ends. `available` is None
+    where nothing tells.
+    """
+    if available is None or needed <= MOST_OF_HOST * available:
+        return
+    raise TrainingError(
+        "the machine has too little memory for what is to be kept in it (--optimizer_offload, --activation_offload)",
+        wanted=f"{gib(needed)} GiB that cannot be swapped out, at most {MOST_OF_HOST:.0%} of what is available",
+        found=f"{gib(available)} GiB available",
+        remedy="drop these flags and take --optimizer_state=8bit or a lighter method (pi05 plan), or a machine with "
+        f"{gib(needed / MOST_OF_HOST)} GiB free; or --allow={ALLOW_MEMORY} to try all the same",
+    )
+
+
+def available_memory(table: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the bytes that the system could give to programs now; None where it does not tell."""
+    try:
+        for line in table.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return int(value.split()[0]) * 1024
+    except OSError:
+        return None
+    return None
 
 
 def check_memory(

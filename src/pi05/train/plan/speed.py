@@ -1,7 +1,8 @@
 """How fast a run would be on a GPU that nobody has measured: arithmetic over its peak, and the optimizer's traffic.
 
-An estimate, not a measurement; the two shares below say where it is from. Leaves out loading of data, which runs beside
-the steps, and the exchange between GPUs.
+An estimate, not a measurement; the shares and rates below say where it is from. The exchange between the GPUs of one
+machine runs beside the arithmetic and counts where it takes longer. Leaves out loading of data, which runs beside the
+steps, and the network between machines.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ per second of 13.9 TFLOP); this program has not been measured on a GPU."""
 FLOAT32_SHARE = 0.5
 """Arithmetic in float32 (TF32 products) over that in bfloat16. Assumption, by the makers' peaks."""
 HOST_LINK = 25e9
-"""Bytes per second between host and GPU over PCIe 4 x16, each way. Assumption: 80 % of its 31.5 GB/s."""
+"""Bytes per second between host and GPU over PCIe 4 x16, in one direction at a time: the copies of a step lie in one
+stream with its kernels. Assumption: 80 % of its 31.5 GB/s."""
+PCIE_EXCHANGE, NVLINK_EXCHANGE = 15e9, 150e9
+"""Bytes per second that a GPU exchanges with the others of its machine, over PCIe by way of the host, or NVLink.
+Assumptions: 12 to 20 GB/s are usual between RTX 4090; of NVLink's 600 GB/s and more a quarter of the slowest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,10 @@ class Speed:
 
     step_seconds: float
     samples_per_step: int
+    exchange_seconds: float = 0.0
+    """What the exchange between the GPUs takes by itself; hidden behind the arithmetic as far as that lasts."""
+    exchanged: int = 0
+    """Bytes that each GPU exchanges in a step."""
 
     @property
     def steps_per_hour(self) -> float:
@@ -62,5 +71,27 @@ def estimate_speed(
     rate = UTILISATION * gpu.bf16_tflops * 1e12 * (FLOAT32_SHARE if config.precision == "float32" else 1)
     passes = shapes.batch * config.gradient_accumulation_steps * work / rate
     update = memory.step.moved / divided_by(memory.kind, world) / (gpu.bandwidth_gbs * 1e9)
-    to_host = memory.step.to_host / HOST_LINK
-    return Speed(step_seconds=passes + update + to_host, samples_per_step=config.samples_per_step(world.gpus))
+    both_ways = 2 * memory.step.to_host / HOST_LINK
+    exchanged = exchanged_bytes(config, memory, world)
+    exchange = exchanged / (NVLINK_EXCHANGE if gpu.nvlink else PCIE_EXCHANGE)
+    return Speed(
+        step_seconds=max(passes, exchange) + update + both_ways,
+        samples_per_step=config.samples_per_step(world.gpus),
+        exchange_seconds=exchange,
+        exchanged=exchanged,
+    )
+
+
+def exchanged_bytes(config: TrainConfig, memory: MemoryPrediction, world: World) -> int:
+    """Return what each GPU sends in a step, inside its machine and over it: in the precision of the parameters.
+
+    FSDP gathers all weights for the forward pass and again for the backward pass, of every forward pass, and adds up
+    the gradients; DDP sends each gradient twice, once to be added up and once as a sum.
+    """
+    if world.gpus == 1:
+        return 0
+    passes, trained = config.gradient_accumulation_steps, memory.step.gradient_bytes
+    if memory.kind == "ddp":
+        return round(2 * trained * (world.gpus - 1) / world.gpus)
+    over = divided_by(memory.kind, world)
+    return round((2 * memory.step.weight_bytes + trained) * passes * (over - 1) / over)

@@ -36,8 +36,6 @@ from pi05.types import Batch
 META = torch.device("meta")
 WEIGHTS, GRADIENTS, OPTIMIZER, AVERAGE = "weights", "gradients", "optimizer", "average"
 ACTIVATIONS, WORKSPACE = "activations", "workspace"
-HAVE_GRADIENTS = 0.96
-"""Less than the share of the values that have moments: most of the last language layer, 3 %, has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class StepMemory:
 
     at_peak: Mapping[str, int]
     host: int
-    """Bytes of moments and activations in host memory."""
+    """Bytes of moments and activations in host memory, in pages that cannot be moved (`pinned_bytes`)."""
     to_host: int
     """Bytes that go there in a step; as many come back."""
     largest_unit: int
@@ -69,16 +67,24 @@ class StepMemory:
     """Number of all values."""
     moved: int
     """Bytes that the optimizer reads and writes in a step, on the device."""
+    weight_bytes: int
+    """Bytes of all weights, as they are held."""
+    gradient_bytes: int
+    """Bytes of all gradients."""
 
 
-def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> StepMemory:
-    """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be."""
+def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, buckets: bool = False) -> StepMemory:
+    """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be.
+
+    With `buckets` gradients lie in DDP's, which are there from the first step to the last.
+    """
     model, parameters = build_on_meta(config, sizes)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), WEIGHTS)
-    moving: set[nn.Parameter] = set()
+    standing = [torch.empty_like(value) for value in parameters.values()] if buckets else []
+    tracker.adopt(standing, GRADIENTS)
     for parameter in parameters.values():
-        parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, moving, each))
+        parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, each, buckets))
     largest = max(value.numel() for value in parameters.values())
     read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
     once = _EachKindOnce(tracker, read_back)
@@ -95,27 +101,26 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes) -> Ste
     moved = _apply_outside(model, config)
     with tracker, fused_kernels():
         _run(config, model, optimizer, ema, tracker, shapes, sizes)
-    # What nothing reads (most of the last language layer) has no gradient, hence no moments.
-    standing = [name for name, value in parameters.items() if value not in moving]
-    unmade = sum(_bytes(moments.pop(name)) for name in standing)
     held = sum(map(_bytes, moments.values()))
     moments_away = held if config.optimizer_offload else 0
     activations_away = sum(moved) // _passes(config)
-    if not config.optimizer_offload:
-        tracker.at_peak[OPTIMIZER] -= unmade
+    pinned = sum(map(pinned_bytes, [part.nbytes for part in of_moments] if config.optimizer_offload else []))
+    pinned += sum(map(pinned_bytes, moved)) // _passes(config)
     return StepMemory(
         at_peak=dict(tracker.at_peak),
-        host=moments_away + activations_away,
+        host=pinned,
         to_host=moments_away + activations_away * config.gradient_accumulation_steps,
         largest_unit=max(_unit_bytes(model)),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
-        moved=3 * _bytes([value for value in parameters.values() if value in moving]) + 2 * (held - moments_away),
+        moved=3 * _bytes(parameters.values()) + 2 * (held - moments_away),
+        weight_bytes=_bytes(model.parameters()),
+        gradient_bytes=_bytes(parameters.values()),
     )
 
 
 def least_held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
-    """Return what is held on the device all the time, a little less than it is: weights, moments, average."""
+    """Return what is held on the device all the time, rounding to blocks left out: weights, moments, average."""
     model, parameters = build_on_meta(config, sizes)
     moments = (
         0
@@ -123,7 +128,7 @@ def least_held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
         else sum(state_bytes(value.numel(), config.optimizer_state) for value in parameters.values())
     )
     average = 4 * sum(value.numel() for value in parameters.values()) if config.ema.enable else 0
-    return round(HAVE_GRADIENTS * (_bytes(model.parameters()) + moments + average))
+    return sum(value.nbytes for value in model.parameters()) + moments + average
 
 
 def build_on_meta(config: TrainConfig, sizes: ModelConfig) -> tuple[Pi05, dict[str, nn.Parameter]]:
@@ -163,9 +168,20 @@ def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **opti
         return forward(*arguments, **options)
 
 
-def _adopt_gradient(tracker: LiveStorage, moving: set[nn.Parameter], parameter: nn.Parameter) -> None:
-    moving.add(parameter)
-    if parameter.grad is not None:
+def pinned_bytes(count: int) -> int:
+    """Return what page-locked memory takes for a block: PyTorch's allocator for it deals in powers of two.
+
+    `PowerOf2Ceil` in `ATen/core/CachingHostAllocator.h`.
+    """
+    return 1 << (count - 1).bit_length() if count > 0 else 0
+
+
+def _adopt_gradient(tracker: LiveStorage, parameter: nn.Parameter, in_bucket: bool) -> None:
+    if parameter.grad is None:
+        return
+    if in_bucket:  # what autograd made is copied there, and freed
+        tracker.release([parameter.grad])
+    else:
         tracker.adopt([parameter.grad], GRADIENTS)
 
 

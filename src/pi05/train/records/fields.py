@@ -16,6 +16,14 @@ class RecordFields(TypedDict, total=False):
     text: str
     status: str
     dimensions: dict[str, dict[str, Any]] | None
+    best_baseline: str
+    baselines: dict[str, Any] | None
+    effects: dict[str, Any] | None
+    error_by_step: dict[str, list[Any]] | None
+    name: str
+    words: str
+    effect: str
+    remedy: str
 
 
 class RunPolicy(TypedDict, total=False):

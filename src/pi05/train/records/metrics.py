@@ -75,9 +75,10 @@ class Meter:
         now = self._clock()
         elapsed = max(now - self._interval_start - self._paused, 1e-9)
         latest = self._results[-1]
-        waited, memory = self._waited / elapsed, peak_memory_gb(latest.loss.device)
+        device = latest.loss.device
+        waited, memory, reserved = self._waited / elapsed, peak_memory_gb(device), peak_reserved_gb(device)
         if ranks is not None:
-            waited, memory = ranks.maxima([waited, memory])
+            waited, memory, reserved = ranks.maxima([waited, memory, reserved])
         record: dict[str, float | int | str] = {
             "type": "train",
             "step": latest.step,
@@ -92,6 +93,8 @@ class Meter:
             "memory_gb": memory,
             "seconds_left": self._seconds_left(now, latest.step),
         }
+        if reserved:
+            record["memory_reserved_gb"] = reserved
         if self._work:
             record["tflops_per_second"] = self._work / elapsed / 1e12
         if self._work and self._peak is not None:
@@ -114,6 +117,11 @@ def peak_memory_gb(device: torch.device) -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
+def peak_reserved_gb(device: torch.device) -> float:
+    """Return the most memory that PyTorch has taken from the GPU so far, gaps between blocks included; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved(device) / 1e9 if device.type == "cuda" else 0.0
+
+
 def non_finite(values: Float[Tensor, " N"]) -> list[int]:
     """Return the positions that hold NaN or infinity."""
     return torch.nonzero(~torch.isfinite(values)).flatten().tolist()
@@ -133,7 +141,8 @@ def render_line(record: Mapping[str, float | int | str], total_steps: int) -> st
         *((f"{value['tflops_per_second']:.3g} TFLOP/s",) if "tflops_per_second" in value else ()),
         *((f"MFU {value['mfu']:.0%}",) if "mfu" in value else ()),
         f"data wait {value['data_wait']:.0%}",
-        f"memory {value['memory_gb']:.1f} GB",
+        f"memory {value['memory_gb']:.1f} GB"
+        + (f" ({value['memory_reserved_gb']:.1f} reserved)" if "memory_reserved_gb" in value else ""),
         f"left {duration(value['seconds_left'])}",
     )
     return " · ".join(parts)

@@ -83,6 +83,20 @@ class RunRecord:
                         points.append((float(record["step"]), float(values[line])))
         return found
 
+    def baseline_points(self) -> dict[str, list[tuple[float, float]]]:
+        """Return for each baseline the (step, value) of its held-out error; version 0.1 had the mean action only."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for record in self.of("eval"):
+            for name, value in baselines_of(record).items():
+                if is_number(record.get("step")):
+                    found.setdefault(name, []).append((float(record["step"]), value))
+        return found
+
+    @property
+    def findings(self) -> list[Record]:
+        """What the watchers of the run have told, in order."""
+        return [record for record in self.of("watch") if record.get("words") or record.get("text")]
+
     @property
     def last_step(self) -> int:
         """The last step that was recorded, 0 before the first."""
@@ -107,6 +121,12 @@ class RunRecord:
         if self.idle_s is None:
             return "nothing is recorded yet"
         return f"{progress}; no end is recorded, so it is running or was killed. Last record {ago(self.idle_s)}"
+
+
+def baselines_of(record: Record) -> dict[str, float]:
+    """Return the baselines of a held-out measurement by name, those that are numbers."""
+    stored = record.get("baselines") or {"mean action": record.get("baseline_error")}
+    return {name: float(value) for name, value in stored.items() if is_number(value)}
 
 
 def is_number(value: object) -> TypeGuard[float]:

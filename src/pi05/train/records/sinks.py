@@ -1,7 +1,7 @@
 """Where a run's records go: `metrics.jsonl` always, the console for people, trackers as further sinks.
 
-A record is a dictionary with `type` (train, eval, save, resume, end) and `step`. The file is the record of truth: a
-resumed run drops from it what lies after the checkpoint that it continues from, so that it reads as one run.
+A record is a dictionary with `type` (train, eval, watch, save, resume, end) and `step`. The file is the record of
+truth: a resumed run drops from it what lies after the checkpoint that it continues from, so that it reads as one run.
 """
 
 from __future__ import annotations

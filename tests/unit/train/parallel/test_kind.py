@@ -115,6 +115,8 @@ def test_run_and_prediction_decide_alike(
         trained=trained,
         parameters=parameters,
         moved=0,
+        weight_bytes=0,
+        gradient_bytes=0,
     )
     gpu = replace(GPUS["h100"], memory_gib=memory / GIB)
     shapes = Shapes(batch=1, cameras=2, prompt_tokens=8)

@@ -21,7 +21,15 @@ from pi05.train.plan.memory import (
     MemoryPrediction,
     predict,
 )
-from pi05.train.plan.speed import FLOAT32_SHARE, HOST_LINK, UTILISATION, Speed, estimate_speed
+from pi05.train.plan.speed import (
+    FLOAT32_SHARE,
+    HOST_LINK,
+    NVLINK_EXCHANGE,
+    PCIE_EXCHANGE,
+    UTILISATION,
+    Speed,
+    estimate_speed,
+)
 from pi05.train.plan.step_on_shapes import Shapes, StepMemory
 from pi05.train.policy_config import PolicyConfig
 
@@ -37,6 +45,8 @@ STEP = StepMemory(
     trained=200 * 2**20,
     parameters=400 * 2**20,
     moved=3 * 10**9,
+    weight_bytes=0,
+    gradient_bytes=0,
 )
 H100 = GPUS["h100"]
 WAYS: dict[str, tuple[int, int]] = {"ddp": (4, 1), "fsdp": (16, 16), "hsdp": (16, 8)}
@@ -88,7 +98,9 @@ def test_time_is_arithmetic_over_the_peak_and_traffic_over_the_bandwidth() -> No
     assert speed(still, batch_size=8, gradient_accumulation_steps=3).step_seconds == pytest.approx(3 * arithmetic)
     assert speed(still, batch_size=8, precision="float32").step_seconds == pytest.approx(arithmetic / FLOAT32_SHARE)
     away = replace(STEP, to_host=5 * 10**9)
-    assert speed(away, batch_size=8).step_seconds == pytest.approx(arithmetic + update + 5e9 / HOST_LINK)
+    assert speed(away, batch_size=8).step_seconds == pytest.approx(arithmetic + update + 10e9 / HOST_LINK), (
+        "there and back"
+    )
 
 
 def test_several_gpus_share_the_update_only_where_the_network_is_split() -> None:
@@ -97,6 +109,27 @@ def test_several_gpus_share_the_update_only_where_the_network_is_split() -> None
     assert copies.step_seconds == pytest.approx(one.step_seconds)
     assert copies.samples_per_second == pytest.approx(4 * one.samples_per_second)
     assert one.step_seconds - split.step_seconds == pytest.approx(3e9 / 3350e9 * 3 / 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus", "passes", "sent"),
+    [
+        ("ddp", 4, 1, 2 * 7e9 * 3 / 4),
+        ("ddp", 4, 3, 2 * 7e9 * 3 / 4),
+        ("fsdp", 4, 1, (2 * 13e9 + 7e9) * 3 / 4),
+        ("fsdp", 4, 3, 3 * (2 * 13e9 + 7e9) * 3 / 4),
+        ("hsdp", 16, 1, (2 * 13e9 + 7e9) * 7 / 8),
+    ],
+)
+def test_the_exchange_between_gpus_counts_where_it_is_longer(kind: str, gpus: int, passes: int, sent: float) -> None:
+    step = replace(STEP, moved=0, weight_bytes=13 * 10**9, gradient_bytes=7 * 10**9)
+    config, world = TrainConfig(parallel=kind, gradient_accumulation_steps=passes), World.planned(gpus)  # type: ignore[arg-type]
+    memory = predict(config, SIZES, SHAPES, world=world, step=step)
+    for gpu, rate in ((H100, NVLINK_EXCHANGE), (GPUS["rtx4090"], PCIE_EXCHANGE)):
+        found = estimate_speed(config, SIZES, SHAPES, memory, gpu, world)
+        assert found is not None
+        assert found.exchanged == pytest.approx(sent)
+        assert found.step_seconds == found.exchange_seconds == pytest.approx(sent / rate), "the tiny network is faster"
 
 
 def test_recomputation_costs_time_by_its_share_and_flow_draws_too() -> None:

@@ -19,7 +19,8 @@ from pi05.train.data import build_data
 from pi05.train.optim.config import EmaConfig
 from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
-from pi05.train.plan import report
+from pi05.train.plan import methods, report
+from pi05.train.plan.assumptions import MASKED, attention_line
 from pi05.train.plan.gpus import GIB, GPUS, Gpu
 from pi05.train.plan.memory import (
     COLLECTIVES,
@@ -42,7 +43,7 @@ from pi05.train.plan.methods import (
     settle_recomputation,
 )
 from pi05.train.plan.report import describe_gpu, overview, plain, proposal_text, proposals_text, verdict
-from pi05.train.plan.require_memory import check_memory, require_memory
+from pi05.train.plan.require_memory import available_memory, check_memory, require_host_memory, require_memory
 from pi05.train.plan.step_on_shapes import Shapes
 from pi05.train.policy_config import PolicyConfig
 from pi05.train.resume import OpenRun
@@ -130,7 +131,9 @@ def test_one_gpu_is_not_told_to_split_and_several_are() -> None:
     assert split.activations == alone.activations
     assert split.workspace > alone.workspace + COLLECTIVES
     both = predicted(replace(CONFIG, parallel="ddp"), gpus=4)
-    assert (both.weights, both.workspace) == (alone.weights, alone.workspace + COLLECTIVES)
+    assert both.weights == alone.weights
+    assert both.gradients == both.step.gradient_bytes, "its buckets stand all the time"
+    assert both.peak >= alone.peak + COLLECTIVES
 
 
 def test_automatic_parallel_splits_what_a_gpu_hardly_holds() -> None:
@@ -242,6 +245,61 @@ def test_offloaded_moments_cost_time() -> None:
     assert (away.memory.optimizer, plan.memory.host) == (0, 0)
     assert away.memory.host > 0
     assert away.speed.step_seconds > plan.speed.step_seconds
+
+
+def test_page_locked_memory_is_refused_above_most_of_what_is_available(tmp_path: Path) -> None:
+    require_host_memory(80 * GIB, 100 * GIB)
+    require_host_memory(80 * GIB, None)
+    with pytest.raises(TrainingError, match="the machine has too little memory") as refusal:
+        require_host_memory(81 * GIB, 100 * GIB)
+    assert (refusal.value.found, "a machine with 101.2 GiB free" in refusal.value.remedy) == (
+        "100.0 GiB available",
+        True,
+    )
+    table = tmp_path / "meminfo"
+    assert available_memory(table) is None
+    table.write_text("MemTotal:       32000000 kB\nMemAvailable:   31000000 kB\n")
+    assert available_memory(table) == 31_000_000 * 1024
+    table.write_text("MemTotal:       32000000 kB\n")
+    assert available_memory(table) is None
+
+
+def test_what_barely_fits_is_proposed_only_where_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A desktop may be on a GPU that nobody has looked at; what is free on one that is there is known."""
+    config = replace(CONFIG, activation_checkpointing="none")
+    plans = {
+        recipe.name: make_plan(changed, SIZES, SHAPES, gpu_with(1))
+        for recipe in FULL
+        if (changed := changed_config(make_plan(config, SIZES, SHAPES, gpu_with(1)), recipe.settings)) is not None
+    }
+    needed = {name: plan.required for name, plan in plans.items()}
+    names = list(needed)
+    barely = names[2]
+    assert needed[barely] < min(needed[name] for name in names[:2]) - 2_000
+    lighter = next(name for name in names[3:] if needed[name] < needed[barely] - 2_000)
+    monkeypatch.setattr(methods, "DESKTOP", 2_000)
+    gpu = gpu_with(needed[barely] + 1_000)
+    found = propose(make_plan(config, SIZES, SHAPES, gpu))
+    assert found is not None
+    assert found.method == lighter
+    free = plans[barely].memory.needed_beside_cuda + 1_000
+    there = propose(make_plan(config, SIZES, SHAPES, GPUS["rtx4090"], ONE_GPU, free))
+    assert there is not None
+    assert there.method == barely
+    monkeypatch.setattr(methods, "DESKTOP", gpu.memory)
+    nowhere = propose(make_plan(config, SIZES, SHAPES, gpu))
+    assert nowhere is not None
+    assert nowhere.method == barely
+
+
+def test_every_gpu_says_which_attention_it_counts_on() -> None:
+    plans = {plan.gpu.name: plan for plan in overview(CONFIG, SIZES, SHAPES)}
+    kernels = {name: plain(plan, None)["attention"][MASKED] for name, plan in plans.items()}
+    assert set(kernels) == set(GPUS)
+    assert (kernels["h200"], kernels["rtx4090"], kernels["b200"]) == ("cuDNN", "memory-efficient", "cuDNN")
+    line = attention_line(plans["rtx4090"])
+    assert "vision flash, language and expert flash, language and expert with a mask memory-efficient expected" in line
+    assert "switches off what is wrong" in line
 
 
 def test_recomputation_is_the_least_that_fits() -> None:

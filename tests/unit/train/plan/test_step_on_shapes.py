@@ -21,12 +21,12 @@ from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import freeze
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
 from pi05.train.plan.step_on_shapes import (
-    HAVE_GRADIENTS,
     Shapes,
     StepMemory,
     build_on_meta,
     least_held_bytes,
     measure_step,
+    pinned_bytes,
 )
 from pi05.train.policy_config import PolicyConfig
 from pi05.types import Batch
@@ -194,7 +194,8 @@ def test_recomputation_and_host_memory_take_activations_away() -> None:
         settings(activation_checkpointing="full", activation_offload=True, gradient_accumulation_steps=2), big
     )
     assert twice.host == away.host, "those of a pass are back before the next"
-    assert (away.to_host, twice.to_host) == (away.host, 2 * away.host)
+    assert twice.to_host == 2 * away.to_host
+    assert away.to_host <= away.host < 2 * away.to_host
 
 
 def test_lora_has_no_gradients_and_moments_for_the_base() -> None:
@@ -227,7 +228,7 @@ def test_moments_from_host_memory_pass_through_the_device(release: bool) -> None
 def test_what_is_held_counts_the_average() -> None:
     without, averaged = (least_held_bytes(settings(ema=EmaConfig(enable=enable)), tiny()) for enable in (False, True))
     trained = measure(settings()).trained
-    assert averaged - without == pytest.approx(HAVE_GRADIENTS * 4 * trained, rel=1e-6)
+    assert averaged - without == pytest.approx(4 * trained, rel=1e-6)
 
 
 def test_smaller_moments_and_released_gradients() -> None:
@@ -236,8 +237,8 @@ def test_smaller_moments_and_released_gradients() -> None:
     assert packed.at_peak["optimizer"] < 0.5 * full.at_peak["optimizer"]
     away = measure(settings(optimizer_offload=True))
     assert away.at_peak.get("optimizer", 0) == 0
-    assert away.host == full.at_peak["optimizer"] - BLOCK * moving_parameters()  # without the counters of steps
-    assert away.to_host == away.host
+    assert away.to_host == full.at_peak["optimizer"] - BLOCK * moving_parameters()  # without the counters of steps
+    assert away.to_host < away.host < 2 * away.to_host, "blocks of page-locked memory are powers of two"
     assert sum(away.at_peak.values()) < sum(full.at_peak.values()) - 0.5 * away.host
     released = measure(settings(gradient_release=True, activation_checkpointing="full"))
     waiting = measure(settings(optimizer_offload=False, activation_checkpointing="full"))
@@ -256,6 +257,23 @@ def test_what_the_update_moves_and_the_largest_layer() -> None:
     assert here.largest_unit > model.expert.layers[0].mlp.up.weight.nbytes
 
 
+@pytest.mark.parametrize(("size", "taken"), [(0, 0), (1, 1), (512, 512), (513, 1024), (3 * 2**30, 2**32)])
+def test_page_locked_memory_comes_in_powers_of_two(size: int, taken: int) -> None:
+    assert pinned_bytes(size) == taken
+
+
+def test_buckets_of_ddp_stand_at_every_moment() -> None:
+    """Where activations decide, gradients come on top; where gradients decide, they are the same."""
+    values = sum(value.numel() for name, value in Pi05(tiny()).named_parameters() if not is_unread(name))
+    for batch in (1, 64):
+        config, shapes = settings(batch_size=batch), replace(SHAPES, batch=batch)
+        alone, buckets = (measure_step(config, tiny(), shapes, each) for each in (False, True))
+        assert buckets.at_peak["gradients"] == pytest.approx(4 * values, rel=FEW_PERCENT)
+        others = {name: size for name, size in alone.at_peak.items() if name != "gradients"}
+        assert sum(buckets.at_peak.values()) >= max(sum(alone.at_peak.values()), sum(others.values()) + 4 * values)
+    assert alone.at_peak.get("gradients", 0) < 0.2 * buckets.at_peak["gradients"], "activations decide at batch 64"
+
+
 def moving_parameters() -> int:
     return sum(not is_unread(name) for name, _ in Pi05(tiny()).named_parameters())
 
@@ -268,7 +286,10 @@ def is_unread(name: str) -> bool:
 
 def test_the_average_costs_one_more_copy_and_accumulation_one_pass_of_gradients() -> None:
     config = settings(ema=EmaConfig(enable=True))
-    assert part(config, "average") == part(config, "weights")
+    unread = sum(
+        -(-4 * value.numel() // BLOCK) * BLOCK for name, value in Pi05(tiny()).named_parameters() if is_unread(name)
+    )
+    assert part(config, "average") == part(config, "weights") - unread
     once = sum(measure(settings(batch_size=4)).at_peak.values())
     twice = sum(measure(settings(batch_size=4, gradient_accumulation_steps=3)).at_peak.values())
     assert twice > once

@@ -104,7 +104,7 @@ def test_waiting_and_memory_are_those_of_the_process_with_the_most() -> None:
         """Four processes, of which another one waited and needed more."""
 
         def maxima(self, values: Sequence[float]) -> list[float]:
-            return [max(own, other) for own, other in zip(values, (0.75, 1e6), strict=True)]
+            return [max(own, other) for own, other in zip(values, (0.75, 1e6, 2e6), strict=True)]
 
     clock = Clock()
     meter = Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=clock)
@@ -112,4 +112,5 @@ def test_waiting_and_memory_are_those_of_the_process_with_the_most() -> None:
     meter.waited(0.25)
     meter.add(result(1, 1.0))
     record = meter.record({"w": torch.ones(2, 2)}, Four(world_size=4))
-    assert (record["data_wait"], record["memory_gb"]) == (0.75, 1e6)
+    assert (record["data_wait"], record["memory_gb"], record["memory_reserved_gb"]) == (0.75, 1e6, 2e6)
+    assert " · memory 1000000.0 GB (2000000.0 reserved) · " in render_line(record, 9)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Eight minutes on one GPU: what this program has predicted of GPUs, measured; then predicted beside measured.
+#
+#   bash benchmarks/gpu_day.sh                     one GPU, at most eight minutes, no downloads, no base
+#   bash benchmarks/gpu_day.sh --rehearse          the same on a CPU with the tiny network, into a temporary file
+#   PYTHON=python3.12 bash benchmarks/gpu_day.sh   another interpreter
+#
+# The most telling parts come first, and each writes its result when it is done, so that a run that is cut short has
+# told what it could: benchmarks/results/gpu_day_NAME.json.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+python=${PYTHON:-.venv/bin/python}
+export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
+file=()
+for word in "$@"; do
+    if [ "$word" = --rehearse ]; then file=("${TMPDIR:-/tmp}/pi05_gpu_day_rehearsal.json"); fi
+done
+timeout --signal=INT --kill-after=15 460 "$python" benchmarks/gpu_day.py "$@" ${file[@]+--out "${file[@]}"}
+code=$?
+if [ "$code" = 2 ]; then exit 2; fi
+"$python" benchmarks/gpu_compare.py ${file[@]+"${file[@]}"} || code=$?
+exit "$code"

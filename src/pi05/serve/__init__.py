@@ -1,0 +1,1 @@
+"""A policy for robots: openpi's websocket protocol and its dialects, several clients, one network."""

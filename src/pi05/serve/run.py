@@ -1,0 +1,68 @@
+"""`pi05 serve` from the settings to the end: port, policy, warm-up, serving, and a stop that cuts nobody off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+from pi05.errors import ServeError, doing, tell
+from pi05.serve.config import ServeConfig
+from pi05.serve.door import encryption, read_key, require_safe
+from pi05.serve.engine import Engine
+from pi05.serve.selftest import selftest
+from pi05.serve.server import PolicyServer, address_text, bind, seconds_text
+from pi05.waits import waiting
+
+
+def serve_policy(config: ServeConfig) -> None:
+    """Serve a policy until Ctrl-C or SIGTERM, or test the way there and back. Raises UserError for what cannot be."""
+    key = read_key(config.key_file)
+    require_safe(config, key)
+    encryption(config)  # a certificate that cannot be used is told before the weights are read
+    with doing("serve", None, ServeError), bind(config.host, config.port) as listener:
+        engine = _load(config)
+        if config.selftest:
+            tell(selftest(config, engine).render(), at_once=True)
+            return
+        asyncio.run(_serve(config, engine, listener, key))
+
+
+def _load(config: ServeConfig) -> Engine:
+    with waiting("reading the policy", lambda text: tell(text, aside=True, at_once=True)):
+        engine = Engine.load(config)
+    for note in engine.policy.notes:
+        tell(f"note: {note}", aside=True)
+    tell(str(engine.policy), at_once=True)
+    sizes = sorted({1, config.max_batch})
+    with waiting("warming up", lambda text: tell(text, aside=True, at_once=True)):
+        seconds = engine.warm_up([*sizes, 1])
+    rate = engine.contract.control_rate_hz
+    chunk_s = None if rate is None else engine.contract.n_action_steps / rate
+    tell(f"warm    {seconds_text(seconds)} for one observation")
+    if chunk_s is not None and seconds > chunk_s:
+        tell(
+            f"warning: a chunk's {engine.contract.n_action_steps} actions last {seconds_text(chunk_s)} at {rate:g} Hz, "
+            "so that the arm will wait for the next one",
+            aside=True,
+        )
+    return engine
+
+
+async def _serve(config: ServeConfig, engine: Engine, listener: socket.socket, key: str | None) -> None:
+    server = PolicyServer(config, engine.contract, engine.answer_all, key)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    if not config.loopback and config.tls_cert is None:
+        tell("warning: the key and the pictures travel unencrypted; --tls_cert and --tls_key encrypt them", aside=True)
+
+    def ready() -> None:
+        whom = "with the key" if key is not None else "without a key, from this machine only"
+        tell(f"ready   {address_text(config, listener)}, {whom}; Ctrl-C stops", at_once=True)
+
+    await server.run(listener, stop, ready)
+    answered = sum(server.metrics.answered.values())
+    refused = sum(server.metrics.refused.values())
+    tell(f"stopped; {answered:,} observations answered, {refused:,} messages refused", at_once=True)

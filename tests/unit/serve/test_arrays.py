@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving import PROTOCOL
+
+from pi05.errors import Refused
+from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, ArrayDialect, pack, unpack
+
+OLD_VLLM = ArrayDialect(markers="msgpack-numpy", kind_letter=True)
+OLD_VLLM_TEXT = ArrayDialect(markers="msgpack-numpy", kind_letter=True, text_keys=True)
+DIALECTS = (OPENPI, VLA_EVAL, MSGPACK_NUMPY, OLD_VLLM, OLD_VLLM_TEXT)
+DTYPES = ("|u1", "|b1", "<i2", "<i8", "<u4", "<f2", "<f4", "<f8")
+RECORDED = [json.loads(line) for line in (PROTOCOL / "msgpack_numpy.jsonl").read_text().splitlines()]
+READ = [one for one in RECORDED if "hex" in one and one["codec"] != "groot"]
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray:
+    shape = draw(st.lists(st.integers(0, 4), max_size=4))
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    size = int(np.prod(shape)) * dtype.itemsize
+    data = draw(st.binary(min_size=size, max_size=size))
+    if dtype.kind == "b":
+        data = bytes(byte & 1 for byte in data)
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+@given(value=arrays(), dialect=st.sampled_from(DIALECTS), nested=st.booleans())
+@settings(max_examples=150)
+def test_arrays_come_back_in_every_dialect(value: np.ndarray, dialect: ArrayDialect, nested: bool) -> None:
+    message = {"a": {"b": [value]}} if nested else {"a": value}
+    back, found = unpack(pack(message, dialect))
+    array = back["a"]["b"][0] if nested else back["a"]
+    assert found == dialect
+    assert (array.dtype, array.shape) == (value.dtype, value.shape)
+    assert array.tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("value", [np.float32(2.5), np.int64(-7), np.bool_(True), np.float16(0.5)])
+def test_numbers_come_back(dialect: ArrayDialect, value: Any) -> None:
+    back = unpack(pack({"x": value}, dialect))[0]["x"]
+    assert back == value
+    if dialect != VLA_EVAL:  # which sends plain numbers
+        assert type(back) is type(value)
+
+
+@pytest.mark.parametrize("one", READ, ids=lambda one: f"{one['codec']}-{one['value']}")
+def test_recorded_values_are_read_as_their_own_codec_reads_them(one: dict[str, Any]) -> None:
+    """And packed again to the very bytes; what is no array of numbers is refused."""
+    frame, own = bytes.fromhex(one["hex"]), one["own_decode"]
+    kind = str(own.get("dtype", ""))
+    if any(word in one["value"] for word in ("bytes", "bfloat16", "complex", "structured", "datetime")):
+        with pytest.raises(Refused, match="cannot be read"):
+            unpack(frame)
+        return
+    message, dialect = unpack(frame)
+    value = message["x"]
+    if own.get("t") == "ndarray" and "U" not in kind:
+        assert value.shape == tuple(own["shape"])
+        assert value.astype(kind).tobytes().hex() == own["c_order_hex"]  # in the sender's byte order
+        if not kind.startswith(">") and "png" not in str(frame):
+            assert dialect is not None
+            assert b"__image__" in frame or pack(message, dialect) == frame
+    elif "v" in own:
+        assert value == own["v"]
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return (exec, ("import sys; sys.modules['pi05_exploded'] = sys",))
+
+
+@pytest.mark.parametrize("keys", ["bytes", "text"])
+@pytest.mark.parametrize("kind", ["O", "V"])
+def test_a_pickle_is_refused_and_never_opened(keys: str, kind: str) -> None:
+    import sys
+
+    marker: dict[Any, Any] = {"nd": True, "type": "|O", "kind": kind, "shape": [1], "data": pickle.dumps(Bomb())}
+    if keys == "bytes":
+        marker = {key.encode(): value.encode() if key == "kind" else value for key, value in marker.items()}
+    with pytest.raises(Refused, match="pickle"):
+        unpack(msgpack.packb({"x": marker}))
+    assert "pi05_exploded" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [2, 2]},
+        {"shape": [-1]},
+        {"shape": [3.0]},
+        {"shape": [True, 3]},
+        {"shape": "3"},
+        {"shape": [1] * 9 + [3]},
+        {"shape": [1 << 40, 0]},
+        {"dtype": "|O"},
+        {"dtype": "<c8"},
+        {"dtype": "|V1"},
+        {"dtype": "<M8[s]"},
+        {"dtype": "x" * 10_000},
+        {"dtype": None},
+        {"dtype": "<f4"},
+        {"data": "abc"},
+        {"data": None},
+    ],
+)
+def test_arrays_that_do_not_add_up_are_refused(changes: dict[str, Any]) -> None:
+    marker = {"__ndarray__": True, "data": b"abc", "dtype": "|u1", "shape": [3], **changes}
+    with pytest.raises(Refused):
+        unpack(msgpack.packb({"x": marker}))
+
+
+def test_truth_is_zero_or_one() -> None:
+    with pytest.raises(Refused, match="truth"):
+        unpack(msgpack.packb({"x": {"__ndarray__": True, "data": b"\x02", "dtype": "|b1", "shape": [1]}}))
+
+
+def test_texts_that_numpy_packed_are_texts() -> None:
+    frame = msgpack.packb(
+        {"x": {b"__ndarray__": True, b"data": "go".encode("utf-32-le"), b"dtype": "<U2", b"shape": []}}
+    )
+    assert unpack(frame)[0]["x"] == "go"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "gif"},
+        {"data": b"\x89PNG broken"},
+        {"shape": [9, 9, 3]},
+        {"data": 7},
+        {"format": "raw", "dtype": "|O"},
+    ],
+)
+def test_pictures_that_cannot_be_unpacked_are_refused(changes: dict[str, Any]) -> None:
+    whole = msgpack.unpackb(bytes.fromhex(next(r["hex"] for r in READ if r["codec"] == "vla-eval")))["x"]
+    unpack(msgpack.packb({"x": whole}))
+    with pytest.raises(Refused):
+        unpack(msgpack.packb({"x": {**whole, **changes}}))
+
+
+def test_what_is_no_map_is_refused() -> None:
+    for frame in (b"\x90", b"\x07", b"\xa1x", b"", b"\xc1", msgpack.packb({b"x": 1}), msgpack.packb({1: 2})):
+        with pytest.raises(Refused):
+            unpack(frame)
+
+
+def test_what_cannot_be_sent_is_not_sent() -> None:
+    with pytest.raises(TypeError, match="complex64"):
+        pack({"x": np.zeros(1, np.complex64)})
+    with pytest.raises(TypeError, match="object"):
+        pack({"x": object()})

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pi05.errors import ConfigError
+from pi05.serve.config import ServeConfig, ServePolicyConfig
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": -1},
+        {"port": 65536},
+        {"max_batch": 0},
+        {"max_clients": 0},
+        {"batch_wait_ms": -1.0},
+        {"batch_wait_ms": 1001.0},
+        {"max_requests_per_s": 0.0},
+        {"max_message_mib": 0.0},
+        {"idle_timeout_s": 0.0},
+        {"threads": 0},
+        {"tls_cert": "x"},
+        {"tls_key": "x"},
+    ],
+)
+def test_settings_that_cannot_be_name_their_flag(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--(" + "|".join([*wrong, "tls_cert"]) + ")"):
+        ServeConfig(**wrong)
+
+
+def test_of_the_policy() -> None:
+    for wrong in ({"device": "tpu"}, {"n_action_steps": 0}, {"num_inference_steps": 0}):
+        with pytest.raises(ConfigError, match=r"--policy\."):
+            ServePolicyConfig(**wrong)
+
+
+def test_who_can_connect() -> None:
+    assert ServeConfig().loopback
+    assert not ServeConfig(host="0.0.0.0").loopback
+    assert not ServeConfig(host="localhost.evil.example").loopback

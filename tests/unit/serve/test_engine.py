@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from fake_policies import make_policy, save_policy
+
+from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
+from pi05.errors import CheckpointError, DataError, ServeError
+from pi05.serve import selftest as module
+from pi05.serve.batching import Answered, Question
+from pi05.serve.config import ServeConfig, ServePolicyConfig
+from pi05.serve.engine import Engine, example_observation
+from pi05.serve.selftest import selftest, stored_observations
+from pi05.types import STATE
+
+SCENE, WRIST = fakes.CAMERAS
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    tokenizer = fakes.write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+    sizes = {"scene": (30, 40)}
+    return Engine(make_policy(tokenizer, camera_sizes=sizes), num_steps=3, checkpoint="c" * 64)
+
+
+def question(engine: Engine, seed: int = 0, **changes: Any) -> Question:
+    return Question(observation={**example_observation(engine.policy, seed), **changes}, seed=seed)
+
+
+def test_a_seed_gives_the_policys_own_chunk_whoever_else_asks(engine: Engine) -> None:
+    questions = [question(engine, seed) for seed in range(3)]
+    for many in (questions[:1], questions):
+        for one, answer in zip(many, engine.answer_all(many), strict=True):
+            assert isinstance(answer, Answered)
+            generator = torch.Generator().manual_seed(one.seed or 0)
+            want = engine.policy.infer(dict(one.observation), num_steps=3, generator=generator)["actions"]
+            assert answer.batch == len(many)
+            if len(many) == 1:
+                assert answer.actions.tobytes() == want.tobytes()
+            np.testing.assert_allclose(answer.actions, want, atol=1e-5)  # of a batch: up to rounding
+
+
+def test_one_wrong_observation_leaves_the_others_alone(engine: Engine) -> None:
+    nan = question(engine, 1, **{STATE: np.array([0, np.nan, 0], np.float32)})
+    answers = engine.answer_all([question(engine), nan, question(engine, 2)])
+    assert [type(answer) for answer in answers] == [Answered, DataError, Answered]
+    assert "y_m" in str(answers[1])
+    assert all(isinstance(answer, DataError) for answer in engine.answer_all([nan]))
+
+
+def test_actions_that_are_not_finite_are_the_fault_of_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = engine._noise
+
+    def noise(seed: int | None) -> torch.Tensor:
+        return draw(seed) * (float("inf") if seed == 1 else 1)
+
+    monkeypatch.setattr(engine, "_noise", noise)
+    answers = engine.answer_all([question(engine, seed) for seed in range(3)])
+    assert [type(answer) for answer in answers] == [Answered, DataError, Answered]
+    assert "not finite" in str(answers[1])
+
+
+def test_the_contract_tells_what_the_policy_needs(engine: Engine) -> None:
+    contract = engine.contract
+    assert [(one.name, one.slot, one.size) for one in contract.cameras] == [
+        (SCENE, "scene", (30, 40)),
+        (WRIST, "left_wrist", None),
+    ]
+    assert contract.state.names == ("x_m", "y_m", "opening")
+    assert contract.state.low == (-0.2, -0.2, 0.0)
+    assert (contract.control_rate_hz, contract.horizon, contract.n_action_steps) == (10.0, 10, 5)
+    assert (contract.checkpoint, contract.num_inference_steps, contract.needs_state) == ("c" * 64, 3, True)
+
+
+def test_a_folder_is_loaded_as_the_settings_say(engine: Engine, tmp_path: Path) -> None:
+    folder = save_policy(tmp_path / "checkpoint", engine.policy)
+    policy = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=2, num_inference_steps=4)
+    loaded = Engine.load(ServeConfig(policy=policy, strict=True, rename_map={"front": "scene"}))
+    assert (loaded.contract.n_action_steps, loaded.contract.num_inference_steps) == (2, 4)
+    assert loaded.contract.strict
+    assert loaded.contract.cameras[0].name == "observation.images.front"
+    assert loaded.contract.cameras[0].size == (30, 40)
+    assert len(loaded.contract.checkpoint) == 64
+    assert loaded.contract.step == 7
+    wide = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=11)
+    with pytest.raises(CheckpointError, match="cannot execute more"):
+        Engine.load(ServeConfig(policy=wide))
+    with pytest.raises(CheckpointError, match="no policy is named"):
+        Engine.load(ServeConfig())
+
+
+def test_it_is_warm_before_it_is_asked(engine: Engine) -> None:
+    assert engine.warm_up([1, 2]) > 0
+
+
+def test_the_self_test_asks_with_the_runs_own_observations(engine: Engine, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    own = [example_observation(engine.policy, seed) for seed in (5, 6)]
+    (run / "step0").mkdir(parents=True)
+    (run / "step0" / OBSERVATIONS).write_bytes(pack_observations(own))
+    folder = save_policy(run / "checkpoints" / "000007", engine.policy)
+    found = Engine(engine.policy, num_steps=3, folder=folder)
+    observations, stored = stored_observations(folder, found)
+    assert stored
+    for mine, theirs in zip(observations, own, strict=True):
+        for name, value in theirs.items():
+            np.testing.assert_array_equal(mine[name], value)
+    tested = selftest(ServeConfig(), found)
+    assert (tested.observations, tested.stored) == (2, True)
+    assert tested.batch_difference < 1e-5
+    assert "bit for bit" in tested.render()
+
+
+def test_the_self_test_notices_one_bit(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Engine(engine.policy, num_steps=3)
+    answer_all = found.answer_all
+
+    def off_by_one_bit(questions: Any) -> Any:
+        answers = answer_all(questions)
+        for answer in answers:
+            if isinstance(answer, Answered):
+                answer.actions.view(np.uint32)[3, 1] ^= 1
+        return answers
+
+    monkeypatch.setattr(found, "answer_all", off_by_one_bit)
+    with pytest.raises(ServeError, match="not that of the policy"):
+        module.selftest(ServeConfig(), found)
+
+
+def test_a_file_of_observations_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / OBSERVATIONS
+    for content in (b"", b"PK\x03\x04 broken", b"\x80\x04K\x01."):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read"):
+            read_observations(file)

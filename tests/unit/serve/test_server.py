@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from serving import (
+    CONTRACT,
+    PROTOCOL,
+    SCENE,
+    STATE,
+    WRIST,
+    Network,
+    listening,
+    observation,
+    opened,
+    packed,
+    server_of,
+    session,
+    talk,
+)
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from pi05.errors import ServeError
+from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
+from pi05.serve.server import bind
+
+LIBERO = {
+    "observation/image": np.full((4, 5, 3), 9, np.uint8),
+    "observation/wrist_image": np.full((4, 5, 3), 8, np.uint8),
+    "observation/state": np.zeros(8, np.float32),
+    "prompt": "do something",
+}
+
+
+# --- recorded conversations -------------------------------------------------------------------------------------------
+
+
+def payloads(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield opcode and unmasked payload of each websocket frame in some bytes."""
+    while frames:
+        length, start = frames[1] & 127, 2
+        if length == 126:
+            length, start = struct.unpack(">H", frames[2:4])[0], 4
+        mask = frames[start : start + 4] if frames[1] & 128 else b""
+        start += len(mask)
+        body = frames[start : start + length]
+        yield frames[0] & 15, bytes(byte ^ mask[i % 4] for i, byte in enumerate(body)) if mask else body
+        frames = frames[start + length :]
+
+
+def recorded(name: str) -> list[tuple[str, int, bytes]]:
+    """Return the messages of a recording: who to whom, opcode, payload."""
+    found = []
+    for line in map(json.loads, (PROTOCOL / f"{name}.jsonl").read_text().splitlines()):
+        frame = bytes.fromhex(line.get("hex", ""))
+        if not frame or line.get("op") in ("http", "http-body", "close"):
+            continue
+        if "op" in line:
+            found.append((line["dir"], {"text": 1, "binary": 2}[line["op"]], frame))
+            continue
+        if frame.startswith((b"GET ", b"HTTP/")):
+            frame = frame.partition(b"\r\n\r\n")[2] if b" 101 " in frame[:20] else b""
+        found += [(line["dir"], opcode, body) for opcode, body in payloads(frame) if opcode in (1, 2)]
+    return found
+
+
+def test_the_recorded_conversation_of_openpis_client() -> None:
+    """Its bytes as they were sent; what stopped openpi's server is an error frame here, and the connection goes on."""
+    sent = [(opcode, body) for way, opcode, body in recorded("wire") if way.startswith("c")]
+    frames: list[Any] = [body if opcode == 2 else body.decode() for opcode, body in sent]
+    assert len(frames) == 7
+    answers = talk([*frames, LIBERO])
+    refused = [answer for answer in answers[:-1] if isinstance(answer, str)]
+    assert len(refused) == 7  # its policy had other inputs; each is told as text, which the client raises
+    assert sum("cannot be read" in answer for answer in refused) == 3  # no msgpack, a text frame, an int as key
+    assert answers[-1]["actions"].shape == (10, 7)
+
+
+def test_the_recorded_observation_is_answered_when_it_is_complete() -> None:
+    frame = next(body for way, opcode, body in recorded("wire") if way == "c3->s" and opcode == 2)
+    message, dialect = unpack(frame)
+    assert dialect == OPENPI
+    del message["observation/image"], message["observation/state"], message["prompt"]
+    answers = talk([{**message, **LIBERO}] * 2)
+    assert list(answers[0]) == ["actions", "policy_timing", "server_timing"]
+    assert set(answers[0]["server_timing"]) == {"infer_ms"}
+    assert set(answers[1]["server_timing"]) == {"infer_ms", "prev_total_ms"}  # as openpi's server has it
+
+
+def test_the_recorded_conversation_of_starvlas_client() -> None:
+    sent = [(opcode, body) for way, opcode, body in recorded("starvla") if way == "c1->s" and opcode == 2]
+    answered = [unpack(body)[0] for way, opcode, body in recorded("starvla") if way == "s->c1" and opcode == 2][1:]
+    answers = talk([body.replace(b"\xa6franka", b"\xa4pi05") for _, body in sent])
+    for mine, theirs in zip(answers[:2], answered[:2], strict=True):
+        assert list(mine) == list(theirs)
+        assert (mine["status"], mine["type"], mine["request_id"]) == ("ok", "inference_result", theirs["request_id"])
+        assert mine["data"]["actions"].shape == (1, 10, 7)
+    unknown, ping, reset, init = answers[2:6]
+    assert (unknown["status"], unknown["ok"]) == ("error", False)
+    assert "nope" in unknown["error"]["message"]
+    assert ping == answered[3]
+    assert (reset["status"], reset["request_id"]) == ("ok", "r3")  # which StarVLA's own server refuses
+    assert (init["status"], init["request_id"]) == ("error", "r4")
+    assert "is missing" in answers[6]  # without examples it is openpi's, and is answered so
+    assert "cannot be read" in answers[7]
+
+
+def test_the_recorded_conversation_of_vla_evals_client() -> None:
+    sent = [body for way, opcode, body in recorded("vla_eval") if way == "c1->s" and opcode == 2]
+    network = Network()
+    answers = talk(sent, network)
+    kinds = [unpack(body)[0]["type"] for body in sent]
+    for kind, answer, body in zip(kinds, answers, sent, strict=True):
+        if kind != "observation":
+            assert answer is None, f"{kind} must not be answered: it would be taken for the next action"
+        else:
+            assert answer["seq"] == unpack(body)[0]["seq"]
+    shown = [answer for answer in answers if answer is not None]
+    assert [answer["type"] for answer in shown] == ["action", "action", "action", "error", "action", "action"]
+    actions = [round(float(one["payload"]["actions"][0]), 2) for one in shown if one["type"] == "action"]
+    # three actions of the first chunk (PNG, raw, JPEG); the fourth question is a new one, and lacks its state; each
+    # start of an episode takes a new chunk
+    assert actions == [1.0, 1.01, 1.02, 3.0, 4.0]
+    assert shown[0]["payload"]["actions"].shape == (7,)
+    first = network.batches[0][0].observation
+    assert (first[SCENE].shape, first[WRIST].shape, first[STATE].shape) == ((4, 5, 3), (4, 5, 3), (8,))
+
+
+def test_sglangs_and_vllm_omnis_messages() -> None:
+    lines = map(json.loads, (PROTOCOL / "openpi_family_made.jsonl").read_text().splitlines())
+    by_name = {line["what"]: bytes.fromhex(line["hex"]) for line in lines if "what" in line}
+    wrong_sizes = talk([by_name["vllm-omni c->s infer"], by_name["vllm-omni c->s reset"], by_name["sglang c->s"]])
+    assert wrong_sizes[0]["type"] == "error"  # four sampling steps are the server's to choose
+    assert "sampling steps" in wrong_sizes[0]["message"]
+    assert wrong_sizes[1] == {"status": "reset successful"}
+    assert "is missing" in wrong_sizes[2]
+
+
+# --- dialects, sessions, refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", [OPENPI, VLA_EVAL, MSGPACK_NUMPY])
+def test_each_is_answered_in_the_arrays_that_it_sent(dialect: Any) -> None:
+    async def run() -> bytes | str | None:
+        async with server_of(Network()) as server:
+            return await server.answer(session(), packed(LIBERO, dialect))
+
+    frame = asyncio.run(run())
+    assert isinstance(frame, bytes)
+    assert unpack(frame)[1] == dialect
+
+
+def test_a_refused_message_costs_one_answer() -> None:
+    wrong = [b"\xc1", {**LIBERO, "observation/side": np.zeros((4, 4, 3), np.uint8)}, {"endpoint": "kill"}, b"", "hi"]
+    answers = talk([LIBERO, *wrong, LIBERO])
+    assert [type(answer) for answer in answers] == [dict, str, str, dict, dict, dict, dict]
+    assert answers[-1]["actions"].shape == (10, 7)
+    assert answers[-2]["type"] == "error"  # unreadable, after vLLM-Omni's message: answered as to vLLM-Omni
+
+
+def test_a_fault_of_the_program_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    def faulty(questions: Any) -> Any:
+        raise ZeroDivisionError("secret inside")
+
+    answers = talk([LIBERO, {**LIBERO, "request_id": 1}], faulty)
+    assert "secret" not in answers[0]
+    assert answers[1]["code"] == "internal"
+    assert "secret inside" in caplog.text
+
+
+def test_another_rate_older_steps_and_late_answers_are_refused() -> None:
+    own = {**LIBERO, "request_id": 1}
+    answers = talk(
+        [
+            {**own, "control_rate_hz": 30.0},
+            {**own, "control_rate_hz": 20.5},
+            {**own, "step": 5},
+            {**own, "step": 4},
+            {"endpoint": "reset", "request_id": 2},
+            {**own, "step": 0, "deadline_ms": 60_000},
+            {**own, "deadline_ms": 5},
+        ],
+        Network(seconds=0.02),
+    )
+    assert answers[0]["code"] == "observation"
+    assert "20 Hz" in answers[0]["wanted"]
+    assert answers[1]["actions"].shape == (10, 7)
+    assert answers[2]["step"] == 5
+    assert answers[3]["code"] == "late"
+    assert answers[4] == {"status": "reset successful", "request_id": 2}
+    assert answers[5]["step"] == 0
+    assert answers[6]["code"] == "late"
+
+
+def test_another_session_forgets_the_one_before() -> None:
+    async def run() -> list[Any]:
+        async with server_of(Network()) as server:
+            one, kept = session(), []
+            for message in (
+                {**LIBERO, "session_id": "a", "step": 7},
+                {**LIBERO, "session_id": "b", "step": 0},
+                {"endpoint": "reset", "session_id": "b"},
+            ):
+                await server.answer(one, packed(message))
+                kept.append(None if one.kept is None else one.kept.step)
+            return kept
+
+    assert asyncio.run(run()) == [7, 0, None]
+
+
+def test_too_many_messages_in_a_second() -> None:
+    counted = talk([{"request_id": 0, "endpoint": "ping"}] * 2, max_requests_per_s=0.01)
+    assert [answer.get("code", answer.get("status")) for answer in counted] == ["ping successful", "rate"]
+
+
+def test_examples_in_one_message_are_a_batch() -> None:
+    example = {"image": [LIBERO["observation/image"], LIBERO["observation/wrist_image"]], "lang": "go"}
+    example["state"] = np.zeros((1, 8), np.float32)
+    network = Network()
+    answers = talk([{"examples": [example] * 3}, {"examples": [example] * 9}], network, batch_wait_ms=50.0)
+    assert answers[0]["data"]["actions"].shape == (3, 10, 7)
+    assert answers[1]["error"]["code"] == "unsupported"
+    assert sum(map(len, network.batches)) == 3
+
+
+# --- over the wire ----------------------------------------------------------------------------------------------------
+
+
+def test_metadata_greet_every_client_on_every_path() -> None:
+    with listening() as (address, _):
+        for path in ("", "/openpi/policy", "/v1/realtime/robot/openpi?x=1"):
+            with connect(address + path, compression=None) as connection:
+                first = msgpack.unpackb(connection.recv())
+                assert first["contract"]["checkpoint"] == "c" * 64
+                assert first["action_chunk_size"] == 3  # StarVLA's client must have it
+                assert (first["type"], first["payload"]["observation_params"]["send_state"]) == ("hello", True)
+                connection.send(packed(LIBERO))
+                assert opened(connection.recv())["actions"].shape == (10, 7)
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(address.replace("ws", "http", 1) + path) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health_and_metrics_answer_while_the_network_works() -> None:
+    entered, leave = threading.Event(), threading.Event()
+    network = Network()
+
+    def slow(questions: Any) -> Any:
+        entered.set()
+        assert leave.wait(30)
+        return network(questions)
+
+    with listening(slow) as (address, _), connect(address, compression=None) as robot:
+        robot.recv()
+        robot.send(packed(LIBERO))
+        assert entered.wait(30)
+        assert get(address, "/healthz") == (200, "OK\n")
+        assert json.loads(get(address, "/health")[1]) == {"status": "ok"}
+        status, text = get(address, "/metrics")
+        assert (status, "pi05_connected_clients 1" in text) == (200, True)
+        with connect(address, compression=None) as other:  # another client is served meanwhile, too
+            other.recv()
+            other.send(packed({"endpoint": "ping", "request_id": 1}))
+            assert opened(other.recv()) == {"status": "ping successful", "request_id": 1}
+        assert get(address, "/else")[0] == 404
+        leave.set()
+        assert opened(robot.recv())["actions"].shape == (10, 7)
+        assert 'pi05_answers_total{client="openpi"} 1' in get(address, "/metrics")[1]
+
+
+def test_clients_that_meet_share_a_batch() -> None:
+    network = Network(seconds=0.05)
+    with listening(network, batch_wait_ms=500.0) as (address, _), ExitStack() as opening:
+        robots = [opening.enter_context(connect(address, compression=None)) for _ in range(4)]
+        for robot in robots:
+            robot.recv()
+        for _ in range(3):
+            for robot in robots:
+                robot.send(packed(LIBERO))
+            firsts = {float(opened(robot.recv())["actions"][0, 0]) for robot in robots}
+            assert len(firsts) == 4  # everyone got its own
+    assert max(map(len, network.batches)) == 4
+    assert len(network.batches) < 12
+
+
+def test_a_message_that_is_too_large_ends_its_own_connection_only() -> None:
+    with ExitStack() as opening:
+        address, _ = opening.enter_context(listening(max_message_mib=0.01))
+        large, other = (opening.enter_context(connect(address, compression=None)) for _ in range(2))
+        for one in (large, other):
+            one.recv()
+        large.send(b"\x00" * 20_000)
+        with pytest.raises(ConnectionClosed) as error:
+            large.recv()
+        assert error.value.rcvd is not None
+        assert error.value.rcvd.code == 1009
+        other.send(packed(LIBERO))
+        assert opened(other.recv())["actions"].shape == (10, 7)
+
+
+def test_connections_that_break_in_the_middle_of_a_message_leave_nothing() -> None:
+    head = b"\x82\xfe\xff\xff" + b"\x00" * 4
+    with listening(max_clients=4) as (address, server):
+        port = int(address.rpartition(":")[2])
+        for i in range(30):
+            with socket.create_connection(("127.0.0.1", port)) as raw:
+                key = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                raw.sendall(
+                    (key + "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n").encode()
+                )
+                assert raw.recv(100)
+                raw.sendall(head[: 1 + i % len(head)])
+                if i % 2:  # a reset instead of an orderly end
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            until = time.monotonic() + 10
+            while server.sessions and time.monotonic() < until:
+                time.sleep(0.005)
+        assert not server.sessions
+        with connect(address, compression=None) as robot:
+            robot.recv()
+            robot.send(packed(LIBERO))
+            assert opened(robot.recv())["actions"].shape == (10, 7)
+
+
+def test_the_most_clients_and_silent_ones() -> None:
+    with ExitStack() as opening:
+        address, _ = opening.enter_context(listening(max_clients=1, idle_timeout_s=1.5))
+        robot = opening.enter_context(connect(address, compression=None))
+        robot.recv()
+        with pytest.raises(InvalidStatus, match="503"), connect(address, compression=None):
+            pass
+        with pytest.raises(ConnectionClosed, match="too long"):
+            robot.recv(timeout=10)
+
+
+def test_what_is_in_progress_is_answered_before_the_end() -> None:
+    entered = threading.Event()
+
+    def slow(questions: Any) -> Any:
+        entered.set()
+        time.sleep(0.3)
+        return Network()(questions)
+
+    with ExitStack() as opening:
+        with listening(slow) as (address, _):
+            robot = opening.enter_context(connect(address, compression=None))
+            robot.recv()
+            robot.send(packed(LIBERO))
+            assert entered.wait(10)
+        assert opened(robot.recv())["actions"].shape == (10, 7)
+        with pytest.raises(ConnectionClosed):
+            robot.recv(timeout=10)
+
+
+def test_a_port_that_is_taken_or_an_address_elsewhere_is_told() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(ServeError, match=r"cannot listen on 127\.0\.0\.1"):
+            bind("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(ServeError, match="cannot listen"):
+        bind("192.0.2.1", 0)
+
+
+def test_the_contract_is_what_a_client_reads() -> None:
+    from pi05.serve.protocol import Contract
+
+    assert Contract.from_metadata(unpack(pack(CONTRACT.to_metadata()))[0]) == CONTRACT
+    assert observation()["task"] == "pick up the bowl"

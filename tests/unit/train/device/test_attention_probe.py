@@ -1,0 +1,133 @@
+"""The probe runs against the CPU's kernels here, and against kernels that are wrong on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pi05.errors import TrainingError
+from pi05.model.config import tiny
+from pi05.train.device import attention_probe
+from pi05.train.device.attention_cases import AttentionCase, StepLengths, cases_of
+from pi05.train.device.attention_probe import (
+    EVERY,
+    LOW_SCORE,
+    _examine,
+    chosen_kernel,
+    draw_case,
+    probe_attention,
+    suspect_attention,
+)
+
+CPU = torch.device("cpu")
+LENGTHS = StepLengths(batch=4, cameras=1, shortest=5, longest=8, bucket=8)
+CASE = AttentionCase(tower="language", batch=2, queries=9, keys=13, heads=4, kv_heads=1, head_dim=8, shortest=7)
+
+
+@pytest.fixture(autouse=True)
+def _kernels_stay_on() -> Iterator[None]:
+    yield
+    for switch in attention_probe.SWITCHES.values():
+        switch(True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernels_of_a_cpu_pass(dtype: torch.dtype) -> None:
+    before = torch.get_rng_state()
+    probe = probe_attention(cases_of(tiny(), LENGTHS), CPU, dtype)
+    assert not probe.switched_off
+    assert {each.case.tower for each in probe.cases} == {"vision", "language", "expert"}
+    assert {each.kernel for each in probe.cases} == {"flash"}
+    assert all(0 <= each.difference < attention_probe.TOLERANCE[dtype] for each in probe.cases)
+    line = probe.line()
+    assert line.startswith("attention: vision flash, language flash, expert flash, language flash masked, expert")
+    assert "of float32's" in line
+    assert torch.equal(torch.get_rng_state(), before), "a run's draws are not touched"
+
+
+def test_some_queries_score_low_with_every_key() -> None:
+    drawn = draw_case(CASE, CPU, torch.bfloat16)
+    scores = torch.einsum("bqnh,bklh->bqnl", drawn.query.float(), drawn.key.float()) / CASE.head_dim**0.5
+    sums = scores.logsumexp(dim=-1)
+    assert (sums[:, ::EVERY] < LOW_SCORE + 30).all()
+    assert (sums[:, 1::EVERY] > -30).all()
+    assert drawn.valid is not None
+    assert drawn.valid.sum(dim=1).tolist() == [13, 7]
+
+
+def spoiled(spoil: Callable[[Tensor], Tensor], always: bool = False) -> Callable[..., Tensor]:
+    """Return PyTorch's attention with something done to its result while flash is on."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        seen = right(query, key, value, attn_mask)
+        return spoil(seen) if always or torch.backends.cuda.flash_sdp_enabled() else seen
+
+    right = F.scaled_dot_product_attention
+    return attention
+
+
+class _NanBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> Tensor:
+        return torch.full_like(gradient, torch.nan)
+
+
+def _raise(_: Tensor) -> Tensor:
+    raise RuntimeError("no plan for these sizes\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_NanBackward.apply, "NaN or infinity in the gradient of the queries"),
+        (lambda seen: seen * 1.2, "the result differs from float32's by 20%"),
+        (_raise, "no plan for these sizes"),
+    ],
+    ids=["nan", "difference", "exception"],
+)
+def test_a_kernel_that_is_wrong_is_switched_off_and_said_so(
+    spoil: Callable[[Tensor], Tensor], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spoiled(spoil))
+    probe = probe_attention([CASE], CPU, torch.float32)
+    assert probe.switched_off == (f"flash is switched off: {told} (language, 13 keys, masked)",)
+    assert [each.kernel for each in probe.cases] == ["math"]
+    assert not torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_no_right_kernel_at_all_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spoiled(lambda seen: 3 * seen, always=True))
+    with pytest.raises(TrainingError, match="no kernel of attention computes right gradients") as failure:
+        probe_attention([CASE], CPU, torch.float32)
+    assert "math (all scores) is switched off" in str(failure.value.found)
+
+
+def test_all_scores_are_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule is that of the GPU; the kernel is the CPU's, since there is no other here."""
+    torch.backends.cuda.enable_flash_sdp(False)
+    monkeypatch.setattr(attention_probe, "draw_case", lambda case, device, dtype: draw_case(case, CPU, dtype))
+    with pytest.raises(TrainingError, match="no fast kernel on this GPU") as failure:
+        probe_attention([CASE], torch.device("cuda"), torch.float32)
+    assert "--allow=slow_attention" in failure.value.remedy
+    probe = probe_attention([CASE], torch.device("cuda"), torch.float32, ["slow_attention"])
+    assert [each.kernel for each in probe.cases] == ["math"]
+
+
+def test_a_difference_is_measured_against_plain_arithmetic() -> None:
+    drawn = draw_case(CASE, CPU, torch.float32)
+    assert chosen_kernel(drawn) == "flash"
+    difference, fault = _examine(drawn, torch.float32)
+    assert fault is None
+    assert 0 < difference < 1e-5
+
+
+def test_nothing_is_suspected_without_a_gpu() -> None:
+    assert torch.cuda.is_available() or suspect_attention() is None
