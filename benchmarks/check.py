@@ -42,7 +42,9 @@ def main() -> None:
         robot = draw_robot(arguments.seed, episodes=episodes, seconds=arguments.episode_seconds)
         frames = write_set(robot, root)
         size = sum(path.stat().st_size for path in root.rglob("*.parquet"))
-        measured = {name: measure([str(root), "--json", *flags]) for name, flags in MODES.items()}
+        measured = {
+            name: measure([str(root), "--json", f"--page_dir={folder}/page", *flags]) for name, flags in MODES.items()
+        }
     result: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine_info(),

@@ -53,11 +53,11 @@ def main() -> None:
         "sets": {},
     }
     path = Path(__file__).parent / "results" / f"check_rivals_{result['date']}.json"
-    if path.is_file():  # of an earlier call on the same day, with other sets or tools
-        result = merge(json.loads(path.read_text()), result)
     for entry in arguments.set:
         name, folder = entry.split("=", 1)
-        result["sets"] = merge(result["sets"], {name: compare(Path(folder), tools)})
+        result["sets"][name] = compare(Path(folder), tools)
+        if path.is_file():  # of an earlier call on the same day, with other sets or tools
+            result = merge(json.loads(path.read_text()), result)
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(table(result))
     print(path)
@@ -128,9 +128,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {alteration.what}{where} | {' | '.join(cells)} |")
     totals = []
     for tool in tools:
-        found = [
-            worst(copy["new"][tool]) in ("error", "warning") for s in sets.values() for copy in s["copies"].values()
-        ]
+        news = [copy["new"] for s in sets.values() for copy in s["copies"].values() if tool in copy["new"]]
+        found = [worst(new[tool]) in ("error", "warning") for new in news]
         totals.append(f"**{sum(found)} of {len(found)}**")
     lines.append(f"| all | {' | '.join(totals)} |")
     counts = []
