@@ -18,6 +18,8 @@ from pi05.policy import Policy
 from pi05.train.config import TINY_BASE
 
 LEROBOT = Path(__file__).resolve().parents[1] / "golden" / "lerobot_checkpoints" / "full"
+UNTRAINED = "--allow=[base.embedding_scale, base.prompt_without_effect]"
+"""The weights are small random numbers, and said to be no base."""
 SIZES = ModelConfig(
     image_size=224, patch_size=14, vision_width=48, vision_depth=2, vision_mlp=96, vision_heads=4, vocab_size=1024,
     language_width=64, language_mlp=128, expert_width=32, expert_mlp=64, depth=3, num_heads=8, num_kv_heads=1,
@@ -34,7 +36,7 @@ def test_training_goes_on_from_a_lerobot_folder(tmp_path: Path, capsys: pytest.C
         f"--dataset.root={tmp_path / 'set'}", f"--policy.path={tmp_path / 'base'}", "--stats=checkpoint",
         "--policy.tokenizer_max_length=150", "--steps=2", "--batch_size=1", "--precision=float32", "--num_workers=0",
         "--policy.scheduler_warmup_steps=1", f"--output_dir={tmp_path / 'run'}", "--threads=1",
-        f"--dataset.cache_dir={tmp_path / 'cache'}",
+        f"--dataset.cache_dir={tmp_path / 'cache'}", UNTRAINED,
     ]  # fmt: skip
     assert main(["train", *words]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -59,7 +61,7 @@ def test_a_run_of_lerobot_from_a_base_is_a_base_and_can_be_exported(
         f"--dataset.root={tmp_path / 'set'}", f"--policy.path={made.path}", "--stats=checkpoint",
         "--policy.tokenizer_max_length=150", "--steps=2", "--batch_size=1", "--precision=float32", "--num_workers=0",
         "--policy.scheduler_warmup_steps=1", f"--output_dir={tmp_path / 'run'}", "--threads=1",
-        f"--dataset.cache_dir={tmp_path / 'cache'}",
+        f"--dataset.cache_dir={tmp_path / 'cache'}", UNTRAINED,
     ]  # fmt: skip
     assert main(["train", *words]) == 0
     assert Policy.load(tmp_path / "run").processor.state_dim == 8
