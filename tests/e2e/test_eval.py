@@ -65,17 +65,19 @@ def test_the_command_writes_results_and_a_page(run: Path, capsys: pytest.Capture
 def test_the_same_seed_gives_the_same_evaluation(tokenizer: Path, tmp_path: Path) -> None:
     policy = make_policy(tokenizer)
 
-    def results(name: str, **changes: Any) -> list[dict[str, Any]]:
+    def results(name: str, **changes: Any) -> tuple[list[dict[str, Any]], list[list[float]]]:
+        """Return the episodes, and apart from them the steps at the seams, which are numbers of the network."""
         config = EvalConfig(**{"episodes": 4, "output_dir": str(tmp_path / name), **changes})
-        return [
-            e.to_dict()
-            for e in evaluate_policy(config, policy=policy, make_environment=ShortTabletop, console=False).episodes
-        ]
+        done = evaluate_policy(config, policy=policy, make_environment=ShortTabletop, console=False).episodes
+        plain = [episode.to_dict() for episode in done]
+        return plain, [episode.pop("seam") for episode in plain]
 
-    first = results("a")
-    assert results("b") == first
-    assert results("c", num_envs=3) == first
-    assert results("d", seed=1) != first
+    first, seams = results("a")
+    assert results("b") == (first, seams)
+    in_threes, their_seams = results("c", num_envs=3)
+    assert in_threes == first
+    np.testing.assert_allclose(np.concatenate(their_seams), np.concatenate(seams), atol=1e-5)
+    assert results("d", seed=1)[0] != first
 
 
 def test_actions_do_not_depend_on_the_number_of_environments(tokenizer: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pi05.checkpoint.store import load_checkpoint
 from pi05.cli import main
 from pi05.commands.train import read_command
 from pi05.data.statistics import DimStats
-from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError
+from pi05.errors import CheckpointError, ConfigError, DataError, TrainingError, UserError
 from pi05.train.loop import TrainResult, train
 from pi05.train.parameters import group_of
 
@@ -264,8 +264,10 @@ class TestFailures:
         weights = load_file(base / "checkpoints" / "last" / "model.safetensors")
         weights["action_out.weight"] = torch.full_like(weights["action_out.weight"], 3e38)
         save_file(weights, folder / "model.safetensors")
-        with pytest.raises(TrainingError, match="the loss is not finite at step 1") as failure:
+        with pytest.raises(UserError, match="the base's loss on 8 frames of this data is nan"):
             run(from_base(workshop, folder, tmp_path / "run", steps=3))
+        with pytest.raises(TrainingError, match="the loss is not finite at step 1") as failure:
+            run(from_base(workshop, folder, tmp_path / "run", steps=3, allow="base.not_finite"))
         assert "4 of 4 samples" in str(failure.value.found)
 
     def test_a_full_disk_ends_the_run_and_spares_the_last_checkpoint(

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pi05.check.config import ALLOWANCE_OF, REFUSING
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
-from pi05.model import config as model_config
 from pi05.settings.schema import Checked, from_plain, to_plain
 from pi05.train.exclusions import require_compatible
 from pi05.train.lora_config import PeftConfig
@@ -333,13 +332,6 @@ class TrainConfig(Checked):
     def samples_per_step(self, world_size: int = 1) -> int:
         """Return the samples that one optimizer step sees in total."""
         return self.micro_batch_size(world_size) * world_size * self.gradient_accumulation_steps
-
-    def network_sizes(self) -> model_config.ModelConfig:
-        """Return the sizes that `from_scratch` builds."""
-        sizes = model_config.tiny() if self.network == "tiny" else model_config.pi05()
-        horizon = self.policy.chunk_size or sizes.horizon
-        tokens = self.policy.tokenizer_max_length or sizes.max_prompt_tokens
-        return replace(sizes, horizon=horizon, max_prompt_tokens=tokens)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data."""

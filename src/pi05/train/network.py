@@ -20,6 +20,7 @@ from pi05.checkpoint.peft.kept_base import keep_base, keep_merged
 from pi05.checkpoint.receipt import Receipt
 from pi05.errors import CheckpointError, ConfigError
 from pi05.machine import choose_device, keep_freed_memory
+from pi05.model import config as model_config
 from pi05.model import inference
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
@@ -81,13 +82,21 @@ def locate_start(config: TrainConfig) -> Location | None:
     return locate(config.policy.path)
 
 
+def sizes_from_scratch(config: TrainConfig) -> ModelConfig:
+    """Return the sizes that `from_scratch` builds."""
+    sizes = model_config.tiny() if config.network == "tiny" else model_config.pi05()
+    horizon = config.policy.chunk_size or sizes.horizon
+    tokens = config.policy.tokenizer_max_length or sizes.max_prompt_tokens
+    return replace(sizes, horizon=horizon, max_prompt_tokens=tokens)
+
+
 def choose_sizes(config: TrainConfig, base: Location | None) -> ModelConfig:
     """Return the network's sizes: the base's, with chunk size and prompt length as asked.
 
     Raises ConfigError for `n_action_steps`, or delays, beyond the chunk.
     """
     if config.from_scratch or base is None:
-        sizes = config.network_sizes()
+        sizes = sizes_from_scratch(config)
     else:
         sizes = read_config(base)
         sizes = replace(

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from pi05.commands.train import METHOD
 from pi05.errors import ConfigError
-from pi05.model.config import ModelConfig, tiny
 from pi05.settings.schema import describe, walk
 from pi05.train.config import PolicyConfig, TrainConfig
 
@@ -200,13 +199,6 @@ def test_help_explains_every_precision() -> None:
     (setting,) = (setting for setting in walk(TrainConfig) if setting.path == "precision")
     for word in ("mixed: ", "bf16-sr: ", "float32: ", "refused: 70 %"):
         assert word in setting.help
-
-
-def test_sizes_of_a_network_from_scratch() -> None:
-    assert TrainConfig().network_sizes() == ModelConfig()
-    policy = PolicyConfig(chunk_size=7, tokenizer_max_length=33)
-    config = TrainConfig(network="tiny", policy=policy)
-    assert config.network_sizes() == replace(tiny(), horizon=7, max_prompt_tokens=33)
 
 
 def test_the_run_folder() -> None:

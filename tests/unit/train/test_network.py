@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from pi05.errors import CheckpointError, ConfigError
 from pi05.machine import choose_device
-from pi05.model.config import tiny
+from pi05.model.config import ModelConfig, tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import adapt
@@ -34,7 +35,8 @@ def test_scratch_is_a_function_of_the_seed() -> None:
 
 def test_sizes_from_scratch_take_chunk_and_prompt_length() -> None:
     sizes = choose_sizes(scratch(policy=PolicyConfig(chunk_size=7, tokenizer_max_length=33)), None)
-    assert (sizes.horizon, sizes.max_prompt_tokens, sizes.depth) == (7, 33, tiny().depth)
+    assert sizes == replace(tiny(), horizon=7, max_prompt_tokens=33)
+    assert choose_sizes(TrainConfig(from_scratch=True), None) == ModelConfig()
 
 
 def test_nothing_trains_from_random_weights_by_accident() -> None:
