@@ -131,8 +131,9 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     if run.continues:
         with waiting("restoring weights and moments", tell):
             restore_state(run, state, network.lora)
-    # 6. What the user reads before the first step.
+    # 6. What the user reads before the first step, and what a base must do before a folder is made for it.
     announce(config, run, data, network, state, device, out)
+    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 7. The files of the run, and where its records go.
     base = resume.base_of(run)
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])
@@ -145,7 +146,6 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             base = keep_weights(placed.whole, config, run.base, run.root, tell)
     placed.whole = None
     ranks.meet()
-    require_sound_network(config, run, data, model, placed.parallel, tell)
     # 8. What is applied from outside.
     apply_from_outside(
         model,
