@@ -18,6 +18,8 @@ WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 42
 MOST_POINTS = 600
 """A longer series is thinned for drawing: each stretch of it becomes its mean."""
+LETTER = 6.6
+"""Width of a letter in the legend."""
 MOST_TITLES = 80
 """Points that answer to the mouse, in one series."""
 
@@ -76,7 +78,8 @@ def line_chart(
         )
     values = [y for s in drawn for _, y in s.points]
     axes = _axes([x for s in drawn for x, _ in s.points], values, log and min(values) > 0, from_zero)
-    body = [_frame(axes, x_label, y_label), _legend(drawn)]
+    legend, below = _legend(drawn, y_label)
+    body = [_frame(axes, x_label, y_label), legend]
     if mark is not None and axes.x_range[0] <= mark[0] <= axes.x_range[1]:
         body.append(_upright(axes.x(mark[0]), mark[1]))
     for line in drawn:
@@ -95,7 +98,7 @@ def line_chart(
     return Markup(
         '<figure class="chart"><figcaption>{}</figcaption>'
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
-    ).format(title, WIDTH, HEIGHT, title, Markup("").join(body))
+    ).format(title, WIDTH, HEIGHT + below, title, Markup("").join(body))
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
@@ -214,21 +217,29 @@ def _upright(x: float, words: str) -> Markup:
     )
 
 
-def _legend(series: Sequence[Series]) -> Markup:
+def _legend(series: Sequence[Series], y_label: str) -> tuple[Markup, int]:
+    """Return the names of the lines, beside the vertical axis' label or below the chart, and how much that adds."""
     named = [s for s in series if s.name]
     if len(named) < 2:
-        return Markup("")
-    parts, x = [], float(WIDTH - RIGHT)
-    for line in reversed(named):
-        x -= 6.6 * len(line.name)
-        parts.append(Markup('<text class="tick" x="{:.1f}" y="14">{}</text>').format(x, line.name))
-        parts.append(
-            Markup('<line class="{} c{}" x1="{:.1f}" x2="{:.1f}" y1="10" y2="10"/>').format(
-                line.style, line.colour, x - 22, x - 6
-            )
+        return Markup(""), 0
+    widths = [LETTER * len(line.name) + 38 for line in named]
+    x, row, places = WIDTH - RIGHT - sum(widths), 0, list[tuple[float, int]]()
+    beside = x > LETTER * len(y_label)
+    if not beside:
+        x = 0.0
+    for width in widths:
+        if not beside and x > 0 and x + width > WIDTH - RIGHT:
+            x, row = 0.0, row + 1
+        places.append((x, 14 if beside else HEIGHT + 10 + 18 * row))
+        x += width
+    parts = [
+        Markup('<line class="{} c{}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
+            line.style, line.colour, x + 16, x + 32, y - 4, y - 4
         )
-        x -= 38
-    return Markup("").join(parts)
+        + Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(x + 38, y, line.name)
+        for line, (x, y) in zip(named, places, strict=True)
+    ]
+    return Markup("").join(parts), 0 if beside else 18 * (row + 1)
 
 
 def _hit(axes: _Axes, line: Series, x: float, y: float, x_label: str) -> Markup:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,15 @@ def test_a_chart_may_leave_zero_out_and_mark_a_place() -> None:
     assert 'class="line c0"' in close
     assert "here &lt;" in close
     assert "here" not in str(line_chart("Joint", series, x_label="s", y_label="rad", mark=(11, "here")))
+
+
+def test_names_that_do_not_fit_beside_the_label_stand_below_the_chart() -> None:
+    points = [(0.0, 1.0), (1.0, 2.0)]
+    few = line_chart("A", [Series("one", points), Series("two", points, 2)], x_label="step", y_label="error")
+    names = ["policy", "mean action", "holding the last action", "holding the state", "nearest training frame"]
+    many = line_chart("A", [Series(name, points) for name in names], x_label="step", y_label="standard deviations")
+    heights = [int(re.search(r'viewBox="0 0 520 (\d+)"', chart)[1]) for chart in (few, many)]  # type: ignore[index]
+    assert heights[1] > heights[0] == 250
+    placed = {name: (float(x), int(y)) for x, y, name in re.findall(r'x="([-\d.]+)" y="(\d+)">([^<]+)<', many)}
+    assert all(0 <= placed[name][0] < 520 and 250 < placed[name][1] < heights[1] for name in names)
+    assert len({placed[name] for name in names}) == len(names)
