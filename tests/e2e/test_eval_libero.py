@@ -67,6 +67,7 @@ def test_lerobot_s_protocol_has_its_own_seeds_and_a_wrong_rate_is_told(policy: P
     shutil.copytree(policy, folder)
     (folder / "config.json").write_text(json.dumps(config))
     told = ("--protocol=lerobot", "--episodes=1", "--films=0", "--allow=control-rate")
+    told += ("--accept_edited=[processor.fps]",)
     found = evaluate(folder, tmp_path / "out", 1, *told)
     assert found["environment"]["notes"] == ["the policy tells 10 Hz, accepted by --allow=control-rate"]
     assert (found["rules"]["n_action_steps"], found["rules"]["seed"]) == (10, 1000)

@@ -83,7 +83,8 @@ def test_the_checkpoint_holds_the_weights_as_they_are(mode: dict[str, Any], whol
     assert all(weights[name].ndim > 1 for name in narrow)
     if raw.exists():
         averaged = load_file(folder / "model.safetensors")
-        assert {value.dtype for value in averaged.values()} == {torch.float32}
+        trained = Policy.load(whole).model.is_read  # what nothing reads has no average
+        assert {value.dtype for name, value in averaged.items() if trained(name)} == {torch.float32}
 
 
 @pytest.mark.slow
