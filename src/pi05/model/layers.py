@@ -54,12 +54,13 @@ def key_bias(valid: Bool[Tensor, "B L"] | None, dtype: torch.dtype) -> Float[Ten
 
     One row per sample, for all heads and queries, made once for all layers that read the same keys: attention would
     make it of a boolean mask in every layer. Rows lie a multiple of 16 numbers apart, as CUDA's kernels want them:
-    other rows are copied first, and compiled code has failed on them (pytorch#165506).
+    other rows are copied first, and compiled code has failed on them (pytorch#165506). They are always longer than
+    what is read of them: a row that ended with it would be another layout, and compiled anew.
     """
     if valid is None:
         return None
     batch, length = valid.shape
-    rows = torch.full((batch, -(-length // ROW) * ROW), -math.inf, dtype=dtype, device=valid.device)
+    rows = torch.full((batch, (length // ROW + 1) * ROW), -math.inf, dtype=dtype, device=valid.device)
     rows[:, :length].masked_fill_(valid, 0.0)
     return rows[:, None, None, :length]
 

@@ -133,10 +133,23 @@ def offloaded(forward: Forward, *arguments: Any, **options: Any) -> Any:
 
 def to_host(tensor: Tensor) -> tuple[torch.device, Tensor]:
     """Return a copy in host memory. From a GPU it runs behind the program, in order with its other work."""
-    if isinstance(tensor, nn.Parameter):  # it stays on the device anyway
+    if isinstance(tensor, nn.Parameter) or not is_dense(tensor):
+        # A parameter stays on the device anyway. Of a part of another tensor, such as the bias that all layers read, a
+        # copy would have other rows than attention's kernels want, and free nothing.
         return tensor.device, tensor
     host = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
     return tensor.device, host.copy_(tensor, non_blocking=True)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor fills its memory without gaps, in whatever order of its dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
 
 
 def to_device(packed: tuple[torch.device, Tensor]) -> Tensor:
