@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def measure(folder: Path, rounds: int, steps: int, batch_size: int) -> dict[str,
     started = time.process_time()
     blocks = alternate(config, data, state, watch, rounds, steps)
     medians = {side: statistics.median(seconds) for side, seconds in blocks.items()}
+    shares = [inside / whole for inside, whole in zip(blocks["watchers"], blocks["watched"], strict=True)]
     ratios = [a / b for a, b in zip(blocks["watched"], blocks["plain"], strict=True)]
     return {
         "date": str(date.today()),
@@ -93,6 +95,7 @@ def measure(folder: Path, rounds: int, steps: int, batch_size: int) -> dict[str,
         "rounds": rounds,
         "cpu_seconds_in_all": round(time.process_time() - started, 1),
         "median_cpu_seconds_per_step": {side: value / steps for side, value in medians.items()},
+        "share_of_a_step_inside_the_watchers": {"median": statistics.median(shares), "most": max(shares)},
         "ratio_of_medians": medians["watched"] / medians["plain"],
         "median_of_ratios": statistics.median(ratios),
         "ratios": [round(ratio, 4) for ratio in ratios],
@@ -105,31 +108,39 @@ def measure(folder: Path, rounds: int, steps: int, batch_size: int) -> dict[str,
 def alternate(
     config: TrainConfig, data: TrainingData, state: TrainState, watch: Watch, rounds: int, steps: int
 ) -> dict[str, list[float]]:
-    """Return the CPU seconds of each block of both sides; the first block of each is thrown away."""
+    """Return the CPU seconds of each block of both sides, and those inside the watchers.
+
+    The first block of each is thrown away.
+    """
     settings = loss_settings(config, data.processor.robot_action_dim)
     stream = iter(build_loader(config, data))
     blocks: dict[str, list[float]] = {"watched": [], "plain": []}
+    inside: list[float] = []
     for number in range(rounds + 1):
         for side, kept in blocks.items():
             dealt = [next(stream) for _ in range(steps)]
             state.step = 0 if number == 0 else state.step - state.step % steps
             watched = side == "watched"
 
-            def block(dealt: list[Any] = dealt, watched: bool = watched) -> None:
+            spent: list[float] = []
+
+            def block(dealt: list[Any] = dealt, watched: bool = watched, spent: list[float] = spent) -> None:
                 for batch, info in dealt:
                     if watched:
-                        watch.begin([batch])
+                        spent.append(seconds_of(partial(watch.begin, [batch])))
                     result = train_step(state, [batch], settings)
                     if watched:
                         origin = BatchOrigin(frames=info.frame_indices.tolist(), episodes=info.episodes.tolist())
-                        watch.end(result, [batch], origin)
+                        spent.append(seconds_of(partial(watch.end, result, [batch], origin)))
                 if watched:
-                    watch.read()
+                    spent.append(seconds_of(watch.read))
 
             seconds = seconds_of(block)
             if number:
                 kept.append(seconds)
-    return blocks
+                if watched:
+                    inside.append(sum(spent))
+    return blocks | {"watchers": inside}
 
 
 def measurement(data: TrainingData, state: TrainState) -> dict[str, float]:
