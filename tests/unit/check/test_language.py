@@ -32,7 +32,7 @@ def test_one_task_is_worth_a_note() -> None:
     assert set(found("fold the towel")) == {"language.one_task"}
 
 
-@pytest.mark.parametrize("text", ["test", "TODO", "Task_1"[:4], "n/a", "default.", "do something", "valid", "x", "?"])
+@pytest.mark.parametrize("text", ["test", "TODO", "Task", "n/a", "default.", "do something", "valid", "x", "?"])
 def test_placeholders(text: str) -> None:
     assert found(text, SOUND[0])["language.placeholder"].numbers["tasks"][0]["text"] == text
 
