@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +32,7 @@ import train_step as shapes
 from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "compiled": {"compile": True},
     "bfloat16": {"precision": "bfloat16"},
@@ -103,11 +101,13 @@ def compare(
     names: list[str], cameras: int, folder: Path, arguments: argparse.Namespace, result: dict[str, Any]
 ) -> dict[str, Any]:
     """Let the sides take turns and return times and differences."""
-    sides: dict[str, Side] = {}
+    sides: dict[str, shapes.Side] = {}
     try:
         for name in names:  # the first one writes the weights that all use
             python = arguments.lerobot_python if name == "lerobot" else sys.executable
-            sides[name] = Side(python, name, cameras, folder, arguments.threads)
+            sides[name] = shapes.Side(
+                name, command_of(python, name, cameras, folder, arguments.threads), folder, arguments.threads
+            )
             result.setdefault("versions", {})[name] = sides[name].ask("build")["versions"]
         for side in (*sides.values(), *sides.values()):  # compilation, memory
             side.ask("chunk")
@@ -172,20 +172,10 @@ def lines(cameras: int, names: list[str], report: dict[str, Any]) -> list[str]:
     return rows
 
 
-class Side:
-    """One of the processes."""
-
-    def __init__(self, python: str, name: str, cameras: int, folder: Path, threads: int) -> None:
-        self.name = name
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        words = [python, __file__, "--serve", name, "--folder", str(folder), "--cameras", str(cameras)]
-        words += ["--threads", str(threads)]
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-
-    ask = shapes.Side.ask
-    close = shapes.Side.close
+def command_of(python: str, name: str, cameras: int, folder: Path, threads: int) -> list[str]:
+    """Return the command line of a side."""
+    words = [python, __file__, "--serve", name, "--folder", str(folder), "--cameras", str(cameras)]
+    return [*words, "--threads", str(threads)]
 
 
 def serve(name: str, cameras: int, arguments: argparse.Namespace) -> int:

@@ -114,8 +114,8 @@ def write_inputs(folder: Path) -> None:
 def compare(case: str, folder: Path, arguments: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
     """Let both sides take turns and return times and losses."""
     sides = {
-        "lerobot": Side(arguments.lerobot_python, "lerobot", folder, arguments),
-        "ours": Side(sys.executable, "ours", folder, arguments),
+        name: Side(name, command_of(python, name, folder, arguments), folder, arguments.threads)
+        for name, python in (("lerobot", arguments.lerobot_python), ("ours", sys.executable))
     }
     try:
         for side in sides.values():  # LeRobot first: it draws the weights that both use
@@ -172,13 +172,11 @@ def summary(counted: list[dict[str, dict[str, float]]], flops: int) -> dict[str,
 
 
 class Side:
-    """One of the two processes."""
+    """One of the processes: it answers words."""
 
-    def __init__(self, python: str, name: str, folder: Path, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, words: list[str], folder: Path, threads: int) -> None:
         self.name = name
-        environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
-        words = [python, __file__, "--serve", name, "--folder", str(folder), "--lerobot-python", "-"]
-        words += ["--threads", str(arguments.threads), *(["--compile"] if arguments.compile else [])]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
@@ -198,6 +196,12 @@ class Side:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+
+
+def command_of(python: str, name: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Return the command line of a side."""
+    words = [python, __file__, "--serve", name, "--folder", str(folder), "--lerobot-python", "-"]
+    return [*words, "--threads", str(arguments.threads), *(["--compile"] if arguments.compile else [])]
 
 
 def serve(arguments: argparse.Namespace) -> int:
