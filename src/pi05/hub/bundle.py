@@ -21,7 +21,7 @@ from pi05.files import expand_home, write_atomic
 from pi05.hub.config import FetchConfig
 from pi05.hub.fetch import fetch_to
 from pi05.hub.references import find_tokenizer, point_at_tokenizers
-from pi05.hub.wheels import download_wheels
+from pi05.hub.wheels import INSTALL, download_wheels
 from pi05.revision import RECEIPT
 from pi05.sources.faults import Say
 from pi05.sources.names import DATASET_FOLDER, FOLDERS, PALIGEMMA, Kind, Source, parse_name
@@ -81,7 +81,7 @@ def make_bundle(
         download_wheels(out / "wheels", say)
     write_script(out / SCRIPT, [*flags, *kept_flags(arguments)])
     _write_receipt(out)
-    say(f"bundle: {out}; there: {'pip install --no-index --find-links wheels pi05; ' * wheels}bash {SCRIPT}")
+    say(f"bundle: {out}; there: {f'{INSTALL}; ' * wheels}bash {SCRIPT}")
 
 
 def _require_own(out: Path) -> None:

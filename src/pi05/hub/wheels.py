@@ -25,6 +25,8 @@ from pi05.sources.faults import Say
 PYTORCH = "https://download.pytorch.org/whl"
 WITHOUT_DEPENDENCIES = ("hf-libero", "robosuite", "bddl")
 """Of LIBERO, where it is installed: no metadata leads to them (`make libero`), and one of them has to be built."""
+INSTALL = "pip install --no-index --find-links wheels --no-deps -r wheels/requirements.txt"
+"""What installs them there: all in their versions, and LIBERO, whose metadata ask for what nobody needs."""
 Run = Callable[[Sequence[str]], int]
 
 

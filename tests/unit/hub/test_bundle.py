@@ -67,6 +67,22 @@ def test_the_packaged_base_is_everywhere(lab: Path) -> None:
     assert {path.name for path in (lab / "out").iterdir()} == {"local_dataset", "train.sh", "pi05_fetch.json"}
 
 
+def test_one_line_installs_the_wheels_there(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi05.hub.bundle.download_wheels", lambda folder, say: write_pins(folder))
+    make_bundle(lab / "out", config(lab, path=str(TINY_BASE), tokenizer_path=None), [], wheels=True, say=said.append)
+    words = shlex.split(said[-1].partition("there: ")[2].partition(";")[0])
+    assert words[:2] == ["pip", "install"]
+    assert {"--no-index", "--no-deps"} < set(words)
+    assert (lab / "out" / words[words.index("--find-links") + 1]).is_dir()
+    assert (lab / "out" / words[words.index("-r") + 1]).read_text() == "pi05==0\n"
+
+
+def write_pins(folder: Path) -> list[str]:
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("pi05==0\n")
+    return ["pi05==0"]
+
+
 def test_the_flags_of_the_script() -> None:
     words = ["--bundle", "out", "--policy.pretrained-path=x", "--mirror=[a]", "--wheels", "--seed=7", "--wheels=true"]
     assert kept_flags([*words, "--policy.path", "y", "--resume", "--dataset.repo_id=a/b"]) == [
