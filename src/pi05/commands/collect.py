@@ -66,7 +66,7 @@ def _tabletop(config: CollectConfig, output: Path) -> int:
     make, episodes = expert_maker(config), config.episodes or DEFAULT_EPISODES
     with Counter(episodes, "demonstrations") as counter:
         collected = collect_demonstrations(
-            make, episodes, output, config.seed or 0, progress=counter.advance, settings=config.simulator()
+            make, episodes, output, config.first_seed, progress=counter.advance, settings=config.simulator()
         )
     tell(f"wrote {collected.episodes} demonstrations to {collected.folder}")
     if collected.exceptions:
@@ -87,7 +87,7 @@ def _libero(config: CollectConfig, output: Path) -> int:
             expert_maker(config),
             config.episodes_per_task or DEFAULT_PER_TASK,
             output,
-            config.seed or 0,
+            config.first_seed,
             workers,
             config.simulator(),
             lambda total: Counter(total, "demonstrations"),

@@ -74,7 +74,7 @@ class LiberoPlan:
     data: Path | None = None
     """Demonstrations that an earlier chain has collected by the same plan; None: they are collected."""
 
-    def demonstrations(self) -> DemonstrationChoice:
+    def demonstrations(self, seed: int) -> DemonstrationChoice:
         """Return the simulator as demonstrations are collected in it."""
         return DemonstrationChoice(
             env="libero",
@@ -83,6 +83,7 @@ class LiberoPlan:
             hold=self.hold,
             image_size=self.image_size,
             mixed_goals=len(self.tasks) > 1,
+            seed=seed,
         )
 
 
@@ -136,12 +137,12 @@ def run_libero_demo(
 
 
 def _collect(plan: LiberoPlan, data: Path, seed: int) -> None:
-    choice = plan.demonstrations()
+    choice = plan.demonstrations(seed)
     collected = collect_tasks(
         expert_maker(choice),
         plan.demonstrations_per_task,
         data,
-        seed,
+        choice.first_seed,
         plan.workers,
         {name: value for name, value in to_plain(choice).items() if name != "seed"},
         lambda total: Counter(total, "demonstrations"),

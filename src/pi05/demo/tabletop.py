@@ -63,9 +63,11 @@ def run_demo(
     stages = Stages(total=7)
     data, run = folder / "data", folder / "run"
     with stages.stage(f"collect {plan.demonstrations} demonstrations"):
-        make = expert_maker(DemonstrationChoice(family=FAMILY))
+        choice = DemonstrationChoice(family=FAMILY, seed=seed)
         with Counter(plan.demonstrations, "demonstrations") as counter:
-            collect_demonstrations(make, plan.demonstrations, data, seed, progress=counter.advance)
+            collect_demonstrations(
+                expert_maker(choice), plan.demonstrations, data, choice.first_seed, progress=counter.advance
+            )
     with stages.stage("statistics of the demonstrations"):
         tell(describe_data(data, plan.base))
     with stages.stage("evaluate the base before fine-tuning"):

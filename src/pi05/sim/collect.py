@@ -43,14 +43,14 @@ def collect_demonstrations(
     make: ExpertMaker,
     episodes: int,
     output: str | Path,
-    seed: int = 0,
+    first_seed: int = 0,
     progress: Callable[[], None] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Demonstrations:
     """Write `episodes` demonstrations to the new folder `output`.
 
     `make` makes an environment with its expert (`environments.py`); it is called again after an exception. Episodes
-    have the seeds from `seed` on, or each task of the environment has them. The evaluation's seeds start far above.
+    have the seeds from `first_seed` on, or each task of the environment has them (`DemonstrationChoice.first_seed`).
     Raises ConfigError for an impossible number, DataError where `output` exists, EvaluationError where the expert
     fails or the simulator raises exceptions only. `progress` is called after each demonstration. `settings` are those
     that make the simulator again; with them the set can be replayed (`replay_file.py`).
@@ -64,7 +64,7 @@ def collect_demonstrations(
             replay = ReplayFile(settings or {})
             turn = 0
             while writer.num_episodes < episodes:
-                row = collector.record(writer, seed, turn)
+                row = collector.record(writer, first_seed, turn)
                 if row is not None:
                     replay.add(row)
                     if progress is not None:

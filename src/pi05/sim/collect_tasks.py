@@ -1,6 +1,6 @@
 """Demonstrations of a benchmark's tasks: experts in several processes, failures dropped and counted, resumable.
 
-The same tasks, seed and number give the same data set, whatever the number of processes and however often the
+The same tasks, first seed and number give the same data set, whatever the number of processes and however often the
 collection was killed: finished attempts wait in `OUTPUT.collecting`, and when there are enough of them the data set
 appears whole. `collect.py` is the shorter way for a simulator that costs nothing and whose expert never fails.
 """
@@ -48,7 +48,7 @@ def collect_tasks(
     make: ExpertMaker,
     per_task: int,
     output: Path,
-    seed: int,
+    first_seed: int,
     workers: int,
     settings: dict[str, Any],
     counter: Callable[[int], AbstractContextManager[Counts]],
@@ -61,11 +61,11 @@ def collect_tasks(
     """
     check_output(per_task, output, "--episodes-per-task")
     exceptions: list[str] = []
-    with staging(output, settings | {"episodes_per_task": per_task, "seed": seed}) as staged:
+    with staging(output, settings | {"episodes_per_task": per_task, "first_seed": first_seed}) as staged:
         facts = staged.facts()
         ledger = None if facts is None else _ledger(staged, facts, per_task)
         if facts is None or ledger is None or not ledger.complete:
-            with crew(make, staged.folder, workers, seed) as members:
+            with crew(make, staged.folder, workers, first_seed) as members:
                 facts = _facts(members)
                 staged.note_facts(facts)
                 ledger = _ledger(staged, facts, per_task)

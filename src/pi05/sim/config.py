@@ -12,6 +12,11 @@ from typing import Literal
 from pi05.settings.schema import Checked
 from pi05.sim.libero.config import ALLOWED, ProtocolName, Start, Suite
 
+SEEDS_PER_COLLECTION = 100_000
+"""Episodes that a collection may try for each task; another --seed begins behind them."""
+MOST_SEEDS = 10_000
+"""Seeds of collections; the layouts of evaluations begin behind theirs (`eval/config.py`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentChoice(Checked):
@@ -70,8 +75,18 @@ class DemonstrationChoice(EnvironmentChoice):
     """Ask in half of the episodes of LIBERO for what another of the chosen tasks asks for, where its thing lies in the
     scene, too: without it a scene tells the task, and a policy need not listen."""
 
+    @property
+    def first_seed(self) -> int:
+        """The environment's seed for the first episode: collections with other seeds share no episode.
+
+        Were they one apart, sets of --seed=0 and --seed=1 would hold the same episodes but for one. In the benchmark's
+        initial states the seed is the number of the first of them.
+        """
+        return (self.seed or 0) * (1 if self.start == "benchmark" else SEEDS_PER_COLLECTION)
+
     def _limits(self) -> None:
         super()._limits()
+        self._require((self.seed or 0) < MOST_SEEDS, "seed", f"below {MOST_SEEDS:,}")
         self._at_least(32, "image_size")
         self._require(self.image_size % 2 == 0, "image_size", "an even number")
         self._require(0 <= self.joint_noise <= 0.1, "joint_noise", "0 to 0.1")

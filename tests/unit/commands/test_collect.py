@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from pi05 import cli
+from pi05 import Dataset, cli
 from pi05.commands.collect import CollectConfig
 from pi05.sim.config import DemonstrationChoice
 
@@ -38,3 +41,13 @@ def test_what_makes_the_simulator_again_is_kept_with_the_data() -> None:
         env="libero", suite="libero_goal", tasks=("a",)
     )
     assert not {"output", "episodes_per_task", "workers", "seed"} & set(kept)
+
+
+def test_sets_of_two_seeds_hold_no_episode_twice(tmp_path: Path) -> None:
+    for seed in ("0", "1"):
+        words = ["collect", f"--output={tmp_path / seed}", "--episodes=3", "--seed", seed]
+        assert cli.main(words) == 0
+    one, two = (Dataset(tmp_path / seed) for seed in ("0", "1"))
+    for first in one.episodes:
+        for second in two.episodes:
+            assert not np.array_equal(one.states()[first.start], two.states()[second.start])

@@ -34,7 +34,7 @@ def test_only_the_thing_that_was_asked_for_has_moved(moved: tuple[str, ...] | No
 
 def test_policy_and_demonstrations_run_at_one_rate_and_in_layouts_of_their_own() -> None:
     plan = LiberoPlan()
-    shown = plan.demonstrations()
+    shown = plan.demonstrations(3)
     measured = evaluation(plan, Path("run"), Path("out"), 3, 1)
     assert shown.hold == measured.hold == 2
     assert shown.tasks == measured.tasks == TASKS

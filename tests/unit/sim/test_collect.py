@@ -22,10 +22,10 @@ DEMO = expert_maker(DemonstrationChoice(family="demo"))
 
 def test_the_data_set_holds_what_happened(tmp_path: Path) -> None:
     seen: list[str] = []
-    collected = collect_demonstrations(DEMO, 3, tmp_path / "data", seed=7, progress=lambda: seen.append("one more"))
+    collected = collect_demonstrations(DEMO, 3, tmp_path / "data", first_seed=7, progress=lambda: seen.append("one"))
     data = Dataset(collected.folder)
     assert (collected.episodes, collected.exceptions) == (3, ())
-    assert seen == ["one more"] * 3
+    assert seen == ["one"] * 3
     assert data.num_episodes == 3
     assert data.fps == 10
     assert data.camera_keys == ["observation.images.scene", "observation.images.wrist"]
@@ -45,7 +45,9 @@ def test_the_data_set_holds_what_happened(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
     make = expert_maker(DemonstrationChoice(family="base"))
-    first, second = (Dataset(collect_demonstrations(make, 2, tmp_path / name, seed=1).folder) for name in ("a", "b"))
+    first, second = (
+        Dataset(collect_demonstrations(make, 2, tmp_path / name, first_seed=1).folder) for name in ("a", "b")
+    )
     np.testing.assert_array_equal(first.actions(), second.actions())
     np.testing.assert_array_equal(first.states(), second.states())
 
@@ -78,7 +80,7 @@ def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_any_robot_can_be_collected_from(tmp_path: Path) -> None:
     workshop = Workshop()
-    data = Dataset(collect_demonstrations(workshop.robot_and_expert, 5, tmp_path / "data", seed=2).folder)
+    data = Dataset(collect_demonstrations(workshop.robot_and_expert, 5, tmp_path / "data", first_seed=2).folder)
     (robot,) = workshop.robots
     assert robot.begun == [("left_1", 2), ("right_1", 2), ("left_1", 3), ("right_1", 3), ("left_1", 4)]
     assert robot.closings == 1

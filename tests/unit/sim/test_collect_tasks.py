@@ -83,7 +83,7 @@ def test_what_goes_wrong_is_told_and_what_is_finished_stays(tmp_path: Path) -> N
 def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
     staged = tmp_path / "out.collecting"
     staged.mkdir()
-    begun = SETTINGS | {"episodes_per_task": 3, "seed": 5}
+    begun = SETTINGS | {"episodes_per_task": 3, "first_seed": 5}
     (staged / "settings.json").write_text(json.dumps(begun))
     other = {"env": "libero", "suite": "libero_goal"}
     with pytest.raises(DataError, match=r"other settings\n.*suite=libero_object\n.*suite=libero_goal"):

@@ -3,10 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pi05.errors import ConfigError
+from pi05.eval.config import EvalConfig
 from pi05.settings.flags import help_text
-from pi05.sim.config import EnvironmentChoice
+from pi05.sim.config import MOST_SEEDS, SEEDS_PER_COLLECTION, DemonstrationChoice, EnvironmentChoice
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,28 @@ def test_the_help_of_a_class_that_extends_it_tells_what_each_setting_means() -> 
         """Settings with these among them."""
 
     assert "Which tasks of LIBERO." in help_text(Longer)
+
+
+SEEDS = st.integers(0, MOST_SEEDS - 1)
+ATTEMPTS = st.integers(0, SEEDS_PER_COLLECTION - 1)
+
+
+@given(SEEDS, ATTEMPTS, SEEDS, ATTEMPTS, SEEDS)
+def test_collections_with_other_seeds_share_no_episode_with_each_other_and_none_with_an_evaluation(
+    seed: int, attempt: int, other: int, other_attempt: int, evaluation: int
+) -> None:
+    episode = DemonstrationChoice(seed=seed).first_seed + attempt
+    assert (episode == DemonstrationChoice(seed=other).first_seed + other_attempt) is (
+        (seed, attempt) == (other, other_attempt)
+    )
+    assert episode < EvalConfig(seed=evaluation).episode_seed(0)
+
+
+def test_a_collection_in_the_benchmark_s_initial_states_begins_with_the_one_of_its_seed() -> None:
+    choice = DemonstrationChoice(env="libero", suite="libero_goal", start="benchmark", seed=7)
+    assert choice.first_seed == 7
+
+
+def test_more_seeds_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--seed cannot be 10000"):
+        DemonstrationChoice(seed=MOST_SEEDS)
