@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from pi05.settings.schema import Checked
 
+Chunking = Literal["synchronous", "guided", "trained"]
+"""How a chunk continues the one before it."""
 KEY_VARIABLE = "PI05_SERVE_KEY"
 """Environment variable with the key of server and client, where no file is named."""
 
@@ -64,6 +66,12 @@ class ServeConfig(Checked):
     """Certificate in PEM form, with its chain: connections are encrypted then (wss://)."""
     tls_key: str | None = None
     """Private key of the certificate, in PEM form."""
+    chunking: Chunking = "synchronous"
+    """What a chunk knows of the one that the robot carries out while it is computed (docs/rtc.md).
+    - synchronous: nothing.
+    - guided: it is steered to continue it, where the client tells its delay; for any policy, at up to three times the
+      time.
+    - trained: it is told what is carried out meanwhile; for a policy of --rtc_max_delay."""
     strict: bool = False
     """Refuse a state outside of the training range, instead of warning of it."""
     max_batch: int = 8

@@ -48,7 +48,7 @@ def test_aligned_chunks_skip_the_steps_that_have_passed() -> None:
                 gate.clear()  # the next chunk is asked for now, and takes two steps
             if step == 5:
                 gate.set()
-                while robot._coming is not None and not robot._coming.done():
+                while robot._coming is not None and not robot._coming.answer.done():
                     time.sleep(0.001)
             found.append(float(robot.next_action(observation(**{STATE: np.full(8, step, np.float32)}))[0]))
         assert found == list(range(8))  # from either chunk, the action for this very step
@@ -86,7 +86,7 @@ def test_it_comes_back_after_a_lost_connection_and_asks_again() -> None:
         port = int(address.rpartition(":")[2])
         with PolicyClient(address, reconnect_s=20.0) as robot:
             robot.infer(observation())
-            robot._connection.socket.shutdown(2)  # the cable is pulled
+            robot._line._connection.socket.shutdown(2)  # the cable is pulled
             assert robot.infer(observation())["actions"].shape == (10, 7)
         assert server.metrics.connections == 2
     network = Network()
