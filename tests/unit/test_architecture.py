@@ -203,6 +203,7 @@ TESTED_BY: dict[str, str] = {
     "export.source": "unit/export/test_export_adapters.py",
     "hub.config": "unit/commands/test_fetch.py",
     "hub.references": "unit/hub/test_fetch.py",
+    "serve.line": "unit/serve/test_client.py",
     "serve.run": "e2e/test_serve.py",
     "serve.selftest": "unit/serve/test_engine.py",
     "sim.crew": "unit/sim/test_collect_tasks.py",

@@ -62,12 +62,13 @@ class ChunkPlayer:
     def take(self, actions: np.ndarray, origin: int, delay: int = 0) -> bool:
         """Take the chunk for the observation of step `origin`; tell whether it is of use.
 
-        It takes over `delay` steps after its observation, or at once where these have passed. It is of none when it is not newer than the chunk in execution, or all its actions are for steps that have
-        passed.
+        It takes over `delay` steps after its observation, or at once where these have passed. It is of none when it is
+        not newer than the chunk in execution, or all its actions are for steps that have passed.
         """
         if origin > self.step or origin + len(actions) <= self.step:
             return False
-        if self._chunk is not None and origin <= self._origin:
+        newest = self._origin if self._next is None else self._next[1]
+        if self._chunk is not None and origin <= newest:
             return False
         if self._chunk is not None and self.step < origin + delay <= self.step + self.left:
             self._next = actions, origin, origin + delay

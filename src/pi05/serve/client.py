@@ -1,11 +1,11 @@
-"""A robot's side of `pi05 serve`: compares the contract, asks for chunks, executes them, and measures how long that takes.
+"""A robot's side of `pi05 serve`: compares the contract, asks for chunks, executes them, measures how long that takes.
 
 Needs NumPy, msgpack and websockets; no torch, so that it runs on the computer of a robot. The control loop stays the
 robot's: `next_action` gives one action for one observation. It raises rather than give an action that is too old, and
 then the arm has to hold still. The connection, and how it comes back, are `line.py`'s.
 
-In `aligned` mode, of a server that continues chunks (`--chunking`), each question tells how many actions of the chunk in
-execution will be carried out until its answer is there. Where the server has forgotten that chunk, after a lost
+In `aligned` mode, with a server that continues chunks (`--chunking`), each question tells how many actions of the chunk
+in execution will be carried out until its answer is there. Where the server has forgotten that chunk, after a lost
 connection, the robot carries out what it has, stands still, and goes on with a chunk that continues none.
 """
 

@@ -188,9 +188,7 @@ class PolicyServer:
         )
         return dialects.pack_reply(address, reply)
 
-    async def _infer(
-        self, address: Address, ask: Ask, arrived: float, underway: Underway | None
-    ) -> list[Answered]:
+    async def _infer(self, address: Address, ask: Ask, arrived: float, underway: Underway | None) -> list[Answered]:
         if ask.num_steps is not None and ask.num_steps != self.contract.num_inference_steps:
             raise Refused(
                 "the number of sampling steps is the server's to choose",

@@ -150,7 +150,9 @@ def test_what_is_left_is_relative_to_the_state_of_the_moment(policy: Policy) -> 
         seen = observation(seed)
         encoded = encode_previous(processor, seen["observation.state"], underway)
         assert np.allclose(processor.decode_actions(encoded, seen["observation.state"]), underway.actions, atol=1e-6)
-    stale = processor.decode_actions(encode_previous(processor, observation(0)["observation.state"], underway), np.ones(3, np.float32))
+    stale = processor.decode_actions(
+        encode_previous(processor, observation(0)["observation.state"], underway), np.ones(3, np.float32)
+    )
     assert np.abs(stale - underway.actions)[:, :2].max() > 0.5
 
 
