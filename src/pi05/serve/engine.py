@@ -56,18 +56,10 @@ class Engine:
         """Load the policy that the settings name. Raises UserError where it is not there or not complete."""
         if config.policy.path is None:
             raise CheckpointError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
-        options = PolicyOptions(
-            prompt_format=config.prompt_format,
-            rename_map=config.rename_map or None,
-            asset_id=config.asset_id,
-            horizon=config.policy.chunk_size,
-            adapt_to_pi=config.adapt_to_pi,
-            tokenizer_path=config.policy.tokenizer_path,
-        )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         device = str(choose_device(config.policy.device))
-        opened = open_policy(locate(config.policy.path), device, options=options)
+        opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
         if config.policy.n_action_steps is not None:
             notes = policy.notes

@@ -13,9 +13,10 @@ from fake_policies import make_policy, save_policy
 from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
 from pi05.errors import CheckpointError, DataError, ServeError
 from pi05.policy import Policy
+from pi05.policy_choice import ChosenPolicy
 from pi05.serve import selftest as module
 from pi05.serve.batching import Answered, Question
-from pi05.serve.config import ServeConfig, ServePolicyConfig
+from pi05.serve.config import ServeConfig
 from pi05.serve.engine import Engine, example_observation
 from pi05.serve.rtc import next_chunks
 from pi05.serve.selftest import selftest, stored_observations
@@ -133,7 +134,7 @@ def test_the_contract_tells_what_the_policy_needs(engine: Engine) -> None:
 
 def test_a_folder_is_loaded_as_the_settings_say(engine: Engine, tmp_path: Path) -> None:
     folder = save_policy(tmp_path / "checkpoint", engine.policy, rtc_max_delay=4)
-    policy = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=2, num_inference_steps=4)
+    policy = ChosenPolicy(path=str(folder), device="cpu", n_action_steps=2, num_inference_steps=4)
     config = ServeConfig(policy=policy, strict=True, rename_map={"front": "scene"}, chunking="trained")
     loaded = Engine.load(config)
     assert (loaded.contract.chunking, loaded.contract.max_delay) == ("trained", 3)
@@ -143,7 +144,7 @@ def test_a_folder_is_loaded_as_the_settings_say(engine: Engine, tmp_path: Path) 
     assert loaded.contract.cameras[0].size == (30, 40)
     assert len(loaded.contract.checkpoint) == 64
     assert loaded.contract.step == 7
-    wide = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=11)
+    wide = ChosenPolicy(path=str(folder), device="cpu", n_action_steps=11)
     with pytest.raises(CheckpointError, match="cannot execute more"):
         Engine.load(ServeConfig(policy=wide))
     with pytest.raises(CheckpointError, match="no policy is named"):
