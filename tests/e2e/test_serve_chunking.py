@@ -82,9 +82,8 @@ def test_a_robot_goes_on_over_the_seam(tokenizer: Path, chunking: Any) -> None:
         assert question.underway is not None
         assert question.underway.delay == DELAY
         np.testing.assert_array_equal(question.underway.actions, before)
-        seeded = {"generator": torch.Generator().manual_seed(number)}
-        seen = [looked(policy, origin)]
-        (want,) = next_chunks(policy, seen, [question.underway], mode=chunking, **seeded)
+        seen, generator = [looked(policy, origin)], torch.Generator().manual_seed(number)
+        (want,) = next_chunks(policy, seen, [question.underway], mode=chunking, generator=generator)
         assert chunk.tobytes() == want.tobytes()  # what an evaluation's robot is given
         (naive,) = next_chunks(
             policy, seen, [question.underway], mode="naive", generator=torch.Generator().manual_seed(number)
