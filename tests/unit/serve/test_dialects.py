@@ -73,10 +73,13 @@ def test_what_is_asked_besides() -> None:
         "seed": 3,
         "step": np.int64(4),
         "deadline_ms": 50,
+        "delay": np.int32(2),
+        "continues": 1,
         "state": [1.0],
     }
     ask = interpret(message, address_of(message, None, Address()))
     assert (ask.session_id, ask.seed, ask.step, ask.deadline_ms) == ("s", 3, 4, 50)
+    assert (ask.delay, ask.continues) == (2, 1)
     assert ask.observations == ({"state": [1.0]},)
     assert interpret({"sampling_params": {"num_inference_steps": 4}}, Address()).num_steps == 4
     assert interpret({"endpoint": "reset"}, Address()).what == "reset"
@@ -93,6 +96,10 @@ def test_what_is_asked_besides() -> None:
         {"deadline_ms": float("inf")},
         {"deadline_ms": -1},
         {"step": "3"},
+        {"delay": 2},
+        {"delay": -1, "step": 3},
+        {"delay": 1.5, "step": 3},
+        {"continues": 1, "step": 3},
         {"session_id": 3},
         {"endpoint": "kill"},
         {"sampling_params": {"temperature": 1}},
@@ -119,6 +126,7 @@ def test_the_answer_is_in_the_askers_arrays(arrays: ArrayDialect) -> None:
 
 
 def test_answers_have_the_shape_of_their_dialect() -> None:
+    assert reply(Address(), delay=2)["delay"] == 2
     openpi = reply(Address(), warnings=("hot",))
     assert list(openpi) == ["actions", "policy_timing", "warnings", "server_timing"]
     assert openpi["policy_timing"] == {"infer_ms": 3.0}

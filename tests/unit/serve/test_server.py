@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -189,6 +190,26 @@ def test_another_session_forgets_the_one_before() -> None:
             return kept
 
     assert asyncio.run(run()) == [7, 0, None]
+
+
+def test_any_client_may_have_its_chunks_continued() -> None:
+    """openpi's own client sends what its map holds; the keys of real-time chunking are no part of the observation."""
+    network = Network()
+    guided = replace(CONTRACT, chunking="guided")
+    with listening(network, contract=guided) as (address, _), connect(address, compression=None) as robot:
+        robot.recv()
+        answers = []
+        for told in ({"step": 0}, {"step": 4, "delay": 2}, {"step": 5, "delay": 10, "continues": 4}, {"step": 6}):
+            robot.send(packed({**LIBERO, **told}))
+            answers.append(opened(robot.recv()))
+    assert "delay" not in answers[0]
+    assert answers[1]["delay"] == 2
+    underway = network.batches[1][0].underway
+    assert underway is not None
+    np.testing.assert_array_equal(underway.actions, answers[0]["actions"][4:])
+    assert "delay" not in network.batches[1][0].observation
+    assert answers[2].endswith("code:   delay")  # nine are left; as text, which openpi's client raises
+    assert "delay" not in answers[3]
 
 
 def test_too_many_messages_in_a_second() -> None:
