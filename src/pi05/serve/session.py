@@ -122,7 +122,7 @@ class Session:
                 remedy="carry out what is left of it, stand still, and ask once without delay",
             )
         left = kept.actions[ask.step - kept.step :]
-        if not len(left) > 0 or ask.delay > len(left):
+        if not len(left) or ask.delay > len(left):
             raise _too_long(ask.delay, f"at most {len(left)}, the actions that are left of the chunk", "ask sooner")
         if contract.max_delay is not None and ask.delay > contract.max_delay:
             remedy = f"train with --rtc_max_delay={ask.delay + 1} or more, or start the server with --chunking=guided"

@@ -47,13 +47,36 @@ def test_a_message_tells_who_sent_it(message: dict[str, Any], wanted: str) -> No
     assert family(message) == wanted
 
 
+WHOLE = st.integers(-(2**63), 2**64 - 1)
+"""All that msgpack can carry."""
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just(np.zeros((2, 3), np.uint8)),
+    st.none() | st.booleans() | WHOLE | st.floats() | st.text(max_size=9) | st.just(np.zeros((2, 3), np.uint8)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-WORDS = ("type", "payload", "seq", "timestamp", "examples", "endpoint", "session_id", "request_id", "seed", "step")
-MORE = ("deadline_ms", "control_rate_hz", "sampling_params", "num_inference_steps", "prompt", "images", "image")
+WORDS = (
+    "type",
+    "payload",
+    "seq",
+    "timestamp",
+    "examples",
+    "endpoint",
+    "session_id",
+    "request_id",
+    "seed",
+    "step",
+    "delay",
+)
+MORE = (
+    "continues",
+    "deadline_ms",
+    "control_rate_hz",
+    "sampling_params",
+    "num_inference_steps",
+    "prompt",
+    "images",
+    "image",
+)
 
 
 @given(message=st.dictionaries(st.sampled_from((*WORDS, *MORE)), ANYTHING, max_size=8))
