@@ -6,7 +6,8 @@ then the arm has to hold still. The connection, and how it comes back, are `line
 
 In `aligned` mode, with a server that continues chunks (`--chunking`), each question tells how many actions of the chunk
 in execution will be carried out until its answer is there. Where the server has forgotten that chunk, after a lost
-connection, the robot carries out what it has, stands still, and goes on with a chunk that continues none.
+connection, or the policy was not trained for so long a delay, the robot carries out what it has, stands still, and
+goes on with a chunk that continues none.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class PolicyClient:
             require_rate(control_rate_hz, self.contract.control_rate_hz)
         self._player = ChunkPlayer(self.contract.n_action_steps)
         self._delays = self._measured_delays()
-        self._forgotten = False
+        self._standing = False
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -143,7 +144,7 @@ class PolicyClient:
             self._coming.answer.cancel()
             self._coming = None
         self._player.reset()
-        self._forgotten = False
+        self._standing = False
         self._line.new_session()
         self._line.ask({"endpoint": "reset"})
 
@@ -189,13 +190,17 @@ class PolicyClient:
         """Take a chunk that has arrived; ask for the next one when its time has come."""
         if self._coming is not None and self._coming.answer.done():
             self._take_coming()
-        if self._coming is None and self._player.wants_chunk and self._player.left and not self._forgotten:
+        if self._coming is None and self._player.wants_chunk and self._player.left and not self._standing:
             self._ask(observation)
 
     def _ask(self, observation: Mapping[str, Any]) -> None:
         """Ask for a chunk, and tell how many actions of the old one are carried out until then: all, at most."""
         step, origin = self._player.step, self._player.origin
         delay = None if self._delays is None else min(self._delays.forecast, self._player.left)
+        most = self.contract.max_delay
+        if delay is not None and most is not None and delay > most:
+            self._stand_still(f"a delay of {delay} control steps is expected, and the policy was trained for {most}")
+            return
         continues = None if delay is None else origin
         answer = self._background.submit(self._chunk, dict(observation), step, delay, continues)
         self._coming = Coming(step=step, delay=delay, answer=answer)
@@ -210,7 +215,7 @@ class PolicyClient:
                 self._delays.note(self._delays.steps(seconds))
             if chunk is not None:
                 self._player.take(chunk, self._player.step)
-            self._forgotten = False
+            self._standing = False
 
     def _take_coming(self) -> None:
         """Take the chunk that was asked for; an error is told once, and the next step asks anew."""
@@ -219,8 +224,7 @@ class PolicyClient:
             return
         (chunk, seconds), passed = coming.answer.result(), self._player.step - coming.step
         if chunk is None:
-            self._forgotten = True
-            logger.warning("the server has forgotten the chunk in execution: the robot will stand still for one chunk")
+            self._stand_still("the server has forgotten the chunk in execution")
             return
         if self._delays is not None:
             self._delays.note(max(passed, self._delays.steps(seconds)))
@@ -228,6 +232,11 @@ class PolicyClient:
             self.overdue += 1
             logger.warning("a chunk came %d control steps after its observation, not %d", passed, coming.delay)
         self._player.take(chunk, coming.step, coming.delay or 0)
+
+    def _stand_still(self, why: str) -> None:
+        """Let the robot carry out what it has and wait for a chunk that continues none."""
+        self._standing = True
+        logger.warning("%s: the robot will stand still for one chunk", why)
 
     def _chunk(
         self, observation: Mapping[str, Any], step: int, delay: int | None = None, continues: int | None = None

@@ -140,6 +140,18 @@ def test_after_a_lost_connection_the_robot_ends_its_chunk_and_begins_anew(caplog
         assert [question.underway is None for question in network.asked] == [True, True, False]
 
 
+def test_a_delay_that_was_not_trained_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    network = Continuing()
+    trained = replace(GUIDED, chunking="trained", max_delay=1)  # two steps are expected
+    with listening(network, contract=trained) as (address, _), guided_robot(address) as robot:
+        assert walk(robot, 11) == [*range(100, 110), 200]
+        assert [question.underway for question in network.asked] == [None, None]
+        assert "a delay of 2 control steps is expected, and the policy was trained for 1" in caplog.text
+        with pytest.raises(Refused, match="so long a delay") as error:  # nor would the server do it
+            robot.infer(observation(), step=11, delay=2)
+        assert error.value.code == "delay"
+
+
 def test_no_more_is_promised_than_the_chunk_holds() -> None:
     network = Continuing()
     slow = replace(GUIDED, warm_s=95.0)

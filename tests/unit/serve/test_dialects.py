@@ -54,32 +54,12 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-WORDS = (
-    "type",
-    "payload",
-    "seq",
-    "timestamp",
-    "examples",
-    "endpoint",
-    "session_id",
-    "request_id",
-    "seed",
-    "step",
-    "delay",
-)
-MORE = (
-    "continues",
-    "deadline_ms",
-    "control_rate_hz",
-    "sampling_params",
-    "num_inference_steps",
-    "prompt",
-    "images",
-    "image",
-)
+WORDS = ("type", "payload", "seq", "timestamp", "examples", "endpoint", "session_id", "request_id", "seed", "step")
+MORE = ("deadline_ms", "control_rate_hz", "sampling_params", "num_inference_steps", "prompt", "images", "image")
+CHUNKING = ("delay", "continues")
 
 
-@given(message=st.dictionaries(st.sampled_from((*WORDS, *MORE)), ANYTHING, max_size=8))
+@given(message=st.dictionaries(st.sampled_from((*WORDS, *MORE, *CHUNKING)), ANYTHING, max_size=8))
 def test_no_message_is_a_fault_of_the_program(message: dict[str, Any]) -> None:
     """It is understood, or refused; and the refusal can be sent to whoever it is."""
     address = address_of(message, None, Address())
