@@ -30,11 +30,12 @@ from process_tree import cpu_seconds
 from torch import Tensor
 
 from pi05.errors import tell
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.places.processes import PlacesInProcesses
 from pi05.eval.rollout import Ended, Rollout
 from pi05.eval.rules import rules_of
 from pi05.machine import machine_info
+from pi05.policy_choice import ChosenPolicy
 from pi05.sim.environments import environment_maker
 
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def ours(workers: int, episodes: int, steps: int, replan: int) -> dict[str, Any]
     """Measure our environments in processes."""
 
     def config(number: int, most: int) -> EvalConfig:
-        policy = EvalPolicyConfig(n_action_steps=replan)
+        policy = ChosenPolicy(n_action_steps=replan)
         return EvalConfig(
             env="libero", suite="libero_object", tasks=(TASK,), policy=policy, episodes=number, max_steps=most
         )

@@ -29,11 +29,12 @@ import numpy as np
 
 from pi05 import presets
 from pi05.data.lerobot.reader import Dataset
-from pi05.eval.config import Chunking, EvalConfig, EvalPolicyConfig
+from pi05.eval.config import Chunking, EvalConfig
 from pi05.eval.evaluate import evaluate_policy
 from pi05.eval.result import EvalResult
 from pi05.machine import machine_info
 from pi05.policy import Policy
+from pi05.policy_choice import ChosenPolicy
 from pi05.sim.collect import collect_demonstrations
 from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
@@ -132,7 +133,7 @@ def measure(
 ) -> dict[str, Any]:
     """Evaluate one way of chunking at one delay."""
     config = EvalConfig(
-        policy=EvalPolicyConfig(n_action_steps=executed),
+        policy=ChosenPolicy(n_action_steps=executed),
         family=FAMILY,
         episodes=arguments.episodes,
         num_envs=arguments.episodes,

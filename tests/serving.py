@@ -1,8 +1,11 @@
-"""A server without a network behind it: a contract, observations that fit it, answers that tell what was asked."""
+"""A server without a network behind it: a contract, observations that fit it, answers that tell what was asked; and
+conversations of other programs' clients, as they were recorded."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -137,3 +140,32 @@ def listening(
         thread.join(30)
         listener.close()
     assert not thread.is_alive()
+
+
+def payloads(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield opcode and unmasked payload of each websocket frame in some bytes."""
+    while frames:
+        length, start = frames[1] & 127, 2
+        if length == 126:
+            length, start = struct.unpack(">H", frames[2:4])[0], 4
+        mask = frames[start : start + 4] if frames[1] & 128 else b""
+        start += len(mask)
+        body = frames[start : start + length]
+        yield frames[0] & 15, bytes(byte ^ mask[i % 4] for i, byte in enumerate(body)) if mask else body
+        frames = frames[start + length :]
+
+
+def recorded(name: str) -> list[tuple[str, int, bytes]]:
+    """Return the messages of a recording: who to whom, opcode, payload."""
+    found = []
+    for line in map(json.loads, (PROTOCOL / f"{name}.jsonl").read_text().splitlines()):
+        frame = bytes.fromhex(line.get("hex", ""))
+        if not frame or line.get("op") in ("http", "http-body", "close"):
+            continue
+        if "op" in line:
+            found.append((line["dir"], {"text": 1, "binary": 2}[line["op"]], frame))
+            continue
+        if frame.startswith((b"GET ", b"HTTP/")):
+            frame = frame.partition(b"\r\n\r\n")[2] if b" 101 " in frame[:20] else b""
+        found += [(line["dir"], opcode, body) for opcode, body in payloads(frame) if opcode in (1, 2)]
+    return found

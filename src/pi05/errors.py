@@ -109,7 +109,8 @@ class ServeError(UserError):
 class Refused(UserError):
     """A message, or an observation in it, that a policy server does not answer; the connection goes on.
 
-    `code` is for programs: malformed, unsupported, observation, late, busy, rate, stopping, internal.
+    `code` is for programs: malformed, unsupported, observation, late, busy, rate, stopping, internal; of real-time
+    chunking forgotten (the chunk that should be continued) and delay (more than can be continued).
     """
 
     def __init__(

@@ -15,8 +15,9 @@ from fake_policies import make_policy, save_policy
 from pi05.checkpoint.run_folder import point
 from pi05.cli import main
 from pi05.errors import EvaluationError
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.evaluate import evaluate_policy
+from pi05.policy_choice import ChosenPolicy
 from pi05.sim.tabletop import Tabletop
 
 
@@ -126,7 +127,7 @@ def test_a_policy_that_does_not_fit_is_refused_before_the_first_episode(tokenize
     two = replace(stats, **{name: getattr(stats, name)[:2] for name in ("mean", "std", "min", "max", "q01", "q99")})
     with pytest.raises(EvaluationError, match="another robot"):
         evaluate_policy(config, policy=make_policy(tokenizer, action_stats=two), console=False)
-    greedy = replace(config, policy=EvalPolicyConfig(n_action_steps=11))
+    greedy = replace(config, policy=ChosenPolicy(n_action_steps=11))
     with pytest.raises(EvaluationError, match="does not predict as many"):
         evaluate_policy(greedy, policy=make_policy(tokenizer), console=False)
     blind = make_policy(tokenizer)

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
+import torch
 from fake_policies import make_libero_policy, save_policy
 
 from pi05.cli import main
 from pi05.data.robot.stored_observations import OBSERVATIONS, read_observations
+from pi05.policy import Policy
 from pi05.serve.client import PolicyClient
 from pi05.serve.config import KEY_VARIABLE
 from pi05.serve.engine import example_observation
+from pi05.types import STATE
 
 KEY = "correct horse battery"
 
@@ -32,13 +36,16 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_policy(folder / "checkpoint", make_libero_policy(fakes.write_tokenizer(folder / "tokenizer.json")))
 
 
+NUM_STEPS = 2
+
+
 @contextmanager
 def serving(policy: Path, *flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the command; yield the process and its address once it is ready."""
     words = [
         f"--policy.path={policy}",
         "--policy.device=cpu",
-        "--policy.num_inference_steps=2",
+        f"--policy.num_inference_steps={NUM_STEPS}",
         "--threads=1",
         "--port=0",
     ]
@@ -68,8 +75,6 @@ def serving(policy: Path, *flags: str, **environment: str) -> Iterator[tuple[sub
 @pytest.mark.process
 @pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_server_from_its_start_to_its_end(policy: Path, end: signal.Signals) -> None:
-    from pi05.policy import Policy
-
     observation = example_observation(Policy.load(policy))
     with serving(policy, f"--key_file={_key(policy.parent)}") as (process, address):
         with PolicyClient(address, key=KEY, control_rate_hz=20.0, deadline_ms=60_000) as robot:
@@ -80,6 +85,48 @@ def test_a_server_from_its_start_to_its_end(policy: Path, end: signal.Signals) -
         assert process.wait(30) == 0
         assert "stopped; 1 observations answered, 0 messages refused" in rest
         assert "Traceback" not in rest
+
+
+@pytest.fixture(scope="module")
+def folders(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run, and what `pi05 export` writes of it for LeRobot and for openpi."""
+    place = tmp_path_factory.mktemp("folders")
+    made = {name: place / name for name in ("run", "lerobot", "openpi")}
+    assert main(["train", *workshop.flags(made["run"], steps=2, save_freq=2, eval_steps=0)]) == 0
+    for to in ("lerobot", "openpi"):
+        assert main(["export", f"--to={to}", str(made["run"]), str(made[to])]) == 0
+    return made
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as the server has: sums in another order differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", ["run", "lerobot", "openpi"])
+def test_every_kind_of_folder_is_served(workshop: Any, folders: dict[str, Path], kind: str) -> None:
+    """The answer over the socket is that of `Policy.infer` on the same folder, bit for bit."""
+    told: dict[str, Any] = {}
+    if kind == "openpi":  # what its folders do not tell
+        told = {"horizon": 10, "tokenizer_path": workshop.tokenizer, "prompt_format": "state"}
+    names = {"horizon": "policy.chunk_size", "tokenizer_path": "policy.tokenizer_path"}
+    flags = [f"--{names.get(name, name)}={value}" for name, value in told.items()]
+    policy = Policy.load(folders[kind], **told)
+    stored = read_observations(folders["run"] / "step0" / OBSERVATIONS)[0]
+    cameras = dict(zip(policy.processor.slots.keys, (stored[name] for name in fakes.CAMERAS), strict=True))
+    observation = {**cameras, STATE: stored[STATE], "task": stored["task"]}
+    want = policy.infer(observation, num_steps=NUM_STEPS, generator=torch.Generator().manual_seed(5))["actions"]
+    assert np.ptp(want) > 0
+    with serving(folders[kind], *flags) as (_, address), PolicyClient(address, deadline_ms=60_000) as robot:
+        assert [camera.name for camera in robot.contract.cameras] == list(policy.processor.slots.keys)
+        got = robot.infer(observation, seed=5)["actions"]
+    np.testing.assert_array_equal(got, want)
 
 
 def _key(folder: Path) -> Path:

@@ -21,12 +21,13 @@ from pi05 import presets
 from pi05.demo.chain import DemoResult, Stages, describe_data, finish, open_folder, tell_verdict
 from pi05.demo.goals import SuccessGoal
 from pi05.errors import tell
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.demo_report import Section
 from pi05.eval.episode import EpisodeResult
 from pi05.eval.evaluate import evaluate_policy
 from pi05.eval.result import EvalResult, SuccessRate
 from pi05.pages.run import write_run_report
+from pi05.policy_choice import ChosenPolicy
 from pi05.settings.schema import to_plain
 from pi05.sim.collect_tasks import collect_tasks
 from pi05.sim.config import DemonstrationChoice
@@ -162,7 +163,7 @@ def told(plan: LiberoPlan) -> dict[str, Any]:
 def evaluation(plan: LiberoPlan, checkpoint: Path, output: Path, seed: int, threads: int | None) -> EvalConfig:
     """Return the evaluation of a checkpoint in the benchmark's initial states of the plan's tasks."""
     return EvalConfig(
-        policy=EvalPolicyConfig(path=str(checkpoint), n_action_steps=plan.n_action_steps),
+        policy=ChosenPolicy(path=str(checkpoint), n_action_steps=plan.n_action_steps),
         env="libero",
         suite=plan.suite,
         tasks=plan.tasks,

@@ -17,10 +17,11 @@ from pi05 import presets
 from pi05.demo.chain import DemoResult, Stages, describe_data, finish, open_folder, tell_verdict
 from pi05.demo.goals import SuccessGoal
 from pi05.errors import tell
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.demo_report import Section
 from pi05.eval.evaluate import evaluate_policy
 from pi05.pages.run import write_run_report
+from pi05.policy_choice import ChosenPolicy
 from pi05.sim.collect import collect_demonstrations
 from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
@@ -108,7 +109,7 @@ def run_demo(
 
 def _evaluation(plan: DemoPlan, checkpoint: Path, output: Path, seed: int, threads: int | None) -> EvalConfig:
     return EvalConfig(
-        policy=EvalPolicyConfig(path=str(checkpoint)),
+        policy=ChosenPolicy(path=str(checkpoint)),
         family=FAMILY,
         episodes=plan.episodes,
         num_envs=plan.episodes,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 from pi05.data.cameras import CameraSlots
 from pi05.data.libero import SLOTS as LIBERO_SLOTS
@@ -29,7 +28,7 @@ def load_policy(config: EvalConfig) -> Policy:
     policy = Policy.load(
         config.policy.path,
         device=str(choose_device(config.policy.device, local_rank())),
-        **told_options(config),
+        **config.told,
     )
     slots = policy.processor.slots
     if config.env == "libero" and not config.rename_map and slots.used == LIBERO_USED and slots.keys != LIBERO_KEYS:
@@ -40,19 +39,6 @@ def load_policy(config: EvalConfig) -> Policy:
         policy.notes.append(f"cameras: {told}")
         tell(f"note: {policy.notes[-1]}", aside=True)
     return policy
-
-
-def told_options(config: EvalConfig) -> dict[str, Any]:
-    """Return what the user tells of a policy where its folder does not, by the names of `Policy.load`."""
-    return {
-        "prompt_format": config.prompt_format,
-        "rename_map": config.rename_map,
-        "asset_id": config.asset_id,
-        "horizon": config.policy.chunk_size,
-        "adapt_to_pi": config.adapt_to_pi,
-        "tokenizer_path": config.policy.tokenizer_path,
-        "accept_edited": config.accept_edited,
-    }
 
 
 LIBERO_KEYS, LIBERO_USED = tuple(LIBERO_SLOTS), tuple(LIBERO_SLOTS.values())

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from pi05.errors import EvaluationError
 from pi05.eval.config import Chunking
 from pi05.eval.rules import Rules
-from pi05.serve.rtc import Underway
+from pi05.serve.underway import Underway
 
 
 class Course:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pi05.errors import Refused, UserError
+from pi05.serve.underway import Underway
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class Question:
 
     observation: Mapping[str, Any]
     """Under the policy's names."""
+    underway: Underway | None = None
+    """What the robot is doing meanwhile, which the actions shall continue; None: nothing."""
     seed: int | None = None
     deadline: float | None = None
     """On the clock of `time.monotonic`, in seconds."""

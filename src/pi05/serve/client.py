@@ -1,35 +1,48 @@
-"""A robot's side of `pi05 serve`: connects, compares the contract, executes chunks, comes back after a lost connection.
+"""A robot's side of `pi05 serve`: compares the contract, asks for chunks, executes them, measures how long that takes.
 
 Needs NumPy, msgpack and websockets; no torch, so that it runs on the computer of a robot. The control loop stays the
 robot's: `next_action` gives one action for one observation. It raises rather than give an action that is too old, and
-then the arm has to hold still.
+then the arm has to hold still. The connection, and how it comes back, are `line.py`'s.
+
+In `aligned` mode, with a server that continues chunks (`--chunking`), each question tells how many actions of the chunk
+in execution will be carried out until its answer is there. Where the server has forgotten that chunk, after a lost
+connection, or the policy was not trained for so long a delay, the robot carries out what it has, stands still, and
+goes on with a chunk that continues none.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import ssl
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.sync.client import ClientConnection, connect
 
 from pi05.errors import Refused, ServeError
-from pi05.serve.arrays import pack, unpack
-from pi05.serve.chunks import ChunkPlayer, Mode
-from pi05.serve.config import KEY_VARIABLE
+from pi05.serve.chunks import ChunkPlayer, Delays, Mode
+from pi05.serve.line import Line
 from pi05.serve.protocol import Contract, require_rate
 
 LATENCIES = 1000
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coming:
+    """A chunk that was asked for, and what was told of the robot then."""
+
+    step: int
+    delay: int | None
+    """Control steps until it takes over; None: it continues nothing."""
+    answer: Future[tuple[np.ndarray | None, float]]
+    """The actions, and the seconds that they took; None: the server has forgotten what they should continue."""
 
 
 class PolicyClient:
@@ -52,19 +65,18 @@ class PolicyClient:
         is of no use. `reconnect_s`: for how long a lost connection is tried again. `tls`: for wss:// with a certificate
         that the system does not know.
         """
-        self.address, self.mode, self.deadline_ms, self.reconnect_s = address, mode, deadline_ms, reconnect_s
-        self._headers = {"Authorization": f"Api-Key {found}"} if (found := key or os.environ.get(KEY_VARIABLE)) else {}
-        self._tls, self._rate = tls, control_rate_hz
-        self._lock = threading.Lock()
-        self._request_id = 0
-        self._session_id = os.urandom(8).hex()
+        self.mode, self.deadline_ms, self._rate = mode, deadline_ms, control_rate_hz
+        self.overdue = 0
+        """Chunks that came later than was forecast, so that their seam is not the one that they were made for."""
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="pi05-client")
-        self._coming: Future[tuple[np.ndarray, int]] | None = None
-        self._connection, self.contract = self._connect()
+        self._coming: Coming | None = None
+        self._line = Line(address, key=key, deadline_ms=deadline_ms, reconnect_s=reconnect_s, tls=tls)
         if control_rate_hz is not None:
             require_rate(control_rate_hz, self.contract.control_rate_hz)
         self._player = ChunkPlayer(self.contract.n_action_steps)
+        self._delays = self._measured_delays()
+        self._standing = False
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -75,7 +87,12 @@ class PolicyClient:
     def close(self) -> None:
         """End the connection."""
         self._background.shutdown(wait=False, cancel_futures=True)
-        self._connection.close()
+        self._line.close()
+
+    @property
+    def contract(self) -> Contract:
+        """What the policy behind the server needs and answers."""
+        return self._line.contract
 
     def require(
         self,
@@ -88,31 +105,48 @@ class PolicyClient:
         self.contract.require(cameras=cameras, state_names=state_names, action_names=action_names)
 
     def infer(
-        self, observation: Mapping[str, Any], *, seed: int | None = None, step: int | None = None
+        self,
+        observation: Mapping[str, Any],
+        *,
+        seed: int | None = None,
+        step: int | None = None,
+        delay: int | None = None,
+        continues: int | None = None,
     ) -> dict[str, Any]:
         """Return {"actions": float32[A, n] in robot units, "warnings", "server_timing", …} for one observation.
 
-        Raises Refused when the server does not answer this observation, ServeError when the connection is lost for
-        longer than `reconnect_s`, or the policy behind it is another one afterwards.
+        `step` counts control steps. With `delay` the chunk continues the last one, of which so many actions are carried
+        out from the observation on until the answer is used; `continues` names another one by the step that it was
+        given for. Raises Refused when the server does not answer this observation, ServeError when the connection is
+        lost for longer than `reconnect_s`, or the policy behind it is another one afterwards.
         """
         options = {"seed": seed, "step": step, "control_rate_hz": self._rate, "deadline_ms": self.deadline_ms}
+        options |= {"delay": delay, "continues": continues}
         options = {name: value for name, value in options.items() if value is not None}
         started = time.monotonic()
-        answer = self._ask({**observation, **options})
+        answer = self._line.ask({**observation, **options})
         seconds = time.monotonic() - started
         self._latencies.append(seconds)
         if 1000 * seconds > self.deadline_ms:
             raise _too_late(1000 * seconds, self.deadline_ms)
+        if answer.get("delay") != delay:
+            raise ServeError(
+                "the server does not continue chunks",
+                wanted=f"a chunk that continues {delay} actions",
+                found="one that continues none",
+                remedy="install the same pi05 on both machines",
+            )
         return answer
 
     def reset(self) -> None:
         """Begin another episode: nothing of the last one is kept, here and at the server."""
         if self._coming is not None:
-            self._coming.cancel()
+            self._coming.answer.cancel()
             self._coming = None
         self._player.reset()
-        self._session_id = os.urandom(8).hex()
-        self._ask({"endpoint": "reset"})
+        self._standing = False
+        self._line.new_session()
+        self._line.ask({"endpoint": "reset"})
 
     def next_action(self, observation: Mapping[str, Any]) -> np.ndarray:
         """Return the action for this control step: float32[n]. Call it once a step, with what the robot sees now.
@@ -137,114 +171,88 @@ class PolicyClient:
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
+    def _measured_delays(self) -> Delays | None:
+        """Return what forecasts the delay; None where chunks are not continued."""
+        if self.mode == "sync" or self.contract.chunking == "synchronous":
+            return None
+        rate = self._rate or self.contract.control_rate_hz
+        if rate is None:
+            self.close()
+            raise ServeError(
+                "the delay of a chunk cannot be told in control steps",
+                wanted="the rate at which the robot is controlled",
+                found="none, neither here nor in the checkpoint",
+                remedy="give control_rate_hz",
+            )
+        return Delays(rate, self.contract.warm_s or 0.0)
+
     def _exchange(self, observation: Mapping[str, Any]) -> None:
         """Take a chunk that has arrived; ask for the next one when its time has come."""
-        if self._coming is not None and self._coming.done():
+        if self._coming is not None and self._coming.answer.done():
             self._take_coming()
-        if self._coming is None and self._player.wants_chunk and self._player.left:
-            self._coming = self._background.submit(self._chunk, dict(observation), self._player.step)
+        if self._coming is None and self._player.wants_chunk and self._player.left and not self._standing:
+            self._ask(observation)
+
+    def _ask(self, observation: Mapping[str, Any]) -> None:
+        """Ask for a chunk, and tell how many actions of the old one are carried out until then: all, at most."""
+        step, origin = self._player.step, self._player.origin
+        delay = None if self._delays is None else min(self._delays.forecast, self._player.left)
+        most = self.contract.max_delay
+        if delay is not None and most is not None and delay > most:
+            self._stand_still(f"a delay of {delay} control steps is expected, and the policy was trained for {most}")
+            return
+        continues = None if delay is None else origin
+        answer = self._background.submit(self._chunk, dict(observation), step, delay, continues)
+        self._coming = Coming(step=step, delay=delay, answer=answer)
 
     def _wait_for_chunk(self, observation: Mapping[str, Any]) -> None:
         if self._coming is not None:
             self._take_coming()
         if self._player.left == 0 or (self.mode == "sync" and self._player.wants_chunk):
             self._player.reset()
-            self._player.take(*self._chunk(observation, self._player.step))
+            chunk, seconds = self._chunk(observation, self._player.step)
+            if self._delays is not None:
+                self._delays.note(self._delays.steps(seconds))
+            if chunk is not None:
+                self._player.take(chunk, self._player.step)
+            self._standing = False
 
     def _take_coming(self) -> None:
         """Take the chunk that was asked for; an error is told once, and the next step asks anew."""
         coming, self._coming = self._coming, None
-        if coming is not None:
-            self._player.take(*coming.result())
-
-    def _chunk(self, observation: Mapping[str, Any], step: int) -> tuple[np.ndarray, int]:
-        return self.infer(observation, step=step)["actions"], step
-
-    # --- the connection ----------------------------------------------------------------------------------------------
-
-    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one message and return its answer, over a new connection where the old one is lost."""
-        with self._lock:
-            self._request_id += 1
-            sent = {**message, "request_id": self._request_id, "session_id": self._session_id}
-            until = time.monotonic() + self.reconnect_s
-            pause = FIRST_PAUSE_S
-            while True:
-                try:
-                    return self._exchange_once(pack(sent))
-                except (ConnectionClosed, OSError) as error:
-                    if time.monotonic() + pause > until:
-                        raise _lost(self.address, error) from error
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                self._reconnect(until)
-
-    def _exchange_once(self, frame: bytes) -> dict[str, Any]:
-        self._connection.send(frame)
-        while True:
-            received = self._connection.recv(timeout=max(30.0, 2 * self.deadline_ms / 1000))
-            if isinstance(received, str):
-                raise ServeError("the server answers with text", found=received[:300], remedy="read the server's log")
-            answer, _ = unpack(received)
-            if answer.get("request_id") == self._request_id:
-                break  # an answer to an older question is of no use any more
-        if answer.get("type") == "error":
-            raise Refused(
-                str(answer.get("problem")),
-                code=str(answer.get("code")),
-                wanted=answer.get("wanted"),
-                found=answer.get("found"),
-                remedy=str(answer.get("remedy")),
-            )
-        return answer
-
-    def _reconnect(self, until: float) -> None:
-        """Connect again if the server is there, and make sure that it is still the same policy."""
-        try:
-            connection, contract = self._connect()
-        except ServeError:
-            if time.monotonic() > until:
-                raise
+        if coming is None:
             return
-        if contract != self.contract:
-            connection.close()
-            raise ServeError(
-                "the server has another policy than before",
-                wanted=f"checkpoint {self.contract.checkpoint[:12]}",
-                found=f"checkpoint {contract.checkpoint[:12]}",
-                remedy="stop the robot, and start its program again",
-            )
-        self._connection = connection
+        (chunk, seconds), passed = coming.answer.result(), self._player.step - coming.step
+        if chunk is None:
+            self._stand_still("the server has forgotten the chunk in execution")
+            return
+        if self._delays is not None:
+            self._delays.note(max(passed, self._delays.steps(seconds)))
+        if coming.delay is not None and passed > coming.delay:
+            self.overdue += 1
+            logger.warning("a chunk came %d control steps after its observation, not %d", passed, coming.delay)
+        self._player.take(chunk, coming.step, coming.delay or 0)
 
-    def _connect(self) -> tuple[ClientConnection, Contract]:
-        encrypted: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
+    def _stand_still(self, why: str) -> None:
+        """Let the robot carry out what it has and wait for a chunk that continues none."""
+        self._standing = True
+        logger.warning("%s: the robot will stand still for one chunk", why)
+
+    def _chunk(
+        self, observation: Mapping[str, Any], step: int, delay: int | None = None, continues: int | None = None
+    ) -> tuple[np.ndarray | None, float]:
+        """Return the actions for an observation, or None where the server has forgotten what they should continue.
+
+        Beside them the seconds that the answer took. This may run in the background.
+        """
+        started = time.monotonic()
         try:
-            connection = ExitStack().enter_context(  # as newer versions of websockets want it; `close` ends it
-                connect(
-                    self.address,
-                    additional_headers=self._headers,
-                    compression=None,
-                    max_size=None,
-                    ping_interval=None,
-                    proxy=None,
-                    open_timeout=10,
-                    **encrypted,
-                )
-            )
-            first = connection.recv(timeout=10)
-        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, ValueError) as error:
-            raise _lost(self.address, error) from error
-        if isinstance(first, str):
-            raise ServeError("this is no policy server", found=first[:200], remedy="check the address")
-        return connection, Contract.from_metadata(unpack(first)[0])
-
-
-def _lost(address: str, error: Exception) -> ServeError:
-    return ServeError(
-        f"no policy server can be asked at {address}",
-        found=str(error) or type(error).__name__,
-        remedy="start pi05 serve there; check address, --host, firewall, and the key",
-    )
+            actions = self.infer(observation, step=step, delay=delay, continues=continues)["actions"]
+        except Refused as error:
+            if error.code != "forgotten":
+                raise
+            actions = None
+        return actions, time.monotonic() - started
 
 
 def _too_late(passed_ms: float, deadline_ms: float) -> Refused:

@@ -1,58 +1,26 @@
-"""Settings of `pi05 serve`. No torch; the path of a field is its flag (`policy.path` is `--policy.path`)."""
+"""Settings of `pi05 serve`. No torch; the path of a field is its flag (`policy.path` is `--policy.path`).
+
+Which policy is a setting of `policy_choice.py`.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-import re
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from pi05.settings.schema import Checked
+from pi05.policy_choice import PolicyChoice
 
+Chunking = Literal["synchronous", "guided", "trained"]
+"""How a chunk continues the one before it."""
 KEY_VARIABLE = "PI05_SERVE_KEY"
 """Environment variable with the key of server and client, where no file is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServePolicyConfig(Checked):
-    """Which policy, and how it is run."""
-
-    FLAG_PREFIX: ClassVar[str] = "policy."
-
-    path: str | None = None
-    """A run folder, which means its last checkpoint, or a checkpoint folder of pi05, LeRobot or openpi."""
-    tokenizer_path: str | None = None
-    """Tokenizer file or folder, for a LeRobot or openpi folder that holds none."""
-    chunk_size: int | None = None
-    """Actions predicted at once, for an openpi folder, which does not tell it."""
-    device: str = "auto"
-    """Where the network runs: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
-    n_action_steps: int | None = None
-    """Actions of each chunk that clients are told to execute before they ask again; as trained when not given."""
-    num_inference_steps: int = 10
-    """Euler steps from noise to actions, 1 or more."""
-
-    def _limits(self) -> None:
-        device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
-        self._require(device is not None, "device", "auto, cpu, cuda or cuda:N")
-        self._at_least(1, "n_action_steps", "num_inference_steps", "chunk_size")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig(Checked):
+class ServeConfig(PolicyChoice):
     """One server."""
 
-    policy: ServePolicyConfig = field(default_factory=ServePolicyConfig)
-    prompt_format: Literal["state", "state32", "none"] | None = None
-    """State in the prompt, for a LeRobot or openpi folder that does not tell: as it is, padded to 32 numbers, or not at
-    all."""
-    rename_map: dict[str, str] = field(default_factory=dict)
-    """Camera of the robot → camera of the policy, or its slot: scene, left_wrist, right_wrist."""
-    asset_id: str | None = None
-    """Which statistics of an openpi folder that holds several."""
-    adapt_to_pi: bool | None = None
-    """Of an openpi folder with ALOHA's 14 numbers: false when it was trained without openpi's joint flip and gripper
-    map, which pi05 does not have."""
     host: str = "127.0.0.1"
     """Address to listen on; another one than this machine's loopback only with a key."""
     port: int = 8000
@@ -64,6 +32,12 @@ class ServeConfig(Checked):
     """Certificate in PEM form, with its chain: connections are encrypted then (wss://)."""
     tls_key: str | None = None
     """Private key of the certificate, in PEM form."""
+    chunking: Chunking = "synchronous"
+    """What a chunk knows of the one that the robot carries out while it is computed (docs/rtc.md).
+    - synchronous: nothing.
+    - guided: it is steered to continue it, where the client tells its delay; for any policy, at up to three times the
+      time.
+    - trained: it is told what is carried out meanwhile; for a policy of --rtc_max_delay."""
     strict: bool = False
     """Refuse a state outside of the training range, instead of warning of it."""
     max_batch: int = 8

@@ -19,7 +19,10 @@ from pi05.serve.arrays import OPENPI, VLA_EVAL, ArrayDialect, pack
 from pi05.serve.bounds import malformed
 
 Family = Literal["openpi", "pi05", "vllm-omni", "starvla", "vla-eval"]
-REQUEST_KEYS = ("endpoint", "session_id", "request_id", "seed", "deadline_ms", "step", "control_rate_hz")
+REQUEST_KEYS = (
+    *("endpoint", "session_id", "request_id", "seed", "deadline_ms", "step", "control_rate_hz"),
+    *("delay", "continues"),
+)
 """Keys beside an observation that say how it is to be answered."""
 
 
@@ -52,6 +55,11 @@ class Ask:
     """Milliseconds after which the answer is of no use, from the arrival of the question."""
     step: int | None = None
     """The client's control step at which the observation was made; the answer repeats it."""
+    delay: int | None = None
+    """Control steps from the observation to the answer, for which the client goes on with the chunk that it has; None:
+    it stands still, or does not tell."""
+    continues: int | None = None
+    """The control step of the observation that the chunk in execution was given for; None: the last chunk."""
     control_rate_hz: float | None = None
     num_steps: int | None = None
 
@@ -66,6 +74,8 @@ class Reply:
     server_timing: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     step: int | None = None
+    delay: int | None = None
+    """Actions of the chunk before it that the first chunk continues; None: it continues none."""
     batch: int = 1
     one_action: np.ndarray | None = field(default=None)
     """For vla-eval, which takes one action at a time."""
@@ -122,8 +132,8 @@ def interpret(message: Mapping[str, Any], address: Address) -> Ask:
 
 def _options(message: Mapping[str, Any]) -> dict[str, Any]:
     numbers, whole = (int, float), (int,)
-    kinds: dict[str, tuple[type, ...]] = {"session_id": (str,), "seed": whole, "step": whole}
-    kinds |= {"deadline_ms": numbers, "control_rate_hz": numbers}
+    kinds: dict[str, tuple[type, ...]] = {"session_id": (str,), "deadline_ms": numbers, "control_rate_hz": numbers}
+    kinds |= dict.fromkeys(("seed", "step", "delay", "continues"), whole)
     found: dict[str, Any] = {}
     for name, kind in kinds.items():
         value = message.get(name)
@@ -134,6 +144,10 @@ def _options(message: Mapping[str, Any]) -> dict[str, Any]:
         if not right or (str not in kind and not (np.isfinite(value) and 0 <= value < 2**63)):
             raise malformed(f"{name} is {str(value)[:40]!r}")
         found[name] = value
+    if "delay" in found and "step" not in found:
+        raise malformed("a delay without the step of the observation, from which it is counted")
+    if "continues" in found and "delay" not in found:
+        raise malformed("a chunk to continue without the delay")
     return found
 
 
@@ -200,6 +214,8 @@ def pack_reply(address: Address, reply: Reply) -> bytes:
     message: dict[str, Any] = {"actions": reply.chunks[0], "policy_timing": {"infer_ms": reply.infer_ms}}
     if reply.warnings:
         message["warnings"] = list(reply.warnings)
+    if reply.delay is not None:
+        message["delay"] = reply.delay
     if address.family == "pi05":
         message |= {"request_id": address.label, "step": reply.step, "batch_size": reply.batch}
     return pack(message | {"server_timing": dict(reply.server_timing)}, address.arrays)

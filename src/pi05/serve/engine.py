@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from pi05.errors import CheckpointError, DataError, UserError
 from pi05.machine import choose_device
 from pi05.policy import Policy, Prepared, open_policy
 from pi05.serve.batching import Answered, Question
-from pi05.serve.config import ServeConfig
+from pi05.serve.config import Chunking, ServeConfig
 from pi05.serve.protocol import Camera, Contract, Numbers
+from pi05.serve.rtc import continuation, require_trained
+from pi05.serve.underway import Mode, Underway
 from pi05.types import STATE, TASK
 
 
@@ -31,29 +34,32 @@ class Engine:
     """A loaded policy that answers questions."""
 
     def __init__(
-        self, policy: Policy, *, num_steps: int = 10, checkpoint: str = "", folder: Path | None = None
+        self,
+        policy: Policy,
+        *,
+        num_steps: int = 10,
+        chunking: Chunking = "synchronous",
+        checkpoint: str = "",
+        folder: Path | None = None,
     ) -> None:
-        """`checkpoint` is the hash of the weights, `folder` where they are from."""
+        """`checkpoint` is the hash of the weights, `folder` where they are from.
+
+        Raises CheckpointError for `trained` chunking with a policy that was not trained for it.
+        """
         self.policy, self.num_steps, self.folder = policy, num_steps, folder
-        self.contract = contract_of(policy, num_steps, checkpoint)
+        self.mode: Mode = "naive" if chunking == "synchronous" else chunking
+        require_trained(policy, self.mode, 0)
+        self.contract = contract_of(policy, num_steps, chunking, checkpoint)
 
     @classmethod
     def load(cls, config: ServeConfig) -> Engine:
         """Load the policy that the settings name. Raises UserError where it is not there or not complete."""
         if config.policy.path is None:
             raise CheckpointError("no policy is named", remedy="add --policy.path=RUN, or a checkpoint folder")
-        options = PolicyOptions(
-            prompt_format=config.prompt_format,
-            rename_map=config.rename_map or None,
-            asset_id=config.asset_id,
-            horizon=config.policy.chunk_size,
-            adapt_to_pi=config.adapt_to_pi,
-            tokenizer_path=config.policy.tokenizer_path,
-        )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         device = str(choose_device(config.policy.device))
-        opened = open_policy(locate(config.policy.path), device, options=options)
+        opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
         if config.policy.n_action_steps is not None:
             notes = policy.notes
@@ -62,25 +68,32 @@ class Engine:
                 policy.processor,
                 n_action_steps=config.policy.n_action_steps,
                 provenance=policy.provenance,
+                max_delay=policy.max_delay,
             )
             policy.notes = notes
         policy.strict = config.strict
         return cls(
             policy,
             num_steps=config.policy.num_inference_steps,
+            chunking=config.chunking,
             checkpoint=opened.receipt.sha256,
             folder=opened.location.folder,
         )
 
     def warm_up(self, sizes: Sequence[int]) -> float:
-        """Answer made-up observations in batches of some sizes; return the seconds that the last one took."""
+        """Answer made-up observations in batches of some sizes; return the seconds that the last one took.
+
+        Where chunks are continued, these are, too. Those seconds are in the contract from then on.
+        """
         one, seconds = example_observation(self.policy), 0.0
+        left = np.zeros((self.contract.horizon, self.contract.action.dim), np.float32)
+        underway = None if self.mode == "naive" else Underway(actions=left, delay=min(1, self.contract.max_delay or 1))
         for size in sizes:
             started = time.perf_counter()
             prepared = [self.policy.prepare(one)] * size
-            noise = torch.zeros((size, *self.policy.noise_shape))
-            self.policy.answer(prepared, noise, self.num_steps)
+            self._answer(prepared, torch.zeros((size, *self.policy.noise_shape)), [underway] * size)
             seconds = time.perf_counter() - started
+        self.contract = replace(self.contract, warm_s=seconds)
         return seconds
 
     def answer_all(self, questions: Sequence[Question]) -> list[Answered | UserError]:
@@ -109,18 +122,26 @@ class Engine:
         if not prepared:
             return []
         noise = torch.cat([self._noise(question.seed) for question in questions])
+        underway = [question.underway for question in questions]
         try:
-            return list(self.policy.answer(prepared, noise, self.num_steps))
+            return list(self._answer(prepared, noise, underway))
         except DataError as error:
             if len(prepared) == 1:
                 return [error]
-        return [self._chunks_alone(one, noise[i : i + 1]) for i, one in enumerate(prepared)]
+        return [self._alone(one, noise[i : i + 1], underway[i]) for i, one in enumerate(prepared)]
 
-    def _chunks_alone(self, prepared: Prepared, noise: torch.Tensor) -> np.ndarray | UserError:
+    def _alone(self, prepared: Prepared, noise: torch.Tensor, underway: Underway | None) -> np.ndarray | UserError:
         try:
-            return self.policy.answer([prepared], noise, self.num_steps)[0]
+            return self._answer([prepared], noise, [underway])[0]
         except DataError as error:
             return error
+
+    def _answer(
+        self, prepared: Sequence[Prepared], noise: torch.Tensor, underway: Sequence[Underway | None]
+    ) -> list[np.ndarray]:
+        """Return the chunks, each continuing what its own robot is doing; robots that stand may be among them."""
+        steering = continuation(self.policy, [one.state for one in prepared], underway, mode=self.mode)
+        return self.policy.answer(prepared, noise, self.num_steps, **steering)
 
     def _noise(self, seed: int | None) -> torch.Tensor:
         generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -130,7 +151,7 @@ class Engine:
 _NOT_YET = DataError("the observation was not answered", remedy="read the server's log")
 
 
-def contract_of(policy: Policy, num_steps: int, checkpoint: str) -> Contract:
+def contract_of(policy: Policy, num_steps: int, chunking: Chunking, checkpoint: str) -> Contract:
     """Return what a policy needs and answers."""
     processor, slots = policy.processor, policy.processor.slots
     columns = tuple((column.name, column.size) for column in processor.state_columns)
@@ -149,6 +170,8 @@ def contract_of(policy: Policy, num_steps: int, checkpoint: str) -> Contract:
         horizon=processor.horizon,
         n_action_steps=policy.n_action_steps,
         num_inference_steps=num_steps,
+        chunking=chunking,
+        max_delay=policy.max_delay - 1 if chunking == "trained" else None,
         prompt_format=processor.prompt_format,
         strict=policy.strict,
         checkpoint=checkpoint,

@@ -47,6 +47,8 @@ class Metrics:
     turned_away: Counter[str] = field(default_factory=Counter)
     """Why a connection was not made → how many."""
     warnings: int = 0
+    continued: int = 0
+    """Answers that continue the chunk before them."""
     connections: int = 0
     connected: int = 0
     latency: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -66,6 +68,7 @@ class Metrics:
             *_one("connections_total", "counter", "connections so far", self.connections),
             *_one("waiting_questions", "gauge", "observations before the network", waiting),
             *_one("state_warnings_total", "counter", "observations outside of the training range", self.warnings),
+            *_one("continued_answers_total", "counter", "answers that continue the chunk before them", self.continued),
             *_many("answers_total", "answered observations", "client", self.answered),
             *_many("refusals_total", "messages that were refused", "code", self.refused),
             *_many("turned_away_total", "connections that were not made", "reason", self.turned_away),

@@ -7,7 +7,7 @@ The first frame of every connection is one map for all clients: openpi's read an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pi05.data.robot.control_rate import same_rate
@@ -63,6 +63,13 @@ class Contract:
     n_action_steps: int
     """Actions of a chunk to execute before the policy looks again."""
     num_inference_steps: int = 10
+    chunking: str = "synchronous"
+    """How chunks continue the ones before them where a client tells its delay: synchronous (they do not, and a delay is
+    refused), guided or trained."""
+    max_delay: int | None = None
+    """Longest delay that the policy was trained to continue, in control steps; None: whatever is left of a chunk."""
+    warm_s: float | None = field(default=None, compare=False)
+    """Seconds that one answer took when the server started, transport left out."""
     prompt_format: str = "state"
     strict: bool = False
     """Whether a state outside of the training range is refused; otherwise it is warned of."""

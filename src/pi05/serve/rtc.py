@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -30,13 +29,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.errors import CheckpointError, ConfigError
 from pi05.policy import Policy
+from pi05.serve.underway import Mode, Underway
 
-Mode = Literal["naive", "guided", "trained"]
-"""`naive`: the next chunk knows nothing of the previous one."""
 Schedule = Literal["exponential", "linear", "ones", "zeros"]
 SCHEDULES = ("exponential", "linear", "ones", "zeros")
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -78,25 +75,6 @@ PUBLISHED = Guidance()
 LEROBOT = Guidance(schedule="linear", overlap=10, max_weight=10.0, through_network=False, padding=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Underway:
-    """What the robot is doing when it asks for the next chunk."""
-
-    actions: Float[np.ndarray, "left n"]
-    """What is left of the previous chunk, from the observation on, in robot units."""
-    delay: int
-    """How many of these the robot will have carried out when the next chunk arrives."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.delay <= len(self.actions):
-            raise ConfigError(
-                "the robot would have nothing to do until the next chunk arrives",
-                wanted=f"a delay of 0 to {len(self.actions)} control steps, the actions that are left",
-                found=str(self.delay),
-                remedy="look again sooner (fewer n_action_steps), or train with a longer chunk",
-            )
-
-
 def next_chunks(
     policy: Policy,
     observations: Sequence[Mapping[str, Any]],
@@ -114,23 +92,40 @@ def next_chunks(
     CheckpointError where `trained` is asked of a policy that was not trained for such a delay, and what
     `Policy.infer_batch` raises.
     """
-    require_trained(policy, mode, max((each.delay for each in underway if each is not None), default=0))
     asked = [dict(each) for each in observations]
-    infer = partial(policy.infer_batch, asked, noise=noise, num_steps=num_steps, generator=generator)
+    processor = policy.processor
+    needed = mode != "naive" and any(each is not None for each in underway)
+    states = [processor.state_of(one) for one in asked] if needed else []
+    steering = continuation(policy, states, underway, mode=mode, guidance=guidance)
+    return policy.infer_batch(asked, noise=noise, num_steps=num_steps, generator=generator, **steering)
+
+
+def continuation(
+    policy: Policy,
+    states: Sequence[Float[np.ndarray, " S"]],
+    underway: Sequence[Underway | None],
+    *,
+    mode: Mode,
+    guidance: Guidance = PUBLISHED,
+) -> dict[str, Any]:
+    """Return the options of `Policy.answer` that make each chunk continue what its robot is doing; none for nobody.
+
+    `states` are those of the observations, in robot units. Raises CheckpointError as `next_chunks`.
+    """
+    require_trained(policy, mode, max((each.delay for each in underway if each is not None), default=0))
     if mode == "naive" or all(each is None for each in underway):
-        return infer()
+        return {}
     processor = policy.processor
     device = next(policy.model.parameters()).device
-    pairs = list(zip(asked, underway, strict=True))
+    pairs = list(zip(states, underway, strict=True))
     previous = torch.from_numpy(np.stack([encode_previous(processor, *pair) for pair in pairs])).to(device)
     if mode == "trained":
-        delay = torch.tensor([0 if each is None else each.delay for each in underway], device=device)
-        return infer(committed=(previous, delay))
+        return {"committed": (previous, torch.tensor([0 if e is None else e.delay for e in underway], device=device))}
     rows = [weights_of(each, guidance, processor.horizon) for each in underway]
     weights = torch.stack(rows).to(device)[..., None].repeat(1, 1, processor.action_dim)
     if not guidance.padding:
         weights[..., processor.robot_action_dim :] = 0
-    return infer(steer=guide(previous, weights, guidance))
+    return {"steer": guide(previous, weights, guidance)}
 
 
 def require_trained(policy: Policy, mode: Mode, delay: int) -> None:
@@ -147,7 +142,7 @@ def require_trained(policy: Policy, mode: Mode, delay: int) -> None:
 
 
 def encode_previous(
-    processor: Processor, observation: Mapping[str, Any], underway: Underway | None
+    processor: Processor, state: Float[np.ndarray, " S"], underway: Underway | None
 ) -> Float[np.ndarray, "A X"]:
     """Return what is left of the previous chunk as the network sees actions, relative to the observation's state.
 
@@ -157,7 +152,6 @@ def encode_previous(
         return np.zeros((processor.horizon, processor.action_dim), np.float32)
     left = np.asarray(underway.actions, np.float32)[: processor.horizon]
     filled = np.concatenate([left, np.repeat(left[-1:], processor.horizon - len(left), axis=0)])
-    state = processor.state_of(with_state(observation, processor.state_columns))
     return processor.encode_actions(filled, state)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 
@@ -10,6 +11,7 @@ from pi05.errors import ServeError, doing, tell
 from pi05.serve.config import ServeConfig
 from pi05.serve.door import encryption, read_key, require_safe
 from pi05.serve.engine import Engine
+from pi05.serve.protocol import Contract
 from pi05.serve.selftest import selftest
 from pi05.serve.server import PolicyServer, address_text, bind, seconds_text
 from pi05.waits import waiting
@@ -46,7 +48,29 @@ def _load(config: ServeConfig) -> Engine:
             "so that the arm will wait for the next one",
             aside=True,
         )
+    if rate is not None:
+        _tell_delay(engine.contract, math.ceil(seconds * rate))
     return engine
+
+
+def _tell_delay(contract: Contract, steps: int) -> None:
+    """Say how long chunks take in control steps, where they are continued, and whether that is too long."""
+    if contract.chunking == "synchronous":
+        return
+    executed, reaches = contract.n_action_steps, contract.horizon
+    tell(f"delay   {steps} control steps for one observation, transport left out; chunks are {contract.chunking}")
+    if contract.max_delay is not None and steps > contract.max_delay:
+        tell(
+            f"warning: the policy was trained to continue at most {contract.max_delay} actions, so that slower answers "
+            "are refused; train with a larger --rtc_max_delay, or serve with --chunking=guided",
+            aside=True,
+        )
+    if executed + steps > reaches:
+        tell(
+            f"warning: {executed} actions from look to look and a delay of {steps} are more than the {reaches} of a "
+            "chunk, so that the arm will wait; lower --policy.n_action_steps",
+            aside=True,
+        )
 
 
 async def _serve(config: ServeConfig, engine: Engine, listener: socket.socket, key: str | None) -> None:

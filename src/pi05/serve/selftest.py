@@ -20,7 +20,9 @@ from pi05.serve.client import PolicyClient
 from pi05.serve.config import ServeConfig
 from pi05.serve.door import read_key
 from pi05.serve.engine import Engine, example_observation
+from pi05.serve.rtc import next_chunks
 from pi05.serve.server import PolicyServer, bind
+from pi05.serve.underway import Underway
 
 SEED = 20260105
 PATIENCE_MS = 600_000.0
@@ -33,6 +35,8 @@ class Tested:
     observations: int
     stored: bool
     """Whether they are the run's own; otherwise they were made up."""
+    chunking: str
+    """How the second chunk for each observation has continued the first."""
     batch: int
     batch_difference: float
     """Largest difference of an action in a batch of several from the same alone, in robot units."""
@@ -41,10 +45,11 @@ class Tested:
     def render(self) -> str:
         """Return the result as lines."""
         whose = "stored by the run" if self.stored else "made up, because the folder holds none"
+        continued = f", and a second, {self.chunking} chunk what next_chunks answers" * (self.chunking != "synchronous")
         return "\n".join(
             [
                 f"self-test: {self.observations} observations, {whose}: what the server answers is what Policy.infer "
-                "answers, bit for bit (one client, so nothing is batched)",
+                f"answers, bit for bit (one client, so nothing is batched){continued}",
                 f"  in a batch of {self.batch} the same actions differ by at most {self.batch_difference:.2g}, which "
                 "is rounding",
                 f"  {self.p50_ms:.1f} ms there and back, in the middle",
@@ -111,17 +116,14 @@ def _compare(
     with PolicyClient(address, key=key, deadline_ms=PATIENCE_MS, tls=_trusting(config)) as client:
         alone = []
         for i, observation in enumerate(observations):
-            got = client.infer(observation, seed=SEED + i)["actions"]
+            got = client.infer(observation, seed=SEED + i, step=2 * i)["actions"]
             generator = torch.Generator().manual_seed(SEED + i)
             want = engine.policy.infer(observation, num_steps=engine.num_steps, generator=generator)["actions"]
-            if got.dtype != want.dtype or got.tobytes() != want.tobytes():
-                raise ServeError(
-                    f"the server's answer to observation {i} is not that of the policy",
-                    wanted="the same bits",
-                    found=f"a difference of up to {np.abs(got - want).max():.3g}",
-                    remedy="report this; do not put this server in front of a robot",
-                )
+            _require_equal(got, want, i)
             alone.append(want)
+            if engine.mode != "naive":
+                got = client.infer(observation, seed=SEED + i, step=2 * i + 1, delay=1)["actions"]
+                _require_equal(got, _continued(engine, observation, want[1:], SEED + i), i)
         p50 = client.latency_ms()["p50"]
     size = min(config.max_batch, 4)
     members = [i % len(observations) for i in range(size)]
@@ -133,7 +135,31 @@ def _compare(
     )
     together = engine.policy.infer_batch([observations[i] for i in members], noise=noise, num_steps=engine.num_steps)
     apart = max(float(np.abs(together[k] - alone[i]).max()) for k, i in enumerate(members))
-    return Tested(observations=len(observations), stored=stored, batch=size, batch_difference=apart, p50_ms=p50)
+    return Tested(
+        observations=len(observations),
+        stored=stored,
+        chunking=engine.contract.chunking,
+        batch=size,
+        batch_difference=apart,
+        p50_ms=p50,
+    )
+
+
+def _continued(engine: Engine, observation: dict[str, Any], left: np.ndarray, seed: int) -> np.ndarray:
+    """Return the chunk that continues what is left of another, by the way that evaluations go."""
+    underway, generator = Underway(actions=left, delay=1), torch.Generator().manual_seed(seed)
+    asked = (engine.policy, [observation], [underway])
+    return next_chunks(*asked, mode=engine.mode, num_steps=engine.num_steps, generator=generator)[0]
+
+
+def _require_equal(got: np.ndarray, want: np.ndarray, number: int) -> None:
+    if got.dtype != want.dtype or got.tobytes() != want.tobytes():
+        raise ServeError(
+            f"the server's answer to observation {number} is not that of the policy",
+            wanted="the same bits",
+            found=f"a difference of up to {np.abs(got - want).max():.3g}",
+            remedy="report this; do not put this server in front of a robot",
+        )
 
 
 def _trusting(config: ServeConfig) -> Any:

@@ -30,7 +30,8 @@ from pi05.serve.door import Door, encryption
 from pi05.serve.metrics import Metrics
 from pi05.serve.observations import translate
 from pi05.serve.protocol import Contract, require_rate
-from pi05.serve.session import Allowance, KeptChunk, Session
+from pi05.serve.session import Allowance, Session
+from pi05.serve.underway import Underway
 
 LARGE = 1 << 16
 """Bytes from which on a message is unpacked beside the event loop."""
@@ -166,11 +167,12 @@ class PolicyServer:
         kept = session.next_kept_action(self.contract) if address.family == "vla-eval" else None
         if kept is not None:
             return dialects.pack_reply(address, Reply(chunks=(), infer_ms=0.0, server_timing={}, one_action=kept))
-        answers = await self._infer(address, ask, arrived)
+        answers = await self._infer(address, ask, arrived, session.underway(ask, self.contract))
         self.metrics.warnings += sum(len(answer.warnings) for answer in answers)
         self.metrics.answered[address.family] += 1
         self.metrics.latency.add(time.monotonic() - arrived)
-        session.kept = KeptChunk(actions=answers[0].actions, step=ask.step)
+        self.metrics.continued += ask.delay is not None
+        session.keep(answers[0].actions, ask)
         timing = {"infer_ms": 1000 * (time.monotonic() - arrived)}
         if session.last_total_ms is not None:
             timing["prev_total_ms"] = session.last_total_ms
@@ -180,12 +182,13 @@ class PolicyServer:
             server_timing=timing,
             warnings=tuple(text for answer in answers for text in answer.warnings),
             step=ask.step,
+            delay=ask.delay,
             batch=max(answer.batch for answer in answers),
             one_action=session.next_kept_action(self.contract) if address.family == "vla-eval" else None,
         )
         return dialects.pack_reply(address, reply)
 
-    async def _infer(self, address: Address, ask: Ask, arrived: float) -> list[Answered]:
+    async def _infer(self, address: Address, ask: Ask, arrived: float, underway: Underway | None) -> list[Answered]:
         if ask.num_steps is not None and ask.num_steps != self.contract.num_inference_steps:
             raise Refused(
                 "the number of sampling steps is the server's to choose",
@@ -208,6 +211,7 @@ class PolicyServer:
         questions = [
             Question(
                 observation=translate(one, address.family, self.contract),
+                underway=underway,
                 seed=ask.seed,
                 deadline=deadline,
                 arrived=arrived,

@@ -1,7 +1,7 @@
 """What is kept of one client, and only while it is connected: how it speaks, how often, its chunk. No torch.
 
 A client that comes back after a lost connection starts anew, as it does with another `session_id`, after `reset`, and
-when vla-eval starts an episode. Real-time chunking will continue `kept`.
+when vla-eval starts an episode. Real-time chunking continues what is kept (`rtc.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 from pi05.errors import Refused
 from pi05.serve.dialects import Address, Ask
 from pi05.serve.protocol import Contract
+from pi05.serve.underway import Underway
 
 
 @dataclass(kw_only=True)
 class KeptChunk:
-    """The last chunk that a client was given."""
+    """A chunk that a client was given."""
 
     actions: np.ndarray
     """float32[A, n], in robot units."""
@@ -55,6 +56,9 @@ class Session:
     """How the last message was written, which decides how the next one is answered if it cannot be read."""
     session_id: str | None = None
     kept: KeptChunk | None = None
+    """The last chunk that it was given."""
+    executed: KeptChunk | None = None
+    """The chunk that it carried out when it asked for `kept`; it still does where `kept` came too late to be used."""
     last_step: int | None = None
     last_total_ms: float | None = None
     asked: float = float("-inf")
@@ -62,7 +66,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget what was kept of the episode."""
-        self.kept, self.last_step = None, None
+        self.kept, self.executed, self.last_step = None, None, None
 
     def begin(self, ask: Ask) -> None:
         """Take note of a message: another session or episode forgets the one before.
@@ -85,6 +89,53 @@ class Session:
                 )
             self.last_step = ask.step
 
+    def keep(self, actions: np.ndarray, ask: Ask) -> None:
+        """Keep the chunk that answers a message, beside the one that the client is still carrying out."""
+        executed = None if ask.delay is None else self._continued(ask)
+        self.kept, self.executed = KeptChunk(actions=actions, step=ask.step), executed
+
+    def underway(self, ask: Ask, contract: Contract) -> Underway | None:
+        """Return what the client is doing while it waits for the next chunk; None where it has not told a delay.
+
+        Raises Refused where it wants a chunk continued that is not kept, or further than it reaches or was trained,
+        and from a server that continues none.
+        """
+        if ask.delay is None:
+            return None
+        if contract.chunking == "synchronous":
+            raise Refused(
+                "this server does not continue chunks",
+                code="unsupported",
+                wanted="no delay",
+                found=f"a delay of {ask.delay} control steps",
+                remedy="start it with --chunking=guided, or trained; or leave delay out and stand still until the "
+                "chunk is there",
+            )
+        kept = self._continued(ask)
+        if kept is None or kept.step is None or ask.step is None:
+            of = "the last chunk" if ask.continues is None else f"the chunk of step {ask.continues}"
+            raise Refused(
+                "the chunk that should be continued is not kept",
+                code="forgotten",
+                wanted=f"{of}, which was given on this connection, in this session, for an observation with a step",
+                found="none" if self.kept is None else f"the chunk of step {self.kept.step}",
+                remedy="carry out what is left of it, stand still, and ask once without delay",
+            )
+        left = kept.actions[ask.step - kept.step :]
+        if not len(left) or ask.delay > len(left):
+            raise _too_long(ask.delay, f"at most {len(left)}, the actions that are left of the chunk", "ask sooner")
+        if contract.max_delay is not None and ask.delay > contract.max_delay:
+            remedy = f"train with --rtc_max_delay={ask.delay + 1} or more, or start the server with --chunking=guided"
+            raise _too_long(ask.delay, f"at most {contract.max_delay}, as trained", remedy)
+        return Underway(actions=left, delay=ask.delay)
+
+    def _continued(self, ask: Ask) -> KeptChunk | None:
+        """Return the chunk that a message wants continued; None where it is not kept."""
+        if ask.continues is None:
+            return self.kept
+        found = [one for one in (self.kept, self.executed) if one is not None and one.step == ask.continues]
+        return found[0] if found else None
+
     def next_kept_action(self, contract: Contract) -> np.ndarray | None:
         """Return the next action of the kept chunk for a client that takes them one by one; None when it is used up."""
         kept = self.kept
@@ -92,3 +143,13 @@ class Session:
             return None
         kept.given += 1
         return kept.actions[kept.given - 1]
+
+
+def _too_long(delay: int, wanted: str, remedy: str) -> Refused:
+    return Refused(
+        "the chunk cannot be continued over so long a delay",
+        code="delay",
+        wanted=f"a delay of {wanted}",
+        found=f"{delay} control steps",
+        remedy=remedy,
+    )

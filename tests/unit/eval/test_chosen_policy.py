@@ -10,8 +10,9 @@ from fake_policies import make_policy
 
 from pi05.errors import CheckpointError, EvaluationError
 from pi05.eval.chosen_policy import load_policy, require_fit
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.places.place import facts_of
+from pi05.policy_choice import ChosenPolicy
 from pi05.sim.tabletop import Tabletop
 from pi05.train.config import TINY_BASE
 
@@ -54,7 +55,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("pi05.eval.chosen_policy.choose_device", choose)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    load_policy(EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE))))
+    load_policy(EvalConfig(policy=ChosenPolicy(path=str(TINY_BASE))))
     assert asked == [("auto", 3)]
 
 
@@ -64,7 +65,7 @@ def test_an_evaluation_needs_a_policy() -> None:
 
 
 def test_what_is_told_of_aloha_reaches_the_policy() -> None:
-    config = EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu"), adapt_to_pi=False)
+    config = EvalConfig(policy=ChosenPolicy(path=str(TINY_BASE), device="cpu"), adapt_to_pi=False)
     with pytest.raises(CheckpointError, match="adapt_to_pi cannot be told here"):
         load_policy(config)
 
@@ -78,9 +79,9 @@ def test_the_label_of_liberos_sets_can_be_allowed(tokenizer: Path) -> None:
 
 def test_a_libero_policy_may_call_its_cameras_otherwise(tmp_path: Path) -> None:
     """The packaged policy has a scene and a wrist, under the table top's names."""
-    own = load_policy(EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu")))
+    own = load_policy(EvalConfig(policy=ChosenPolicy(path=str(TINY_BASE), device="cpu")))
     libero = load_policy(
-        EvalConfig(policy=EvalPolicyConfig(path=str(TINY_BASE), device="cpu"), env="libero", suite="libero_object")
+        EvalConfig(policy=ChosenPolicy(path=str(TINY_BASE), device="cpu"), env="libero", suite="libero_object")
     )
     assert own.processor.slots.used == libero.processor.slots.used == ("scene", "left_wrist")
     assert own.processor.slots.keys == ("observation.images.scene", "observation.images.wrist")

@@ -8,11 +8,12 @@ import pytest
 
 from pi05.errors import EvaluationError
 from pi05.eval import records
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.episode import EpisodeResult, Spent
 from pi05.eval.film import Film
 from pi05.eval.records import Records
 from pi05.eval.rollout import Ended
+from pi05.policy_choice import ChosenPolicy
 
 POLICY = {"path": "run", "step": 7}
 
@@ -62,7 +63,7 @@ def test_a_torn_line_costs_its_own_episode_only(lines: int, tmp_path: Path) -> N
 
 def test_only_what_changes_no_result_may_be_another_when_it_goes_on(tmp_path: Path) -> None:
     begun(tmp_path)
-    other = EvalConfig(workers=3, num_envs=2, threads=1, resume=True, policy=EvalPolicyConfig(device="cpu"))
+    other = EvalConfig(workers=3, num_envs=2, threads=1, resume=True, policy=ChosenPolicy(device="cpu"))
     records.require_same(tmp_path, other.to_dict(), POLICY)
     with pytest.raises(EvaluationError, match=r"another setting\n  wanted: seed = None, as begun\n  found:  1"):
         records.require_same(tmp_path, EvalConfig(seed=1).to_dict(), POLICY)

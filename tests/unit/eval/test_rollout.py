@@ -7,9 +7,10 @@ import pytest
 from fake_robot import Workshop
 
 from pi05.errors import EvaluationError
-from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig, EvalPolicyConfig
+from pi05.eval.config import FIRST_EVALUATION_SEED, EvalConfig
 from pi05.eval.film import Gallery
 from pi05.eval.rollout import run_episodes
+from pi05.policy_choice import ChosenPolicy
 
 
 def settings(**changes: Any) -> EvalConfig:
@@ -70,7 +71,7 @@ def test_the_policy_looks_again_after_n_action_steps(lazy: Any, open_tabletop: A
 
     for wanted, calls in ((5, 3), (4, 3), (10, 2), (1, 12)):
         actor = Chunks()
-        config = settings(episodes=1, policy=EvalPolicyConfig(n_action_steps=wanted))
+        config = settings(episodes=1, policy=ChosenPolicy(n_action_steps=wanted))
         (episode,) = run_episodes(actor, lambda: open_tabletop("demo", max_steps=12), config)
         assert (episode.steps, len(actor.batch_sizes)) == (12, calls)
 
@@ -109,7 +110,7 @@ def test_tasks_take_turns_and_each_begins_at_the_first_seed(lazy: Any) -> None:
             return np.repeat(observation["observation.state"][None, :7], 4, axis=0)
 
     workshop = Workshop(broken_seeds={FIRST_EVALUATION_SEED + 1})
-    config = settings(episodes=5, num_envs=2, policy=EvalPolicyConfig(n_action_steps=4))
+    config = settings(episodes=5, num_envs=2, policy=ChosenPolicy(n_action_steps=4))
     episodes = run_episodes(Stay(), workshop.robot, config)
     assert [e.seed - FIRST_EVALUATION_SEED for e in episodes] == [0, 0, 1, 1, 2]
     assert [e.instruction for e in episodes] == ["turn left", "turn right"] * 2 + ["turn left"]

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from pi05.errors import EvaluationError
-from pi05.eval.config import EvalConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig
 from pi05.eval.places.place import EnvironmentFacts
 from pi05.eval.rules import rules_of
+from pi05.policy_choice import ChosenPolicy
 
 TABLE = EnvironmentFacts(fps=10.0, max_steps=60, cameras={}, action_names=("x",), tasks=())
 SPATIAL = replace(TABLE, fps=20.0, max_steps=220, tasks=tuple(f"task_{i}" for i in range(10)))
@@ -23,7 +24,7 @@ def test_without_a_protocol_the_policy_s_own_number_of_actions_holds() -> None:
     assert (rules.episodes, rules.n_action_steps, rules.max_steps, rules.seed) == (50, 4, 60, 0)
     assert (rules.protocol, rules.departures, rules.half_width) == (None, (), None)
     assert rules.blocks() == [range(50)]
-    chosen = EvalConfig(policy=EvalPolicyConfig(n_action_steps=2), max_steps=30, seed=3, episodes=7)
+    chosen = EvalConfig(policy=ChosenPolicy(n_action_steps=2), max_steps=30, seed=3, episodes=7)
     rules = rules_of(chosen, TABLE, 4)
     assert (rules.episodes, rules.n_action_steps, rules.max_steps, rules.seed) == (7, 2, 30, 3)
 
@@ -39,7 +40,7 @@ def test_a_protocol_sets_everything_whatever_the_policy_would_do() -> None:
 
 def test_a_flag_beside_a_protocol_wins_and_is_told() -> None:
     config = libero(
-        policy=EvalPolicyConfig(n_action_steps=10), seed=3, episodes_per_task=2, max_steps=100, tasks=("task_0",)
+        policy=ChosenPolicy(n_action_steps=10), seed=3, episodes_per_task=2, max_steps=100, tasks=("task_0",)
     )
     rules = rules_of(config, SPATIAL, 25)
     assert (rules.episodes, rules.n_action_steps, rules.max_steps, rules.seed) == (20, 10, 100, 3)
@@ -50,7 +51,7 @@ def test_a_flag_beside_a_protocol_wins_and_is_told() -> None:
         "20 episodes instead of 500",
         "1 tasks of the suite",
     )
-    same = libero(policy=EvalPolicyConfig(n_action_steps=5), seed=7, episodes_per_task=50)
+    same = libero(policy=ChosenPolicy(n_action_steps=5), seed=7, episodes_per_task=50)
     assert rules_of(same, SPATIAL, 25).departures == ()
 
 

@@ -54,6 +54,36 @@ def test_evaluations_in_the_run_folder_are_linked(tmp_path: Path) -> None:
     assert "6/6 = 100%" in page.text
 
 
+def test_evaluations_on_recorded_episodes_are_linked_with_their_errors(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    result = {
+        "policies": [{"name": "policy", "step": 7, "error": 0.4321}, {"name": "B", "step": None, "error": 0.5}],
+        "baselines": {"mean action": {"error": 1.1}, "repeat state": {"error": 0.8765}},
+        "episodes": [3, 17],
+        "asked": "held-out",
+        "data": {"root": "/data/<cubes>"},
+        "date": "2025-11-22T12:00:00+00:00",
+    }
+    (tmp_path / "open-loop-1").mkdir()
+    (tmp_path / "open-loop-1" / "open_loop.json").write_text(json.dumps(result))
+    (tmp_path / "open-loop-2").mkdir()
+    (tmp_path / "open-loop-2" / "open_loop.json").write_text(json.dumps({"policies": [{"name": "policy"}]}))
+    page = parse_page(run_page(read_run(tmp_path)))
+    assert page.addresses.count("open-loop-1/report.html") == 2  # one line for each policy
+    assert "2, held-out" in page.text
+    assert "/data/<cubes>" in page.text
+    assert "step 7" in page.text
+    assert "0.432" in page.text
+    assert "repeat state 0.876" in page.text  # the best of what needs no learning
+    assert "open-loop-2/open_loop.json" in page.text  # cannot be read, and is told
+    assert "open-loop-2/report.html" not in page.addresses
+
+
+def test_a_run_without_evaluations_speaks_of_none(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert "Evaluations" not in parse_page(run_page(read_run(tmp_path))).text
+
+
 def test_what_could_not_be_read_is_told_on_the_page(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "step0/scene_0.png").write_bytes(b"not a picture")

@@ -59,7 +59,7 @@ def test_many_spikes_are_counted() -> None:
     records = [{"type": "watch", "step": step, "name": "loss.spike", "words": "jump"} for step in range(9)]
     run = RunRecord(
         folder=Path(), config={}, receipt={}, records=records, samples=[], parameters={}, checkpoints=[],
-        best_checkpoint=None, evaluations=[], missing=[], idle_s=None,
+        best_checkpoint=None, evaluations=[], open_loop=[], missing=[], idle_s=None,
     )  # fmt: skip
     (card,) = finding_cards(run)
     assert card["steps"] == "step 0, 1, 2, 3 and 5 times more"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi05.serve.chunks import ChunkPlayer
+from pi05.serve.chunks import REMEMBERED, ChunkPlayer, Delays
 
 
 def chunk(origin: int, length: int = 10) -> np.ndarray:
@@ -84,3 +84,36 @@ def test_no_more_is_planned_than_a_chunk_holds(n_action_steps: int) -> None:
         player.next()
         planned += 1
     assert planned == min(n_action_steps, 10)
+
+
+def test_a_chunk_that_continues_takes_over_when_it_was_told() -> None:
+    player = ChunkPlayer(3)
+    player.take(chunk(0), 0)
+    steps(player, 3)
+    assert player.take(chunk(3) + 0.5, 3, delay=4)
+    assert (player.wants_chunk, player.origin) == (False, 0)
+    assert not player.take(chunk(2), 2)  # older than the one that is waiting
+    assert steps(player, 6) == [3, 4, 5, 6, 7.5, 8.5]
+    assert (player.wants_chunk, player.origin) == (True, 3)
+    assert player.take(chunk(9), 9, delay=2)
+    player.reset()  # forgets the one that is waiting, too
+    assert (player.left, player.origin) == (0, None)
+
+
+def test_a_chunk_that_comes_later_than_told_takes_over_at_once() -> None:
+    player = ChunkPlayer(3)
+    player.take(chunk(0), 0)
+    steps(player, 5)
+    assert player.take(chunk(3) + 0.5, 3, delay=1)
+    assert steps(player, 1) == [5.5]
+
+
+def test_the_longest_of_the_last_delays_is_forecast() -> None:
+    delays = Delays(30.0, 0.101)
+    assert delays.forecast == 4  # control steps that 101 ms last at 30 Hz, rounded up
+    delays.note(2)
+    assert delays.forecast == 4
+    for _ in range(REMEMBERED):
+        delays.note(2)
+    assert delays.forecast == 2
+    assert Delays(30.0, 0.0).forecast == 0

@@ -48,10 +48,132 @@ def test_aligned_chunks_skip_the_steps_that_have_passed() -> None:
                 gate.clear()  # the next chunk is asked for now, and takes two steps
             if step == 5:
                 gate.set()
-                while robot._coming is not None and not robot._coming.done():
+                while robot._coming is not None and not robot._coming.answer.done():
                     time.sleep(0.001)
             found.append(float(robot.next_action(observation(**{STATE: np.full(8, step, np.float32)}))[0]))
         assert found == list(range(8))  # from either chunk, the action for this very step
+
+
+# --- chunks that are continued ----------------------------------------------------------------------------------------
+
+SLOW_HZ = 0.1
+"""A control step lasts ten seconds, so that what an answer takes on a busy machine is one step."""
+GUIDED = replace(CONTRACT, chunking="guided", control_rate_hz=SLOW_HZ, warm_s=19.0)
+
+
+class Continuing:
+    """Answers with a chunk that is 100 further than the one before; what was asked is remembered."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, questions: Sequence[Question]) -> list[Answered]:
+        assert self.gate.wait(30)
+        self.asked += questions
+        at = np.float32(100 * len(self.asked)) + np.arange(10, dtype=np.float32)[:, None]
+        return [Answered(actions=at + np.zeros((1, 7), np.float32), infer_ms=1.0, batch=1) for _ in questions]
+
+
+def settle(robot: PolicyClient) -> None:
+    """Wait until what was asked for is there."""
+    until = time.monotonic() + 30
+    while robot._coming is not None and not robot._coming.answer.done():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def walk(robot: PolicyClient, steps: int) -> list[float]:
+    """Go some steps, none before the answer is there."""
+    found = []
+    for _ in range(steps):
+        found.append(float(robot.next_action(observation())[0]))
+        settle(robot)
+    return found
+
+
+def guided_robot(address: str, **changes: Any) -> PolicyClient:
+    return PolicyClient(address, mode="aligned", control_rate_hz=SLOW_HZ, deadline_ms=60_000, **changes)
+
+
+def test_a_robot_tells_what_it_carries_out_until_the_next_chunk_takes_over() -> None:
+    network = Continuing()
+    with listening(network, contract=GUIDED) as (address, server), guided_robot(address) as robot:
+        found = walk(robot, 9)
+        assert found == [100, 101, 102, 103, 104, 202, 203, 204, 302]  # asked at 3 and 6, there at once, used two later
+        assert robot.overdue == 0
+        first, second, third = (question.underway for question in network.asked[:3])
+        assert first is None
+        assert second is not None
+        assert (second.delay, second.actions[:, 0].tolist()) == (2, [103, 104, 105, 106, 107, 108, 109])
+        assert third is not None
+        assert third.actions[0, 0] == 203
+        assert server.metrics.continued == 2
+        assert "pi05_continued_answers_total 2" in server.metrics.render(0, True)
+
+
+def test_a_chunk_that_comes_later_than_told_is_counted_and_forecast(caplog: pytest.LogCaptureFixture) -> None:
+    network = Continuing()
+    with listening(network, contract=GUIDED) as (address, _), guided_robot(address) as robot:
+        assert walk(robot, 3) == [100, 101, 102]
+        network.gate.clear()
+        late = [float(robot.next_action(observation())[0]) for _ in range(4)]
+        network.gate.set()
+        settle(robot)
+        assert late + walk(robot, 1) == [103, 104, 105, 106, 204]
+        assert robot.overdue == 1
+        assert "came 4 control steps after its observation, not 2" in caplog.text
+        walk(robot, 1)
+        assert network.asked[-1].underway is not None
+        assert network.asked[-1].underway.delay == 4
+
+
+def test_after_a_lost_connection_the_robot_ends_its_chunk_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    network = Continuing()
+    with listening(network, contract=GUIDED) as (address, _), guided_robot(address, reconnect_s=20.0) as robot:
+        assert walk(robot, 3) == [100, 101, 102]
+        robot._line._connection.socket.shutdown(2)
+        assert walk(robot, 7) == [103, 104, 105, 106, 107, 108, 109]
+        assert "has forgotten the chunk" in caplog.text
+        assert walk(robot, 4) == [200, 201, 202, 203]
+        assert [question.underway is None for question in network.asked] == [True, True, False]
+
+
+def test_a_delay_that_was_not_trained_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    network = Continuing()
+    trained = replace(GUIDED, chunking="trained", max_delay=1)  # two steps are expected
+    with listening(network, contract=trained) as (address, _), guided_robot(address) as robot:
+        assert walk(robot, 11) == [*range(100, 110), 200]
+        assert [question.underway for question in network.asked] == [None, None]
+        assert "a delay of 2 control steps is expected, and the policy was trained for 1" in caplog.text
+        with pytest.raises(Refused, match="so long a delay") as error:  # nor would the server do it
+            robot.infer(observation(), step=11, delay=2)
+        assert error.value.code == "delay"
+
+
+def test_no_more_is_promised_than_the_chunk_holds() -> None:
+    network = Continuing()
+    slow = replace(GUIDED, warm_s=95.0)
+    with listening(network, contract=slow) as (address, _), guided_robot(address) as robot:
+        assert walk(robot, 11) == [*range(100, 110), 207]
+        assert network.asked[1].underway is not None
+        assert network.asked[1].underway.delay == 7
+
+
+def test_a_delay_needs_a_rate_and_a_server_that_continues() -> None:
+    with listening(contract=replace(GUIDED, control_rate_hz=None)) as (address, _):
+        with pytest.raises(ServeError, match="control steps"):
+            PolicyClient(address, mode="aligned")
+        PolicyClient(address).close()
+    with listening() as (address, _), PolicyClient(address) as robot:
+        robot.infer(observation(), step=0)
+        with pytest.raises(Refused, match="does not continue chunks") as error:
+            robot.infer(observation(), step=1, delay=1)
+        assert error.value.code == "unsupported"
+        with pytest.raises(Refused, match="cannot be read"):
+            robot.infer(observation(), delay=1)
+        assert robot.infer(observation(), step=2)["actions"].shape == (10, 7)
 
 
 def test_what_the_server_refuses_is_raised_and_the_robot_goes_on() -> None:
@@ -86,7 +208,7 @@ def test_it_comes_back_after_a_lost_connection_and_asks_again() -> None:
         port = int(address.rpartition(":")[2])
         with PolicyClient(address, reconnect_s=20.0) as robot:
             robot.infer(observation())
-            robot._connection.socket.shutdown(2)  # the cable is pulled
+            robot._line._connection.socket.shutdown(2)  # the cable is pulled
             assert robot.infer(observation())["actions"].shape == (10, 7)
         assert server.metrics.connections == 2
     network = Network()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pi05.errors import ConfigError
-from pi05.serve.config import ServeConfig, ServePolicyConfig
+from pi05.serve.config import ServeConfig
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,6 @@ from pi05.serve.config import ServeConfig, ServePolicyConfig
 def test_settings_that_cannot_be_name_their_flag(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--(" + "|".join([*wrong, "tls_cert"]) + ")"):
         ServeConfig(**wrong)
-
-
-def test_of_the_policy() -> None:
-    for wrong in ({"device": "tpu"}, {"n_action_steps": 0}, {"num_inference_steps": 0}):
-        with pytest.raises(ConfigError, match=r"--policy\."):
-            ServePolicyConfig(**wrong)
 
 
 def test_who_can_connect() -> None:

@@ -47,16 +47,19 @@ def test_a_message_tells_who_sent_it(message: dict[str, Any], wanted: str) -> No
     assert family(message) == wanted
 
 
+WHOLE = st.integers(-(2**63), 2**64 - 1)
+"""All that msgpack can carry."""
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just(np.zeros((2, 3), np.uint8)),
+    st.none() | st.booleans() | WHOLE | st.floats() | st.text(max_size=9) | st.just(np.zeros((2, 3), np.uint8)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
 WORDS = ("type", "payload", "seq", "timestamp", "examples", "endpoint", "session_id", "request_id", "seed", "step")
 MORE = ("deadline_ms", "control_rate_hz", "sampling_params", "num_inference_steps", "prompt", "images", "image")
+CHUNKING = ("delay", "continues")
 
 
-@given(message=st.dictionaries(st.sampled_from((*WORDS, *MORE)), ANYTHING, max_size=8))
+@given(message=st.dictionaries(st.sampled_from((*WORDS, *MORE, *CHUNKING)), ANYTHING, max_size=8))
 def test_no_message_is_a_fault_of_the_program(message: dict[str, Any]) -> None:
     """It is understood, or refused; and the refusal can be sent to whoever it is."""
     address = address_of(message, None, Address())
@@ -73,10 +76,13 @@ def test_what_is_asked_besides() -> None:
         "seed": 3,
         "step": np.int64(4),
         "deadline_ms": 50,
+        "delay": np.int32(2),
+        "continues": 1,
         "state": [1.0],
     }
     ask = interpret(message, address_of(message, None, Address()))
     assert (ask.session_id, ask.seed, ask.step, ask.deadline_ms) == ("s", 3, 4, 50)
+    assert (ask.delay, ask.continues) == (2, 1)
     assert ask.observations == ({"state": [1.0]},)
     assert interpret({"sampling_params": {"num_inference_steps": 4}}, Address()).num_steps == 4
     assert interpret({"endpoint": "reset"}, Address()).what == "reset"
@@ -93,6 +99,10 @@ def test_what_is_asked_besides() -> None:
         {"deadline_ms": float("inf")},
         {"deadline_ms": -1},
         {"step": "3"},
+        {"delay": 2},
+        {"delay": -1, "step": 3},
+        {"delay": 1.5, "step": 3},
+        {"continues": 1, "step": 3},
         {"session_id": 3},
         {"endpoint": "kill"},
         {"sampling_params": {"temperature": 1}},
@@ -119,6 +129,7 @@ def test_the_answer_is_in_the_askers_arrays(arrays: ArrayDialect) -> None:
 
 
 def test_answers_have_the_shape_of_their_dialect() -> None:
+    assert reply(Address(), delay=2)["delay"] == 2
     openpi = reply(Address(), warnings=("hot",))
     assert list(openpi) == ["actions", "policy_timing", "warnings", "server_timing"]
     assert openpi["policy_timing"] == {"infer_ms": 3.0}

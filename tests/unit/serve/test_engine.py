@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from fake_policies import make_policy, save_policy
 
 from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
 from pi05.errors import CheckpointError, DataError, ServeError
+from pi05.policy import Policy
+from pi05.policy_choice import ChosenPolicy
 from pi05.serve import selftest as module
 from pi05.serve.batching import Answered, Question
-from pi05.serve.config import ServeConfig, ServePolicyConfig
+from pi05.serve.config import ServeConfig
 from pi05.serve.engine import Engine, example_observation
+from pi05.serve.rtc import next_chunks
 from pi05.serve.selftest import selftest, stored_observations
+from pi05.serve.underway import Underway
 from pi05.types import STATE
 
 SCENE, WRIST = fakes.CAMERAS
@@ -43,6 +48,56 @@ def test_a_seed_gives_the_policys_own_chunk_whoever_else_asks(engine: Engine) ->
             if len(many) == 1:
                 assert answer.actions.tobytes() == want.tobytes()
             np.testing.assert_allclose(answer.actions, want, atol=1e-5)  # of a batch: up to rounding
+
+
+@pytest.mark.parametrize("chunking", ["guided", "trained"])
+@pytest.mark.parametrize("relative", [None, (True, True, False)])
+def test_chunks_are_continued_as_in_an_evaluation(engine: Engine, chunking: Any, relative: Any) -> None:
+    """Alone to the bit; in a batch of robots with other chunks, other delays and none, up to rounding."""
+    one = engine.policy
+    policy = Policy(one.model, replace(one.processor, relative_mask=relative), max_delay=5)
+    ours = Engine(policy, num_steps=3, chunking=chunking)
+    rng = np.random.default_rng(0)
+    underway = [
+        Underway(actions=rng.uniform(-0.2, 0.2, (left, 3)).astype(np.float32), delay=delay)
+        for left, delay in ((7, 4), (3, 1))
+    ]
+    questions = [replace(question(ours, seed), underway=each) for seed, each in enumerate([*underway, None])]
+    alone = []
+    for asked in questions:
+        generator = torch.Generator().manual_seed(asked.seed or 0)
+        seen = [dict(asked.observation)]
+        want = next_chunks(policy, seen, [asked.underway], mode=chunking, num_steps=3, generator=generator)[0]
+        (answer,) = ours.answer_all([asked])
+        assert isinstance(answer, Answered)
+        assert answer.actions.tobytes() == want.tobytes()
+        alone.append(want)
+    for want, answer in zip(alone, ours.answer_all(questions), strict=True):
+        assert isinstance(answer, Answered)
+        np.testing.assert_allclose(answer.actions, want, atol=1e-5)
+    plain = engine.answer_all([question(engine, 0)])[0] if relative is None else None
+    assert plain is None or (isinstance(plain, Answered) and np.abs(plain.actions - alone[0]).max() > 1e-3)
+    if chunking == "trained":
+        np.testing.assert_allclose(alone[0][:4], underway[0].actions[:4], atol=1e-6)
+
+
+def test_one_of_a_continued_batch_is_at_fault_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Engine(engine.policy, num_steps=3, chunking="guided")
+    draw = ours._noise
+    monkeypatch.setattr(ours, "_noise", lambda seed: draw(seed) * (float("inf") if seed == 1 else 1))
+    left = np.zeros((6, 3), np.float32)
+    asked = [replace(question(ours, seed), underway=Underway(actions=left, delay=2)) for seed in range(3)]
+    answers = ours.answer_all(asked)
+    assert [type(answer) for answer in answers] == [Answered, DataError, Answered]
+
+
+def test_the_contract_tells_how_chunks_are_continued(engine: Engine) -> None:
+    assert (engine.contract.chunking, engine.contract.max_delay) == ("synchronous", None)
+    guided = Engine(engine.policy, chunking="guided")
+    assert (guided.contract.chunking, guided.contract.max_delay, guided.contract.warm_s) == ("guided", None, None)
+    assert guided.warm_up([1]) == guided.contract.warm_s
+    with pytest.raises(CheckpointError, match="was not trained"):
+        Engine(engine.policy, chunking="trained")
 
 
 def test_one_wrong_observation_leaves_the_others_alone(engine: Engine) -> None:
@@ -78,16 +133,18 @@ def test_the_contract_tells_what_the_policy_needs(engine: Engine) -> None:
 
 
 def test_a_folder_is_loaded_as_the_settings_say(engine: Engine, tmp_path: Path) -> None:
-    folder = save_policy(tmp_path / "checkpoint", engine.policy)
-    policy = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=2, num_inference_steps=4)
-    loaded = Engine.load(ServeConfig(policy=policy, strict=True, rename_map={"front": "scene"}))
+    folder = save_policy(tmp_path / "checkpoint", engine.policy, rtc_max_delay=4)
+    policy = ChosenPolicy(path=str(folder), device="cpu", n_action_steps=2, num_inference_steps=4)
+    config = ServeConfig(policy=policy, strict=True, rename_map={"front": "scene"}, chunking="trained")
+    loaded = Engine.load(config)
+    assert (loaded.contract.chunking, loaded.contract.max_delay) == ("trained", 3)
     assert (loaded.contract.n_action_steps, loaded.contract.num_inference_steps) == (2, 4)
     assert loaded.contract.strict
     assert loaded.contract.cameras[0].name == "observation.images.front"
     assert loaded.contract.cameras[0].size == (30, 40)
     assert len(loaded.contract.checkpoint) == 64
     assert loaded.contract.step == 7
-    wide = ServePolicyConfig(path=str(folder), device="cpu", n_action_steps=11)
+    wide = ChosenPolicy(path=str(folder), device="cpu", n_action_steps=11)
     with pytest.raises(CheckpointError, match="cannot execute more"):
         Engine.load(ServeConfig(policy=wide))
     with pytest.raises(CheckpointError, match="no policy is named"):
@@ -114,6 +171,16 @@ def test_the_self_test_asks_with_the_runs_own_observations(engine: Engine, tmp_p
     assert (tested.observations, tested.stored) == (2, True)
     assert tested.batch_difference < 1e-5
     assert "bit for bit" in tested.render()
+
+
+def test_the_self_test_has_chunks_continued(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    guided = Engine(engine.policy, num_steps=3, chunking="guided")
+    assert "guided chunk what next_chunks answers" in selftest(ServeConfig(chunking="guided"), guided).render()
+    answer_all = guided.answer_all
+    forgetful = lambda questions: answer_all([replace(one, underway=None) for one in questions])  # noqa: E731
+    monkeypatch.setattr(guided, "answer_all", forgetful)  # it says guided, and continues nothing
+    with pytest.raises(ServeError, match="not that of the policy"):
+        module.selftest(ServeConfig(), guided)
 
 
 def test_the_self_test_notices_one_bit(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

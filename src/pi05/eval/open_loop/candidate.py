@@ -20,7 +20,7 @@ from pi05.data.lerobot.reader import ALLOWANCES, Dataset
 from pi05.data.processor import Processor
 from pi05.data.robot.control_rate import same_rate
 from pi05.errors import ConfigError, EvaluationError
-from pi05.eval.chosen_policy import require_predicted, told_options
+from pi05.eval.chosen_policy import require_predicted
 from pi05.eval.config import EvalConfig
 from pi05.policy import read_transforms
 from pi05.sim.libero.config import CONTROL_RATE
@@ -67,7 +67,7 @@ def name_of(number: int, count: int) -> str:
 
 def _read(config: EvalConfig, path: str, name: str) -> Candidate:
     location = locate(path)
-    source, _, _ = read_transforms(location, options=PolicyOptions(**told_options(config)))
+    source, _, _ = read_transforms(location, options=PolicyOptions(**config.told))
     processor = source.processor
     steps = config.policy.n_action_steps or source.n_action_steps or max(1, processor.horizon // 2)
     require_predicted(steps, processor.horizon)

@@ -25,7 +25,6 @@ from pi05.data.lerobot.reader import Dataset
 from pi05.data.measures.baselines import Demonstrations, baseline_chunks
 from pi05.data.measures.chunk_error import action_moments, frames_of
 from pi05.errors import ConfigError, EvaluationError, tell
-from pi05.eval.chosen_policy import told_options
 from pi05.eval.company import launched
 from pi05.eval.config import EvalConfig
 from pi05.eval.open_loop.candidate import Candidate, open_recordings, read_candidates, require_fits
@@ -183,7 +182,7 @@ def _baselines(task: _Task, candidate: Candidate) -> dict[str, Errors]:
 
 def _load(config: EvalConfig, candidate: Candidate) -> Policy:
     device = str(choose_device(config.policy.device))
-    return open_policy(candidate.location, device, options=PolicyOptions(**told_options(config))).policy
+    return open_policy(candidate.location, device, options=PolicyOptions(**config.told)).policy
 
 
 def _measure(task: _Task, candidate: Candidate, load: Load, say: Callable[[str], None], shown: bool) -> Measured:

@@ -90,6 +90,30 @@ class Results(TypedDict, total=False):
     machine: dict[str, Any] | None
 
 
+class OpenLoopError(TypedDict, total=False):
+    """How far something's actions were from the recorded ones, in standard deviations."""
+
+    error: Required[float]
+
+
+class OpenLoopPolicy(OpenLoopError, total=False):
+    """One policy of an open-loop evaluation."""
+
+    name: str
+    step: Count | None
+
+
+class OpenLoop(TypedDict, total=False):
+    """`open_loop.json` of an evaluation on recorded episodes, as far as the page of a run shows it."""
+
+    policies: Required[list[OpenLoopPolicy]]
+    baselines: Required[dict[str, OpenLoopError]]
+    episodes: list[Count]
+    asked: str
+    data: dict[str, Any] | None
+    date: str
+
+
 class Session(TypedDict, total=False):
     """One entry of `history.json`."""
 

@@ -23,7 +23,7 @@ from pi05.files import parse_json, read_regular, require_regular
 from pi05.model.config import ModelConfig
 from pi05.model.pi05 import Pi05
 from pi05.settings.fields import find_fault
-from pi05.train.records.fields import RecordFields, Results, RunConfig, Sample
+from pi05.train.records.fields import OpenLoop, RecordFields, Results, RunConfig, Sample
 from pi05.train.records.run_record import Record, RunRecord, SeenSample
 
 LARGEST_METRICS = 2**31
@@ -63,6 +63,7 @@ def read_run(folder: Path) -> RunRecord:
         checkpoints=[path.name for path in checkpoints],
         best_checkpoint=None if best is None else best.name,
         evaluations=_evaluations(folder, missing),
+        open_loop=_open_loop(folder, missing),
         missing=missing,
         idle_s=time.time() - metrics.stat().st_mtime if records else None,
     )
@@ -99,7 +100,8 @@ def _read_object(path: Path, kind: Any, missing: list[str]) -> Record:
 
 def _read_json(path: Path, kind: Any, missing: list[str]) -> Any:
     """Return the content of a file; None, and an entry in `missing`, for one that is not there or is damaged."""
-    name = f"{path.parent.name}/{path.name}" if path.parent.name == "step0" else path.name
+    deeper = path.parent.name == "step0" or path.name in ("results.json", "open_loop.json")
+    name = f"{path.parent.name}/{path.name}" if deeper else path.name
     try:
         value = parse_json(read_regular(path).decode("utf-8"))
         fault = find_fault(kind, value)
@@ -196,4 +198,23 @@ def _evaluations(folder: Path, missing: list[str]) -> list[Record]:
             environment = {"name": "", "family": "", **(value.get("environment") or {})}
             known = {"swapped_success": None, "date": "", **value, "policy": value.get("policy") or {}}
             found.append({**known, "environment": environment, "folder": path.parent.name})
+    return found
+
+
+def _open_loop(folder: Path, missing: list[str]) -> list[Record]:
+    """Return the evaluations on recorded episodes that lie in the run folder, one entry for each of their policies."""
+    found = []
+    for path in sorted(folder.glob("*/open_loop.json")):
+        value = _read_json(path, OpenLoop, missing)
+        if value is None:
+            continue
+        shared = {
+            "folder": path.parent.name,
+            "root": str((value.get("data") or {}).get("root", "")),
+            "episodes": len(value.get("episodes", ())),
+            "asked": value.get("asked", ""),
+            "baseline": min(((one["error"], name) for name, one in value["baselines"].items()), default=None),
+            "date": value.get("date", ""),
+        }
+        found += [shared | {"step": one.get("step"), "error": one["error"]} for one in value["policies"]]
     return found

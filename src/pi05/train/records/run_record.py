@@ -45,6 +45,8 @@ class RunRecord:
     checkpoints: Sequence[str]
     best_checkpoint: str | None
     evaluations: Sequence[Record]
+    open_loop: Sequence[Record]
+    """Evaluations on recorded episodes."""
     missing: Sequence[str]
     idle_s: float | None
     """Seconds since the last metric was written; None without metrics."""

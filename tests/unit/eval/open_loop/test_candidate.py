@@ -10,8 +10,9 @@ from recorded_cases import HELD_OUT, TRAINED, Recorded, write_record
 from pi05.checkpoint.locate import locate
 from pi05.data.lerobot.identity import is_data_of
 from pi05.errors import ConfigError, EvaluationError
-from pi05.eval.config import EvalConfig, EvalDatasetConfig, EvalPolicyConfig
+from pi05.eval.config import EvalConfig, EvalDatasetConfig
 from pi05.eval.open_loop.candidate import open_recordings, read_candidates, read_record, require_fits
+from pi05.policy_choice import ChosenPolicy
 
 
 def config_of(case: Recorded, **settings: Any) -> EvalConfig:
@@ -19,7 +20,7 @@ def config_of(case: Recorded, **settings: Any) -> EvalConfig:
 
 
 def test_a_checkpoint_tells_what_its_run_has_seen(case: Recorded) -> None:
-    config = config_of(case, policy=EvalPolicyConfig(n_action_steps=3))
+    config = config_of(case, policy=ChosenPolicy(n_action_steps=3))
     only, again = read_candidates(config, [str(case.checkpoint), str(case.checkpoint.parent.parent)])
     assert (only.name, again.name) == ("A", "B")
     assert only.n_action_steps == 3
@@ -81,7 +82,7 @@ def test_what_cannot_be_is_told_before_anything_is_read(case: Recorded) -> None:
     with pytest.raises(ConfigError, match="--allow cannot be mujoco-version"):
         open_recordings(config_of(case, allow=("mujoco-version",)), [])
     with pytest.raises(EvaluationError, match="does not predict as many"):
-        read_candidates(config_of(case, policy=EvalPolicyConfig(n_action_steps=11)), [str(case.checkpoint)])
+        read_candidates(config_of(case, policy=ChosenPolicy(n_action_steps=11)), [str(case.checkpoint)])
 
 
 def test_policies_that_read_other_columns_are_not_compared(case: Recorded) -> None:

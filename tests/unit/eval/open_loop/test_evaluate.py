@@ -19,6 +19,8 @@ from pi05.eval.open_loop.candidate import Candidate
 from pi05.eval.open_loop.evaluate import evaluate_open_loop
 from pi05.eval.open_loop.page import NUMBERS, REPORT
 from pi05.eval.open_loop.result import OpenLoopResult
+from pi05.settings.fields import find_fault
+from pi05.train.records.fields import OpenLoop
 
 Evaluate = Callable[..., tuple[OpenLoopResult, dict[str, Any], str]]
 
@@ -55,6 +57,8 @@ def test_a_perfect_policy_has_no_error(evaluate: Evaluate, dataset: Dataset) -> 
     assert (numbers["asked"], numbers["episodes"], numbers["looks"], numbers["stride"]) == ("held-out", [3], 3, 5)
     assert min(errors["error"] for errors in numbers["baselines"].values()) > 0.5
     assert policy["trained_on"] == []
+    assert find_fault(OpenLoop, numbers) is None  # the page of the run reads it
+    assert numbers["data"]["root"]
     assert result.verdict(result.policies[0])[0] == "good"
     shown = parse_page(page)
     assert "0.000 standard deviations from the demonstrator" in shown.text
