@@ -3,13 +3,13 @@
     python benchmarks/serve.py                                  tiny and medium network; 1, 2, 4 and 8 clients
     python benchmarks/serve.py --networks tiny --seconds 2 --clients 1,8
     python benchmarks/serve.py --openpi websocket_policy_server.py
-                                       beside openpi's own server class, `src/openpi/serving/websocket_policy_server.py`
-                                       of its repository, with the same policy function; needs the package openpi-client
+                                     beside openpi's own server class, `src/openpi/serving/websocket_policy_server.py`
+                                     of its repository, with the same policy function; needs the package openpi-client
 
-The server is a process of its own, one for all numbers of clients; clients are threads of this one, each asking again as
-soon as it is answered, with two 224 × 224 pictures as openpi's LIBERO client sends them. Every question that was sent
-until the time is up is answered and counted, and rates are by the time of the last answer, so that a batch is never
-counted in part. /healthz is asked over a new connection each, 40 times a second at most. CPU seconds and memory are the
+The server is a process of its own, one for all numbers of clients; clients are threads of this one, each asking again
+as soon as it is answered, with two 224 × 224 pictures as openpi's LIBERO client sends them. Every question that was
+sent until the time is up is answered and counted, and rates are by the time of the last answer, so that a batch is
+never counted in part. /healthz is asked over a new connection each, 40 times a second at most. CPU seconds and memory are the
 server's. `network` tells what batching can give at most on this machine: time and CPU seconds of one run of the network
 for 1, 2, 4 and 8 observations, without a server. An answer that takes longer than `--longest` ends the run with an
 error. The result goes to benchmarks/results/ after every measurement; `complete` says whether it was the last.

@@ -1,4 +1,4 @@
-"""The servers that `serve.py` measures: ours with default settings, and openpi's own class with the same policy function.
+"""The servers that `serve.py` measures: ours with default settings, openpi's own with the same policy function.
 
     python benchmarks/serve_sides.py ours tiny
     python benchmarks/serve_sides.py openpi medium --openpi websocket_policy_server.py

@@ -1,8 +1,9 @@
 """Questions of several clients, answered by one network in one worker thread, several at once where they meet.
 
 Order is that of arrival. A question waits for others only while the network is idle and other clients are expected: at
-most `wait_s` for the next, and `BURST` times that for all who follow each other. One whose deadline passes, in the queue or in the network, is refused: a late chunk is worth nothing to a
-robot that has moved on. The event loop stays free. Leaves out what an answer is (`engine.py`). No torch.
+most `wait_s` for the next, and `BURST` times that for all who follow each other. One whose deadline passes, in the
+queue or in the network, is refused: a late chunk is worth nothing to a robot that has moved on. The event loop stays
+free. Leaves out what an answer is (`engine.py`). No torch.
 """
 
 from __future__ import annotations
