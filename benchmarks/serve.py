@@ -9,10 +9,10 @@
 The server is a process of its own, one for all numbers of clients; clients are threads of this one, each asking again
 as soon as it is answered, with two 224 × 224 pictures as openpi's LIBERO client sends them. Every question that was
 sent until the time is up is answered and counted, and rates are by the time of the last answer, so that a batch is
-never counted in part. /healthz is asked over a new connection each, 40 times a second at most. CPU seconds and memory are the
-server's. `network` tells what batching can give at most on this machine: time and CPU seconds of one run of the network
-for 1, 2, 4 and 8 observations, without a server. An answer that takes longer than `--longest` ends the run with an
-error. The result goes to benchmarks/results/ after every measurement; `complete` says whether it was the last.
+never counted in part. /healthz is asked over a new connection each, 40 times a second at most. CPU seconds and memory
+are the server's. `network` tells what batching can give at most on this machine: time and CPU seconds of one run of the
+network for 1, 2, 4 and 8 observations, without a server. An answer that takes longer than `--longest` ends the run with
+an error. The result goes to benchmarks/results/ after every measurement; `complete` says whether it was the last.
 """
 
 from __future__ import annotations
