@@ -254,6 +254,7 @@ def build_ours(folder: Path, way: dict[str, Any]) -> Callable[[], Any]:
     from train_step_ours import sizes
 
     from pi05.checkpoint.load import load_model
+    from pi05.machine import keep_freed_memory
     from pi05.model.inference import set_up_inference
     from pi05.model.pi05 import Pi05
     from pi05.types import Batch
@@ -266,6 +267,7 @@ def build_ours(folder: Path, way: dict[str, Any]) -> Callable[[], Any]:
         model.initialize(torch.Generator().manual_seed(1))
         for parameter in model.parameters():
             parameter.data += 0.02
+    keep_freed_memory()  # as `pi05 serve` does
     set_up_inference(model.eval(), **way)
     given = load_file(folder / "inputs.safetensors")
     batch = Batch(

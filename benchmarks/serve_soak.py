@@ -1,13 +1,14 @@
 """Attack `pi05 serve` with hostile frames and broken connections, and watch that it serves its clients meanwhile.
 
     python benchmarks/serve_soak.py                               100,000 frames, 1,000 disconnects
-    python benchmarks/serve_soak.py --frames 2000 --disconnects 20
+    python benchmarks/serve_soak.py --frames 5000 --disconnects 50 --rounds 5
 
 Frames are valid messages of every dialect with bytes exchanged, cut, doubled, with lengths, types and values replaced;
 and inventions: bombs, pickles, deep nests, huge promises, texts, oversized frames. Connections end in the middle of a
-message, half of them by a reset. The server is a process of its own with every check that it has; only the arithmetic
-of the network is left out, so that what is measured is the server. A robot asks all the while, and each of its answers
-is checked. The result, with the server's memory over time, goes to benchmarks/results/.
+message, half of them by a reset. Several attackers are connected at once. The server is a process of its own with every
+check that it has; only the arithmetic of the network is left out, so that what is measured is the server. A robot asks
+all the while, and each of its answers is checked. The result goes to benchmarks/results/ after every round: processor
+time, and the server's memory with its slope over the second half of the rounds, when every part has been used.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +51,11 @@ from pi05.serve.server import PolicyServer, bind
 MESSAGE_MIB = 1.0
 AT_ONCE = 20
 """Frames that are sent before their answers are read."""
+ATTACKERS = 4
+ROBOT_PAUSE_S = 0.05
 REPOSITORY = Path(__file__).resolve().parents[1]
+EXPLOITED = Path("/tmp/pi05-serve-was-exploited")
+"""A folder that a pickle of the attack would make."""
 
 
 def valid_messages() -> list[bytes]:
@@ -73,7 +80,7 @@ def valid_messages() -> list[bytes]:
 
 class _Bomb:
     def __reduce__(self) -> Any:
-        return (os.mkdir, ("/tmp/pi05-serve-was-exploited",))
+        return (os.mkdir, (str(EXPLOITED),))
 
 
 def inventions(rng: random.Random) -> bytes | str:
@@ -188,7 +195,7 @@ def be_a_robot(port: int, stop: threading.Event, latencies: list[float]) -> None
     frame = pack(observation(side=64))
     with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, ping_interval=None) as connection:
         connection.recv()
-        while not stop.wait(0.02):
+        while not stop.wait(ROBOT_PAUSE_S):
             started = time.perf_counter()
             connection.send(frame)
             answer = connection.recv(timeout=60)
@@ -203,45 +210,82 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def soak(port: int, pid: int, frames: int, disconnects: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Attack a server and return what became of it. Raises RuntimeError where a robot was not served."""
+def attack_at_once(port: int, frames: Sequence[bytes | str], counts: Counter[str]) -> None:
+    """Attack over several connections; all of them count together."""
+    shares = [frames[i::ATTACKERS] for i in range(ATTACKERS)]
+    own = [Counter[str]() for _ in shares]
+    with ThreadPoolExecutor(ATTACKERS) as pool:
+        for done in [pool.submit(attack, port, *share) for share in zip(shares, own, strict=True)]:
+            done.result()
+    for one in own:
+        counts.update(one)
+
+
+def soak(
+    port: int,
+    pid: int,
+    frames: int,
+    disconnects: int,
+    rounds: int,
+    say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
+    """Attack a server and return what became of it; `keep` gets it after every round.
+
+    Raises RuntimeError where a robot was not served.
+    """
     stop, latencies, counts = threading.Event(), list[float](), Counter[str]()
-    failure: list[BaseException] = []
-
-    def robot() -> None:
+    memory, started, cpu = [resident_mib(pid)], time.monotonic(), cpu_seconds(pid)
+    found: dict[str, Any] = {}
+    with ThreadPoolExecutor(1) as pool:
+        robot = pool.submit(be_a_robot, port, stop, latencies)
         try:
-            be_a_robot(port, stop, latencies)
-        except BaseException as error:
-            failure.append(error)
+            for i in range(rounds):
+                attack_at_once(port, list(hostile_frames(frames // rounds, seed=i)), counts)
+                break_off(port, disconnects // rounds, seed=i)
+                memory.append(resident_mib(pid))
+                found = {
+                    "frames": counts["sent"],
+                    "disconnects": disconnects // rounds * (i + 1),
+                    "counts": dict(counts),
+                    "seconds": round(time.monotonic() - started, 1),
+                    "cpu_seconds": {"server": round(cpu_seconds(pid) - cpu, 1), "attackers": time.process_time()},
+                    "robot_answers": len(latencies),
+                    "robot_ms": percentiles(latencies),
+                    "memory_mib": [round(value, 1) for value in memory],
+                    "kib_per_1000_frames": slope(memory, frames // rounds),
+                }
+                keep(found)
+                say(f"round {i + 1} of {rounds}: {counts['sent']:,} frames, {memory[-1]:.1f} MiB, {found['robot_ms']}")
+                if robot.done():
+                    break
+        finally:
+            stop.set()
+        try:
+            robot.result()
+        except Exception as error:
+            raise RuntimeError("the robot was not served") from error
+    return found
 
-    thread = threading.Thread(target=robot)
-    thread.start()
-    memory = [resident_mib(pid)]
-    started = time.monotonic()
-    try:
-        for i in range(rounds):
-            attack(port, list(hostile_frames(frames // rounds, seed=i)), counts)
-            break_off(port, disconnects // rounds, seed=i)
-            memory.append(resident_mib(pid))
-            say(f"round {i + 1} of {rounds}: {counts['sent']:,} frames, {memory[-1]:.1f} MiB, robot {len(latencies)}")
-            if failure:
-                break
-    finally:
-        stop.set()
-        thread.join()
-    if failure:
-        raise RuntimeError("the robot was not served") from failure[0]
-    return {
-        "frames": counts["sent"],
-        "disconnects": disconnects // rounds * rounds,
-        "counts": dict(counts),
-        "seconds": round(time.monotonic() - started, 1),
-        "robot_answers": len(latencies),
-        "robot_ms": {
-            name: round(float(np.percentile(latencies, q)) * 1000, 1) for name, q in (("p50", 50), ("p99", 99))
-        },
-        "memory_mib": [round(value, 1) for value in memory],
-    }
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the middle and the slow tail in milliseconds; nothing of nothing."""
+    return {f"p{q}": round(float(np.percentile(seconds, q)) * 1000, 1) for q in (50, 99)} if len(seconds) else {}
+
+
+def slope(memory: Sequence[float], frames_per_round: int) -> float | None:
+    """Return by how many KiB the memory grows with 1,000 frames over the second half of the rounds, by a line."""
+    late = memory[len(memory) // 2 :]
+    if len(late) < 3:
+        return None
+    per_round = float(np.polyfit(range(len(late)), late, 1)[0])
+    return round(1024 * per_round * 1000 / max(frames_per_round, 1), 2)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class WithoutArithmetic(Engine):
@@ -271,31 +315,33 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--disconnects", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="by default benchmarks/results/serve_soak_DATE.json")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve()
         return
+    target = options.out or REPOSITORY / "benchmarks" / "results" / f"serve_soak_{date.today().isoformat()}.json"
+    head = {"date": date.today().isoformat(), "machine": machine_info()}
+    if EXPLOITED.exists():
+        EXPLOITED.rmdir()
+
+    def keep(found: dict[str, Any], **more: Any) -> None:
+        target.write_text(json.dumps({**head, **found, **more}, indent=1) + "\n", encoding="utf-8")
+
     process = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        found = soak(port, process.pid, options.frames, options.disconnects, options.rounds, print)
+        say = partial(print, flush=True)
+        found = soak(port, process.pid, options.frames, options.disconnects, options.rounds, say, keep)
         alive = process.poll() is None
     finally:
         process.kill()
         process.wait()
-    exploited = Path("/tmp/pi05-serve-was-exploited").exists()
-    result = {
-        "date": date.today().isoformat(),
-        "machine": machine_info(),
-        **found,
-        "alive": alive,
-        "exploited": exploited,
-    }
-    target = REPOSITORY / "benchmarks" / "results" / f"serve_soak_{date.today().isoformat()}.json"
-    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    exploited = EXPLOITED.exists()
+    keep(found, alive=alive, exploited=exploited)
+    print(f"{found['seconds']} s, {found['cpu_seconds']} CPU s, {found['kib_per_1000_frames']} KiB per 1,000 frames")
     if not alive or exploited:
         raise SystemExit(1)
 

@@ -38,6 +38,14 @@ def embed_time(time: Float[Tensor, "*B"], width: int) -> Float[Tensor, "*B E"]:
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
 
 
+def step_times(num_steps: int, device: torch.device | str = "cpu") -> Float[Tensor, " N"]:
+    """Return the flow times of the denoising steps, rounded as one that is counted down step by step."""
+    times = [torch.ones((), device=device)]
+    for _ in range(num_steps - 1):
+        times.append(times[-1] - 1 / num_steps)
+    return torch.stack(times)
+
+
 def sample_time(
     count: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " B"]:

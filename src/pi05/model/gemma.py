@@ -15,6 +15,8 @@ and the language model's final norm. Their parameters exist, so that checkpoints
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -29,6 +31,19 @@ UNREAD_IN_LAST_LAYER = ("attention.query", "attention.out", "mlp_norm", "mlp")
 
 Rotation = tuple[Float[Tensor, "B S pairs"], Float[Tensor, "B S pairs"]]
 KeyValue = tuple[Float[Tensor, "B K L H"], Float[Tensor, "B K L H"]]
+
+
+class Modulation(NamedTuple):
+    """What an adaptive norm does to its input: one for all samples or one each, one for all positions or one each."""
+
+    scale: Float[Tensor, "_ _ E"]
+    """What the input is multiplied with, in float32."""
+    shift: Float[Tensor, "_ _ E"]
+    gate: Float[Tensor, "_ _ E"]
+
+
+Condition = Float[Tensor, "B E"] | Float[Tensor, "B S E"]
+"""What the flow time tells the expert's norms, one for all positions of a sample or one for each."""
 
 
 def rotation(positions: Int[Tensor, "B S"], head_dim: int) -> Rotation:
@@ -70,17 +85,22 @@ class AdaptiveRmsNorm(nn.Module):
         self.modulation = Linear(width, 3 * width)
 
     def forward(
-        self, x: Float[Tensor, "B S E"], condition: Float[Tensor, "B E"] | Float[Tensor, "B S E"]
-    ) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "B _ E"]]:
-        """Return the normalised input and the gate: one modulation for all positions of a sample, or one for each.
+        self, x: Float[Tensor, "B S E"], condition: Condition | Modulation
+    ) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "_ _ E"]]:
+        """Return the normalised input and the gate."""
+        known = condition if isinstance(condition, Modulation) else self.modulate(condition, x.dtype)
+        return (normalize_rms(x) * known.scale + known.shift).to(x.dtype), known.gate
+
+    def modulate(self, condition: Condition, dtype: torch.dtype) -> Modulation:
+        """Return what a condition does, computed in the precision of the input.
 
         1 + scale is float32: written in bfloat16 in openpi, but XLA does not round there (compared value by value).
         """
-        modulation = self.modulation(condition.to(x.dtype))
+        modulation = self.modulation(condition.to(dtype))
         if modulation.dim() == 2:
             modulation = modulation[:, None, :]
         scale, shift, gate = modulation.chunk(3, dim=-1)
-        return (normalize_rms(x) * (1 + scale.float()) + shift).to(x.dtype), gate
+        return Modulation(1 + scale.float(), shift, gate)
 
 
 class Attention(nn.Module):
@@ -155,19 +175,40 @@ class ExpertLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B A E"],
-        condition: Float[Tensor, "B E"] | Float[Tensor, "B A E"],
+        condition: Condition | tuple[Modulation, Modulation],
         by: Rotation,
         prefix: KeyValue,
         bias: Float[Tensor, "B 1 1 L+A"] | None,
     ) -> Float[Tensor, "B A E"]:
         """Attend to prefix and actions, then transform; each branch is gated by the condition."""
-        normed, gate = self.attention_norm(x, condition)
+        first, second = condition if isinstance(condition, tuple) else (condition, condition)
+        normed, gate = self.attention_norm(x, first)
         key, value = self.attention.keys_values(normed, by)
         key = torch.cat([prefix[0], key], dim=2)
         value = torch.cat([prefix[1], value], dim=2)
         x = x + gate * self.attention.out(attend(self.attention.queries(normed, by), key, value, bias))
-        normed, gate = self.mlp_norm(x, condition)
+        normed, gate = self.mlp_norm(x, second)
         return x + gate * self.mlp(normed)
+
+    def modulate(self, condition: Condition, dtype: torch.dtype) -> tuple[Modulation, Modulation]:
+        """Return what a condition does to the two norms."""
+        return self.attention_norm.modulate(condition, dtype), self.mlp_norm.modulate(condition, dtype)
+
+
+class Modulations(NamedTuple):
+    """Of the norms of every expert layer, and of the last norm."""
+
+    layers: list[tuple[Modulation, Modulation]]
+    norm: Modulation
+
+    def step(self, index: int) -> Modulations:
+        """Return those of one flow time, where they were computed for several, one in each row."""
+        row = slice(index, index + 1)
+
+        def of(one: Modulation) -> Modulation:
+            return Modulation(one.scale[row], one.shift[row], one.gate[row])
+
+        return Modulations([(of(first), of(second)) for first, second in self.layers], of(self.norm))
 
 
 class Language(nn.Module):
@@ -204,13 +245,18 @@ class Expert(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B A E"],
-        condition: Float[Tensor, "B E"] | Float[Tensor, "B A E"],
+        condition: Condition | Modulations,
         positions: Int[Tensor, "B A"],
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L+A"] | None,
     ) -> Float[Tensor, "B A E"]:
         """Run the actions through all layers; the final norm's gate is not used."""
         by, bias = rotation(positions, self.head_dim), key_bias(valid, x.dtype)
-        for layer, prefix in zip(self.layers, cache, strict=True):
-            x = layer(x, condition, by, prefix, bias)
-        return self.norm(x, condition)[0]
+        for index, (layer, prefix) in enumerate(zip(self.layers, cache, strict=True)):
+            x = layer(x, condition if isinstance(condition, Tensor) else condition.layers[index], by, prefix, bias)
+        return self.norm(x, condition if isinstance(condition, Tensor) else condition.norm)[0]
+
+    def modulate(self, condition: Condition, dtype: torch.dtype) -> Modulations:
+        """Return what a condition does to all norms."""
+        layers = [layer.modulate(condition, dtype) for layer in self.layers]
+        return Modulations(layers, self.norm.modulate(condition, dtype))

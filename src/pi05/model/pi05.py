@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pi05.model import flow
 from pi05.model.config import ModelConfig
-from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language
+from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language, Modulations
 from pi05.model.layers import Linear
 from pi05.model.siglip import SigLip
 from pi05.types import Batch, valid_rows
@@ -155,7 +155,15 @@ class Pi05(nn.Module):
         steer: flow.Steer | None = None,
         committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> Float[Tensor, "B A X"]:
-        """Return the actions that the flow leads to from noise, on a prefix that is computed already."""
+        """Return the actions that the flow leads to from noise, on a prefix that is computed already.
+
+        Where nothing is steered or committed, what the flow times do to the expert's norms is computed ahead.
+        """
+        if steer is None and committed is None:
+            known = self.expert.modulate(self.condition(flow.step_times(num_steps, x_t.device)), self.compute_dtype)
+            for index in range(num_steps):
+                x_t = x_t - self.velocity_under(x_t, known.step(index), cache, valid) / num_steps
+            return x_t
         velocity = partial(self.free_velocity, cache=cache, valid=valid, committed=committed)
         time = torch.ones(len(x_t), device=x_t.device)
         for _ in range(num_steps):
@@ -248,6 +256,16 @@ class Pi05(nn.Module):
         valid: Bool[Tensor, "B L"] | None,
     ) -> Float[Tensor, "KB A X"]:
         """Return the velocity v_t at x_t, in float32. K consecutive rows of x_t may share one row of the cache."""
+        return self.velocity_under(x_t, self.condition(time), cache, valid)
+
+    def velocity_under(
+        self,
+        x_t: Float[Tensor, "KB A X"],
+        condition: Float[Tensor, "KB E"] | Float[Tensor, "KB A E"] | Modulations,
+        cache: list[KeyValue],
+        valid: Bool[Tensor, "B L"] | None,
+    ) -> Float[Tensor, "KB A X"]:
+        """Return v_t under what the flow time says, or under what that does to the expert's norms."""
         copies = len(x_t) // len(cache[0][0])
         if copies > 1:
             cache = [
@@ -262,7 +280,7 @@ class Pi05(nn.Module):
             positions = valid.sum(dim=1, keepdim=True) + steps
             valid = torch.cat([valid, valid.new_ones(count, horizon)], dim=1)
         suffix = self.embed_suffix(x_t).to(self.compute_dtype)
-        hidden = self.expert(suffix, self.condition(time), positions, cache, valid)
+        hidden = self.expert(suffix, condition, positions, cache, valid)
         return self.action_out(hidden.float())
 
     @torch.no_grad()

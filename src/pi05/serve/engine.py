@@ -20,7 +20,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError, UserError
-from pi05.machine import choose_device
+from pi05.machine import choose_device, keep_freed_memory
 from pi05.policy import Policy, Prepared, open_policy
 from pi05.serve.batching import Answered, Question
 from pi05.serve.config import Chunking, ServeConfig
@@ -61,6 +61,9 @@ class Engine:
         device = str(choose_device(config.policy.device))
         opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
+        policy.only_infer()
+        if device == "cpu":
+            keep_freed_memory()  # a twelfth of a chunk's processor time, in a process that samples all day
         if config.policy.n_action_steps is not None:
             notes = policy.notes
             policy = Policy(

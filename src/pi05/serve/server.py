@@ -38,7 +38,7 @@ LARGE = 1 << 16
 SLOW_READER_S = 30.0
 SHUTDOWN_S = 5.0
 LIKELY_S = 1.0
-"""A client that asked within this time is expected to ask again."""
+"""A client that asked, or was answered, within this time is expected to ask again."""
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +168,7 @@ class PolicyServer:
         if kept is not None:
             return dialects.pack_reply(address, Reply(chunks=(), infer_ms=0.0, server_timing={}, one_action=kept))
         answers = await self._infer(address, ask, arrived, session.underway(ask, self.contract))
+        session.asked = time.monotonic()  # the next question is to be expected now, however long this answer took
         self.metrics.warnings += sum(len(answer.warnings) for answer in answers)
         self.metrics.answered[address.family] += 1
         self.metrics.latency.add(time.monotonic() - arrived)

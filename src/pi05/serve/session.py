@@ -62,7 +62,7 @@ class Session:
     last_step: int | None = None
     last_total_ms: float | None = None
     asked: float = float("-inf")
-    """When it asked last, on the clock of `time.monotonic`."""
+    """When it asked last, or was answered, on the clock of `time.monotonic`."""
 
     def reset(self) -> None:
         """Forget what was kept of the episode."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pi05.model import flow
 from pi05.model.pi05 import Pi05
 from pi05.types import Batch
 
@@ -185,7 +186,7 @@ def test_euler_grid(config, batch, noise, steps):
     model = ToyFlow(config)
     model.initialize(torch.Generator().manual_seed(0))
     model.asked = []
-    actions = model.sample_actions(batch, noise, num_steps=steps)
+    actions = model.sample_actions(batch, noise, num_steps=steps, steer=lambda velocity, *at: velocity(*at))
     assert model.asked == pytest.approx([1 - step / steps for step in range(steps)], abs=1e-6)
     assert torch.allclose(actions, noise * (1 - 2 / steps) ** steps, atol=1e-5)
 
@@ -284,15 +285,34 @@ def test_sampling_continues_committed_actions(model, config, batch, noise):
     assert torch.allclose(model.sample_actions(batch, other, committed=(given, delay)), chunk, atol=1e-5)
 
 
-def test_what_steers_stands_in_every_step(model, batch, noise):
-    """Handed through, the actions are bit for bit those without; it is told every time of the grid."""
+@pytest.mark.parametrize("count", [1, 3, 10])
+def test_known_flow_times_are_those_of_the_steps(model, batch, noise, count):
+    """Bit for bit, and what they do to the norms is taken from the right row."""
     times: list[float] = []
 
     def steer(velocity, x_t, time):
         times.append(float(time[0]))
         return velocity(x_t, time)
 
-    assert torch.equal(model.sample_actions(batch, noise, steer=steer), model.sample_actions(batch, noise))
+    steered = model.sample_actions(batch, noise, num_steps=count, steer=steer)
+    assert flow.step_times(count).tolist() == times
+    assert torch.allclose(model.sample_actions(batch, noise, num_steps=count), steered, atol=1e-5)
+    known = model.expert.modulate(model.condition(flow.step_times(count)), torch.float32)
+    last = model.expert.modulate(model.condition(torch.tensor(times[-1:])), torch.float32)
+    assert torch.allclose(known.step(count - 1).norm.shift, last.norm.shift, atol=1e-6)
+
+
+def test_what_steers_stands_in_every_step(model, batch, noise):
+    """Handed through, the actions are those without, whose modulations are computed ahead; it is told every time."""
+    times: list[float] = []
+
+    def steer(velocity, x_t, time):
+        times.append(float(time[0]))
+        return velocity(x_t, time)
+
+    assert torch.allclose(
+        model.sample_actions(batch, noise, steer=steer), model.sample_actions(batch, noise), atol=1e-5
+    )
     assert times == pytest.approx([1 - step / 10 for step in range(10)], abs=1e-6)
     still = model.sample_actions(batch, noise, steer=lambda velocity, x_t, time: torch.zeros_like(x_t))
     assert torch.equal(still, noise)

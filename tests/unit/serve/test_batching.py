@@ -107,6 +107,26 @@ def test_it_waits_for_those_that_are_expected_and_no_longer_than_it_may() -> Non
     assert numbers(network) == [[0, 1]]  # the third never came
 
 
+def test_clients_that_follow_each_other_are_waited_for_and_the_burst_has_an_end() -> None:
+    network = Network()
+
+    async def run(count: int, apart: float) -> None:
+        queue = batcher(network, wait_s=0.4, max_batch=99, expected=lambda: 99)
+        queue.start()
+        asking = []
+        for i in range(count):
+            asking.append(asyncio.create_task(queue.ask(question(i))))
+            await asyncio.sleep(apart)
+        await asyncio.gather(*asking)
+        await queue.close(1)
+
+    asyncio.run(run(4, 0.15))  # the last comes 0.45 s after the first
+    assert numbers(network) == [[0, 1, 2, 3]]
+    network.batches.clear()
+    asyncio.run(run(20, 0.1))  # for 2 s one comes after the other, and the first has waited for 1.6 s
+    assert len(network.batches) > 1
+
+
 def test_a_late_question_is_not_asked_and_a_late_answer_not_given() -> None:
     gate = Gate()
 

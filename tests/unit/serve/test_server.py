@@ -35,7 +35,7 @@ from websockets.sync.client import connect
 
 from pi05.errors import ServeError
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
-from pi05.serve.server import bind
+from pi05.serve.server import LIKELY_S, bind
 
 LIBERO = {
     "observation/image": np.full((4, 5, 3), 9, np.uint8),
@@ -276,6 +276,22 @@ def test_health_and_metrics_answer_while_the_network_works() -> None:
         leave.set()
         assert opened(robot.recv())["actions"].shape == (10, 7)
         assert 'pi05_answers_total{client="openpi"} 1' in get(address, "/metrics")[1]
+
+
+def test_clients_of_a_slow_network_meet_again() -> None:
+    """A run that takes longer than a client is remembered as likely must not make the next one a batch of one."""
+    network = Network(seconds=1.2 * LIKELY_S)
+    with listening(network, batch_wait_ms=1000.0) as (address, _), ExitStack() as opening:
+        clients = [opening.enter_context(connect(address, proxy=None)) for _ in range(2)]
+        for client in clients:
+            client.recv()
+        for _ in range(3):
+            for client in clients:
+                client.send(pack(LIBERO))
+                time.sleep(0.1)
+            for client in clients:
+                client.recv(timeout=30)
+    assert [len(batch) for batch in network.batches][-2:] == [2, 2]
 
 
 def test_clients_that_meet_share_a_batch() -> None:

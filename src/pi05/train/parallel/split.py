@@ -105,6 +105,8 @@ def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     for name in METHODS_OF_ROOT:
         register_fsdp_forward_method(model, name)
+    for layer in model.expert.layers:
+        register_fsdp_forward_method(layer, "modulate")  # sampling calls it for all its steps, ahead of them
     model.to_empty(device=ranks.device)
 
 
