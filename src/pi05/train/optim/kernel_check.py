@@ -53,7 +53,8 @@ def _compare(device: torch.device, form: Form, dtype: torch.dtype, sizes: tuple[
     drawn = [torch.randn(size, generator=generator).to(dtype) for size in sizes]
     plain, ours = ([each.to(where, copy=True) for each in drawn] for where in (cpu, device))
     states = [
-        [ParameterState(*(Moment(each, kind, False) for kind in form)) for each in side] for side in (plain, ours)
+        [ParameterState(Moment(each, form[0], False), Moment(each, form[1], False)) for each in side]
+        for side in (plain, ours)
     ]
     kernels = KernelUpdate(names, SEED)
     for number in range(STEPS):
