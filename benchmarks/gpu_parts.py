@@ -176,7 +176,7 @@ def update(bench: Bench) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     rows = 16384 if bench.on_gpu else 64
-    sizes = [(rows, 2048 if bench.on_gpu else 64)] * 2 + [(2048 if bench.on_gpu else 16,)] * 300
+    sizes: list[tuple[int, ...]] = [(rows, 2048 if bench.on_gpu else 64)] * 2 + [(2048 if bench.on_gpu else 16,)] * 300
     for dtype, state in product((torch.float32, torch.bfloat16), get_args(StateKind)):
         for way in get_args(Way) if bench.on_gpu else ("plain",):
             case = f"{str(dtype).removeprefix('torch.')} weights, {state} moments, {way}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -41,6 +42,11 @@ def test_every_tower_has_a_right_and_fast_kernel(prompts: tuple[int, int]) -> No
     assert all(each.kernel != "math" for each in probe.cases)
 
 
+@pytest.mark.skipif(
+    not (2, 11) <= tuple(map(int, torch.__version__.split(".")[:2])) <= (2, 13),
+    reason=f"the rules are those of PyTorch 2.11 to 2.13, this is {torch.__version__}",
+)
+@pytest.mark.skipif("TORCH_CUDNN_SDPA_DEPRIORITIZED" in os.environ, reason="the environment changes PyTorch's choice")
 def test_the_planner_knows_what_pytorch_chooses() -> None:
     lengths = StepLengths(batch=8, cameras=2, shortest=50, longest=64, bucket=8)
     probe = probe_attention(cases_of(pi05(), lengths), DEVICE, torch.bfloat16)
@@ -113,4 +119,4 @@ def test_a_step_with_packed_keys_is_the_step_and_waits_for_nothing() -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         found.append(torch.cat([value.grad.flatten() for value in model.parameters() if value.grad is not None]))
-    assert float((found[0] - found[1]).norm() / found[0].norm()) < TOLERANCE[torch.bfloat16]
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 2 * TOLERANCE[torch.bfloat16]  # of either

@@ -11,7 +11,7 @@ from pi05.train.optim.adamw import AdamSettings, Schedule
 from pi05.train.optim.kernel_check import why_no_kernel
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, Way
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("compiler")]
 CUDA = torch.device("cuda")
 KINDS: tuple[StateKind, ...] = ("float32", "8bit", "4bit")
 DTYPES = (torch.float32, torch.bfloat16)

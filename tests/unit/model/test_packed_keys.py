@@ -125,6 +125,7 @@ def count_calls(model, varlen: Varlen) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 def test_traced_layers_compile_nothing_more_for_other_counts(model, batch, noise, time) -> None:
     wanted = outcome(model, batch.trim(), noise, time)
