@@ -278,10 +278,10 @@ def test_actions_are_sampled_on_cuda(mode: str) -> None:
 @pytest.mark.parametrize("varlen", EITHER.values(), ids=EITHER)
 def test_a_step_with_packed_keys_waits_for_nothing(varlen: Varlen) -> None:
     config = TrainConfig(precision="mixed", flow_samples=2)
-    network = outline(config, CONFIG)
+    network, batch = outline(config, CONFIG), masked_batch(3)
     network.model.varlen = varlen
     with fake_cuda() as cuda:
-        take_steps(cuda, config, network, [masked_batch(3)])
+        take_steps(cuda, config, network, [batch])
     assert cuda.kernels.total() == CONFIG.vision_depth, "only the images' attention is PyTorch's choice"
 
 
