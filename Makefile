@@ -10,6 +10,7 @@
 #   make setup            only the virtual environment in .venv
 #   make libero-demo      the same in LIBERO: three tasks in one policy, meant for 90 minutes on two cores
 #   make libero           LIBERO in .venv, too: packages, assets (1.2 GB), and as root what drawing needs of Debian
+#   make kernels          Triton (190 MB), for tests of kernels without a GPU; PyTorch's CUDA builds bring it along
 #
 # PYTHON=python3.12 chooses the Python to set up with; WORKERS=1 runs the tests one after the other.
 
@@ -17,13 +18,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python; do \
 	"$$python" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$python" && break; done)
 BIN := .venv/bin
+TRITON := triton==3.7.1
 WORKERS ?= auto
 SLOW ?=
 
 BRIEF := not (process or long or slow or gpu)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup libero libero-demo demo test quick check style tiny-base
+.PHONY: setup kernels libero libero-demo demo test quick check style tiny-base
 
 setup:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one" >&2; exit 2; }
@@ -31,6 +33,11 @@ setup:
 
 libero: setup
 	@$(BIN)/python scripts/setup_libero.py
+
+# The version that PyTorch of constraints.txt is built for. Not in constraints.txt: an older PyTorch, for an older driver,
+# brings an older one. There is none for other systems than Linux; the tests that need it skip, and say so.
+kernels: setup
+	@$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --no-deps "$(TRITON)"
 
 demo: setup
 	@$(BIN)/pi05 demo $(ARGS)

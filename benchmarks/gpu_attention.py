@@ -15,13 +15,17 @@ from typing import Any
 import torch
 from gpu_run import CAMERAS, Bench
 
-from pi05.model.layers import attend, key_bias
+from pi05.model.layers import Keys, attend, key_bias
+from pi05.model.packed_keys import Packing, Varlen, pack_keys
 from pi05.train.device.attention_cases import AttentionCase, StepLengths, cases_of
 from pi05.train.device.attention_probe import SWITCHES, DrawnCase, chosen_kernel, draw_case, probe_attention
 from pi05.train.device.kernels import expected_kernel
+from pi05.train.device.varlen import flash_varlen, why_no_varlen
 
 WAYS: dict[str, tuple[str, ...]] = {"as chosen": (), "without cuDNN": ("cudnn",), "efficient": ("cudnn", "flash")}
 """Kernels that are switched off for a row of the table."""
+PACKED = "packed keys"
+"""The row of a masked case with attention for sequences of different lengths."""
 LENGTHS = ((64, 64), (50, 64), (50, 72))
 """Shortest and longest prompt: 576 keys without and with a mask, which are 64 modulo 128, and 584 with one."""
 
@@ -30,6 +34,8 @@ def attention_table(bench: Bench) -> dict[str, Any]:
     """Time every case and compare its gradients with float32's."""
     dtype = torch.bfloat16
     rows: list[dict[str, Any]] = []
+    why_masked = why_no_varlen(bench.device, dtype, bench.sizes.head_dim)
+    varlen = None if why_masked is not None else flash_varlen()
     cases = dict.fromkeys(case for lengths in LENGTHS for case in _cases(bench, *lengths))
     batches = (1, *bench.batches)
     for case in cases:
@@ -38,15 +44,18 @@ def attention_table(bench: Bench) -> dict[str, Any]:
             rows += [
                 {**_describe(sized, dtype, bench), "way": way, **_time(bench, sized, off)} for way, off in WAYS.items()
             ]
+            if case.masked and varlen is not None:
+                described = {**_describe(sized, dtype, bench), "expected": None, "way": PACKED}
+                rows.append({**described, **_time(bench, sized, (), varlen)})
     probes = {}
     for shortest, longest in LENGTHS:
         probe = probe_attention(
-            _cases(bench, shortest, longest, bench.batches[0]), bench.device, dtype, ["slow_attention"]
+            _cases(bench, shortest, longest, bench.batches[0]), bench.device, dtype, ["slow_attention"], varlen=varlen
         )
         probes[f"{shortest} to {longest} tokens"] = {"line": probe.line(), "switched_off": probe.switched_off}
         for switch in SWITCHES.values():
             switch(True)
-    return {"rows": rows, "probes": probes}
+    return {"rows": rows, "probes": probes, "not_packed": why_masked}
 
 
 def _cases(bench: Bench, shortest: int, longest: int, batch: int = 1) -> list[AttentionCase]:
@@ -63,24 +72,24 @@ def _describe(case: AttentionCase, dtype: torch.dtype, bench: Bench) -> dict[str
     return {"tower": case.tower, "batch": case.batch, "keys": case.keys, "masked": case.masked, "expected": expected}
 
 
-def _time(bench: Bench, case: AttentionCase, off: tuple[str, ...]) -> dict[str, Any]:
+def _time(bench: Bench, case: AttentionCase, off: tuple[str, ...], varlen: Varlen | None = None) -> dict[str, Any]:
     """Return kernel, milliseconds, seconds of the first call, and whether the gradients repeat bit for bit."""
     with _switched_off(off):
         drawn = draw_case(case, bench.device, torch.bfloat16)
         started = time.perf_counter()
         try:
-            first = _gradients(drawn)
+            keys = _keys(drawn, varlen)
+            first = _gradients(drawn, keys)
             bench.wait()
         except RuntimeError as error:
             return {"error": str(error).splitlines()[0]}
         cold = time.perf_counter() - started
-        again = _gradients(drawn)
+        again = _gradients(drawn, keys)
         repeat = 1 if not bench.on_gpu else 5
-        bias = key_bias(drawn.valid, torch.bfloat16)
-        forward = bench.timed(lambda: attend(drawn.query, drawn.key, drawn.value, bias), repeat)
-        both = bench.timed(lambda: _gradients(drawn), repeat)
+        forward = bench.timed(lambda: attend(drawn.query, drawn.key, drawn.value, keys), repeat)
+        both = bench.timed(lambda: _gradients(drawn, keys), repeat)
         return {
-            "kernel": chosen_kernel(drawn),
+            "kernel": chosen_kernel(drawn) if varlen is None else "flash",
             "first_call_s": cold,
             "forward_ms": forward,
             "backward_ms": both - forward,
@@ -89,9 +98,16 @@ def _time(bench: Bench, case: AttentionCase, off: tuple[str, ...]) -> dict[str, 
         }
 
 
-def _gradients(drawn: DrawnCase) -> tuple[torch.Tensor, ...]:
+def _keys(drawn: DrawnCase, varlen: Varlen | None) -> Keys:
+    """Return the case's keys, masked or packed, as its network would make them once for all layers."""
+    if varlen is None or drawn.valid is None:
+        return key_bias(drawn.valid, drawn.query.dtype)
+    return pack_keys(drawn.valid, drawn.query.shape[1], Packing(int(drawn.valid.sum()), varlen))
+
+
+def _gradients(drawn: DrawnCase, keys: Keys) -> tuple[torch.Tensor, ...]:
     inputs = (drawn.query, drawn.key, drawn.value)
-    seen = attend(*inputs, key_bias(drawn.valid, drawn.query.dtype))
+    seen = attend(*inputs, keys)
     return torch.autograd.grad(seen, inputs, drawn.gradient)
 
 

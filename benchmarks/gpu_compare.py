@@ -140,6 +140,10 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
     for name, found in parts.get("repeated", {}).items():
         if isinstance(found, dict):
             yield f"{name} kernels: same losses {found['same_losses']}, same weights {found['same_weights']}"
+    for name, found in parts.get("update", {}).items():
+        if isinstance(found, dict) and "ms" in found:
+            each = 1e6 * found["ms"] / found["values"]
+            yield f"update, {name}: {found['ms']:.2f} ms, {found['host_ms']:.2f} of the host, {each:.3f} ns a value"
     compiled = parts.get("compiled", {})
     if "warm" in compiled:
         gain = compiled["eager"]["step_ms"] / compiled["warm"]["step_ms"]

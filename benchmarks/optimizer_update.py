@@ -87,7 +87,7 @@ class Side:
         self.weights = {name: nn.Parameter((0.02 * value).to(dtype)) for name, value in draws.items()}
         self.gradients = {name: (1e-3 * value.flip(0)).to(dtype) for name, value in draws.items()}
         self.optimizer = LowMemoryOptimizer(
-            self.weights, AdamSettings(), SCHEDULE, seed=0, state=kind, compiled=compiled
+            self.weights, AdamSettings(), SCHEDULE, seed=0, state=kind, way="compiled" if compiled else "plain"
         )
         self.factor = torch.ones(())
         self.taken = 0

@@ -28,6 +28,7 @@ LONG = frozenset(
         "unit/sim/test_tabletop.py::test_the_arm_is_slow_and_stays_over_the_table",
         "unit/test_docs_tables.py",
         "unit/train/optim/test_compiled_steps.py",
+        "unit/train/optim/test_kernel_update.py",
         "unit/train/optim/test_precision.py",
         "unit/train/plan/test_candidates.py::test_offloaded_activations_leave_no_degree_to_choose",
         "unit/train/plan/test_methods.py",

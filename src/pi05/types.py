@@ -50,6 +50,9 @@ class Batch:
     image_rows: Int64[Tensor, " I"] | None = None
     """With an image mask: which rows of `images.flatten(0, 1)` are valid, found out where the mask lay on the CPU."""
 
+    counted_tokens: int | None = None
+    """With a token mask: how many tokens of all prompts are valid, counted where the mask lay on the CPU."""
+
     prefix: Shaped[Tensor, "B layers 2 K L H"] | None = None
     """Keys and values of the prefix where they are known already; then `images` holds no camera."""
 
@@ -102,6 +105,7 @@ class Batch:
             token_mask=token_mask,
             trimmed=True,
             image_rows=None if image_mask is None else valid_rows(image_mask),
+            counted_tokens=None if token_mask is None else int(token_mask.sum()),
         )
 
 

@@ -1,8 +1,15 @@
-"""What tests on a GPU share: nothing in them fails because PyTorch itself warns of something."""
+"""What tests on a GPU share: nothing in them fails because of the platform.
+
+PyTorch's own warnings are warnings; a GPU that the product refuses is skipped, and so is what needs a compiler that is
+not there.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +17,7 @@ import pytest
 import torch
 
 from pi05.train.config import TrainConfig
+from pi05.train.device.kernels import OLDEST
 from pi05.train.device.setup import CUBLAS, CUBLAS_WORKSPACE, prepare_device
 
 os.environ.setdefault(CUBLAS, CUBLAS_WORKSPACE)  # read once, when cuBLAS starts
@@ -17,9 +25,23 @@ os.environ.setdefault(CUBLAS, CUBLAS_WORKSPACE)  # read once, when cuBLAS starts
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Take warnings for warnings here: of cuBLAS on autograd's thread, of strides, of features in preparation."""
+    old = torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("default"))
+            if old:
+                item.add_marker(pytest.mark.skip(reason="this GPU has no bfloat16: runs are refused on it"))
+
+
+@pytest.fixture
+def compiler() -> None:
+    """Skip where Triton, which compiles a launcher in C for each kernel, cannot work."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("there is no Triton")
+    if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
+        pytest.skip("Triton needs a C compiler")
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        pytest.skip("Triton needs Python's headers (python3-dev)")
 
 
 @pytest.fixture

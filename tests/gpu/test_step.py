@@ -129,7 +129,7 @@ def test_resume_is_exact_with_deterministic_kernels(
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.usefixtures("unchecked_shapes", "compiler")
 def test_prompt_lengths_compile_nothing_more() -> None:
     model = make_model().to(CUDA)
     apply_from_outside(model, compile_layers=True, recompute_activations=0.0)

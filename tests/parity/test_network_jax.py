@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from block_attention import EITHER
 from network_modes import MODES, compilations, in_mode
 from safetensors.torch import save_file
 from torch import Tensor
@@ -123,7 +124,16 @@ def test_velocity_along_the_sampled_path(model, prefix, cache, openpi, compare):
         compare(f"v_t at step {step}", v_t, openpi.outputs["traj_v"][step], STAGE_TOLERANCE)
 
 
-def test_loss(model, openpi, compare):
+@pytest.fixture(params=[None, *EITHER.values()], ids=["masked", *EITHER])
+def reading(model, request) -> Iterator[Pi05]:
+    """Return the network with masked and with packed keys."""
+    model.varlen = request.param
+    yield model
+    model.varlen = None
+
+
+def test_loss(reading, openpi, compare):
+    model = reading
     with torch.no_grad():
         losses = model.loss(openpi.batch, openpi.noise, openpi.time)
     golden = openpi.outputs["sq_err"]
@@ -161,7 +171,8 @@ def test_loss_under_the_recorded_condition(openpi, compare):
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_every_gradient(model, openpi, compare, draws):
+def test_every_gradient(reading, openpi, compare, draws):
+    model = reading
     model.zero_grad()
     noise, time = (tensor.repeat_interleave(draws, dim=0) for tensor in (openpi.noise, openpi.time))
     model.loss(openpi.batch, noise, time, flow_samples=draws).mean().backward()

@@ -108,3 +108,9 @@ def test_the_valid_images_are_found_before_the_copy() -> None:
     noise, time = torch.randn(3, config.horizon, config.action_dim), torch.rand(3)
     losses = [model.loss(each, noise=noise, time=time) for each in (batch, replace(batch, image_rows=None))]
     assert torch.equal(*losses)
+
+
+def test_the_valid_tokens_are_counted_before_the_copy() -> None:
+    assert batch([3, 9]).trim().counted_tokens == 12
+    assert batch([9, 9]).trim(bucket=1).counted_tokens is None, "there is no mask"
+    assert batch([3, 9]).trim().to("meta").counted_tokens == 12

@@ -214,6 +214,7 @@ class TrainLoader:
             image_mask=None,
             tokens=tokens,
             token_mask=None if bool(token_mask.all()) else token_mask,
+            counted_tokens=None if bool(token_mask.all()) else int(token_mask.sum()),
             actions=torch.from_numpy(self._processor.encode_actions(chunks, self._states[indices])),
             action_mask=torch.from_numpy(valid),
             trimmed=True,  # only cameras in use are loaded

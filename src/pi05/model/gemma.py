@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
-from pi05.model.layers import NORM_EPSILON, Linear, attend, key_bias
+from pi05.model.layers import NORM_EPSILON, Keys, Linear, attend, keys_that_count
+from pi05.model.packed_keys import Packing
 
 ROPE_MAX_WAVELENGTH = 10_000.0
 UNREAD_IN_LAST_LAYER = ("attention.query", "attention.out", "mlp_norm", "mlp")
@@ -150,14 +151,14 @@ class LanguageLayer(nn.Module):
         self.mlp = GatedMlp(config.language_width, config.language_mlp)
 
     def forward(
-        self, x: Float[Tensor, "B L D"], by: Rotation, bias: Float[Tensor, "B 1 1 L"] | None, last: bool
+        self, x: Float[Tensor, "B L D"], by: Rotation, keys: Keys, last: bool
     ) -> tuple[Float[Tensor, "B L D"] | None, KeyValue]:
         """Return the stream (None after the last layer, where nothing reads it) and the keys and values."""
         normed = self.attention_norm(x)
         key, value = self.attention.keys_values(normed, by)
         if last:
             return None, (key, value)
-        x = x + self.attention.out(attend(self.attention.queries(normed, by), key, value, bias))
+        x = x + self.attention.out(attend(self.attention.queries(normed, by), key, value, keys))
         x = x + self.mlp(self.mlp_norm(x))
         return x, (key, value)
 
@@ -178,7 +179,7 @@ class ExpertLayer(nn.Module):
         condition: Condition | tuple[Modulation, Modulation],
         by: Rotation,
         prefix: KeyValue,
-        bias: Float[Tensor, "B 1 1 L+A"] | None,
+        keys: Keys,
     ) -> Float[Tensor, "B A E"]:
         """Attend to prefix and actions, then transform; each branch is gated by the condition."""
         first, second = condition if isinstance(condition, tuple) else (condition, condition)
@@ -186,7 +187,7 @@ class ExpertLayer(nn.Module):
         key, value = self.attention.keys_values(normed, by)
         key = torch.cat([prefix[0], key], dim=2)
         value = torch.cat([prefix[1], value], dim=2)
-        x = x + gate * self.attention.out(attend(self.attention.queries(normed, by), key, value, bias))
+        x = x + gate * self.attention.out(attend(self.attention.queries(normed, by), key, value, keys))
         normed, gate = self.mlp_norm(x, second)
         return x + gate * self.mlp(normed)
 
@@ -221,14 +222,18 @@ class Language(nn.Module):
         self.norm = RmsNorm(config.language_width)
 
     def forward(
-        self, x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"], valid: Bool[Tensor, "B L"] | None
+        self,
+        x: Float[Tensor, "B L D"],
+        positions: Int[Tensor, "B L"],
+        valid: Bool[Tensor, "B L"] | None,
+        packing: Packing | None = None,
     ) -> list[KeyValue]:
         """Return rotated keys and values of every layer."""
-        by, bias = rotation(positions, self.head_dim), key_bias(valid, x.dtype)
+        by, keys = rotation(positions, self.head_dim), keys_that_count(valid, x.shape[1], x.dtype, packing)
         cache = []
         stream: Tensor | None = x
         for index, layer in enumerate(self.layers):
-            stream, key_value = layer(stream, by, bias, last=index == len(self.layers) - 1)
+            stream, key_value = layer(stream, by, keys, last=index == len(self.layers) - 1)
             cache.append(key_value)
         return cache
 
@@ -249,11 +254,12 @@ class Expert(nn.Module):
         positions: Int[Tensor, "B A"],
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L+A"] | None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "B A E"]:
         """Run the actions through all layers; the final norm's gate is not used."""
-        by, bias = rotation(positions, self.head_dim), key_bias(valid, x.dtype)
+        by, keys = rotation(positions, self.head_dim), keys_that_count(valid, x.shape[1], x.dtype, packing)
         for index, (layer, prefix) in enumerate(zip(self.layers, cache, strict=True)):
-            x = layer(x, condition if isinstance(condition, Tensor) else condition.layers[index], by, prefix, bias)
+            x = layer(x, condition if isinstance(condition, Tensor) else condition.layers[index], by, prefix, keys)
         return self.norm(x, condition if isinstance(condition, Tensor) else condition.norm)[0]
 
     def modulate(self, condition: Condition, dtype: torch.dtype) -> Modulations:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pi05.model.packed_keys import PackedKeys, Packing, attend_packed, pack_keys
+
 ROW = 16
 """Numbers between the rows of a mask, or a multiple of that: what attention's CUDA kernels read in one piece."""
 NORM_EPSILON = 1e-6
@@ -65,13 +67,26 @@ def key_bias(valid: Bool[Tensor, "B L"] | None, dtype: torch.dtype) -> Float[Ten
     return rows[:, None, None, :length]
 
 
+Keys = Tensor | PackedKeys | None
+"""Which keys count: a bias (`key_bias`), or their rows; None: all."""
+
+
+def keys_that_count(
+    valid: Bool[Tensor, "B L"] | None, queries: int, dtype: torch.dtype, packing: Packing | None
+) -> Keys:
+    """Return what `attend` needs to know of the keys: their rows where a batch can be packed, else a bias."""
+    if valid is None or packing is None:
+        return key_bias(valid, dtype)
+    return pack_keys(valid, queries, packing)
+
+
 def attend(
     query: Float[Tensor, "B Q N H"],
     key: Float[Tensor, "B K L H"],
     value: Float[Tensor, "B K L H"],
-    bias: Float[Tensor, "B 1 1 L"] | None,
+    keys: Keys,
 ) -> Float[Tensor, "B Q N*H"]:
-    """Let every query see every key that counts (`key_bias`); query head n reads key/value head n // (N / K).
+    """Let every query see every key that counts (`keys_that_count`); query head n reads key/value head n // (N / K).
 
     In π₀.₅ who may be seen never depends on who looks: the prefix is bidirectional, and the actions see the whole
     prefix and each other. So the mask has one row per sample. The query heads of one key/value head (grouped-query
@@ -80,9 +95,11 @@ def attend(
     They lie position by position, not head by head: with one key/value head, and with as many as query heads, that is a
     view of the queries, and the output needs no copy either.
     """
+    if isinstance(keys, PackedKeys):
+        return attend_packed(query, key, value, keys)
     batch, queries, heads, head_dim = query.shape
     kv_heads = key.shape[1]
     folded = fold_heads(query, kv_heads)
-    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=bias)
+    seen = F.scaled_dot_product_attention(folded, key, value, attn_mask=keys)
     unfolded = seen.unflatten(2, (queries, heads // kv_heads))
     return unfolded.transpose(1, 2).reshape(batch, queries, heads * head_dim)

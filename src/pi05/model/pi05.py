@@ -24,6 +24,7 @@ from pi05.model import flow
 from pi05.model.config import ModelConfig
 from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language, Modulations
 from pi05.model.layers import Linear
+from pi05.model.packed_keys import Packing, Varlen, packing_of
 from pi05.model.siglip import SigLip
 from pi05.types import Batch, valid_rows
 
@@ -45,6 +46,8 @@ class Pi05(nn.Module):
         self.action_out = Linear(config.expert_width, config.action_dim)
         self.time_in = Linear(config.expert_width, config.expert_width)
         self.time_out = Linear(config.expert_width, config.expert_width)
+        self.varlen: Varlen | None = None
+        """What `loss` reads packed keys with, once that is known to be right; None: keys are masked."""
         self.origin: str | None = None
         """Where the weights come from, for people; None: drawn, or not told."""
 
@@ -117,8 +120,10 @@ class Pi05(nn.Module):
             committed = flow.committed_steps(delay, actions.shape[1]).repeat_interleave(flow_samples, dim=0)
             time = flow.time_per_step(time, committed)
         x_t, u_t = flow.interpolate(actions, noise, time)
-        cache, valid = self.read_prefix(batch)
-        v_t = self.velocity(x_t, time, cache, valid)
+        batch = batch if batch.prefix is not None else batch.trim()
+        packing = None if self.varlen is None else packing_of(batch, self.config.patches_per_image, self.varlen)
+        cache, valid = self.read_prefix(batch, packing)
+        v_t = self.velocity(x_t, time, cache, valid, packing)
         errors = (v_t - u_t).square()
         if flow_samples == 1:
             return errors
@@ -220,11 +225,13 @@ class Pi05(nn.Module):
             valid[:, image_tokens:] = batch.token_mask
         return tokens, valid
 
-    def read_prefix(self, batch: Batch) -> tuple[list[KeyValue], Bool[Tensor, "B L"] | None]:
+    def read_prefix(
+        self, batch: Batch, packing: Packing | None = None
+    ) -> tuple[list[KeyValue], Bool[Tensor, "B L"] | None]:
         """Return keys and values of the prefix, computed or as the batch brings them, and which tokens count."""
         if batch.prefix is None:
             tokens, valid = self.embed_prefix(batch)
-            return self.prefill(tokens, valid), valid
+            return self.prefill(tokens, valid, packing), valid
         cache = [(layer[:, 0], layer[:, 1]) for layer in batch.prefix.unbind(dim=1)]
         if batch.token_mask is None:
             return cache, None
@@ -232,13 +239,15 @@ class Pi05(nn.Module):
         images = batch.token_mask.new_ones(len(batch.tokens), image_tokens)
         return cache, torch.cat([images, batch.token_mask], dim=1)
 
-    def prefill(self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None) -> list[KeyValue]:
+    def prefill(
+        self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None, packing: Packing | None = None
+    ) -> list[KeyValue]:
         """Fill the key/value cache: run the language model over the prefix. What does not count takes no position."""
         if valid is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         else:
             positions = valid.long().cumsum(dim=1) - 1
-        return self.language(tokens, positions, valid)
+        return self.language(tokens, positions, valid, packing)
 
     def embed_suffix(self, x_t: Float[Tensor, "B A X"]) -> Float[Tensor, "B A E"]:
         """Return one token per noisy action."""
@@ -254,9 +263,10 @@ class Pi05(nn.Module):
         time: Float[Tensor, " KB"] | Float[Tensor, "KB A"],
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L"] | None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "KB A X"]:
         """Return the velocity v_t at x_t, in float32. K consecutive rows of x_t may share one row of the cache."""
-        return self.velocity_under(x_t, self.condition(time), cache, valid)
+        return self.velocity_under(x_t, self.condition(time), cache, valid, packing)
 
     def velocity_under(
         self,
@@ -264,6 +274,7 @@ class Pi05(nn.Module):
         condition: Float[Tensor, "KB E"] | Float[Tensor, "KB A E"] | Modulations,
         cache: list[KeyValue],
         valid: Bool[Tensor, "B L"] | None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "KB A X"]:
         """Return v_t under what the flow time says, or under what that does to the expert's norms."""
         copies = len(x_t) // len(cache[0][0])
@@ -279,8 +290,10 @@ class Pi05(nn.Module):
         else:
             positions = valid.sum(dim=1, keepdim=True) + steps
             valid = torch.cat([valid, valid.new_ones(count, horizon)], dim=1)
+        if packing is not None:
+            packing = packing._replace(counted=packing.counted * copies + count * horizon)
         suffix = self.embed_suffix(x_t).to(self.compute_dtype)
-        hidden = self.expert(suffix, condition, positions, cache, valid)
+        hidden = self.expert(suffix, condition, positions, cache, valid, packing)
         return self.action_out(hidden.float())
 
     @torch.no_grad()

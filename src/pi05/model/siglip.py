@@ -43,7 +43,7 @@ class VisionAttention(nn.Module):
         query = self.query(x).unflatten(-1, (self.heads, -1))
         key = self.key(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         value = self.value(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return self.out(attend(query, key, value, bias=None))
+        return self.out(attend(query, key, value, keys=None))
 
 
 class VisionMlp(nn.Module):

@@ -38,6 +38,8 @@ ATTENTION = tuple(
         "_scaled_dot_product_flash_attention_for_cpu",
     )
 )
+PACKED_ATTENTION = "torch_attn::_varlen_attn"
+"""Attention over packed keys, by name: it exists from PyTorch 2.10 on, once its module is imported."""
 WIDEST = 16
 """A product that widens its input by more is that of a low-rank adapter: cheap to repeat, expensive to keep."""
 
@@ -116,7 +118,7 @@ def keep(context: Any, operation: Any, *arguments: Any, **options: Any) -> Check
     A product that narrows is not: it ends a branch (the MLP's way back), and recomputation stops before it, or it is
     small (keys and values).
     """
-    if operation in ATTENTION:
+    if operation in ATTENTION or operation.name() == PACKED_ATTENTION:
         return CheckpointPolicy.MUST_SAVE
     if operation in PRODUCTS:
         inputs, outputs = arguments[-1].shape

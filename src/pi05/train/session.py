@@ -18,12 +18,14 @@ import pi05
 from pi05.data.loader import TrainLoader
 from pi05.data.prefix_cache import PrefixCache
 from pi05.model.config import ModelConfig
+from pi05.model.pi05 import Pi05
 from pi05.train import resume
 from pi05.train.checkpoint import save_state
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_loader
 from pi05.train.device.attention_cases import StepLengths, cases_of
 from pi05.train.device.attention_probe import probe_attention
+from pi05.train.device.varlen import flash_varlen, why_no_varlen
 from pi05.train.faults import BatchOrigin, UncheckedStep
 from pi05.train.lora import LoraPlan
 from pi05.train.network import compute_dtype
@@ -119,10 +121,17 @@ def settle_attention(session: Session, loader: TrainLoader) -> None:
     )
     with waiting("looking at the kernels of attention", session.tell):
         cases, dtype = cases_of(session.sizes, lengths), compute_dtype(config.precision)
-        probe = probe_attention(cases, session.device, dtype, config.allow, ranks)
+        why_masked = why_no_varlen(session.device, dtype, session.sizes.head_dim)
+        varlen = None if why_masked is not None else flash_varlen()
+        probe = probe_attention(cases, session.device, dtype, config.allow, ranks, varlen)
+    model = session.state.model
+    if isinstance(model, Pi05):
+        model.varlen = varlen if probe.packed is not None else None
     for sentence in probe.switched_off:
         session.tell(f"attention: {sentence}")
     session.tell(probe.line())
+    if why_masked is not None and session.device.type == "cuda" and any(case.masked for case in cases):
+        session.tell(f"attention: keys are masked, not packed: {why_masked}")
 
 
 def preview(session: Session, loader: TrainLoader, first: StepData) -> None:

@@ -253,6 +253,7 @@ def test_prompts_are_padded_to_the_longest_or_to_few_lengths(
         tasks = [dataset.task(int(frame)) for frame in info.frame_indices]
         lengths = map(len, processor.encode_prompts(tasks, loader.states(info.frame_indices)))
         assert batch.tokens.shape[1] == -(-max(lengths) // bucket) * bucket
+        assert batch.counted_tokens == (None if batch.token_mask is None else int(batch.token_mask.sum()))
     assert loader.longest_prompt % 8 == 0, "files of prefixes have one length for every bucket"
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from block_attention import EITHER
 from fake_cuda import DEVICE, FakeCuda, WouldWait, choose_kernel, fake_cuda
 from small_network import CONFIG, make_batch
 
 from pi05.data.loader import BatchInfo
 from pi05.model.config import pi05 as full_size
+from pi05.model.packed_keys import Varlen
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.device.readback import Readback
@@ -143,13 +145,14 @@ def test_a_step_on_cuda(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Whether both updates lead to the same weights cannot be asked of tensors without values.
     why = None if "compiled" in mode else "not asked for"
     monkeypatch.setattr("pi05.train.optim.build.why_not_compiled", lambda *_: why)
+    monkeypatch.setattr("pi05.train.optim.build.why_no_kernel", lambda *_: "no code for tensors without values")
     config = TrainConfig(**MODES[mode])
     batches = [masked_batch(3 - index) for index in range(config.gradient_accumulation_steps)]
     network = outline(config, CONFIG)
     with fake_cuda() as cuda:
         state = take_steps(cuda, config, network, batches)
         assert state.step > 0
-        assert getattr(state.optimizer, "compiled", False) == ("compiled" in mode)
+        assert (getattr(state.optimizer, "way", "plain") == "compiled") == ("compiled" in mode)
         assert {parameter.device for parameter in state.model.parameters()} == {DEVICE}
 
 
@@ -270,6 +273,16 @@ def test_actions_are_sampled_on_cuda(mode: str) -> None:
             actions = state.model.sample_actions(cuda.batch(batch))
     assert actions.device == DEVICE
     assert actions.dtype == torch.float32
+
+
+@pytest.mark.parametrize("varlen", EITHER.values(), ids=EITHER)
+def test_a_step_with_packed_keys_waits_for_nothing(varlen: Varlen) -> None:
+    config = TrainConfig(precision="mixed", flow_samples=2)
+    network, batch = outline(config, CONFIG), masked_batch(3)
+    network.model.varlen = varlen
+    with fake_cuda() as cuda:
+        take_steps(cuda, config, network, [batch])
+    assert cuda.kernels.total() == CONFIG.vision_depth, "only the images' attention is PyTorch's choice"
 
 
 def test_the_fake_gpu_sees_faults() -> None:

@@ -5,6 +5,9 @@ forward and backward pass through the network's own `attend` is compared with pl
 queries are some whose scores are all near -120: kernels have returned NaN there. A kernel that fails, raises or is
 wrong is switched off for the whole run, and the next one is tried. Nothing of the run's random state is touched.
 
+Where the device has attention for sequences of different lengths (`varlen.py`), it is tried on the masked cases in the
+same way, with packed keys; if it is right in all of them, the run takes it in the place of masks.
+
 Leaves out the rules of PyTorch's choice (`kernels.py`), which the planner and the tests go by.
 """
 
@@ -19,7 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pi05.errors import TrainingError
-from pi05.model.layers import attend, fold_heads, key_bias
+from pi05.model.layers import Keys, attend, fold_heads, key_bias
+from pi05.model.packed_keys import Packing, Varlen, pack_keys
 from pi05.train.config import ALLOW_ATTENTION
 from pi05.train.device.attention_cases import AttentionCase
 from pi05.train.device.kernels import KERNEL_NAMES, Kernel
@@ -43,6 +47,9 @@ SWITCHES: dict[Kernel, Callable[[bool], None]] = {
 """What switches a kernel off in the whole process; on a CPU, where there is none else, the one for flash counts."""
 
 
+PACKED = "flash with packed keys"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProbedCase:
     """What was found out about one case: the kernel that is used, and the largest difference of its results."""
@@ -59,15 +66,24 @@ class Probe:
     cases: tuple[ProbedCase, ...]
     switched_off: tuple[str, ...] = ()
     """For each kernel that is switched off, a sentence that says why."""
+    packed: float | None = None
+    """Where the masked cases are right with packed keys, and will have those: their results' largest difference."""
+    not_packed: str | None = None
+    """Why they will not, where that is a question."""
 
     def line(self) -> str:
         """Say which tower has which kernel."""
-        words = list(dict.fromkeys(_named(each) for each in self.cases))
-        worst = max((each.difference for each in self.cases), default=0.0)
-        return f"attention: {', '.join(words)}; gradients within {worst:.2%} of float32's"
+        packed = self.packed is not None
+        words = list(dict.fromkeys(_named(each, packed) for each in self.cases))
+        used = [each.difference for each in self.cases if not (packed and each.case.masked)]
+        worst = max([*used, self.packed or 0.0])
+        without = f"; keys are masked, not packed: {self.not_packed}" if self.not_packed else ""
+        return f"attention: {', '.join(words)}; gradients within {worst:.2%} of float32's{without}"
 
 
-def _named(probed: ProbedCase) -> str:
+def _named(probed: ProbedCase, packed: bool) -> str:
+    if packed and probed.case.masked:
+        return f"{probed.case.tower} {PACKED}"
     kernel = KERNEL_NAMES[probed.kernel]
     if probed.kernel == "cudnn":
         version = torch.backends.cudnn.version() or 0
@@ -81,8 +97,11 @@ def probe_attention(
     dtype: torch.dtype,
     allow: Sequence[str] = (),
     ranks: Ranks | None = None,
+    varlen: Varlen | None = None,
 ) -> Probe:
     """Find out which kernels these cases get, and switch off those that are wrong; the same in all processes.
+
+    Masks are tried even where `varlen` will read packed keys: sampling and whoever has not counted uses them.
 
     Raises TrainingError where on a GPU only the kernel is left that builds the matrix of scores, unless
     `--allow=slow_attention`, and where even that one is wrong.
@@ -105,7 +124,24 @@ def probe_attention(
                 raise _slow(case, dtype, off)
             found.append(ProbedCase(case=case, kernel=kernel, difference=difference))
             break
-    return Probe(cases=tuple(found), switched_off=tuple(off))
+    packed, fault = None, None
+    if varlen is not None:
+        packed, fault = _try_packed([case for case in cases if case.masked], device, dtype, ranks or Ranks(), varlen)
+    return Probe(cases=tuple(found), switched_off=tuple(off), packed=packed, not_packed=fault)
+
+
+def _try_packed(
+    cases: Sequence[AttentionCase], device: torch.device, dtype: torch.dtype, ranks: Ranks, varlen: Varlen
+) -> tuple[float | None, str | None]:
+    """Return the largest difference of the masked cases' results with packed keys, or what is wrong, if anything is."""
+    worst = None
+    for case in cases:
+        drawn = draw_case(case, device, dtype)
+        difference, fault = _examine(drawn, dtype, varlen)
+        if ranks.any(fault is not None):
+            return None, f"{fault or 'wrong on another GPU'} ({case.told})"
+        worst = max(worst or 0.0, difference)
+    return worst, None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +192,15 @@ def chosen_kernel(drawn: DrawnCase) -> Kernel:
     return CHOICES[int(choice)]
 
 
-def _examine(drawn: DrawnCase, dtype: torch.dtype) -> tuple[float, str | None]:
+def _examine(drawn: DrawnCase, dtype: torch.dtype, varlen: Varlen | None = None) -> tuple[float, str | None]:
     """Run a case; return the largest difference from float32's results, and what is wrong, if anything is."""
     inputs = (drawn.query, drawn.key, drawn.value)
     try:
-        seen = attend(*inputs, key_bias(drawn.valid, dtype))
+        keys: Keys = key_bias(drawn.valid, dtype)
+        if varlen is not None and drawn.valid is not None:
+            count = int(drawn.valid.sum())  # nobody waits for the probe
+            keys = pack_keys(drawn.valid, drawn.query.shape[1], Packing(count, varlen))
+        seen = attend(*inputs, keys)
         results = (seen.detach(), *torch.autograd.grad(seen, inputs, drawn.gradient))
         broken = [not bool(torch.isfinite(each).all()) for each in results]
     except torch.OutOfMemoryError:

@@ -10,7 +10,8 @@ from torch import nn
 from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.compiled_check import of_any_process, why_not_compiled
-from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, run_now
+from pi05.train.optim.kernel_check import why_no_kernel
+from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, Way, run_now
 from pi05.train.optim.protocol import Optimizer
 
 
@@ -34,16 +35,23 @@ def build_optimizer(
 ) -> Optimizer:
     """Return PyTorch's own AdamW, or ours where memory is to be saved.
 
+    On a GPU ours runs as kernels of its own, or else compiled, or else operation by operation, and says which and why.
     On `meta`, where the planner measures, there is no host memory: moments of host memory are on `meta` too.
     """
     settings = adam_settings(config)
     if not config.own_optimizer:
         return AdamW(parameters, settings, schedule)
-    on_gpu = device.type == "cuda"
+    way: Way = "plain"
     weights = torch.bfloat16 if config.precision == "bf16-sr" else torch.float32
-    reason = None
-    if on_gpu:
-        reason = of_any_process(why_not_compiled(device, config.optimizer_state, weights, config.gradient_release))
+    against_kernel, against_compiling = None, None
+    if device.type == "cuda":
+        way = "kernel"
+        against_kernel = of_any_process(why_no_kernel(device, config.optimizer_state, weights))
+        if against_kernel is not None:
+            against_compiling = of_any_process(
+                why_not_compiled(device, config.optimizer_state, weights, config.gradient_release)
+            )
+            way = "compiled" if against_compiling is None else "plain"
     optimizer = LowMemoryOptimizer(
         parameters,
         settings,
@@ -52,8 +60,8 @@ def build_optimizer(
         state=config.optimizer_state,
         offload=config.optimizer_offload and device.type != "meta",
         release=config.gradient_release,
-        compiled=on_gpu and reason is None,
+        way=way,
         run_portion=run_portion,
     )
-    optimizer.why_not_compiled = reason
+    optimizer.why_no_kernel, optimizer.why_not_compiled = against_kernel, against_compiling
     return optimizer

@@ -19,13 +19,17 @@ from torch import Tensor, nn
 from pi05.errors import CheckpointError
 from pi05.train.optim.adamw import AdamSettings, Schedule
 from pi05.train.optim.gradient_release import RunningNorm
+from pi05.train.optim.kernel_update import KernelUpdate
 from pi05.train.optim.minifloat import FORMATS, SMALLEST, Minifloat
 from pi05.train.optim.moments import Moment, ParameterState
-from pi05.train.optim.portion import USES, StepInputs, compiled_update
-from pi05.train.optim.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
+from pi05.train.optim.plain_update import StepNumbers, move_plain
+from pi05.train.optim.portion import StepInputs, compiled_update
+from pi05.train.optim.stochastic_rounding import USES, rounding_key
 from pi05.train.parallel.shards import global_norm
 
 StateKind = Literal["float32", "8bit", "4bit"]
+Way = Literal["plain", "compiled", "kernel"]
+"""Operation by operation, as code that torch.compile makes of it, or by kernels written for it."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEPS, NORM = "step", "previous_norm"
 PORTION = {"cpu": 2**18, "cuda": 2**23}
@@ -44,9 +48,10 @@ def run_now(kind: PortionKind, update: Callable[[], None]) -> None:
 class LowMemoryOptimizer:
     """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
 
-    With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. With
-    `compiled` the arithmetic is that of `portion.py`, which differs by roundings only. `run_portion` may look on while
-    one portion after the other is updated, or leave out those whose kind it knows: the planner does.
+    With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. The three
+    ways take the same steps: kernels (`kernel_update.py`) give the bits of `plain_update.py` on a CPU, compiled code
+    (`portion.py`) may differ by roundings. `run_portion` may look on while one portion after the other is updated in
+    the plain way, or leave out those whose kind it knows: the planner does.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class LowMemoryOptimizer:
         state: StateKind = "float32",
         offload: bool = False,
         release: bool = False,
-        compiled: bool = False,
+        way: Way = "plain",
         run_portion: RunPortion = run_now,
     ) -> None:
         self.parameters = dict(parameters)
@@ -69,24 +74,31 @@ class LowMemoryOptimizer:
         self.kind = state
         self.offload = offload
         self.release = release
-        self.compiled = compiled
+        self.way: Way = way
         self._run_portion = run_portion
+        self.why_no_kernel: str | None = None
         self.why_not_compiled: str | None = None
-        """What the user is told where the device could have a compiled update but has none."""
+        """What the user is told where the device could have a faster update but has none."""
         self._states: dict[str, ParameterState] = {}
         self._norm = RunningNorm(settings.clip_norm)
         self._update: int | None = None
-        self._inputs = StepInputs(list(self.parameters), seed) if compiled else None
+        self._inputs = StepInputs(list(self.parameters), seed) if way == "compiled" else None
+        self._kernels = KernelUpdate(list(self.parameters), seed) if way == "kernel" else None
         if release:
             for name, parameter in self.parameters.items():
                 parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._take(name))
 
     @property
     def remark(self) -> str:
-        """Whether the update runs as compiled code, where that is a question."""
+        """How the update runs, where that is a question."""
+        if self.way == "kernel":
+            return "the update runs as kernels of its own"
+        without = f", for want of kernels of its own ({self.why_no_kernel})" if self.why_no_kernel else ""
+        if self.way == "compiled":
+            return f"the update is compiled{without}"
         if self.why_not_compiled is not None:
-            return f"the update is not compiled, which makes it slower ({self.why_not_compiled})"
-        return "the update is compiled" if self.compiled else ""
+            return f"the update is not compiled, which makes it slower ({self.why_not_compiled}){without}"
+        return ""
 
     @property
     def measures_first(self) -> bool:
@@ -101,6 +113,8 @@ class LowMemoryOptimizer:
         """Forget the gradients; those that come belong to `update`, counted from 0."""
         for parameter in self.parameters.values():
             parameter.grad = None
+        if self._kernels is not None:
+            self._kernels.begin()
         self._update = update
 
     def apply(self, update: int) -> tuple[Float[Tensor, ""], float]:
@@ -115,8 +129,12 @@ class LowMemoryOptimizer:
             for name, parameter in self.parameters.items():
                 if parameter.grad is not None:
                     self._move(name, parameter.grad, factor, update)
-            return norm, rate
-        return self._norm.finish(), rate
+        else:
+            norm = self._norm.finish()
+        if self._kernels is not None:
+            with torch.no_grad():
+                self._kernels.finish()
+        return norm, rate
 
     def _take(self, name: str) -> None:
         """Use a gradient that has just been completed, and free it."""
@@ -138,15 +156,19 @@ class LowMemoryOptimizer:
         state.steps += 1
         portion = PORTION.get(parameter.device.type, PORTION["cuda"])
         flat, gradients = parameter.view(-1), gradient.reshape(-1)
+        numbers = StepNumbers.of(self.settings, self.schedule.rate(update), state.steps)
+        if self._kernels is not None:
+            self._kernels.move(name, flat, gradients, factor, state, update, numbers, portion)
+            return
         if self._inputs is not None:
-            self._move_compiled(self._inputs, name, flat, gradients, factor, state, update)
+            self._move_compiled(self._inputs, name, flat, gradients, factor, state, update, numbers)
             return
         keys = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
         for start in range(0, len(flat), portion):
             here = slice(start, start + portion)
             self._run_portion(
                 (len(flat[here]), flat.dtype, gradients.dtype, state.first.kind),
-                partial(self._move_portion, flat[here], gradients[here], factor, state, start, keys, update),
+                partial(move_plain, flat[here], gradients[here], factor, state, start, keys, numbers),
             )
 
     def _move_compiled(
@@ -158,19 +180,16 @@ class LowMemoryOptimizer:
         factor: Tensor,
         state: ParameterState,
         update: int,
+        numbers: StepNumbers,
     ) -> None:
-        """Take the step by compiled code, what is left after whole blocks by `_move_portion`."""
-        (beta1, beta2), rate = self.settings.betas, self.schedule.rate(update)
+        """Take the step by compiled code, what is left after whole blocks in the plain way."""
         portion = PORTION.get(flat.device.type, PORTION["cuda"])
         form = None if state.first.kind is None or state.second.kind is None else (state.first.kind, state.second.kind)
         block = 1 if form is None else form[0].block
         whole = len(flat) - len(flat) % block
         run = compiled_update(form, self.settings.betas, self.settings.eps)
         tables = () if form is None else tuple(one.table(flat.device) for one in form)
-        numbers = inputs.numbers(
-            (1 - rate * self.settings.weight_decay, -rate / (1 - beta1**state.steps), 1 - beta2**state.steps),
-            flat.device,
-        )
+        changing = inputs.numbers((numbers.kept, numbers.size, numbers.correction), flat.device)
         for number, start in enumerate(range(0, whole, portion)):
             here = slice(start, min(start + portion, whole))
             count = here.stop - start
@@ -181,41 +200,12 @@ class LowMemoryOptimizer:
             first, second = state.first.on_device(start, count), state.second.on_device(start, count)
             place = inputs.starts(portion, number, flat.device)
             keys = inputs.keys(name, update, flat.device)
-            run(*values, first, second, tables, place, keys, (*numbers, factor))
+            run(*values, first, second, tables, place, keys, (*changing, factor))
             state.first.put_back(start, count, first)
             state.second.put_back(start, count, second)
         if whole < len(flat):
             pairs = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
-            self._move_portion(flat[whole:], gradients[whole:], factor, state, whole, pairs, update)
-
-    def _move_portion(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        factor: Float[Tensor, ""],
-        state: ParameterState,
-        start: int,
-        keys: list[tuple[int, int]],
-        update: int,
-    ) -> None:
-        gradient = gradient.float() * factor
-        (beta1, beta2), rate = self.settings.betas, self.schedule.rate(update)
-        first = state.first.read(start, len(weight)).lerp(gradient, 1 - beta1)
-        second = state.second.read(start, len(weight)).mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = (second / (1 - beta2**state.steps)).sqrt_().add_(self.settings.eps)
-        decayed = weight.float() * (1 - rate * self.settings.weight_decay)
-        moved = decayed.addcdiv_(first, scale, value=-rate / (1 - beta1**state.steps))
-        noise, noise2 = None, None
-        if weight.dtype == torch.bfloat16 or state.first.kind is not None:
-            index = torch.arange(start, start + len(weight), dtype=torch.int32, device=weight.device)
-            noise = random_bits(index, keys[0])
-            noise2 = random_bits(index, keys[1]) if state.second.kind is not None else None
-        if weight.dtype == torch.bfloat16 and noise is not None:
-            weight.copy_(round_to_bfloat16(moved, noise))
-        else:
-            weight.copy_(moved)
-        state.first.write(start, first, None if noise is None else noise >> 16)
-        state.second.write(start, second, noise2)
+            move_plain(flat[whole:], gradients[whole:], factor, state, whole, pairs, numbers)
 
     def _state_of(self, name: str) -> ParameterState:
         if name not in self._states:

@@ -93,7 +93,8 @@ class Minifloat:
         smallest, dropped = self._smallest_normal, _MANTISSA - self.mantissa_bits
         first = (_BIAS + 2 - 2**self.exponent_bits) << _MANTISSA  # the bits of `smallest`
         normal = scaled >= smallest
-        raw = torch.where(normal, scaled, scaled + smallest).view(torch.int32) - first
+        # The sign of a NaN, which differs from device to device, goes: it gets the largest code.
+        raw = torch.where(normal, scaled, scaled + smallest).abs_().view(torch.int32) - first
         codes = (raw + ((noise & 0xFFFF) << (dropped - 16))) >> dropped
         codes = torch.where(normal, codes + 2**self.mantissa_bits, codes)
         return codes.clamp(min=0 if self.signed else 1, max=self._magnitudes - 1)

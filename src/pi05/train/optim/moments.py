@@ -27,6 +27,11 @@ class Moment:
             self.parts = tuple(part.pin_memory() for part in self.parts)
 
     @property
+    def offloaded(self) -> bool:
+        """Whether it is in host memory and its parameter is not."""
+        return self.parts[0].device != self.device
+
+    @property
     def bytes(self) -> int:
         """Bytes of memory."""
         return sum(part.nbytes for part in self.parts)

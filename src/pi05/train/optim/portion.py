@@ -11,19 +11,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int32
 from torch import Tensor
 
 from pi05.train.optim.minifloat import Minifloat, Packed
-from pi05.train.optim.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
+from pi05.train.optim.stochastic_rounding import KeyTable, random_bits, round_to_bfloat16
 
 Forms = tuple[Minifloat, Minifloat] | None
 """How the two moments are packed; None for float32."""
 Parts = tuple[Tensor, ...]
-USES = ("weight and first", "second")
-"""What the random bits of a parameter are for; the two parts of its keys' names."""
 VERSIONS = 32
 """Compilations before Dynamo gives up. A run needs one for each of: moments packed or not, weights in float32 or
 bfloat16, a single block or several."""
@@ -57,8 +54,8 @@ def update_portion(
     else:
         old1 = form[0].decode_with(tables[0], Packed(*first), count)
         old2 = form[1].decode_with(tables[1], Packed(*second), count)
-    new1 = old1.lerp(scaled, 1 - betas[0])
-    new2 = old2.mul(betas[1]).addcmul(scaled, scaled, value=1 - betas[1])
+    new1 = old1 + (scaled - old1) * (1 - betas[0])
+    new2 = old2 * betas[1] + scaled * scaled * (1 - betas[1])
     scale = (new2 / correction).sqrt() + eps
     moved = flat.float() * kept + new1 * size / scale
     place = torch.arange(count, dtype=torch.int32, device=weight.device) + start[0]
@@ -97,23 +94,14 @@ class StepInputs:
     """What compiled code takes as tensors: keys, places, numbers of a step. Nothing here waits for the device."""
 
     def __init__(self, names: list[str], seed: int) -> None:
-        self._rows = {name: row for row, name in enumerate(names)}
-        self._seed = seed
-        self._update: int | None = None
-        self._keys: Tensor | None = None
+        self._table = KeyTable(names, seed)
         self._starts: Tensor | None = None
         self._portion = 0
         self._numbers: dict[tuple[float, ...], tuple[Tensor, ...]] = {}
 
     def keys(self, name: str, update: int, device: torch.device) -> Int32[Tensor, 4]:
         """Return both rounding keys of a parameter; those of all parameters are copied at once."""
-        if self._keys is None or self._update != update:
-            pairs = [[rounding_key(self._seed, update, f"{one}/{use}") for use in USES] for one in self._rows]
-            host = torch.from_numpy(np.array(pairs, np.int32).reshape(-1, 4))
-            if device.type == "cuda":
-                host = host.pin_memory()
-            self._keys, self._update = host.to(device, non_blocking=True), update
-        return self._keys[self._rows[name]].clone()
+        return self._table.of(name, update, device).clone()
 
     def starts(self, portion: int, number: int, device: torch.device) -> Int32[Tensor, 4]:
         """Return where a portion starts, in a row of 16 bytes, as compiled code wants its inputs aligned."""

@@ -14,7 +14,8 @@ from pi05.train.plan.speed import NVLINK_EXCHANGE, PCIE_EXCHANGE, UTILISATION, S
 MASKED = "language and expert with a mask"
 PROBED = (
     "the kernel is PyTorch's choice (rules of 2.11 to 2.13 for CUDA 13); before its first step a run asks for it, "
-    "compares its gradients with float32's, and switches off what is wrong"
+    "compares its gradients with float32's, and switches off what is wrong; from PyTorch 2.10 on it then packs the "
+    "keys of padded batches for flash attention, in the place of a mask, if that is right: not counted on"
 )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from block_attention import EITHER, block_attention
 from torch import Tensor
 
 from pi05.errors import TrainingError
 from pi05.model.config import tiny
+from pi05.model.packed_keys import Varlen
 from pi05.train.device import attention_probe
 from pi05.train.device.attention_cases import AttentionCase, StepLengths, cases_of
 from pi05.train.device.attention_probe import (
@@ -131,3 +134,40 @@ def test_a_difference_is_measured_against_plain_arithmetic() -> None:
 
 def test_nothing_is_suspected_without_a_gpu() -> None:
     assert torch.cuda.is_available() or suspect_attention() is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("varlen", EITHER.values(), ids=EITHER)
+def test_packed_keys_that_are_right_take_the_place_of_masks(varlen: Varlen, dtype: torch.dtype) -> None:
+    probe = probe_attention(cases_of(tiny(), LENGTHS), CPU, dtype, varlen=varlen)
+    assert probe.packed is not None
+    assert 0 <= probe.packed < attention_probe.TOLERANCE[dtype]
+    assert not probe.switched_off
+    line = probe.line()
+    assert "language flash with packed keys, expert flash with packed keys" in line
+    assert "vision flash," in line
+    assert "masked" not in line
+    whole = StepLengths(batch=4, cameras=1, shortest=8, longest=8, bucket=1)
+    assert probe_attention(cases_of(tiny(), whole), CPU, dtype, varlen=varlen).packed is None, "there is no mask"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_NanBackward.apply, "NaN or infinity in the gradient of the queries"),
+        (lambda seen: seen * 1.2, "differs from float32's by 20%"),
+        (_raise, "no plan for these sizes"),
+    ],
+    ids=["nan", "difference", "exception"],
+)
+def test_packed_keys_that_are_wrong_are_not_taken_and_said_so(spoil: Callable[[Tensor], Tensor], told: str) -> None:
+    def wrong(*arguments: Any) -> Tensor:
+        return spoil(block_attention(*arguments))
+
+    probe = probe_attention([CASE], CPU, torch.float32, varlen=Varlen(wrong, grouped=True))
+    assert probe.packed is None
+    assert told in str(probe.not_packed)
+    assert str(probe.not_packed).endswith(" (language, 13 keys, masked)")
+    assert probe.line().endswith(f"; keys are masked, not packed: {probe.not_packed}")
+    assert not probe.switched_off
+    assert [each.kernel for each in probe.cases] == ["flash"]

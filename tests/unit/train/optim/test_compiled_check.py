@@ -66,11 +66,16 @@ def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPa
     assert why_not_compiled(torch.device("cpu"), "8bit", torch.bfloat16) == "RuntimeError: no compiler"
 
 
-def test_the_run_says_whether_its_update_is_compiled() -> None:
+def test_the_run_says_how_its_update_runs() -> None:
     weights, schedule = {"w": nn.Parameter(torch.zeros(4))}, Schedule(peak=1e-3, warmup_steps=0, decay_steps=1, end=0.0)
     optimizer = LowMemoryOptimizer(weights, AdamSettings(), schedule, seed=1)
     assert optimizer.remark == ""
-    optimizer.compiled = True
-    assert optimizer.remark == "the update is compiled"
-    optimizer.why_not_compiled = of_any_process("no compiler")
-    assert optimizer.remark == "the update is not compiled, which makes it slower (no compiler)"
+    optimizer.way = "kernel"
+    assert optimizer.remark == "the update runs as kernels of its own"
+    optimizer.way, optimizer.why_no_kernel = "compiled", of_any_process("no Triton")
+    assert optimizer.remark == "the update is compiled, for want of kernels of its own (no Triton)"
+    optimizer.way, optimizer.why_not_compiled = "plain", of_any_process("no compiler")
+    wanted = (
+        "the update is not compiled, which makes it slower (no compiler), for want of kernels of its own (no Triton)"
+    )
+    assert optimizer.remark == wanted

@@ -54,14 +54,14 @@ def test_compiled_it_takes_the_same_steps(kind: StateKind, dtype: torch.dtype, m
     monkeypatch.setitem(low_memory.PORTION, "cpu", 2**13)
     start, plain, fused, halved = (parameters(dtype) for _ in range(4))
     walk(plain, LowMemoryOptimizer(plain, SETTINGS, SCHEDULE, seed=1, state=kind), range(4))
-    walk(fused, LowMemoryOptimizer(fused, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True), range(4))
+    walk(fused, LowMemoryOptimizer(fused, SETTINGS, SCHEDULE, seed=1, state=kind, way="compiled"), range(4))
     for name, value in fused.items():
         error, movement = ((value - one[name]).detach().abs().float() for one in (plain, start))
         assert float(error.mean()) < 1e-3 * float(movement.mean())
         assert float((error > 3e-7).float().mean()) < 1e-3, "but for what was rounded to the other side"
-    first = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True)
+    first = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, way="compiled")
     walk(halved, first, range(2))
-    second = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, compiled=True)
+    second = LowMemoryOptimizer(halved, SETTINGS, SCHEDULE, seed=1, state=kind, way="compiled")
     second.load_tensors({name: value.clone() for name, value in first.tensors().items()})
     walk(halved, second, range(2, 4))
     assert all(torch.equal(fused[name], halved[name]) for name in fused)

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi05.train.optim.stochastic_rounding import random_bits, round_to_bfloat16, rounding_key
+from pi05.train.optim.stochastic_rounding import (
+    KeyTable,
+    random_bits,
+    round_to_bfloat16,
+    rounding_key,
+    rounding_keys,
+)
 
 SIGMAS = 5.0
 """Standard deviations that a mean over independent draws may be off."""
@@ -81,3 +87,20 @@ def test_every_bit_is_a_fair_coin_and_independent_of_its_neighbours() -> None:
         assert abs(float((coin * next_update).mean())) < limit, "next update"
         low = (one & 1).double() * 2 - 1
         assert bit == 0 or abs(float((coin * low).mean())) < limit, "other bit"
+
+
+@given(
+    seed=st.integers(0, 2**140),
+    update=st.integers(0, 2**33),
+    names=st.lists(st.text(max_size=20), min_size=1, max_size=5),
+)
+def test_keys_of_many_names_are_those_of_each(seed: int, update: int, names: list[str]) -> None:
+    assert rounding_keys(seed, update, names).tolist() == [list(rounding_key(seed, update, name)) for name in names]
+
+
+def test_a_table_holds_the_keys_of_a_step() -> None:
+    table = KeyTable(["a", "b"], seed=3)
+    for update in (0, 0, 1, 0):
+        for name in ("b", "a"):
+            wanted = [*rounding_key(3, update, f"{name}/weight and first"), *rounding_key(3, update, f"{name}/second")]
+            assert table.of(name, update, torch.device("cpu")).tolist() == wanted
