@@ -156,6 +156,13 @@ def test_a_real_arm_has_what_is_true_of_it() -> None:
     assert 0.5 < named["numbers.idle"].numbers["share"] < 0.6
 
 
+def test_a_dimension_that_never_changes_is_a_note() -> None:
+    copy = sound_robot().changed()
+    copy.state[:, 2] = 0.5
+    told = {finding.name: finding for finding in check_numbers(copy.subject())}["numbers.constant"]
+    assert (told.status, told.numbers) == ("note", {"state": ["joint_2"], "action": []})
+
+
 def test_findings_name_the_episodes_that_are_used() -> None:
     recording = spike(2.5, "state")(sound_robot())
     named = {f.name: f for f in check_numbers(recording.subject([1, 2, 5]))}
