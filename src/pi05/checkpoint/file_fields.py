@@ -149,6 +149,15 @@ class Column(TypedDict, total=False):
 Columns = Annotated[list[Column], Within(0, 2**16)]
 
 
+class View(TypedDict, total=False):
+    """What a camera showed in training; pictures as hexadecimal text."""
+
+    mean: Required[str]
+    spread: Required[str]
+    turns: Required[list[str]]
+    coloured: Required[bool]
+
+
 class ProcessorFields(TypedDict, total=False):
     """The processor in `config.json` of pi05."""
 
@@ -171,6 +180,7 @@ class ProcessorFields(TypedDict, total=False):
     prompt_format_version: Required[int]
     normalization: Required[Modes]
     relative_mask: Required[list[bool] | None]
+    camera_views: dict[str, View]
 
 
 class OwnConfig(TypedDict, total=False):
