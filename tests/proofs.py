@@ -29,6 +29,7 @@ _REFUSED = _OPENING + "test_each_fault_of_the_reader_has_a_name"
 _NUMBERS = CHECK + "numbers/test_family.py::"
 _WRONG = _NUMBERS + "test_what_is_wrong_is_named"
 _SOUND_ROBOTS = _NUMBERS + "test_sound_recordings_trip_nothing"
+_ZERO = CHECK + "numbers/test_zero.py::"
 _GRIPPER = CHECK + "numbers/test_gripper.py::"
 _LANGUAGE = CHECK + "test_language.py::"
 _SOUND_TASKS = _LANGUAGE + "test_sound_tasks_are_counted_and_nothing_else"
@@ -97,6 +98,7 @@ PROOFS: dict[str, tuple[str, str]] = {
     "numbers.stale_first": (_WRONG + "[stale first frames-made up]", _SOUND_ROBOTS),
     "numbers.noise": (_WRONG + "[a dimension of noise-made up]", _SOUND_ROBOTS),
     "numbers.calibration": (_WRONG + "[another calibration in half the episodes-made up]", _SOUND_ROBOTS),
+    "numbers.zero": (_ZERO + "test_a_joint_with_another_zero_since_some_episode", _SOUND_ROBOTS),
     "numbers.action_is_state": (_WRONG + "[the state as the action-made up]", _SOUND_ROBOTS),
     "numbers.order": (_WRONG + "[another order of the joints-made up]", _SOUND_ROBOTS),
     "numbers.action_units": (_WRONG + "[actions in degrees-made up]", _SOUND_ROBOTS),

@@ -221,7 +221,7 @@ class Processor:
         }
 
     def having_seen(
-        self, images: Callable[[int], Sequence[np.ndarray]], episodes: Sequence[Sequence[int]]
+        self, images: Callable[[int], Sequence[np.ndarray] | np.ndarray], episodes: Sequence[Sequence[int]]
     ) -> Processor:
         """Return it with what the cameras showed in the frames of these episodes, unless it knows that already.
 

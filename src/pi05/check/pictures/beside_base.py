@@ -36,8 +36,8 @@ def compare_with_base(subject: Subject, looks: Looks) -> Iterator[Finding]:
         if how and count > MOST * len(told):
             yield warning(
                 "pictures.unlike_base",
-                f"{camera} comes {' and '.join(how)} compared with the pictures of that camera that the base was trained "
-                f"on, in {count} of {len(told)} pictures",
+                f"{camera} comes {' and '.join(how)}, compared with what the base was trained on from that camera, in "
+                f"{count} of {len(told)} pictures",
                 "has to learn anew what the base has seen, and its robot may show it yet otherwise",
                 "compare with the base's step0/ pictures; turn the pictures, or exchange the channels, in the "
                 "recording; or give the camera another name if it is another camera",

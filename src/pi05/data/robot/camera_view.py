@@ -156,7 +156,7 @@ def _averaged(episodes: Sequence[Float[np.ndarray, "n 8 8 3"]]) -> CameraView:
 
 
 def views_of(
-    images: Callable[[int], Sequence[np.ndarray]], slots: Sequence[str], episodes: Sequence[Sequence[int]]
+    images: Callable[[int], Sequence[np.ndarray] | np.ndarray], slots: Sequence[str], episodes: Sequence[Sequence[int]]
 ) -> dict[str, CameraView]:
     """Return what each slot's camera showed in the frames of some episodes; `images` gives a frame's, by slot."""
     chosen = [episodes[i] for i in _spread(len(episodes), EPISODES)]

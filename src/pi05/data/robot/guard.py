@@ -169,7 +169,9 @@ class Unlike:
     """Upside down, mirrored, with red and blue exchanged, and so on."""
 
     def __str__(self) -> str:
-        return f"the picture of camera {self.camera} comes {' and '.join(self.how)}, compared with those of the training"
+        return (
+            f"the picture of camera {self.camera} comes {' and '.join(self.how)}, compared with those of the training"
+        )
 
 
 def unlike_training(
