@@ -22,6 +22,7 @@ CHECK, WATCH, CHECKED = "tests/unit/check/", "tests/unit/train/watchers/", "test
 
 _STRUCTURE = CHECK + "test_structure.py::"
 _SOUND_SET = _STRUCTURE + "test_a_sound_set_has_nothing_but_its_size"
+_STORED = CHECK + "test_stored_statistics.py::"
 _COUNTS = CHECK + "test_video_counts.py::"
 _OPENING = CHECK + "test_opening.py::"
 _OPENS = _OPENING + "test_a_sound_set_opens_at_once"
@@ -35,6 +36,7 @@ _LANGUAGE = CHECK + "test_language.py::"
 _SOUND_TASKS = _LANGUAGE + "test_sound_tasks_are_counted_and_nothing_else"
 _PICTURES = CHECK + "pictures/test_family.py::"
 _SOUND_PICTURES = _PICTURES + "test_sound_pictures_have_nothing_to_mend"
+_TIMING = CHECK + "pictures/test_timing.py::"
 _BROKEN_CAMERA = _PICTURES + "test_a_broken_camera_is_an_error_in_all_episodes_and_a_warning_in_some"
 _UNLIKE = _PICTURES + "test_an_episode_unlike_the_others_is_named"
 _RECIPE = CHECK + "test_recipe.py::"
@@ -67,6 +69,7 @@ PROOFS: dict[str, tuple[str, str]] = {
     "structure.oddity": (_STRUCTURE + "test_splits_that_name_more_episodes_than_there_are", _SOUND_SET),
     "structure.late_start": (_STRUCTURE + "test_clocks_that_start_late", _SOUND_SET),
     "structure.totals": (_STRUCTURE + "test_totals_that_nothing_depends_on", _SOUND_SET),
+    "structure.statistics": (_STORED + "test_statistics_of_other_data", _STORED + "test_true_statistics"),
     "structure.columns": (_STRUCTURE + "test_columns_that_are_not_there", _SOUND_SET),
     "structure.duplicates": (_STRUCTURE + "test_duplicate_episodes", _SOUND_SET),
     "structure.short_episodes": (_STRUCTURE + "test_recordings_that_were_broken_off", _SOUND_SET),
@@ -135,6 +138,14 @@ PROOFS: dict[str, tuple[str, str]] = {
     "pictures.unlike_base": (
         CHECK + "pictures/test_beside_base.py::test_pictures_that_are_turned_or_of_other_colours_in_all_episodes",
         CHECK + "pictures/test_beside_base.py::test_the_same_camera_is_no_finding",
+    ),
+    "pictures.late": (
+        _TIMING + "test_pictures_of_another_moment_are_told_with_their_frames",
+        _TIMING + "test_pictures_of_their_own_moment",
+    ),
+    "pictures.in_time": (
+        _TIMING + "test_pictures_of_their_own_moment",
+        _TIMING + "test_pictures_of_another_moment_are_told_with_their_frames",
     ),
     "pictures.motion": (_SOUND_PICTURES, _PICTURES + "test_wrist_and_scene_exchanged"),
     "recipe.relative_actions": (

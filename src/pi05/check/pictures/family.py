@@ -14,6 +14,7 @@ import numpy as np
 
 from pi05.check.pictures.beside_base import compare_with_base
 from pi05.check.pictures.looks import FLAT, Look, Looks, Progress, take_looks
+from pi05.check.pictures.timing import check_timing
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import dropping, excluding
 from pi05.data.robot.camera_view import UNDONE_BY
@@ -52,11 +53,18 @@ def check_pictures(subject: Subject, progress: Progress) -> Iterator[Finding]:
             _twins(subject, looks),
             _by_motion(subject, looks),
             compare_with_base(subject, looks),
+            check_timing(subject, _seeing(looks, cameras), progress),
         )
     )
     yield from found
     if not any(finding.to_mend for finding in found):
         yield ok("pictures.sound", f"{len(looks.looks)} videos of {len(cameras)} cameras were looked at")
+
+
+def _seeing(looks: Looks, cameras: Sequence[str]) -> list[str]:
+    """Return the cameras whose pictures show something and change."""
+    seeing = {look.camera for look in looks.looks if look.contrast >= FLAT and look.change >= FROZEN}
+    return [camera for camera in cameras if camera in seeing]
 
 
 def _unreadable(looks: Looks) -> Iterator[Finding]:

@@ -175,7 +175,7 @@ class Unlike:
 
 
 def unlike_training(
-    images: Sequence[np.ndarray], slots: Mapping[str, str | None], views: Mapping[str, CameraView]
+    images: Sequence[np.ndarray] | np.ndarray, slots: Mapping[str, str | None], views: Mapping[str, CameraView]
 ) -> list[Unlike]:
     """Return the cameras whose squares, one for each slot, are turned or of other colours; none where unknown."""
     found = []
