@@ -149,15 +149,6 @@ class Column(TypedDict, total=False):
 Columns = Annotated[list[Column], Within(0, 2**16)]
 
 
-class View(TypedDict, total=False):
-    """What a camera showed in training; pictures as hexadecimal text."""
-
-    mean: Required[str]
-    spread: Required[str]
-    turns: Required[list[str]]
-    coloured: Required[bool]
-
-
 class ProcessorFields(TypedDict, total=False):
     """The processor in `config.json` of pi05."""
 
@@ -180,7 +171,7 @@ class ProcessorFields(TypedDict, total=False):
     prompt_format_version: Required[int]
     normalization: Required[Modes]
     relative_mask: Required[list[bool] | None]
-    camera_views: dict[str, View]
+    camera_views: dict[str, dict[str, str | bool | list[str]]]
 
 
 class OwnConfig(TypedDict, total=False):

@@ -76,15 +76,15 @@ class CameraView:
                 np.frombuffer(bytes.fromhex(values[name]), np.uint8).reshape(SIDE, SIDE, 3)
                 for name in ("mean", "spread")
             )
-        except ValueError as error:
+            turns = tuple(name for name in UNDONE_BY if name in values["turns"])
+            return cls(mean=mean, spread=spread, turns=turns, coloured=values["coloured"] is True)
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "what the checkpoint says of its cameras' pictures cannot be read",
-                wanted=f"{SIDE * SIDE * 3} bytes in hexadecimal numbers, in camera_views",
+                wanted=f"mean and spread as {SIDE * SIDE * 3} bytes in hexadecimal numbers, turns, and coloured",
                 found=str(error),
                 remedy="restore the file: copy or download it again",
             ) from error
-        turns = tuple(name for name in values["turns"] if name in UNDONE_BY)
-        return cls(mean=mean, spread=spread, turns=turns, coloured=bool(values["coloured"]))
 
     def differences(self, picture: np.ndarray) -> tuple[str, ...]:
         """Return in which ways a square picture, as the network gets it, stands otherwise than in training."""

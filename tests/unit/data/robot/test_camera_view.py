@@ -121,3 +121,8 @@ def test_a_view_survives_being_written() -> None:
     for text in ("zz", "00", ""):
         with pytest.raises(DataError, match="cameras' pictures cannot be read"):
             CameraView.from_dict(view.to_dict() | {"mean": text})
+    for missing in ("spread", "turns", "coloured"):
+        with pytest.raises(DataError, match="cameras' pictures cannot be read"):
+            CameraView.from_dict({name: value for name, value in view.to_dict().items() if name != missing})
+    with pytest.raises(DataError, match="cameras' pictures cannot be read"):
+        CameraView.from_dict(view.to_dict() | {"turns": 3})
