@@ -180,7 +180,7 @@ UNSEEN = "observation.images.front"
 def write_set(robot: Robot, root: Path, *, unseen_camera: bool = False) -> int:
     """Write the recording as LeRobot v3.0 without pictures; return how many frames it has.
 
-    With an unseen camera the set lists one and its video is an empty file: what opens no picture (`--quick`) then
+    With an unseen camera the set lists one and its video file is none: what opens no picture (`--quick`) then
     checks the recipe as well, which a set without cameras has not.
     """
     vector = {"dtype": "float32", "shape": [robot.dims], "names": list(robot.names)}
@@ -227,7 +227,7 @@ def write_set(robot: Robot, root: Path, *, unseen_camera: bool = False) -> int:
     for camera in cameras:
         path = root / format_v3.video_path(camera, 0)
         path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
+        path.write_bytes(b"nobody opens it")
     meta = root / "meta"
     (meta / "episodes" / "chunk-000").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), meta / "episodes" / "chunk-000" / "file-000.parquet")

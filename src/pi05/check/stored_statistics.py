@@ -14,8 +14,6 @@ from pi05.finding import Finding, note
 
 OFF = 0.02
 """Share of a dimension's range by which a number may be off: rounding, and a few frames that were left out since."""
-COMPARED = {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}
-"""Quantiles are not: LeRobot's are those of episodes put together, and mostly others than the data's."""
 
 
 def check_stored_statistics(subject: Subject) -> Iterator[Finding]:
@@ -49,13 +47,18 @@ def _told(stored: Mapping[str, Any], vector: Vector) -> Mapping[str, Any]:
 def _largest_difference(told: Mapping[str, Any], values: np.ndarray) -> tuple[float, str] | None:
     """Return the largest one as a share of the dimension's range, and in words; None where none can be read."""
     reach = np.maximum(np.ptp(values, axis=0), 1e-6)
+    numbers = {  # no quantiles: LeRobot's are those of episodes put together, and mostly others than the data's
+        "min": values.min(axis=0),
+        "max": values.max(axis=0),
+        "mean": values.mean(axis=0, dtype=np.float64),
+        "std": values.std(axis=0, dtype=np.float64),
+    }
     found: list[tuple[float, str]] = []
-    for name, of in COMPARED.items():
+    for name, true in numbers.items():
         try:
             stored = np.ravel(np.asarray(told.get(name), np.float64))
         except (TypeError, ValueError):
             continue
-        true = of(values, axis=0, dtype=np.float64) if name in ("mean", "std") else of(values, axis=0)
         if stored.shape == true.shape and np.isfinite(stored).all():
             share = np.abs(stored - true) / reach
             at = int(share.argmax())
