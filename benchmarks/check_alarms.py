@@ -5,10 +5,12 @@
 Sound sets: the real ones of `../shared/datasets` (the robot of Dobot in both versions, GR1's arms and hands), table-top
 sets collected on the fly, LIBERO where --libero names a folder of such sets, and 100 made-up ones of random robots,
 rates, units and lengths (`random_robots.py`). Each is checked as `pi05 check SET` does, with the recipe that it would
-be trained with (table-top: --preset=tiny). The real sets have faults that their sources publish or that were found in
-them by hand; these findings are true, listed in TRUE, and counted apart.
+be trained with (table-top: --preset=tiny); made-up ones that are not filmed list a camera that is not opened, and are
+checked as with --quick, so that the recipe is looked at in all of them. The real sets have faults that their sources
+publish or that were found in them by hand; these findings are true, listed in TRUE, and counted apart.
 
-The bar: no error, and under one warning per set on average. Writes benchmarks/results/check_alarms_DATE.json.
+The bar: no error, and under one warning per set on average. Writes benchmarks/results/check_alarms_DATE.json anew after
+every set, so that what was looked at counts when it is ended early.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -37,9 +40,8 @@ from pi05.machine import machine_info
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 TRUE: dict[str, tuple[str, ...]] = {
     "cr5": ("numbers.stale_first", "numbers.noise", "numbers.idle", "language.underscores", "numbers.jumps"),
-    "made-up, not filmed": ("recipe.contents",),
 }
-"""Findings that are true: a set without cameras is refused; of the real sets what `killers_measured.md` found in CR5 by
+"""Findings that are true: of the real sets what `killers_measured.md` found in CR5 by
 hand (stale first frames and jumps after them, actions that are noise, rests, one prompt with an underscore)."""
 ARM = range(22, 35)
 """Right arm and hand of GR1: its 44 dimensions are more than the 32 of the network, so that all of them are refused."""
@@ -53,20 +55,23 @@ def main() -> None:
     """Check every set, count, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=100, help="made-up sets")
-    parser.add_argument("--filmed", type=int, default=100, help="made-up sets that have pictures; the others have none")
+    parser.add_argument("--filmed", type=int, default=50, help="made-up sets that have pictures; the others have none")
     parser.add_argument("--tabletop", type=int, default=3, help="table-top sets, of 12, 24, 36 … demonstrations")
     parser.add_argument("--libero", type=Path, nargs="*", default=[], help="folders of LIBERO sets")
     arguments = parser.parse_args()
-    rows = []
+    rows, begun = list[dict[str, Any]](), time.process_time()
+    result: dict[str, Any] = {}
+    path = Path()
     for name, kind, found in look(arguments):
         to_mend = [finding for finding in found if finding.to_mend]
         true = [f for f in to_mend if f.name in TRUE.get(kind, ())]
         false = [f for f in to_mend if f not in true]
         rows.append({"set": name, "kind": kind, "true": plain(true), "false": plain(false), "names": names(found)})
         print(name, [(f.name, f.status) for f in false], flush=True)
-    result = {"date": date.today().isoformat(), "machine": machine_info(), **summary(rows), "sets": rows}
-    path = Path(__file__).parent / "results" / f"check_alarms_{result['date']}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        seconds = round(time.process_time() - begun)
+        result = {"date": date.today().isoformat(), "machine": machine_info(), "cpu_seconds": seconds, **summary(rows)}
+        path = Path(__file__).parent / "results" / f"check_alarms_{result['date']}.json"
+        path.write_text(json.dumps({**result, "sets": rows}, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps({key: result[key] for key in ("count", "errors", "warnings_per_set", "rates")}, indent=2))
     print(path)
 
@@ -121,8 +126,8 @@ def look(arguments: argparse.Namespace) -> Iterator[tuple[str, str, list[Finding
                 write_filmed_set(robot, root, cameras=int(rng.integers(1, 3)))
                 yield root.name, "made-up", check([str(root)])
             else:
-                write_set(robot, root)
-                yield root.name, "made-up, not filmed", check([str(root)])
+                write_set(robot, root, unseen_camera=True)
+                yield root.name, "made-up, not filmed", check([str(root)], quick=True)
 
 
 def gr1_arm(out: Path) -> Path:
@@ -142,8 +147,8 @@ def gr1_arm(out: Path) -> Path:
     return out
 
 
-def check(words: list[str]) -> list[Finding]:
-    """Run all checks in this process."""
+def check(words: list[str], *, quick: bool = False) -> list[Finding]:
+    """Run all checks in this process, or those that open no picture."""
     from pi05.check.examine import examine
     from pi05.commands.check import CHECK_FLAGS
     from pi05.commands.train import read_training_settings
@@ -151,7 +156,7 @@ def check(words: list[str]) -> list[Finding]:
 
     request, _ = read_training_settings(words, CHECK_FLAGS, word="dataset.root")
     subject, findings = open_subject(request.config, Console(quiet=True))
-    return findings if subject is None else [*findings, *examine(subject)]
+    return findings if subject is None else [*findings, *examine(subject, quick=quick)]
 
 
 if __name__ == "__main__":

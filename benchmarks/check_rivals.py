@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", required=True, help="NAME=FOLDER of a sound set")
     parser.add_argument("--tool", action="append", default=[], help="NAME=FOLDER of its virtual environment")
+    parser.add_argument("--only", nargs="*", help="names of altered copies; without it all of them")
     parser.add_argument("--without-ours", action="store_true", help="run the other tools only")
     arguments = parser.parse_args()
     venvs = dict(entry.split("=", 1) for entry in arguments.tool)
@@ -55,7 +56,7 @@ def main() -> None:
     path = Path(__file__).parent / "results" / f"check_rivals_{result['date']}.json"
     for entry in arguments.set:
         name, folder = entry.split("=", 1)
-        result["sets"][name] = compare(Path(folder), tools)
+        result["sets"][name] = compare(Path(folder), tools, arguments.only)
         if path.is_file():  # of an earlier call on the same day, with other sets or tools
             result = merge(json.loads(path.read_text()), result)
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -78,11 +79,12 @@ def version(venv: Path, name: str) -> str:
     return next(line.partition(": ")[2] for line in said.splitlines() if line.startswith("Version"))
 
 
-def compare(original: Path, tools: dict[str, Tool]) -> dict[str, Any]:
-    """Return what each checker says of the original, and what it says anew of each copy."""
+def compare(original: Path, tools: dict[str, Tool], only: list[str] | None = None) -> dict[str, Any]:
+    """Return what each checker says of the original, and what it says anew of each copy, or of some of them."""
     copies: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        made = [a for a in ALTERATIONS if make_copy(original, Path(folder) / a.name, a)]
+        chosen = [a for a in ALTERATIONS if only is None or a.name in only]
+        made = [a for a in chosen if make_copy(original, Path(folder) / a.name, a)]
         for alteration in made:
             copies[alteration.name] = {"killer": alteration.killer, "what": alteration.what, "new": {}}
         sound = {}

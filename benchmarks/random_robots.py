@@ -173,10 +173,19 @@ def _picture(table: np.ndarray, places: np.ndarray, turn: int) -> np.ndarray:
     return image
 
 
-def write_set(robot: Robot, root: Path) -> int:
-    """Write the recording as LeRobot v3.0 without pictures; return how many frames it has."""
+UNSEEN = "observation.images.front"
+"""The camera of a set whose videos hold nothing."""
+
+
+def write_set(robot: Robot, root: Path, *, unseen_camera: bool = False) -> int:
+    """Write the recording as LeRobot v3.0 without pictures; return how many frames it has.
+
+    With an unseen camera the set lists one and its video file is none: what opens no picture (`--quick`) then
+    checks the recipe as well, which a set without cameras has not.
+    """
     vector = {"dtype": "float32", "shape": [robot.dims], "names": list(robot.names)}
-    features = format_v3.all_features({}, {"observation.state": vector, "action": vector}, robot.fps, None)
+    cameras = {UNSEEN: {"dtype": "video", "shape": [SIDE, SIDE, 3]}} if unseen_camera else {}
+    features = format_v3.all_features(cameras, {"observation.state": vector, "action": vector}, robot.fps, None)
     schema = format_v3.data_schema({"observation.state": vector, "action": vector})
     rows: list[dict[str, Any]] = []
     tasks = {task: number for number, task in enumerate(robot.tasks)}
@@ -205,12 +214,20 @@ def write_set(robot: Robot, root: Path) -> int:
         writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
         row: dict[str, Any] = {"episode_index": episode, "tasks": [task], "length": length}
         row |= format_v3.place("data", file) | {"dataset_from_index": start, "dataset_to_index": start + length}
+        for camera in cameras:
+            row |= format_v3.place(f"videos/{camera}", 0)
+            times = {"from": start, "to": start + length}
+            row |= {f"videos/{camera}/{end}_timestamp": frame / robot.fps for end, frame in times.items()}
         for name, values in (("observation.state", state), ("action", action)):
             row |= {f"stats/{name}/{key}": value.tolist() for key, value in number_stats(values).items()}
         rows.append(row | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
         start, in_file = start + length, in_file + length
     if writer is not None:
         writer.close()
+    for camera in cameras:
+        path = root / format_v3.video_path(camera, 0)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"nobody opens it")
     meta = root / "meta"
     (meta / "episodes" / "chunk-000").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), meta / "episodes" / "chunk-000" / "file-000.parquet")

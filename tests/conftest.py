@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -20,6 +20,7 @@ if str(REPOSITORY / "tests") not in sys.path:
     sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from long_tests import LONG  # noqa: E402 - it lies there
+from proofs import watched  # noqa: E402 - likewise
 
 # Every tensor annotation in the package is checked at every call. This must run before anything imports pi05. It costs
 # as much as the unit tests themselves, so `make quick` goes without it.
@@ -60,6 +61,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip_slow)
         if skip_gpu is not None and item.get_closest_marker("gpu"):
             item.add_marker(skip_gpu)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """See to it that a test which shows a finding, or its absence, does so."""
+    with watched(item.nodeid):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

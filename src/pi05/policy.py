@@ -29,7 +29,15 @@ from pi05.data.collate import collate
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
-from pi05.data.robot.guard import Outside, outside_of_training, require_bytes_used, require_inside
+from pi05.data.robot.guard import (
+    Outside,
+    Unlike,
+    outside_of_training,
+    require_as_filmed,
+    require_bytes_used,
+    require_inside,
+    unlike_training,
+)
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.flow import Steer
@@ -38,6 +46,7 @@ from pi05.model.pi05 import Pi05
 from pi05.types import STATE, Observation
 
 OTHER_UNITS = "other units, another calibration, another robot?"
+OTHER_CAMERA = "BGR in the place of RGB, or a camera that is mounted or turned in another way?"
 NOBODY_THERE = "no demonstration was there, and the policy has to guess"
 
 logger = logging.getLogger(__name__)
@@ -51,7 +60,8 @@ class Prepared:
     state: Float[np.ndarray, " S"]
     """The raw state, which relative actions start from."""
     warnings: tuple[str, ...] = ()
-    """What is odd about it and was not refused: numbers of the state outside of the training range."""
+    """What is odd about it and was not refused: numbers of the state outside of the training range, pictures that
+    stand otherwise than in training."""
 
 
 class Policy:
@@ -74,11 +84,12 @@ class Policy:
         self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.strict = False
-        """Whether a state outside of the training range is refused; otherwise each dimension is warned of once."""
+        """Whether a state outside of the training range, and a turned picture, are refused; else warned of once."""
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""
         self.flagged: list[str] = []
         self._flagged_dimensions: set[int] = set()
+        self._flagged_pictures: set[Unlike] = set()
         if self.n_action_steps > processor.horizon:
             raise CheckpointError(
                 "the policy cannot execute more actions than it predicts at once",
@@ -196,7 +207,8 @@ class Policy:
         """Check one observation and return the network's inputs.
 
         Raises DataError for a missing, unknown or wrong picture, a missing or wrong state, no task; where the policy is
-        `strict`, for a state outside of the training range, too.
+        `strict`, for a state outside of the training range and a picture that is turned or has its colours exchanged,
+        too.
         """
         processor = self.processor
         observation = with_state(observation, processor.state_columns)
@@ -208,8 +220,11 @@ class Policy:
         inputs = processor.encode(observation)
         for camera in processor.slots.keys:
             require_bytes_used(np.asarray(observation[camera]), camera)
-        self._flag(outside)
-        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, outside)))
+        unlike = unlike_training(inputs.images, processor.slots.by_slot, processor.camera_views)
+        if self.strict:
+            require_as_filmed(unlike)
+        self._flag(outside, unlike)
+        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, [*outside, *unlike])))
 
     def answer(
         self,
@@ -232,8 +247,13 @@ class Policy:
             require_finite_actions(answer, self.processor.action_names)
         return answers
 
-    def _flag(self, outside: Sequence[Outside]) -> None:
-        """Warn of each dimension once that is far from the training data, as far as these are known."""
+    def _flag(self, outside: Sequence[Outside], unlike: Sequence[Unlike]) -> None:
+        """Warn once of each dimension and picture that is far from the training data, as far as these are known."""
+        for odd in unlike:
+            if odd not in self._flagged_pictures:
+                self._flagged_pictures.add(odd)
+                self.flagged.append(str(odd))
+                logger.warning("%s: %s", odd, OTHER_CAMERA)
         for found in outside:
             if found.dimension not in self._flagged_dimensions:
                 self._flagged_dimensions.add(found.dimension)

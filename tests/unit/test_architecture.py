@@ -298,6 +298,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "train/plan/test_candidates": "what the planner may propose",
     "train/test_calling": "pi05.train(config)",
     "train/test_fake_cuda": "every kind of step on CUDA tensors without values; nothing waits",
+    "test_findings": "tests/proofs.py, the findings of checks and watchers",
     "test_killers": "docs/killers.md",
 }
 """Test files in tests/unit that mirror no module, and what they are about."""

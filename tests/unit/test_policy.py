@@ -161,6 +161,54 @@ def test_a_strict_policy_refuses_a_state_outside_the_training_range(policy: Poli
     assert policy.flagged == []
 
 
+def table(frame: int) -> np.ndarray:
+    """Return a wooden table under a lamp at its left, with a dark robot and a block that moves."""
+    down, across = np.mgrid[0:48, 0:48] / 48
+    picture = (200 - 110 * across - 40 * down)[..., None] * (1.0, 0.8, 0.55)
+    picture[27:45, 33:45] = 30
+    picture[frame % 36 : frame % 36 + 9, 7 * frame % 36 : 7 * frame % 36 + 9] = (60, 90, 190)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def filmed(tokenizer: Path) -> Policy:
+    """Return a policy that knows what its camera of the scene showed."""
+    plain = make_policy(tokenizer)
+    episodes = [list(range(e, e + 40, 4)) for e in range(4)]
+    grey = np.full((48, 48, 3), 128, np.uint8)
+    return Policy(plain.model, plain.processor.having_seen(lambda frame: [table(frame), grey], episodes))
+
+
+def test_a_picture_that_stands_otherwise_than_in_training_is_told_once(
+    filmed: Policy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert set(filmed.processor.camera_views) == {"scene", "left_wrist"}
+    loaded = Policy.load(save_policy(tmp_path / "policy", filmed))
+    turned = f"the picture of camera {SCENE} comes upside down, compared with those of the training"
+    exchanged = f"the picture of camera {SCENE} comes with red and blue exchanged, compared with those of the training"
+    with caplog.at_level(logging.WARNING):
+        assert loaded.prepare(observation(**{SCENE: table(2)})).warnings == ()
+        for frame in (2, 30):
+            assert loaded.prepare(observation(**{SCENE: table(frame)[::-1, ::-1]})).warnings == (turned,)
+        assert loaded.prepare(observation(**{SCENE: table(9)[..., ::-1]})).warnings == (exchanged,)
+    told = [record.message for record in caplog.records if "compared with" in record.message]
+    assert [text.partition(":")[0] for text in told] == loaded.flagged == [turned, exchanged]
+    assert "BGR" in told[0]
+
+
+def test_a_strict_policy_refuses_a_picture_in_another_channel_order(filmed: Policy) -> None:
+    filmed.strict = True
+    with pytest.raises(DataError, match=r"(?s)channel order.*red and blue exchanged.*not OpenCV's BGR"):
+        filmed.infer(observation(**{SCENE: table(5)[..., ::-1]}))
+
+
+def test_a_picture_as_in_training_is_answered_by_a_strict_policy(filmed: Policy) -> None:
+    filmed.strict = True
+    for frame in range(40, 60, 5):
+        assert filmed.prepare(observation(**{SCENE: table(frame)})).warnings == ()
+    assert filmed.flagged == []
+
+
 def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:
     low, high = np.array([-0.2, -0.2, 0.0]), np.array([0.2, 0.2, 1.0])
     degrees = observation(**{STATE: np.array([0.0, 17.0, 1.0], np.float32)})

@@ -53,6 +53,8 @@ class Motion:
     """Of a - s with the motion of the state, now or up to eight frames later, at the best shift; NaN where a = s."""
     shift: int
     """How many frames later, from -8 to 8, the state moves as the action does: negative where the action comes late."""
+    apart: float
+    """How far a is from s, in steps of the state: under one they belong to one frame, whatever else they do."""
     step_scale: float
     """How much the state moves in a frame for an action of 1; NaN where steps and actions do not go together."""
 
@@ -77,7 +79,7 @@ def measure_motion(dataset: Dataset, episodes: Sequence[int], dimensions: Sequen
     rows = np.array([row for _, row in found])
     same, following = (bool((rows[:, i] > 0.99).all()) for i in (0, 1))
     ratio, correlation, step_fit, step_scale = (float(np.median(rows[:, i])) for i in (2, 3, 4, 5))
-    follows, together = (np.median(part, axis=0) for part in np.split(rows[:, 6:], [SHIFTS + 1], axis=1))
+    follows, together = (np.median(part, axis=0) for part in np.split(rows[:, 7:], [SHIFTS + 1], axis=1))
     steps = step_fit > FOLLOWS
     kind: Kind
     if same:
@@ -97,6 +99,7 @@ def measure_motion(dataset: Dataset, episodes: Sequence[int], dimensions: Sequen
         correlation=correlation,
         follows=float("nan") if same else float(follows.max()),
         shift=int(together.argmax()) - SHIFTS,
+        apart=float(np.median(rows[:, 6])),
         step_scale=step_scale if kind in ("step", "velocity") else float("nan"),
     )
 
@@ -106,7 +109,7 @@ Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _measure(pairs: Pairs) -> list[float]:
-    """Return shares of equal frames, ratio, correlation, fit and scale of steps, then two curves over the shifts."""
+    """Return shares of equal frames, ratio, correlation, fit and scale of steps, distance, two curves over shifts."""
     actions, states = (np.concatenate(part) for part in zip(*pairs, strict=True))
     close = _EXACT * np.ptp(states)
     here = float(np.mean(np.abs(actions - states) <= close))
@@ -118,7 +121,9 @@ def _measure(pairs: Pairs) -> list[float]:
     scale = float(np.dot(action - action.mean(), step - step.mean()) / max(np.var(action) * len(action), 1e-30))
     follows = [_correlation(*_joined(pairs, shift, "distance")) for shift in range(SHIFTS + 1)]
     together = [_correlation(*_joined(pairs, shift, "change")) for shift in range(-SHIFTS, SHIFTS + 1)]
-    return [here, following, ratio, _correlation(actions, states), fits[best], scale, *follows, *together]
+    steps = np.concatenate([np.diff(state) for _, state in pairs])
+    apart = float(np.sqrt(np.mean((actions - states) ** 2) / max(float(np.mean(steps**2)), 1e-30)))
+    return [here, following, ratio, _correlation(actions, states), fits[best], scale, apart, *follows, *together]
 
 
 What = Literal["action", "distance", "change"]

@@ -21,6 +21,9 @@ from pi05.finding import Finding, error, note, warning
 
 LONGEST_OPEN_LOOP = 1.0
 """Seconds for which a robot may well move without looking."""
+SAME_FRAME = 1.0
+"""Steps of the state by which actions are off it, up to which they cannot be late: where a robot follows within a
+frame, what is left between the two is noise, and follows nothing."""
 MOST_PADDED = 0.5
 MOST_OUTSIDE = 0.1
 """Share of a dimension's normalised values beyond its range: sound statistics leave 0.02, wrong ones 0.1 to 1."""
@@ -75,6 +78,7 @@ def _action_kind(subject: Subject, recipe: Recipe, motion: Motion) -> Iterator[F
         "correlation": motion.correlation,
         "follows": None if np.isnan(motion.follows) else motion.follows,
         "shift": motion.shift,
+        "apart_steps": motion.apart,
         "dimensions": list(motion.dimensions),
     }
     measured = f"std(action - state) is {motion.ratio:.2f} of std(action), their correlation {motion.correlation:.2f}"
@@ -91,7 +95,7 @@ def _action_kind(subject: Subject, recipe: Recipe, motion: Motion) -> Iterator[F
         )
     else:
         yield note("recipe.action_kind", f"the actions look like {TELLS[motion.kind]}: {measured}", numbers=numbers)
-        if motion.kind == "target" and motion.follows < FOLLOWS:
+        if motion.kind == "target" and motion.follows < FOLLOWS and motion.apart > SAME_FRAME:
             yield _late(motion, subject.dataset.fps, numbers)
 
 

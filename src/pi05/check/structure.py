@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pi05.check.config import ALLOWANCE_OF
+from pi05.check.stored_statistics import check_stored_statistics
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import excluding
 from pi05.data.lerobot.identity import hash_episode
@@ -42,6 +43,7 @@ def check_structure(subject: Subject) -> Iterator[Finding]:
     yield from _passed_over(subject)
     yield from _late_clocks(subject)
     yield from _totals(subject)
+    yield from check_stored_statistics(subject)
     yield from _columns(subject)
     yield from _duplicates(subject)
     yield from _short_episodes(subject)

@@ -171,6 +171,7 @@ class ProcessorFields(TypedDict, total=False):
     prompt_format_version: Required[int]
     normalization: Required[Modes]
     relative_mask: Required[list[bool] | None]
+    camera_views: dict[str, dict[str, str | bool | list[str]]]
 
 
 class OwnConfig(TypedDict, total=False):

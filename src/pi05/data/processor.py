@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ from pi05.data.requirements import (
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
+from pi05.data.robot.camera_view import CameraView, views_of
 from pi05.data.robot.guard import require_image
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
@@ -83,6 +84,8 @@ class Processor:
     camera_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Slot → height and width of its pictures in the training data, in pixels; none where a checkpoint does not tell.
     """
+    camera_views: dict[str, CameraView] = field(default_factory=dict)
+    """Slot → what its pictures looked like in training; likewise."""
 
     def __post_init__(self) -> None:
         require_settings(
@@ -214,7 +217,19 @@ class Processor:
             "relative_mask": None if self.relative_mask is None else list(self.relative_mask),
             **{name: columns_to_list(columns) for name, columns in self._columns.items() if columns},
             **({"camera_sizes": {s: list(size) for s, size in self.camera_sizes.items()}} if self.camera_sizes else {}),
+            **({"camera_views": {s: v.to_dict() for s, v in self.camera_views.items()}} if self.camera_views else {}),
         }
+
+    def having_seen(
+        self, images: Callable[[int], Sequence[np.ndarray] | np.ndarray], episodes: Sequence[Sequence[int]]
+    ) -> Processor:
+        """Return it with what the cameras showed in the frames of these episodes, unless it knows that already.
+
+        `images` gives the square pictures of a frame, one for each camera in use.
+        """
+        if self.camera_views:
+            return self
+        return replace(self, camera_views=views_of(images, self.slots.used, episodes))
 
     @property
     def _columns(self) -> dict[str, tuple[Column, ...]]:
@@ -224,7 +239,8 @@ class Processor:
     def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
         """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training.
 
-        Checkpoints without `formula` are from when there was only openpi's; those without `camera_sizes` do not tell.
+        Checkpoints without `formula` are from when there was only openpi's; those without `camera_sizes` and
+        `camera_views` do not tell.
         """
         require_same("tokenizer", values["tokenizer"]["sha256"], tokenizer.sha256)
         require_choice("resize", values["resize"], RESIZES)
@@ -254,6 +270,7 @@ class Processor:
             relative_mask=None if mask is None else tuple(mask),
             formula=values.get("formula", "openpi"),
             camera_sizes={slot: (size[0], size[1]) for slot, size in (values.get("camera_sizes") or {}).items()},
+            camera_views={s: CameraView.from_dict(view) for s, view in (values.get("camera_views") or {}).items()},
             **{name: values[name] for name in same},
         )
 

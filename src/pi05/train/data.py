@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -144,8 +144,7 @@ def prepare_data(
 def cache_frames(prepared: PreparedData, console: Console) -> TrainingData:
     """Decode and resize all pictures once, and hash what the data set holds."""
     dataset, processor = prepared.dataset, prepared.processor
-    given = prepared.config.cache_dir
-    directory = None if given is None else Path(given)
+    directory = None if prepared.config.cache_dir is None else Path(prepared.config.cache_dir)
     used = [*prepared.train_episodes, *prepared.held_out]
     progress = cache_progress(console)
     keys = processor.slots.keys
@@ -155,6 +154,8 @@ def cache_frames(prepared: PreparedData, console: Console) -> TrainingData:
         say(console, f"note: {note}")
     with waiting("hashing the data set", partial(say, console)):
         content = identify(dataset, keys)
+    episodes = [frames_of(dataset, [number]) for number in prepared.train_episodes]
+    prepared = replace(prepared, processor=processor.having_seen(frames.images, episodes))
     return TrainingData(**vars(prepared), frames=frames, content=content)
 
 

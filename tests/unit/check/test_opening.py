@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 from broken import data_file, edit_info, edit_table, replace, set_cell, video_file
 from fakes import CAMERAS, FakeDataset, write_dataset
 
+from pi05.check.examine import examine
 from pi05.check.opening import MOST_FAULTS, Opened, finding_of, open_despite_faults
 from pi05.check.structure import check_structure
 from pi05.check.subject import Subject
@@ -76,6 +79,43 @@ def test_a_camera_without_videos_is_left_out(fake: FakeDataset) -> None:
     assert found.cameras == ("observation.images.ghost",)
     assert found.dataset is not None
     assert found.dataset.camera_keys == list(CAMERAS)
+
+
+def empty_first_task(fake: FakeDataset) -> None:
+    path = fake.root / "meta" / "tasks.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["task"] = ""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+BREAKS: dict[str, Callable[[FakeDataset], Any]] = {
+    "structure.rows": lambda fake: edit_table(data_file(fake, 1), lambda table: table.slice(0, 7)),
+    "structure.columns": lambda fake: edit_table(data_file(fake, 1), lambda table: table.drop_columns(["action"])),
+    "structure.episodes": lambda fake: edit_info(fake.root, lambda info: info.update(total_frames=999)),
+    "structure.contents": lambda fake: edit_info(fake.root, lambda info: info.update(fps="fast")),
+    "structure.task_list": lambda fake: edit_table(
+        data_file(fake, 1), lambda table: replace(table, "task_index", pa.array([77] * 9))
+    ),
+    "language.empty": empty_first_task,
+    "numbers.values": lambda fake: set_cell(data_file(fake, 1), "action", 3, lambda row: None),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_each_fault_of_the_reader_has_a_name(fake: FakeDataset, name: str) -> None:
+    BREAKS[name](fake)
+    found = opened(fake.root)
+    assert set(names(found)) == {name}
+    assert all(finding.status == "error" and finding.remedy for finding in found.findings)
+
+
+def test_a_video_that_cannot_be_opened(fake: FakeDataset) -> None:
+    """Such files do not keep the set from being opened; the family that reads their headers names them."""
+    video_file(fake, 2).write_bytes(b"no video")
+    dataset = opened(fake.root).dataset
+    assert dataset is not None
+    told = [finding for finding in examine(Subject(dataset=dataset, episodes=range(5))) if finding.status == "error"]
+    assert "structure.video" in [finding.name for finding in told]
 
 
 def test_a_bad_clock_does_not_hide_other_faults(fake: FakeDataset) -> None:

@@ -46,6 +46,11 @@ def test_words_that_the_tokenizer_does_not_know_are_lost(dataset: Dataset, tmp_p
     refused = found(check_recipe(subject), "error")
     assert set(refused) == {"recipe.prompt_lost"}
     assert refused["recipe.prompt_lost"].numbers["tasks"] == ["open the left drawer"]
+
+
+def test_of_a_tokenizer_that_is_not_known_nothing_is_counted(dataset: Dataset, tmp_path: Path) -> None:
+    words = Tokenizer.load(write_word_tokenizer(tmp_path / "tokenizer.json", prompt_words()))
+    subject = make_subject(dataset, tokenizer=words)
     assert subject.recipe is not None
     unknown = replace(subject, recipe=replace(subject.recipe, tokenizer_known=False))
     assert not {name for name in found(check_recipe(unknown)) if name.startswith("recipe.prompt")}

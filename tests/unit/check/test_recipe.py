@@ -66,6 +66,21 @@ def test_late_actions_are_told_with_their_frames(tmp_path: Path) -> None:
     assert "too late" in warned["recipe.action_lag"].text
 
 
+def test_a_robot_that_follows_within_a_frame_is_not_late(tmp_path: Path) -> None:
+    """Between its action and its state there is noise, which goes with no motion."""
+
+    def at_once(episode: int, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        noise = np.random.default_rng(episode).normal(0, 1e-3, states.shape)
+        return (states + noise).astype(np.float32), states
+
+    dataset = write_set(tmp_path / "set", change=at_once)
+    findings = found(check_recipe(make_subject(dataset)))
+    assert {name for name, finding in findings.items() if finding.to_mend} == set()
+    numbers = findings["recipe.action_kind"].numbers
+    assert numbers["follows"] < 0.5
+    assert numbers["apart_steps"] < 0.2
+
+
 @pytest.mark.parametrize(("executed", "warns"), [(10, False), (11, True)])
 def test_longer_than_a_second_without_a_look(sound: Dataset, executed: int, warns: bool) -> None:
     warned = found(check_recipe(make_subject(sound, horizon=20, n_action_steps=executed)), "warning")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from broken import data_file, edit_info, edit_table
+from broken import data_file, edit_info, edit_table, replace
 from fakes import FakeDataset, write_dataset
 from robot_sets import GHOST, real_set
 
@@ -51,8 +53,6 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
 
 def copy_numbers(fake: FakeDataset, source: int, target: int) -> None:
     """Write the state and action of one episode into another of the same length."""
-    import pyarrow.parquet as pq
-
     values = pq.read_table(data_file(fake, source))
     edit_table(
         data_file(fake, target),
@@ -103,6 +103,35 @@ def test_a_real_set_with_the_defects_that_its_source_publishes() -> None:
     assert "0:100" in oddities
     assert not any(finding.to_mend for finding in findings)
     assert np.isfinite(dataset.timestamps()).all()
+
+
+def test_frames_that_show_another_task_than_the_list(tmp_path: Path) -> None:
+    fake = write_dataset(tmp_path, "v2.1", episodes=(9, 8, 7))
+    numbers = [pq.read_table(data_file(fake, episode))["task_index"][0].as_py() for episode in range(3)]
+    other = next(number for number in numbers if number != numbers[1])
+    edit_table(data_file(fake, 1), lambda table: replace(table, "task_index", pa.array([other] * 8)))
+    told = found(fake.root)["structure.tasks"]
+    assert (told.status, told.numbers) == ("error", {"episodes": [1]})
+
+
+def test_clocks_that_start_late(tmp_path: Path) -> None:
+    fake = write_dataset(tmp_path, "v2.1")
+    for number in range(3):
+        edit_table(
+            data_file(fake, number),
+            lambda table: replace(table, "timestamp", pa.array(np.asarray(table["timestamp"]) + np.float32(0.1))),
+        )
+    told = found(fake.root)["structure.late_start"]
+    assert (told.status, told.numbers["episodes"]) == ("note", [0, 1, 2])
+    assert told.numbers["start_s"] == pytest.approx(0.1)
+
+
+def test_splits_that_name_more_episodes_than_there_are(tmp_path: Path) -> None:
+    fake = write_dataset(tmp_path, "v2.1")
+    edit_info(fake.root, lambda info: info.update(splits={"train": "0:100"}))
+    told = found(fake.root)["structure.oddity"]
+    assert told.status == "note"
+    assert "0:100" in told.text
 
 
 def test_numbers_of_episodes_are_told_up_to_eight() -> None:

@@ -10,6 +10,7 @@ from pi05.check.numbers.motion import judge_first_frames, judge_glitches, judge_
 from pi05.check.numbers.pairing import judge_equality, judge_order, measure_pairs
 from pi05.check.numbers.signals import Signals
 from pi05.check.numbers.units import judge_angles, judge_calibration, judge_scale, judge_units
+from pi05.check.numbers.zero import judge_zero
 from pi05.check.subject import Subject
 from pi05.finding import Finding
 
@@ -33,6 +34,7 @@ def check_numbers(subject: Subject) -> Iterator[Finding]:
     yield from judge_units(measured)
     yield from judge_scale(pairs)
     yield from judge_calibration(pairs, signals.episodes)
+    yield from judge_zero(measured)
     yield from judge_angles(subject, measured)
     yield from judge_equality(pairs)
     yield from judge_order(signals)

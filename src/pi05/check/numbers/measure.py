@@ -49,6 +49,10 @@ class Dimension:
     means: Float[np.ndarray, " E"]
     spans: Float[np.ndarray, " E"]
     """Highest minus lowest value of each episode."""
+    firsts: Float[np.ndarray, " E"]
+    lows: Float[np.ndarray, " E"]
+    highs: Float[np.ndarray, " E"]
+    """Where each episode starts, its lowest and its highest place, glitches left out."""
     far: Int64[np.ndarray, " _"]
     """Frames whose value lies far outside for a moment."""
     spikes: Int64[np.ndarray, " _"]
@@ -134,6 +138,9 @@ def _measure_one(signals: Signals, signal: Signal, steps: np.ndarray) -> Dimensi
         frozen=lowest == highest,
         means=signals.means(values),
         spans=(highest - lowest).astype(np.float64),
+        firsts=signal.calm[signals.starts].astype(np.float64),
+        lows=signals.lowest(signal.calm).astype(np.float64),
+        highs=signals.highest(signal.calm).astype(np.float64),
         far=_far_outside(signals, signal),
         spikes=_spikes(signals, signal) if moves else none,
         jumps=_jumps(signals, signal, steps) if moves else none,

@@ -1,19 +1,23 @@
 """What is wrong with the pictures: nothing in them, the same all the time, twice the same, unlike the other episodes.
 
 A camera that is broken in every episode is an error, in some of them a warning. Whether red and blue are exchanged, or
-pictures upside down, in all episodes alike cannot be told by numbers: the page of `pi05 check` shows them.
+pictures upside down, in all episodes alike cannot be told by the data alone: a base that knows the camera tells it
+(`beside_base.py`), and the page of `pi05 check` shows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 
+from pi05.check.pictures.beside_base import compare_with_base
 from pi05.check.pictures.looks import FLAT, Look, Looks, Progress, take_looks
+from pi05.check.pictures.timing import check_timing
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import dropping, excluding
+from pi05.data.robot.camera_view import UNDONE_BY
 from pi05.finding import Finding, error, note, ok, warning
 
 FROZEN = 0.5
@@ -48,11 +52,19 @@ def check_pictures(subject: Subject, progress: Progress) -> Iterator[Finding]:
             *(_camera(looks.of(camera), camera) for camera in cameras),
             _twins(subject, looks),
             _by_motion(subject, looks),
+            compare_with_base(subject, looks),
+            check_timing(subject, _seeing(looks, cameras), progress),
         )
     )
     yield from found
     if not any(finding.to_mend for finding in found):
         yield ok("pictures.sound", f"{len(looks.looks)} videos of {len(cameras)} cameras were looked at")
+
+
+def _seeing(looks: Looks, cameras: Sequence[str]) -> list[str]:
+    """Return the cameras whose pictures show something and change."""
+    seeing = {look.camera for look in looks.looks if look.contrast >= FLAT and look.change >= FROZEN}
+    return [camera for camera in cameras if camera in seeing]
 
 
 def _unreadable(looks: Looks) -> Iterator[Finding]:
@@ -155,21 +167,12 @@ def _colour(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
     )
 
 
-FLIPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "upside down": lambda picture: picture[::-1, ::-1],
-    "mirrored top to bottom": lambda picture: picture[::-1],
-    "mirrored left to right": lambda picture: picture[:, ::-1],
-    "turned to the left": lambda picture: np.rot90(picture),
-    "turned to the right": lambda picture: np.rot90(picture, -1),
-}
-
-
 def _orientation(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
     """Name episodes that look like the others only when they are turned or mirrored."""
     middle = np.median([look.tiny for look in looks], axis=0)
     turned: dict[int, str] = {}
     for look in looks:
-        fits = {how: _likeness(flip(look.tiny), middle) for how, flip in FLIPS.items()}
+        fits = {how: _likeness(undo(look.tiny), middle) for how, undo in UNDONE_BY.items()}
         best = max(fits, key=lambda how: fits[how])
         if _likeness(look.tiny, middle) < UPRIGHT and fits[best] > TURNED:
             turned[look.episode] = best

@@ -15,6 +15,8 @@ from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
 from pi05.data.lerobot.reader import Dataset
+from pi05.data.resize import resize_with_pad
+from pi05.data.robot import camera_view
 from pi05.errors import DataError
 
 MOMENTS = 5
@@ -46,6 +48,8 @@ class Look:
     """Share of the pixels that change from one moment to the next, the middle one of these shares."""
     tiny: Float32[np.ndarray, "16 16"]
     """Mean picture in grey."""
+    squares: UInt8[np.ndarray, "moments 8 8 3"]
+    """The pictures as the network gets them, black-padded, each of a few pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +84,13 @@ def take_looks(dataset: Dataset, episodes: Sequence[int], cameras: Sequence[str]
         seen: dict[str, list[np.ndarray]] = {}
         for camera in cameras:
             try:
-                pictures = [shrink(picture) for picture in _pictures(dataset, camera, episode)]
+                whole = list(_pictures(dataset, camera, episode))
             except DataError as fault:
                 found.unreadable.append((camera, episode, fault))
                 continue
-            seen[camera] = pictures
-            found.looks.append(_measure(camera, episode, pictures))
+            seen[camera] = [shrink(picture) for picture in whole]
+            squares = np.stack([camera_view.shrink(resize_with_pad(picture, SMALL)) for picture in whole])
+            found.looks.append(_measure(camera, episode, seen[camera], squares))
         found.twins += _compare(episode, seen)
     progress(len(episodes), len(episodes), "pictures")
     return found
@@ -109,7 +114,7 @@ def _pictures(dataset: Dataset, camera: str, episode: int) -> Iterator[np.ndarra
         yield dataset.image(camera, frame)
 
 
-def _measure(camera: str, episode: int, pictures: Sequence[np.ndarray]) -> Look:
+def _measure(camera: str, episode: int, pictures: Sequence[np.ndarray], squares: np.ndarray) -> Look:
     grey = [picture.mean(axis=2) for picture in pictures]
     spread = [float(each.std()) for each in grey]
     differences = [
@@ -130,6 +135,7 @@ def _measure(camera: str, episode: int, pictures: Sequence[np.ndarray]) -> Look:
         change=max(differences, default=float("nan")),
         moved=float(np.median(moved)) if moved else float("nan"),
         tiny=mean.reshape(TINY, part, TINY, part).mean(axis=(1, 3)).astype(np.float32),
+        squares=squares,
     )
 
 

@@ -1,7 +1,8 @@
 """What an observation must not be, so that no robot moves on a wrong one: pictures of another kind, strange states.
 
 `Policy` calls these checks for every observation, and so does everything that serves it. Whether shapes fit is the
-business of `data/requirements.py`. What no check can see: red and blue exchanged, two cameras of one kind exchanged.
+business of `data/requirements.py`; what a camera showed in training, that of `camera_view.py`. What no check can see:
+two cameras of one kind exchanged.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from pi05.data.robot.camera_view import CameraView
 from pi05.data.robot.reach import reach_of
 from pi05.data.statistics import DimStats
 from pi05.errors import DataError
@@ -156,6 +158,44 @@ def outside_of_training(state: Float[np.ndarray, " S"], stats: DimStats, names: 
         )
         for i in np.flatnonzero(reach.outside(state)).tolist()
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlike:
+    """A camera whose picture stands otherwise than all that it showed in training."""
+
+    camera: str
+    how: tuple[str, ...]
+    """Upside down, mirrored, with red and blue exchanged, and so on."""
+
+    def __str__(self) -> str:
+        return (
+            f"the picture of camera {self.camera} comes {' and '.join(self.how)}, compared with those of the training"
+        )
+
+
+def unlike_training(
+    images: Sequence[np.ndarray] | np.ndarray, slots: Mapping[str, str | None], views: Mapping[str, CameraView]
+) -> list[Unlike]:
+    """Return the cameras whose squares, one for each slot, are turned or of other colours; none where unknown."""
+    found = []
+    for image, (slot, camera) in zip(images, slots.items(), strict=True):
+        how = views[slot].differences(image) if camera is not None and slot in views else ()
+        if how and camera is not None:
+            found.append(Unlike(camera=camera, how=how))
+    return found
+
+
+def require_as_filmed(unlike: Sequence[Unlike]) -> None:
+    """Raise DataError for pictures that are turned, mirrored, or red for blue against those of the training."""
+    if unlike:
+        raise DataError(
+            "a camera does not show its pictures as it did in training",
+            wanted="the orientation and the channel order of the demonstrations",
+            found="; ".join(map(str, unlike)),
+            remedy="send RGB, not OpenCV's BGR (picture[..., ::-1]), and turn the picture, or mount the camera, as it "
+            "was when the demonstrations were recorded",
+        )
 
 
 def require_inside(outside: Sequence[Outside]) -> None:

@@ -156,6 +156,13 @@ def test_a_real_arm_has_what_is_true_of_it() -> None:
     assert 0.5 < named["numbers.idle"].numbers["share"] < 0.6
 
 
+def test_a_dimension_that_never_changes_is_a_note() -> None:
+    copy = sound_robot().changed()
+    copy.state[:, 2] = 0.5
+    told = {finding.name: finding for finding in check_numbers(copy.subject())}["numbers.constant"]
+    assert (told.status, told.numbers) == ("note", {"state": ["joint_2"], "action": []})
+
+
 def test_findings_name_the_episodes_that_are_used() -> None:
     recording = spike(2.5, "state")(sound_robot())
     named = {f.name: f for f in check_numbers(recording.subject([1, 2, 5]))}
@@ -211,6 +218,27 @@ def test_a_gripper_that_few_episodes_use_has_one_scale_and_one_sign() -> None:
         drift = 1e-3 * rng.normal(size=copy.lengths[episode]).cumsum().astype(np.float32) / 10
         copy.action[frames, -1], copy.state[frames, -1] = drift, 0.08 + 0.08 * drift
     assert not {name for name in to_mend(copy) if "gripper" in name}
+
+
+def short_and_near_zero(episodes: int = 12) -> Recording:
+    """Return a hand over a table, from anywhere to anywhere within 0.2 m of its middle in 15 frames."""
+    rng = np.random.default_rng(3)
+    states = []
+    for _ in range(episodes):
+        start, end = rng.uniform(-0.2, 0.2, (2, 2))
+        way = np.linspace(0, 1, 15)[:, None]
+        opening = (way > 0.6) * 1.0
+        states.append(np.hstack([start + way * (end - start), opening]))
+    state = np.vstack(states).astype(np.float32)
+    return Recording(state=state, action=state + np.float32(0.01), lengths=[15] * episodes)
+
+
+def test_degrees_in_half_of_short_episodes_about_zero() -> None:
+    """Means about zero fall into no two groups, whatever the unit; sizes do."""
+    assert "numbers.units" not in to_mend(short_and_near_zero())
+    found = to_mend(each(in_degrees, lambda count: range(0, count, 2))(short_and_near_zero()))["numbers.units"]
+    assert set(found.numbers["episodes"]) in (set(range(0, 12, 2)), set(range(1, 12, 2)))
+    assert found.numbers["factor"] > 15
 
 
 def test_an_episode_that_stands_nearly_still_has_the_units_of_the_others() -> None:

@@ -122,7 +122,7 @@ def test_a_video_that_cannot_be_decoded_is_named_and_the_others_are_looked_at(tm
     refused = told["pictures.unreadable"]
     assert refused.status == "error"
     assert (refused.numbers["camera"], refused.numbers["episodes"]) == (FRONT, list(ALL))
-    assert heard == [*ALL, 6]
+    assert heard[: len(ALL) + 1] == [*ALL, 6]
     assert "pictures.empty" not in told
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fake_policies import make_policy, save_policy
 
+import pi05
 from pi05 import Policy
 from pi05.checkpoint.inspection import inspect_checkpoint
 from pi05.checkpoint.locate import locate
@@ -141,6 +142,26 @@ def test_a_policy_with_an_edited_config_is_refused_until_it_is_accepted(checkpoi
 def test_another_version_of_pi05_is_told(checkpoint: Path) -> None:
     change(checkpoint, pi05_version="9.9.9")
     assert any("written by pi05 9.9.9" in note for note in Policy.load(checkpoint).notes)
+
+
+def test_an_untouched_checkpoint_of_this_version_loads_without_a_word(checkpoint: Path) -> None:
+    assert json.loads((checkpoint / "config.json").read_text())["pi05_version"] == pi05.__version__
+    assert Policy.load(checkpoint).notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [("max", -1e6, "min at most max"), ("q99", -1e6, "q01 at most q99"), ("std", -1.0, "std from 0")],
+)
+def test_statistics_that_no_data_can_have_are_refused(checkpoint: Path, name: str, value: float, word: str) -> None:
+    """Also where the fingerprint is theirs: such a file was written so."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["processor"]["state_stats"][name][0] = value
+    (checkpoint / "config.json").write_text(json.dumps(with_fingerprint(config)))
+    with pytest.raises(CheckpointError, match="none that data can have") as refused:
+        Policy.load(checkpoint)
+    assert word in str(refused.value)
+    assert "none that data can have" in inspect_checkpoint(checkpoint, hash_files=False)["unknown"]["policy"]
 
 
 def test_a_checkpoint_of_before_there_were_fingerprints_loads_with_a_word_in_inspect(checkpoint: Path) -> None:

@@ -148,6 +148,11 @@ def test_what_has_no_effect_is_told_in_words(dead: str, tasks: int, name: str, s
     assert finding.remedy
 
 
+def test_of_inputs_that_are_read_nothing_is_said() -> None:
+    """The smallest effects of policies that worked."""
+    assert list(judge_effects({"camera top": 0.2, "camera wrist": 0.05, "state": 0.1, "task": 0.03}, 2)) == []
+
+
 def test_a_policy_that_reads_nothing_is_told_once() -> None:
     (finding,) = judge_effects({"camera top": 0.0, "state": 0.001, "task": 0.01}, 2)
     assert finding.name == "inputs.nothing-read"

@@ -40,17 +40,24 @@ def test_sound_runs_are_told_nothing(errors: list[float], losses: list[float]) -
     assert list(trend(errors, losses).judge()) == []
 
 
+PLAN = Schedule(peak=1e-3, warmup_steps=10, decay_steps=100, end=1e-4)
+
+
+def test_steps_at_the_planned_rate_are_told_nothing() -> None:
+    rates = [PLAN.rate(step) for step in range(100)]
+    assert not [finding for step, rate in enumerate(rates, 1) for finding in judge_rate(step, rate, rate)]
+
+
 def test_a_step_at_another_rate_than_planned_is_an_error() -> None:
-    plan = Schedule(peak=1e-3, warmup_steps=10, decay_steps=100, end=1e-4)
-    assert not [
-        finding for step in range(1, 101) for finding in judge_rate(step, plan.rate(step - 1), plan.rate(step - 1))
-    ]
-    (finding,) = judge_rate(50, plan.rate(98), plan.rate(49))  # a scheduler that was stepped twice per update
+    (finding,) = judge_rate(50, PLAN.rate(98), PLAN.rate(49))  # a scheduler that was stepped twice per update
     assert (finding.name, finding.status) == ("learning-rate.off-plan", "error")
 
 
+def test_an_average_that_is_slow_now_and_not_at_the_end() -> None:
+    assert list(judge_average(0.999, 1_000, 30_000)) == []
+
+
 def test_an_average_slower_than_the_run_is_told() -> None:
-    assert list(judge_average(0.999, 1_000, 30_000)) == [], "slow now, and not at the end"
     (finding,) = judge_average(0.999999, 1_000, 2_000)
     assert "100% are the weights at the start" in finding.text
     assert "--ema.decay=0.9985 or lower leaves 5 %" in finding.remedy

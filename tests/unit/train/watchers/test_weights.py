@@ -106,9 +106,12 @@ def test_adapters_are_compared_with_what_they_sit_on() -> None:
     assert float(added_square(first)) == pytest.approx(float(changes[0].square().sum()), rel=1e-4)
 
 
-def test_small_adapters_are_told_when_they_had_time() -> None:
+def test_adapters_that_grow_or_are_young_are_told_nothing() -> None:
     assert list(judge_adapter(1e-5, 99, enough=100)) == []
     assert list(judge_adapter(0.01, 500, enough=100)) == []
+
+
+def test_small_adapters_are_told_when_they_had_time() -> None:
     (finding,) = judge_adapter(1e-5, 100, enough=100)
     assert finding.name == "adapter.small"
     assert "1.0e-05" in finding.text
