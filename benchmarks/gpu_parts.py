@@ -179,8 +179,9 @@ def update(bench: Bench) -> dict[str, Any]:
     rows = 16384 if bench.on_gpu else 64
     sizes: list[tuple[int, ...]] = [(rows, 2048 if bench.on_gpu else 64)] * 2 + [(2048 if bench.on_gpu else 16,)] * 300
     for dtype, state in product((torch.float32, torch.bfloat16), get_args(StateKind)):
-        ways = [each for each in get_args(Way) if bench.on_gpu and (each != "compiled" or state == "8bit")]
-        for way in ways or ("plain",):
+        ways: list[Way] = [each for each in get_args(Way) if bench.on_gpu and (each != "compiled" or state == "8bit")]
+        plain: list[Way] = ["plain"]
+        for way in ways or plain:
             case = f"{str(dtype).removeprefix('torch.')} weights, {state} moments, {way}"
             try:
                 found[case] = _update_of(bench, sizes, dtype, state, way)

@@ -294,6 +294,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "test_slurm_script": "launch/slurm.sbatch",
     "test_tiny_base": "the base that ships in the package",
     "train/optim/test_compiled_steps": "compiled layers with every optimizer",
+    "train/optim/test_kernel_code": "triton_kernels.py, compiled for GPUs that are not there",
     "train/optim/test_precision": "what each precision learns",
     "train/plan/test_candidates": "what the planner may propose",
     "train/test_calling": "pi05.train(config)",

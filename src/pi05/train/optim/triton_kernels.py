@@ -117,9 +117,11 @@ def _load_codes(pointer, row, blocks, BLOCK: tl.constexpr, BITS: tl.constexpr):
     """Return codes as int32: bytes, or of two that share a byte first the lower half."""
     column = tl.arange(0, BLOCK)
     if BITS == 8:
-        return tl.load(pointer + row[:, None] * BLOCK + column[None, :], mask=blocks[:, None], other=0).to(tl.int32)
-    both = tl.load(pointer + row[:, None] * (BLOCK // 2) + (column // 2)[None, :], mask=blocks[:, None], other=0)
-    return (both.to(tl.int32) >> ((column & 1) * 4)[None, :]) & 0xF
+        codes = tl.load(pointer + row[:, None] * BLOCK + column[None, :], mask=blocks[:, None], other=0).to(tl.int32)
+    else:
+        both = tl.load(pointer + row[:, None] * (BLOCK // 2) + (column // 2)[None, :], mask=blocks[:, None], other=0)
+        codes = (both.to(tl.int32) >> ((column & 1) * 4)[None, :]) & 0xF
+    return codes
 
 
 @triton.jit
@@ -275,11 +277,11 @@ def float32_group(
     entry = table + tl.program_id(1) * FIELDS
     count = tl.load(entry + 6)
     if chunk * CHUNK < count:
-        numbers = tl.pointer_type(tl.float32)
         weight = tl.load(entry).to(tl.pointer_type(weight_like.dtype.element_ty))
         gradient = tl.load(entry + 1).to(tl.pointer_type(gradient_like.dtype.element_ty))
-        first, second = tl.load(entry + 2).to(numbers), tl.load(entry + 3).to(numbers)
-        factor = tl.load(entry + 4).to(numbers)
+        first = tl.load(entry + 2).to(tl.pointer_type(tl.float32))
+        second = tl.load(entry + 3).to(tl.pointer_type(tl.float32))
+        factor = tl.load(entry + 4).to(tl.pointer_type(tl.float32))
         keys = tl.load(entry + 5).to(tl.pointer_type(tl.int32))
         _float32_chunk(
             weight, gradient, first, second, factor, keys, chunk, count, 0,
