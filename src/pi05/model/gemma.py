@@ -15,7 +15,7 @@ and the language model's final norm. Their parameters exist, so that checkpoints
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -258,5 +258,5 @@ class Expert(nn.Module):
 
     def modulate(self, condition: Condition, dtype: torch.dtype) -> Modulations:
         """Return what a condition does to all norms."""
-        layers = [layer.modulate(condition, dtype) for layer in self.layers]
+        layers = [layer.modulate(condition, dtype) for layer in cast("list[ExpertLayer]", self.layers)]
         return Modulations(layers, self.norm.modulate(condition, dtype))
