@@ -47,6 +47,8 @@ OPTIONS = ("noise", "image_masks", "camera_order", "action_horizon", "action_dim
 
 def translate(sent: Mapping[str, Any], family: Family, contract: Contract) -> dict[str, Any]:
     """Return an observation under the policy's names. Raises Refused for a picture or a wish that is not known."""
+    if not all(isinstance(name, str) for name in sent):  # an example inside a message has not been looked at yet
+        raise _refused("a key of the observation is no text", "text", "bytes", "name everything by a text")
     unmet = [name for name in OPTIONS if sent.get(name) is not None]
     if unmet:
         raise _refused(f"the option {unmet[0]} is not offered", None, unmet[0], f"leave {unmet[0]} out", "unsupported")

@@ -62,6 +62,13 @@ def test_names_of_many_programs(sent: dict[str, Any], sender: Family) -> None:
     same(translate(sent, sender, CONTRACT), WANTED)
 
 
+def test_a_key_that_is_no_text_is_refused() -> None:
+    """Found by the soak: inside an example of StarVLA's envelope nothing has looked at the keys before."""
+    keyed: dict[Any, Any] = {**WANTED, b"more": 1}
+    with pytest.raises(Refused, match="no text"):
+        translate(keyed, "starvla", CONTRACT)
+
+
 def test_alohas_three_cameras() -> None:
     sent = {"images": {"cam_high": A, "cam_left_wrist": B, "cam_right_wrist": C}, "state": S8, "prompt": "go"}
     same(translate(sent, "openpi", THREE), {**WANTED, RIGHT: C})
