@@ -12,7 +12,8 @@ from pi05.data.libero import rate_note
 from pi05.model.pi05 import Pi05
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
-from pi05.train.data import DEFAULT_EXCLUSION, PreparedData, TrainingData
+from pi05.train.data import PreparedData, TrainingData
+from pi05.train.inputs.dataset import DEFAULT_EXCLUSION
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
