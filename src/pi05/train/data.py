@@ -19,8 +19,8 @@ from rich.console import Console
 from pi05.checkpoint.locate import Location
 from pi05.data.config import DatasetConfig
 from pi05.data.frame_cache import FrameCache, Progress
-from pi05.data.lerobot.features import picture_sizes
 from pi05.data.lerobot.identity import identify
+from pi05.data.lerobot.info import picture_sizes
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.loader import FEW_SHAPES, TrainLoader
 from pi05.data.measures.chunk_error import frames_of

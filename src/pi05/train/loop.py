@@ -31,6 +31,7 @@ from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
+from pi05.train.parallel.fate import one_fate
 from pi05.train.parallel.placement import place_network
 from pi05.train.parallel.rank_check import (
     agree_on_settings,
@@ -38,7 +39,7 @@ from pi05.train.parallel.rank_check import (
     require_same_data_on_all,
     require_shared_folder,
 )
-from pi05.train.parallel.ranks import Ranks, join, one_fate
+from pi05.train.parallel.ranks import Ranks, join
 from pi05.train.plan.require_memory import require_memory
 from pi05.train.plan.work import count_work
 from pi05.train.records.console import run_console
