@@ -87,8 +87,7 @@ def announce_data(config: TrainConfig, prepared: PreparedData, console: Console)
     say(console, prepared.processor.describe())
     for warning in prepared.statistics.warnings:
         say(console, f"warning: {warning}")
-    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
-    for words in filter(None, (relative_note(config, dataset), label)):
+    for words in filter(None, (relative_note(config, dataset), rate_note(dataset))):
         say(console, f"note: {words}")
 
 
