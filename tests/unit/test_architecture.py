@@ -232,6 +232,7 @@ TESTED_BY: dict[str, str] = {
     "train.parallel.placement": "e2e/test_ranks.py",
     "train.parallel.split": "unit/train/parallel/test_ranks.py",
     "train.plan.assumptions": "unit/train/plan/test_methods.py",
+    "train.plan.compile_here": "unit/train/plan/test_compilation.py",
     "train.plan.gpus": "unit/train/plan/test_methods.py",
     "train.plan.report": "unit/commands/test_plan.py",
     "demo.chain": "e2e/test_demo.py",

@@ -24,10 +24,6 @@ from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out
 from pi05.train.watchers.trends import faster_average, start_share
 
-COMPILED = "--policy.compile_model is predicted to make steps 1.2 to 1.3 times as fast, not measured"
-"""By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a
-GPU has been measured."""
-
 
 def announce(
     config: TrainConfig,
@@ -167,8 +163,7 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
         weights = f"frozen matrices in {config.peft.quantize}, trained ones in float32"
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
-    faster = "" if device.type == "cpu" or config.policy.compile_model else f"; {COMPILED}"
-    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}{faster}"
+    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
 
 
 def parallel_line(parallel: Parallel, device: torch.device) -> str:
