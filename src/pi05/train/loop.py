@@ -158,7 +158,6 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         dropout=state.dropout,
     )
     precision = placed.start()
-    prefixes = cache_prefixes(config, data, model, ranks, out)
     work = count_work(config, sizes, device)
     session = Session(
         config=config,
@@ -173,7 +172,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         compiled=compiled,
         frozen_precision=precision,
         work=work,
-        prefixes=prefixes,
+        prefixes=cache_prefixes(config, data, model, ranks, out),
         sinks=sinks,
         tell=tell,
         meter=Meter(
