@@ -25,7 +25,8 @@ from train_step_ours import sizes
 
 from pi05.machine import machine_info
 from pi05.model.pi05 import Pi05
-from pi05.train.activations import Degree, apply_from_outside
+from pi05.train.activations import apply_from_outside
+from pi05.train.memory_config import Degree
 from pi05.train.plan.live_memory import LiveStorage
 from pi05.types import Batch
 

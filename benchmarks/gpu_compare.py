@@ -19,12 +19,12 @@ from typing import Any
 from gpu_run import CAMERAS, PROMPT, settings
 from rich.console import Console
 from rich.table import Table
-from roofline import BANDWIDTH_SHARE, LAUNCH, PRODUCTS_SHARE
 
 from pi05.model.config import ModelConfig, tiny
 from pi05.model.config import pi05 as full_size
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.memory import CUDA_CONTEXT, FRAGMENTATION, ONE_GPU, predict
+from pi05.train.plan.roofline import BANDWIDTH_SHARE, LAUNCH, PRODUCTS_SHARE
 from pi05.train.plan.speed import HOST_LINK, UTILISATION, estimate_speed
 from pi05.train.plan.step_on_shapes import Shapes
 

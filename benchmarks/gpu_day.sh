@@ -12,10 +12,14 @@ cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-.venv/bin/python}
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 file=()
+seconds=460
 for word in "$@"; do
-    if [ "$word" = --rehearse ]; then file=("${TMPDIR:-/tmp}/pi05_gpu_day_rehearsal.json"); fi
+    if [ "$word" = --rehearse ]; then # all parts shall be seen, however busy the machine is
+        file=("${TMPDIR:-/tmp}/pi05_gpu_day_rehearsal.json")
+        seconds=3600
+    fi
 done
-timeout --signal=INT --kill-after=15 460 "$python" benchmarks/gpu_day.py "$@" ${file[@]+--out "${file[@]}"}
+timeout --signal=INT --kill-after=15 "$seconds" "$python" benchmarks/gpu_day.py "$@" ${file[@]+--out "${file[@]}"}
 code=$?
 if [ "$code" = 2 ]; then exit 2; fi
 "$python" benchmarks/gpu_compare.py ${file[@]+"${file[@]}"} || code=$?

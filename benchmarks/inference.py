@@ -21,7 +21,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -204,13 +203,7 @@ def serve(name: str, cameras: int, arguments: argparse.Namespace) -> int:
         "flops": lambda: shapes.count(lambda: float(chunk().sum())),
         "product": shapes.product_of(arguments.threads),
     }
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        answer = answers[line.strip()]()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        times = {"seconds": wall, "cpu_seconds": cpu, "cpu_share": cpu / wall / arguments.threads}
-        print(json.dumps({**times, **answer}), flush=True)
-    return 0
+    return shapes.answer_words(answers, arguments.threads)
 
 
 def build_lerobot(folder: Path, cameras: int) -> Callable[[], Any]:

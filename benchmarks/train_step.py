@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -219,12 +219,21 @@ def serve(arguments: argparse.Namespace) -> int:
 
         step = build_ours(case, arguments.folder, arguments.compile)
     print(json.dumps({"versions": versions()}), flush=True)
-    answers = {"step": lambda: {"loss": step()}, "product": product_of(arguments.threads), "flops": lambda: count(step)}
+    answers: dict[str, Callable[[], dict[str, Any]]] = {
+        "step": lambda: {"loss": step()},
+        "product": product_of(arguments.threads),
+        "flops": lambda: count(step),
+    }
+    return answer_words(answers, arguments.threads)
+
+
+def answer_words(answers: Mapping[str, Callable[[], dict[str, Any]]], threads: int) -> int:
+    """Answer each line of standard input with what the function of its word returns, and the time that took."""
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         answer = answers[line.strip()]()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        times = {"seconds": wall, "cpu_seconds": cpu, "cpu_share": cpu / wall / arguments.threads}
+        times = {"seconds": wall, "cpu_seconds": cpu, "cpu_share": cpu / wall / threads}
         print(json.dumps({**times, **answer}), flush=True)
     return 0
 

@@ -43,7 +43,8 @@ from pi05.policy import Policy
 from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
 from pi05.sim.environments import environment_maker, expert_maker
 from pi05.sim.episodes import demonstrate
-from pi05.sim.tabletop import ACTION_NAMES, FAMILIES, FPS, SIDES, STATE_NAMES
+from pi05.sim.tabletop import ACTION_NAMES, FPS, STATE_NAMES
+from pi05.sim.tabletop_tasks import FAMILIES, SIDES
 from pi05.types import Batch
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")

@@ -20,7 +20,8 @@ from pi05.model.gemma import normalize_rms
 from pi05.model.layers import Linear
 from pi05.model.pi05 import Pi05
 from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import FAMILIES, ITEM_RADIUS, TABLE_HALF, TARGET_RADIUS, WRIST_HALF, Tabletop
+from pi05.sim.tabletop import ITEM_RADIUS, TABLE_HALF, TARGET_RADIUS, WRIST_HALF, Tabletop
+from pi05.sim.tabletop_tasks import FAMILIES
 
 BASE = FAMILIES["base"]
 SHAPES = (*BASE.items, *BASE.targets)

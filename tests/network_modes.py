@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pi05.model.pi05 import Pi05
-from pi05.train.activations import Degree, apply_from_outside
+from pi05.train.activations import apply_from_outside
+from pi05.train.memory_config import Degree
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from pi05.checkpoint.load import read_config, read_model
+from pi05.checkpoint.load import read_model
 from pi05.checkpoint.locate import Location, locate
-from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
-from pi05.checkpoint.policy_folder import read_processor
-from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource
+from pi05.checkpoint.policy_folder import read_transforms
+from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import collate
@@ -268,25 +267,6 @@ class OpenedPolicy:
     policy: Policy
     receipt: Receipt
     location: Location
-
-
-def read_transforms(
-    location: Location,
-    *,
-    options: PolicyOptions | None = None,
-    base: str | Path | None = None,
-    config: ModelConfig | None = None,
-) -> tuple[ProcessorSource, ModelConfig, AdapterBase | None]:
-    """Return the transforms of a located policy, the sizes of its network, and an adapter's base; read no weights.
-
-    Options and errors are those of `open_policy`.
-    """
-    options = options or PolicyOptions()
-    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
-        options = replace(options, horizon=config.horizon)
-    found = locate_base(location, base)
-    sizes = config or read_config(location, found)
-    return read_processor(location, sizes, options), sizes, found
 
 
 def open_policy(

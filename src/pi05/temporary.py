@@ -39,19 +39,8 @@ def temporary_file(target: Path) -> Iterator[Path]:
 
     After any other end it is removed.
     """
-    remove_leftovers(target.parent, target.name)
-    with _removed_after_errors() as made:
-        while True:
-            path = temporary_name(target)
-            made.append(path)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            if hold(handle, path) is not False:
-                break
-            os.close(handle)  # whoever removes leftovers came between
-        try:
-            yield path
-        finally:
-            os.close(handle)
+    with _held(target, _make_file) as path:
+        yield path
 
 
 @contextmanager
@@ -60,17 +49,42 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
     After any other end it is removed.
     """
+    with _held(target, _make_folder) as path:
+        yield path
+
+
+def _make_file(path: Path) -> tuple[Path, int]:
+    return path, _create(path)
+
+
+def _make_folder(path: Path) -> tuple[Path, int | None]:
+    path.mkdir()
+    with suppress(FileNotFoundError):  # whoever removes leftovers came between
+        return path / LOCK, _create(path / LOCK)
+    return path / LOCK, None
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+@contextmanager
+def _held(target: Path, make: Callable[[Path], tuple[Path, int | None]]) -> Iterator[Path]:
+    """Yield a new path beside `target`, held until the block ends; removed after any error.
+
+    `make` creates what is at the path and returns the file to lock, open; None where that has gone already.
+    """
     remove_leftovers(target.parent, target.name)
     with _removed_after_errors() as made:
         while True:
             path = temporary_name(target)
             made.append(path)
-            path.mkdir()
-            with suppress(FileNotFoundError):  # whoever removes leftovers came between
-                handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                if hold(handle, path / LOCK) is not False:
-                    break
-                os.close(handle)
+            lock, handle = make(path)
+            if handle is None:
+                continue
+            if hold(handle, lock) is not False:
+                break
+            os.close(handle)  # whoever removes leftovers came between
         try:
             yield path
         finally:

@@ -30,7 +30,7 @@ from pi05.settings.lerobot_flags import translate_training_flag
 from pi05.settings.lerobot_parallel import Degrees
 from pi05.settings.schema import from_plain, walk
 from pi05.train.config import TINY_BASE, PolicyConfig, TrainConfig
-from pi05.train.inherit import inherit
+from pi05.train.inputs.inherit import inherit
 
 NOT_YET = "not yet in this version"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -12,7 +12,8 @@ from pi05.data.tokenizer import Tokenizer
 from pi05.model.config import tiny
 from pi05.policy import Policy
 from pi05.presets import TINY_BASE
-from pi05.sim.tabletop import FAMILIES, Tabletop
+from pi05.sim.tabletop import Tabletop
+from pi05.sim.tabletop_tasks import FAMILIES
 
 LARGEST = 8_000_000
 RECORD = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny-base"

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from pi05.checkpoint.file_fields import (
     ForeignConfig,
-    LerobotConfig,
     OwnSizes,
     ShardIndex,
     about,
@@ -25,6 +24,7 @@ from pi05.checkpoint.file_fields import (
     require_fields,
 )
 from pi05.checkpoint.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
+from pi05.checkpoint.lerobot.fields import LerobotConfig
 from pi05.checkpoint.lerobot.names import lerobot_sizes
 from pi05.checkpoint.openpi.orbax import holds_params, is_orbax
 from pi05.checkpoint.run_folder import resolve_checkpoint

@@ -15,9 +15,11 @@ import pi05
 from pi05.checkpoint.file_fields import about
 from pi05.checkpoint.file_names import CONFIG
 from pi05.checkpoint.lerobot.read import read_lerobot
+from pi05.checkpoint.load import read_config
 from pi05.checkpoint.locate import LEROBOT_FOLDER, Location
 from pi05.checkpoint.openpi.read import read_openpi
 from pi05.checkpoint.own.fingerprint import require_unedited
+from pi05.checkpoint.peft.locate_base import AdapterBase, locate_base
 from pi05.checkpoint.plausible import require_plausible
 from pi05.checkpoint.policy_options import PolicyOptions, ProcessorSource, rename_cameras
 from pi05.checkpoint.store import read_checkpoint_config
@@ -55,6 +57,25 @@ def read_processor(location: Location, sizes: ModelConfig, options: PolicyOption
         found=str(location.path),
         remedy="give the folder, or fine-tune from the file: pi05 train --policy.path=…",
     )
+
+
+def read_transforms(
+    location: Location,
+    *,
+    options: PolicyOptions | None = None,
+    base: str | Path | None = None,
+    config: ModelConfig | None = None,
+) -> tuple[ProcessorSource, ModelConfig, AdapterBase | None]:
+    """Return the transforms of a located policy, the sizes of its network, and an adapter's base; read no weights.
+
+    Options and errors are those of `open_policy` in `policy.py`.
+    """
+    options = options or PolicyOptions()
+    if options.horizon is None and config is not None and location.kind in ("openpi", "jax"):
+        options = replace(options, horizon=config.horizon)
+    found = locate_base(location, base)
+    sizes = config or read_config(location, found)
+    return read_processor(location, sizes, options), sizes, found
 
 
 def recorded_step(folder: Path, config: Mapping[str, Any], sidecar: Mapping[str, Any]) -> int | None:

@@ -24,8 +24,8 @@ class Describable(Protocol):
     num_frames: int
     features: dict[str, dict[str, Any]]
     camera_keys: list[str]
-    state_names: Sequence[str]
-    action_names: Sequence[str]
+    state_names: list[str]
+    action_names: list[str]
     tasks: list[str]
 
 

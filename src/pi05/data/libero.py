@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pi05.data.describe import Describable
+from pi05.data.lerobot.format_v3 import REPLAY_FILE
 from pi05.types import IMAGE_PREFIX
 
 SCENE, WRIST = f"{IMAGE_PREFIX}image", f"{IMAGE_PREFIX}image2"
@@ -24,9 +26,15 @@ def camera_slots(cameras: Sequence[str]) -> dict[str, str]:
     return dict(SLOTS) if set(cameras) == set(SLOTS) else {}
 
 
-def rate_note(cameras: Sequence[str], state_dim: int, action_dim: int, fps: float) -> str | None:
-    """Return what a user has to know of the rate of a set with LIBERO's features; None where nothing is wrong."""
-    if set(cameras) not in _CAMERAS or (state_dim, action_dim) != (_STATE, _ACTION) or fps != LABELLED_HZ:
+def rate_note(dataset: Describable) -> str | None:
+    """Return what a user has to know of the rate of a set with LIBERO's features; None where nothing is wrong.
+
+    What `pi05 collect` made tells its true rate: 10 Hz where actions were held for two control steps.
+    """
+    cameras, sizes = dataset.camera_keys, (len(dataset.state_names), len(dataset.action_names))
+    if (dataset.root / REPLAY_FILE).is_file():
+        return None
+    if set(cameras) not in _CAMERAS or sizes != (_STATE, _ACTION) or dataset.fps != LABELLED_HZ:
         return None
     return (
         f"the data set says {LABELLED_HZ:g} Hz and has LIBERO's features; LIBERO's demonstrations were recorded at "

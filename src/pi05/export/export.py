@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from pi05.checkpoint.lerobot import write as write_lerobot
-from pi05.checkpoint.lerobot import write_steps
 from pi05.checkpoint.locate import Location
 from pi05.checkpoint.openpi import write as write_openpi
 from pi05.checkpoint.peft.locate_base import locate_base
@@ -27,12 +26,13 @@ from pi05.checkpoint.sidecar import SIDECAR, write_sidecar
 from pi05.checkpoint.staging import require_absent, staged_folder
 from pi05.data.joined import columns_to_list
 from pi05.data.resize import LEROBOT_RESIZE, OPENPI_RESIZE
-from pi05.errors import ConfigError, tell
-from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, require_base_for_lerobot, write_base
+from pi05.errors import tell
+from pi05.export.adapter_base import FOLDER, adapter_base, base_notes, write_base
 from pi05.export.checks import merge_adapters, resize_effect, round_weights
 from pi05.export.folders import ExportLayout, ExportPlan, lerobot_config_of, stored_dtypes, weight_tensors, write_files
 from pi05.export.probe import NUM_STEPS, PROBE, SEED, Answer, Probe, ask, make_probe, write_probe
 from pi05.export.prompt_bins import measure_bins, write_edges
+from pi05.export.request import check_request, plan_export
 from pi05.export.source import Source, open_source
 from pi05.export.verify import (
     FLOAT32_LIMIT,
@@ -48,7 +48,6 @@ from pi05.temporary import LOCK
 
 Say = Callable[[str], None]
 NAMES = {"lerobot": "LeRobot", "openpi": "openpi's client"}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SMALL_FILES = 2**27
 """Room for everything beside the weights: tokenizer files of up to 35 MB each, statistics, the probe, an adapter."""
 
@@ -96,10 +95,10 @@ def export_policy(
     """
     out = Path(out).absolute()
     require_absent(out)
-    _check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
+    check_request(to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     opened = open_source(source, device=device, base=base, merge=False, options=options, sizes=sizes)
     say(opened.receipt.render())
-    plan = _plan(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
+    plan = plan_export(opened, out, to, adapter_only, dtype, tokenizer_name, asset_id, base_name, with_base)
     probe = make_probe(opened.policy.processor)
     answer, facts = _measure(opened, plan, probe, say)
     bins, told = measure_bins(opened, to, probe)
@@ -127,77 +126,6 @@ def export_policy(
     say(f"wrote {out} ({layout}, {written / 1e6:,.1f} MB), made for {', '.join(plan.made_for)}")
     return ExportResult(
         folder=out, layout=layout, bytes=written, verification=verification, merge=facts["merge"], notes=notes
-    )
-
-
-def _check_request(
-    to: str,
-    adapter_only: bool,
-    dtype: str,
-    tokenizer_name: str | None,
-    asset_id: str | None,
-    base_name: str | None,
-    with_base: bool,
-) -> None:
-    """Raise ConfigError for options that contradict each other."""
-    if dtype not in DTYPES:
-        raise ConfigError("the precision is unknown", wanted=" or ".join(DTYPES), found=dtype, remedy="correct --dtype")
-    wrong = {
-        "--adapter_only": adapter_only and to == "openpi" and "openpi's PyTorch code has no adapters",
-        "--dtype": adapter_only and dtype != "float32" and "an adapter is copied as it is",
-        "--tokenizer_name": tokenizer_name is not None and to != "lerobot" and "only LeRobot names its tokenizer",
-        "--asset_id": asset_id is not None and to != "openpi" and "it names openpi's statistics",
-        "--base_name": base_name is not None and not adapter_only and "it is for --adapter_only",
-        "--with_base": with_base
-        and (
-            ((not adapter_only or to != "lerobot") and "it is for --to=lerobot --adapter_only")
-            or (base_name is not None and "--base_name names another base")
-        ),
-    }
-    for flag, reason in wrong.items():
-        if reason:
-            raise ConfigError(f"{flag} does not go with this export: {reason}", remedy=f"leave {flag} out")
-    if asset_id is not None:
-        write_openpi.require_asset_id(asset_id)
-
-
-def _plan(
-    opened: Source,
-    out: Path,
-    to: ExportLayout,
-    adapter_only: bool,
-    dtype: str,
-    tokenizer_name: str | None,
-    asset_id: str | None,
-    base_name: str | None,
-    with_base: bool,
-) -> ExportPlan:
-    """Decide what is written. Raises CheckpointError for a policy that the layout cannot hold."""
-    processor = opened.policy.processor
-    if to == "lerobot":
-        write_lerobot.require_expressible(processor)
-    if to == "openpi":
-        write_openpi.require_expressible(processor)
-    if adapter_only and not opened.has_adapter:
-        raise ConfigError(
-            "there is no adapter to export",
-            wanted="an adapter folder, or a run that was trained with --method lora",
-            found=f"full weights in {opened.folder}",
-            remedy="leave --adapter_only out",
-        )
-    if adapter_only and to == "lerobot":
-        require_base_for_lerobot(opened, base_name, with_base)
-    if adapter_only and base_name is None:
-        base_name = str(out / FOLDER if with_base else adapter_base(opened))
-    return ExportPlan(
-        to=to,
-        dtype=DTYPES[dtype],
-        tokenizer_name=tokenizer_name or str(out / write_steps.TOKENIZER_FOLDER),
-        tokenizer_at_root=tokenizer_name is not None,
-        asset_id=asset_id or opened.asset_id,
-        adapter_only=adapter_only,
-        base_name=base_name,
-        with_base=with_base,
     )
 
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from pi05.data.lerobot.format_v3 import REPLAY_FILE
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import ConfigError, DataError, EvaluationError, UserError
 from pi05.sim.environments import ExpertMaker, close_environment
 from pi05.sim.episodes import demonstrate, nth_episode
-from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
+from pi05.sim.replay_file import ReplayFile, ReplayRow
 
 STATE, ACTION = "observation.state", "action"
 MOST_EXCEPTIONS = 10
@@ -71,7 +72,7 @@ def collect_demonstrations(
                         progress()
                 turn += 1
             if settings is not None:
-                with writer.extra_file(NAME) as path:
+                with writer.extra_file(REPLAY_FILE) as path:
                     replay.write(path)
         return Demonstrations(folder=output, episodes=episodes, exceptions=tuple(collector.exceptions))
 

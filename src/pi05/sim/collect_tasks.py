@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pi05.data.lerobot.format_v3 import REPLAY_FILE
 from pi05.data.lerobot.writer import DatasetWriter
 from pi05.errors import EvaluationError
 from pi05.files import remove_tree
@@ -20,7 +21,7 @@ from pi05.sim.collect import ACTION, STATE, check_output, features_of, whole_hz
 from pi05.sim.crew import Crew, crew
 from pi05.sim.environments import ExpertMaker
 from pi05.sim.ledger import Ledger, yields
-from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow
+from pi05.sim.replay_file import ReplayFile, ReplayRow
 from pi05.sim.staged import StagedAttempts, staging
 
 
@@ -139,5 +140,5 @@ def _write(
             writer.end_episode(recording.instruction)
             task = facts["tasks"][ticket.task] if facts["tasks"] else None
             replay.add(ReplayRow(task, recording.seed, recording.start, recording.executed))
-        with writer.extra_file(NAME) as path:
+        with writer.extra_file(REPLAY_FILE) as path:
             replay.write(path)

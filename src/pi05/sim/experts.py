@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from pi05.sim.episodes import shift_half
-from pi05.sim.tabletop import SIDES, Tabletop
+from pi05.sim.tabletop import Tabletop
+from pi05.sim.tabletop_tasks import SIDES
 
 CLOSE_ENOUGH = 0.010
 RELEASE_ENOUGH = 0.016

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from pi05.data.lerobot.format_v3 import REPLAY_FILE
 from pi05.errors import DataError
 
-NAME = "pi05_replay.parquet"
 SETTINGS = b"pi05.simulator"
 SCHEMA = pa.schema(
     [
@@ -73,11 +73,11 @@ class ReplayFile:
 
 def read_replay(root: Path, action_dims: int) -> tuple[dict[str, Any], list[ReplayRow]]:
     """Return the simulator's settings and the rows of a data set. Raises DataError where there are none."""
-    path = root / NAME
+    path = root / REPLAY_FILE
     if not path.is_file():
         raise DataError(
             f"{root} does not tell how its episodes began",
-            wanted=f"{NAME}, which pi05 collect writes",
+            wanted=f"{REPLAY_FILE}, which pi05 collect writes",
             found="no such file",
             remedy="replay a data set of pi05 collect: other recordings hold no initial states",
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from pi05.model.pi05 import Pi05
+from pi05.train.memory_config import Degree
 
 Forward = Callable[..., Any]
-Degree = float | Literal["selective"]
-"""How much is recomputed: a share of the layers from 0 (nothing) to 1 (all), or in all layers what is cheap."""
 
 RECOMPILE_LIMIT = 64
 """Versions of one layer's code before Dynamo gives up. Of the language layer there are at most 16: with and without

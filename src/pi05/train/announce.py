@@ -12,7 +12,8 @@ from pi05.data.libero import rate_note
 from pi05.model.pi05 import Pi05
 from pi05.terminal import say
 from pi05.train.config import TrainConfig
-from pi05.train.data import DEFAULT_EXCLUSION, PreparedData, TrainingData
+from pi05.train.data import PreparedData, TrainingData
+from pi05.train.inputs.dataset import DEFAULT_EXCLUSION
 from pi05.train.lora import LoraPlan, lora_table
 from pi05.train.network import Network
 from pi05.train.optim.adamw import Schedule
@@ -22,10 +23,6 @@ from pi05.train.resume import OpenRun, schedule_notice
 from pi05.train.step import TrainState
 from pi05.train.validate import announce_held_out
 from pi05.train.watchers.trends import faster_average, start_share
-
-COMPILED = "--policy.compile_model is predicted to make steps 1.2 to 1.3 times as fast, not measured"
-"""By `benchmarks/roofline.py`, for full fine-tuning and LoRA alike, so the default is the same for both: off, until a
-GPU has been measured."""
 
 
 def announce(
@@ -86,8 +83,7 @@ def announce_data(config: TrainConfig, prepared: PreparedData, console: Console)
     say(console, prepared.processor.describe())
     for warning in prepared.statistics.warnings:
         say(console, f"warning: {warning}")
-    label = rate_note(dataset.camera_keys, len(dataset.state_names), len(dataset.action_names), dataset.fps)
-    for words in filter(None, (relative_note(config, dataset), label)):
+    for words in filter(None, (relative_note(config, dataset), rate_note(dataset))):
         say(console, f"note: {words}")
 
 
@@ -167,8 +163,7 @@ def compute_line(config: TrainConfig, device: torch.device) -> str:
         weights = f"frozen matrices in {config.peft.quantize}, trained ones in float32"
     if config.precision == "bf16-sr":
         weights = "bfloat16 weights rounded by chance"
-    faster = "" if device.type == "cpu" or config.policy.compile_model else f"; {COMPILED}"
-    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}{faster}"
+    return f"compute: {device}{threads}, {weights}, {arithmetic}{slow}"
 
 
 def parallel_line(parallel: Parallel, device: torch.device) -> str:

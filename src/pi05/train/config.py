@@ -9,7 +9,6 @@ refuses such flags by name.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,9 +16,10 @@ from typing import Any, ClassVar, Literal
 from pi05.check.config import ALLOWANCE_OF, REFUSING
 from pi05.data.config import DatasetConfig
 from pi05.errors import ConfigError
-from pi05.settings.schema import Checked, from_plain, to_plain
+from pi05.settings.schema import from_plain, to_plain
 from pi05.train.exclusions import require_compatible
 from pi05.train.lora_config import PeftConfig
+from pi05.train.memory_config import Degree, MemorySettings
 from pi05.train.method import Method, Part, Rates, name_method, name_part, usual_rates
 from pi05.train.optim.config import EmaConfig
 from pi05.train.policy_config import PolicyConfig
@@ -27,9 +27,6 @@ from pi05.train.records.config import TrackioConfig, WandbConfig
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "pi05-tiny"
 """The base checkpoint that ships in the package; `--policy.path=pi05-tiny` means it too."""
-
-DEGREES = "none, selective, full, auto, or a share of the layers from 0 to 1"
-"""What `--activation_checkpointing` takes, besides `flag`."""
 
 ALLOW_MEMORY, ALLOW_TOKENIZER, ALLOW_ATTENTION = "memory", "tokenizer", "slow_attention"
 """Pass over the prediction of memory, over another tokenizer, and over attention without a fast kernel."""
@@ -45,8 +42,8 @@ LONGEST_DECAY = 30_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Checked):
-    """One training run."""
+class TrainConfig(MemorySettings):
+    """One training run; `memory_config.py` holds the fields on precision and memory."""
 
     HEADINGS: ClassVar[dict[str, str]] = {
         "steps, batch, GPUs": "steps batch_size global_batch_size gradient_accumulation_steps parallel "
@@ -113,34 +110,6 @@ class TrainConfig(Checked):
     - ddp: all of the network on each GPU; the fastest where it fits.
     - fsdp: weights, gradients and moments split over all GPUs; for what one GPU cannot hold.
     - hsdp: split inside each machine, copied between machines; for several machines."""
-    precision: Literal["mixed", "bf16-sr", "float32"] = "mixed"
-    """Precision of weights and arithmetic. Plain bfloat16 weights are refused: 70 % of them do not move in a step at a
-    learning rate of 2.5e-5, 96 % at the schedule's end.
-    - mixed: float32 weights, bfloat16 compute; take it wherever it fits.
-    - bf16-sr: bfloat16 weights and gradients, half the memory; updates are rounded up or down by chance, so that small
-      ones count on average; for full fine-tuning on a GPU that mixed does not fit.
-    - float32: everything in float32; for tiny networks on a CPU, and to compare numbers."""
-    optimizer_state: Literal["float32", "8bit", "4bit"] = "float32"
-    """How AdamW's two moments are kept.
-    - float32: 8 bytes per parameter, the reference.
-    - 8bit: 2 bytes, steps within a few per cent of float32's; the first thing to try where memory is short.
-    - 4bit: 1.3 bytes, noisier steps; where 8bit does not fit either."""
-    optimizer_offload: bool = False
-    """Keep AdamW's moments in the host's memory: less on the GPU and the same result, but each step moves them both
-    ways; for long steps (many samples), and a host with memory to spare."""
-    gradient_release: bool = False
-    """Use and free each gradient during the backward pass, on one GPU: none are kept. Clipping then goes by the norm of
-    the step before and that of this step so far, and there is one forward pass per step."""
-    activation_checkpointing: str = "flag"
-    """Activations that are computed again in the backward pass instead of being kept.
-    - none: the fastest where it fits.
-    - selective: all but large products and attention; half the memory of activations for 8 % more time (on a CPU).
-    - full: every layer; the least memory, for about a third more time (on a CPU).
-    - 0 to 1: this share of the layers, such as 0.5.
-    - auto: the least of these that fits the GPU by prediction; on a CPU none.
-    - flag: full with `--policy.gradient_checkpointing`, else none."""
-    activation_offload: bool = False
-    """Keep what full recomputation starts from in the host's memory; needs `--activation_checkpointing=full`."""
     deterministic: bool = False
     """Take only kernels that give the same bits each time, so that on a GPU, too, a resumed run is the uninterrupted
     one bit for bit; attention's backward pass becomes slower there. A CPU's runs are exact without it."""
@@ -166,9 +135,6 @@ class TrainConfig(Checked):
     """Train for real-time chunking: the first actions of a chunk are given, as those that the robot carries out while
     the chunk is computed, and the rest is learned. Their number is drawn for each sample, from 0 to one less than this;
     2 or more, at most the chunk size. 0 is off."""
-    cache_prefix: bool = False
-    """Compute vision and language once per frame and keep their keys and values on disk, about 10 MB per frame at full
-    size; for small data sets and many epochs. Needs `--policy.train_expert_only` and `--augment=false`."""
     stats: Literal["recompute", "checkpoint"] = "recompute"
     """Normalisation statistics: computed from the training episodes, or those stored in the base checkpoint."""
     range_floor: Literal["lasting", "none"] = "lasting"
@@ -185,6 +151,7 @@ class TrainConfig(Checked):
     """CPU threads of the training process, 1 or more; PyTorch's choice when not given."""
 
     def _limits(self) -> None:
+        super()._limits()
         positive = ("steps", "batch_size", "global_batch_size", "gradient_accumulation_steps", "log_freq", "save_freq")
         self._at_least(1, *positive, "flow_samples", "keep_checkpoints", "eval_frames", "threads")
         self._at_least(0, "seed", "num_workers", "eval_steps", "rtc_max_delay")
@@ -196,7 +163,6 @@ class TrainConfig(Checked):
             whole = self.global_batch_size % self.gradient_accumulation_steps == 0
             passes = f"a multiple of --gradient_accumulation_steps={self.gradient_accumulation_steps}"
             self._require(whole, "global_batch_size", passes)
-        self._require(self._recomputed_share() is not None, "activation_checkpointing", DEGREES)
         known = (*ALLOWANCE_OF.values(), *OWN_ALLOWANCES, *REFUSING)
         self._require(set(self.allow) <= set(known), "allow", f"some of {', '.join(known)}")
         require_compatible(self)
@@ -210,21 +176,12 @@ class TrainConfig(Checked):
                 )
 
     @property
-    def recomputed(self) -> float | Literal["selective"]:
+    def recomputed(self) -> Degree:
         """How much of the layers is recomputed in the backward pass: a share of them, or all but what is expensive.
 
         Of `auto` it is 0 until a GPU's memory has settled it (`plan/require_memory.py`).
         """
-        return "selective" if self.activation_checkpointing == "selective" else self._recomputed_share() or 0.0
-
-    def _recomputed_share(self) -> float | None:
-        """Return the share of the layers that `activation_checkpointing` means; None where it means nothing."""
-        asked = 1.0 if self.policy.gradient_checkpointing else 0.0
-        words = {"flag": asked, "none": 0.0, "auto": 0.0, "selective": 1.0, "full": 1.0}
-        share = words.get(self.activation_checkpointing)
-        if share is None and re.fullmatch(r"0?\.\d+|[01](\.0*)?", self.activation_checkpointing):
-            share = float(self.activation_checkpointing)
-        return share
+        return self.recomputed_where(asked=self.policy.gradient_checkpointing)
 
     @property
     def decay_steps(self) -> int:
@@ -283,22 +240,6 @@ class TrainConfig(Checked):
     def draws_dropout(self) -> bool:
         """Whether the network draws random numbers of its own in training."""
         return self.uses_adapters and self.peft.lora_dropout > 0
-
-    @property
-    def memory_saving_flags(self) -> tuple[str, ...]:
-        """Flags by which weights or moments are kept in fewer bits, or in host memory."""
-        state = f"--optimizer_state={self.optimizer_state}"
-        flags = {
-            state: self.optimizer_state != "float32",
-            "--precision=bf16-sr": self.precision == "bf16-sr",
-            "--optimizer_offload": self.optimizer_offload,
-        }
-        return tuple(flag for flag, asked in flags.items() if asked)
-
-    @property
-    def own_optimizer(self) -> bool:
-        """Whether the step is that of `optim/low_memory.py`, not PyTorch's own AdamW."""
-        return bool(self.memory_saving_flags) or self.gradient_release
 
     @property
     def needs_whole_network(self) -> bool:

@@ -31,6 +31,7 @@ from pi05.train.interrupt import Interrupted, StopRequest, listen
 from pi05.train.network import choose_sizes, chosen, keep_weights, own_device
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.build import build_optimizer
+from pi05.train.parallel.fate import one_fate
 from pi05.train.parallel.placement import place_network
 from pi05.train.parallel.rank_check import (
     agree_on_settings,
@@ -38,7 +39,8 @@ from pi05.train.parallel.rank_check import (
     require_same_data_on_all,
     require_shared_folder,
 )
-from pi05.train.parallel.ranks import Ranks, join, one_fate
+from pi05.train.parallel.ranks import Ranks, join
+from pi05.train.plan.compile_here import compiles_here
 from pi05.train.plan.require_memory import require_memory
 from pi05.train.plan.work import count_work
 from pi05.train.records.console import run_console
@@ -112,6 +114,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     resume.require_data_of_run(run, data.identity())
     with waiting("predicting the memory of a step", tell):
         settled = require_memory(config, sizes, data, ranks, tell)
+    compiled = compiles_here(settled, sizes, data, ranks, int(run.saved.get("step", 0)), tell)
     # 4. The network, with the base's weights or empty for those of the checkpoint; what of it is trained.
     with waiting("loading and hashing the weights", tell):
         placed = place_network(config, sizes, run, ranks)
@@ -149,13 +152,12 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
     # 8. What is applied from outside.
     apply_from_outside(
         model,
-        compile_layers=config.policy.compile_model,
+        compile_layers=compiled,
         recompute_activations=settled.recomputed,
         offload_activations=config.activation_offload,
         dropout=state.dropout,
     )
     precision = placed.start()
-    prefixes = cache_prefixes(config, data, model, ranks, out)
     work = count_work(config, sizes, device)
     session = Session(
         config=config,
@@ -167,9 +169,10 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
         base=base,
         lora=network.lora,
         chosen=chosen(network, config.part),
+        compiled=compiled,
         frozen_precision=precision,
         work=work,
-        prefixes=prefixes,
+        prefixes=cache_prefixes(config, data, model, ranks, out),
         sinks=sinks,
         tell=tell,
         meter=Meter(

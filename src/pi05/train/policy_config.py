@@ -29,8 +29,9 @@ class PolicyConfig(Checked):
     that holds none and names none."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:N, or auto, which is CUDA where there is a GPU."""
-    compile_model: bool = False
-    """Compile each layer with torch.compile: slower to start; on a GPU faster by prediction, which is not measured."""
+    compile_model: bool | None = None
+    """Compile each layer with torch.compile: slower to start. When not given, on a GPU where it is predicted to pay for
+    this method and length of run, which no GPU has measured yet; on a CPU not."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: LeRobot's name for `--activation_checkpointing=full`."""
     freeze_vision_encoder: bool = False

@@ -64,6 +64,8 @@ class Session:
     meter: Meter
     validator: Validator | None
     watch: Watch
+    compiled: bool = False
+    """Whether the layers are compiled, in the first step."""
     best: dict[str, float] | None = None
     last_saved: int = -1
     unchecked: deque[UncheckedStep] = field(default_factory=deque)
@@ -150,8 +152,7 @@ def first_step(session: Session) -> AbstractContextManager[None]:
     """Say what the first step of a session waits for; the others take no time beyond their own."""
     if session.meter.steps:
         return nullcontext()
-    compiled = session.config.policy.compile_model
-    return waiting("compiling the network for the first step" if compiled else "the first step", session.tell)
+    return waiting("compiling the network for the first step" if session.compiled else "the first step", session.tell)
 
 
 def check_loss(session: Session, result: StepResult, origin: BatchOrigin) -> None:

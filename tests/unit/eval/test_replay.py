@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pi05.data.lerobot.format_v3 import REPLAY_FILE as NAME
 from pi05.errors import ConfigError, DataError
 from pi05.eval.replay import Replayed, replay_dataset
 from pi05.sim.collect import collect_demonstrations
 from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
-from pi05.sim.replay_file import NAME
 
 SETTINGS = {"env": "tabletop", "family": "demo"}
 

@@ -8,7 +8,8 @@ from fake_robot import FakeRobot
 from pi05.sim.config import DemonstrationChoice, EnvironmentChoice
 from pi05.sim.environments import close_environment, environment_maker, expert_maker
 from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import FAMILIES, Tabletop
+from pi05.sim.tabletop import Tabletop
+from pi05.sim.tabletop_tasks import FAMILIES
 
 
 @pytest.mark.parametrize("family", ["base", "demo"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import FAMILIES, Tabletop
+from pi05.sim.tabletop import Tabletop
+from pi05.sim.tabletop_tasks import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)

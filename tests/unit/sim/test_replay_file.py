@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pi05.data.lerobot.format_v3 import REPLAY_FILE as NAME
 from pi05.errors import DataError
-from pi05.sim.replay_file import NAME, ReplayFile, ReplayRow, read_replay
+from pi05.sim.replay_file import ReplayFile, ReplayRow, read_replay
 
 SETTINGS = {"env": "libero", "tasks": ["a"], "joint_noise": 0.02}
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pi05.errors import ConfigError
 from pi05.sim.experts import TabletopExpert
-from pi05.sim.tabletop import COLOURS, FAMILIES, MAX_STEP, TABLE_HALF, Tabletop
+from pi05.sim.tabletop import MAX_STEP, TABLE_HALF, Tabletop
+from pi05.sim.tabletop_tasks import COLOURS, FAMILIES
 
 SEEDS = st.integers(0, 10**12)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from pi05.train.announce import COMPILED, compute_line, slow_average
+from pi05.train.announce import slow_average
 from pi05.train.config import TrainConfig
 from pi05.train.optim.config import EmaConfig
-from pi05.train.policy_config import PolicyConfig
 from pi05.train.watchers.trends import MOST_OF_START
 
 
@@ -22,10 +20,3 @@ def test_an_average_slower_than_the_run_is_told_with_one_that_is_not(decay: floa
     proposed = float(text.split("; --ema.decay=")[1].split(" ")[0])
     assert 0 < proposed < 1
     assert proposed**steps < MOST_OF_START or steps == 1
-
-
-def test_compilation_is_offered_on_a_gpu_that_does_not_compile_yet() -> None:
-    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
-    assert compute_line(TrainConfig(), gpu).endswith(COMPILED)
-    compiled = TrainConfig(policy=PolicyConfig(compile_model=True))
-    assert all(COMPILED not in line for line in (compute_line(compiled, gpu), compute_line(TrainConfig(), cpu)))

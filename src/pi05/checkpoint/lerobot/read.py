@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi05.checkpoint.file_fields import LerobotConfig, read_fields
+from pi05.checkpoint.file_fields import read_fields
 from pi05.checkpoint.file_names import CONFIG
+from pi05.checkpoint.lerobot.fields import LerobotConfig
 from pi05.checkpoint.lerobot.normalization import (
     dim_stats,
     note_zero_ranges,

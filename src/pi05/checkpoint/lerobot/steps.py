@@ -14,7 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pi05.checkpoint.file_fields import Pipeline, read_fields
+from pi05.checkpoint.file_fields import read_fields
+from pi05.checkpoint.lerobot.fields import Pipeline
 from pi05.checkpoint.lerobot.tokenizer_name import PREPROCESSOR as PREPROCESSOR
 from pi05.errors import CheckpointError
 from pi05.files import inside, require_regular

@@ -7,6 +7,7 @@ of that size is made.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pi05.data.lerobot.files import of_episode, open_parquet, wrong_content
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, lacks_end, of_episode, open_parquet, wrong_content
+from pi05.data.lerobot.layout import EpisodeFiles
+from pi05.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,24 @@ def read_footer(path: Path, episode: int | None) -> Footer:
             leaf = leaves.stop
         starts = [0, *np.cumsum([group.num_rows for group in groups], dtype=np.int64).tolist()]
         return Footer(starts, {field.name: field.type for field in schema}, values, unpacked)
+
+
+def require_ends(used: Sequence[EpisodeFiles]) -> None:
+    """Raise DataError for data files without an end, naming the episodes that are whole beside them."""
+    cut = {path for path in {episode.table for episode in used} if lacks_end(path)}
+    if not cut:
+        return
+    whole = [episode.index for episode in used if episode.table not in cut]
+    first = next(episode for episode in used if episode.table in cut)
+    going_on = f"--dataset.episodes='[{', '.join(map(str, whole))}]' trains on the episodes that are whole; "
+    raise DataError(
+        f"the data file of episode {first.index} cannot be read: {first.table}",
+        wanted="a parquet file with its footer, which is written last",
+        found=f"no footer: the recording or the copy was interrupted; {len(whole)} of {len(used)} episodes are whole",
+        remedy=f"{going_on if whole else ''}if the file is whole at its source, {DOWNLOAD_AGAIN}",
+        topic="interrupted",
+        episodes=[episode.index for episode in used if episode.table in cut],
+    )
 
 
 def _leaves(kind: Any) -> int:

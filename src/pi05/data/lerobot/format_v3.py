@@ -27,6 +27,9 @@ INDEX_TYPES = {
 
 Features = dict[str, dict[str, Any]]
 
+REPLAY_FILE = "pi05_replay.parquet"
+"""In the folder of a set that `pi05 collect` made: how to repeat its episodes. LeRobot passes over it."""
+
 
 def place(prefix: str, number: int) -> dict[str, int]:
     """Return the episode list's two columns that say which file a part of an episode is in."""

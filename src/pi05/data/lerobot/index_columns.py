@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from pi05.data.lerobot.columns import Table
-from pi05.data.lerobot.files import DOWNLOAD_AGAIN, lacks_end, wrong_content
+from pi05.data.lerobot.files import DOWNLOAD_AGAIN, wrong_content
+from pi05.data.lerobot.footers import require_ends
 from pi05.data.lerobot.layout import DatasetLayout, EpisodeFiles, IsUsed, all_of_them
 from pi05.data.lerobot.tasks import check_texts, tasks_differ, tasks_of_frames
 from pi05.errors import DataError
@@ -68,7 +69,7 @@ def read_frame_table(
     Every file must have the columns `images` of pictures and `vectors` of so many numbers; others of info.json may be
     missing. Files that hold unused episodes only may be damaged or missing; their frames have no task.
     """
-    _check_ends(layout, is_used)
+    require_ends([episode for episode in layout.episodes if is_used(episode.index)])
     skipped = set()
     for path, table in tables.items():
         try:
@@ -191,25 +192,6 @@ def _passing(check: str, episode: EpisodeFiles, allow: Collection[str], frames: 
         if check not in allow:
             raise
         frames.passed.append(Passed(check, episode.index, fault))
-
-
-def _check_ends(layout: DatasetLayout, is_used: IsUsed) -> None:
-    """Raise DataError for data files without an end, naming the episodes that are whole beside them."""
-    used = [episode for episode in layout.episodes if is_used(episode.index)]
-    cut = {path for path in {episode.table for episode in used} if lacks_end(path)}
-    if not cut:
-        return
-    whole = [episode.index for episode in used if episode.table not in cut]
-    first = next(episode for episode in used if episode.table in cut)
-    going_on = f"--dataset.episodes='[{', '.join(map(str, whole))}]' trains on the episodes that are whole; "
-    raise DataError(
-        f"the data file of episode {first.index} cannot be read: {first.table}",
-        wanted="a parquet file with its footer, which is written last",
-        found=f"no footer: the recording or the copy was interrupted; {len(whole)} of {len(used)} episodes are whole",
-        remedy=f"{going_on if whole else ''}if the file is whole at its source, {DOWNLOAD_AGAIN}",
-        topic="interrupted",
-        episodes=[episode.index for episode in used if episode.table in cut],
-    )
 
 
 def _check_columns(table: Table, needed: list[str]) -> None:

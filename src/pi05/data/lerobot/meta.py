@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pi05.data.lerobot.episode_table import read_episode_table
-from pi05.data.lerobot.features import read_features
 from pi05.data.lerobot.files import read_json_lines, require_whole, wrong_content
-from pi05.data.lerobot.info import read_info
+from pi05.data.lerobot.info import read_features, read_info
 from pi05.data.lerobot.layout import (
     Clip,
     DatasetLayout,

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,9 @@ from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.index_columns import read_frame_table
 from pi05.data.lerobot.layout import EpisodeFiles, is_camera, is_video, last_in_file
 from pi05.data.lerobot.meta import find_layout
+from pi05.data.lerobot.numbers import Numbers, sizes_of
 from pi05.data.lerobot.pictures import SUFFIXES, Pictures
-from pi05.data.lerobot.vectors import choose_vector, find_broken, require_memory, unused_note
+from pi05.data.lerobot.vectors import choose_vector, unused_note
 from pi05.data.wanted import needed_files
 from pi05.errors import DataError
 from pi05.sources.resolve import resolve
@@ -35,8 +34,6 @@ from pi05.types import ACTION, STATE
 
 ALLOWANCES = ("timestamps", "index", "tasks")
 """Checks that `allow` can turn off."""
-
-_KEEP_TABLES = 4
 
 UPRIGHT = b"turned upright by EXIF"
 """Tells caches of stored pictures that version 0.1 made, which did not turn them, from those made since."""
@@ -97,7 +94,7 @@ class Dataset:
         vectors = (self.state_vector, self.action_vector)
         self.state_key, self.action_key = (vector.key for vector in vectors)
         self.state_dim, self.action_dim = (vector.size for vector in vectors)
-        self._sizes = {column.name: column.size for vector in vectors for column in vector.columns}
+        self._sizes = sizes_of(*vectors)
         images = [name for name in self.camera_keys if not is_video(self.features[name])]
         self._tables = {path: Table(path, members) for path, members in layout.tables.items()}
         self._frames = read_frame_table(layout, self._tables, allow, images, self._sizes, is_used)
@@ -124,7 +121,7 @@ class Dataset:
         )
         self._groups = RowGroups()
         self._pictures = Pictures(self.root, self.features, self._tables, self._clips, self._groups)
-        self._read_tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
+        self._numbers = Numbers(self.root, layout, self._tables, self._frames.skipped, *vectors, is_used)
 
     # --- what the set is -------------------------------------------------------------------------------------------
 
@@ -183,82 +180,25 @@ class Dataset:
 
     def states(self) -> Float32[np.ndarray, "frames S"]:
         """Return the states of all frames. The array is kept: do not write to it."""
-        return self._vectors[0]
+        return self._numbers.vectors[0]
 
     def actions(self) -> Float32[np.ndarray, "frames n"]:
         """Return the actions of all frames. The array is kept: do not write to it."""
-        return self._vectors[1]
-
-    @cached_property
-    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """States and actions of all frames, read in one pass."""
-        require_memory(self.root, self.num_frames, self.state_dim + self.action_dim)
-        states = np.zeros((self.num_frames, self.state_dim), np.float32)
-        actions = np.zeros((self.num_frames, self.action_dim), np.float32)
-        for path, table in self._tables.items():
-            if path in self._frames.skipped:
-                continue
-            values = self._read(table, list(self._sizes))
-            state, action = self.state_vector.join(values), self.action_vector.join(values)
-            for files in table.episodes:
-                frames = slice(files.start, files.start + files.length)
-                rows = slice(files.first_row, files.first_row + files.length)
-                states[frames], actions[frames] = state[rows], action[rows]
-        return states, actions
+        return self._numbers.vectors[1]
 
     def broken_numbers(self) -> dict[int, tuple[int, str]]:
         """Return the episodes whose state or action is not finite somewhere: how many frames, and where first.
 
         So that all such episodes can be named; `states()` stops at the first.
         """
-        vectors, found = {"state": self.state_vector, "action": self.action_vector}, dict[int, tuple[int, str]]()
-        for table in (table for path, table in self._tables.items() if path not in self._frames.skipped):
-            values = table.read(list(self._sizes))
-            for files in (files for files in table.episodes if self._is_used(files.index)):
-                rows = slice(files.first_row, files.first_row + files.length)
-                if (
-                    broken := find_broken(vectors, {name: column[rows] for name, column in values.items()})
-                ) is not None:
-                    found[files.index] = broken
-        return found
-
-    def _read(self, table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Read columns of one file; those of state and action become float32 [rows, size] and must be finite."""
-        unused = [files for files in table.episodes if not self._is_used(files.index)]
-        sizes = {name: self._sizes[name] for name in names if name in self._sizes}
-        others = [name for name in names if name not in sizes]
-        return {**table.read_vectors(sizes, unused), **(table.read(others) if others else {})}
+        return self._numbers.broken()
 
     def columns(self, names: Sequence[str], episode: int) -> dict[str, np.ndarray]:
         """Return columns of one episode, without pictures: arrays [length] or [length, dims].
 
         `state_key` and `action_key` are the joined ones. Only these are read. Raises DataError where one has gaps.
         """
-        files = self._layout.episodes[episode]
-        rows = slice(files.first_row, files.first_row + files.length)
-        vectors = {self.state_key: self.state_vector, self.action_key: self.action_vector}
-        there = [name for name, feature in self.features.items() if not is_camera(feature)]
-        for name in names:
-            if name not in there and name not in vectors:
-                known = ", ".join(dict.fromkeys([*vectors, *there]))
-                raise KeyError(f"{name} is not a column of numbers of this data set; there are {known}")
-        parts = {
-            name: [column.name for column in vectors[name].columns] if name in vectors else [name] for name in names
-        }
-        kept = self._columns_of(files.table, list(dict.fromkeys(part for own in parts.values() for part in own)))
-        kept = {name: values[rows] for name, values in kept.items()}
-        return {name: vectors[name].join(kept) if name in vectors else kept[name] for name in names}
-
-    def _columns_of(self, path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Return columns of one file, from the few files read last as far as they are there."""
-        values = self._read_tables.pop(path, {})
-        missing = [name for name in names if name not in values]
-        if missing:
-            values = {**values, **self._read(self._tables[path], missing)}
-        self._read_tables[path] = values
-        while len(self._read_tables) > _KEEP_TABLES:
-            self._read_tables.popitem(last=False)
-        return values
+        return self._numbers.columns(names, episode)
 
     def action_chunk(self, i: int, horizon: int) -> tuple[Float32[np.ndarray, "A n"], Bool[np.ndarray, " A"]]:
         """Return the `horizon` actions from frame i on, and which of them lie past the episode's end.
@@ -268,7 +208,7 @@ class Dataset:
         files = self._files_of(i)
         wanted = np.arange(i, i + horizon)
         last = files.start + files.length - 1
-        return self._vectors[1][np.minimum(wanted, last)], wanted > last
+        return self._numbers.vectors[1][np.minimum(wanted, last)], wanted > last
 
     def task(self, i: int) -> str:
         """Return the instruction of frame i."""
@@ -308,7 +248,7 @@ class Dataset:
         """
         files = self._files_of(i)
         table, row = self._tables[files.table], files.first_row + i - files.start
-        parts = self._columns_of(files.table, list(self._sizes))
+        parts = self._numbers.columns_of(files.table, list(self._sizes))
         result: dict[str, Any] = {name: parts[name][row] for name in self._sizes}
         others = [name for name, f in self.features.items() if not is_camera(f) and name not in result]
         result |= {name: self._groups.value(table, name, row) for name in others if name in table.column_names}

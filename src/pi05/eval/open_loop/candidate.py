@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi05.checkpoint.locate import Location, locate
+from pi05.checkpoint.policy_folder import read_transforms
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.store import read_noted_data
 from pi05.data.lerobot.reader import ALLOWANCES, Dataset
@@ -22,7 +23,6 @@ from pi05.data.robot.control_rate import same_rate
 from pi05.errors import ConfigError, EvaluationError
 from pi05.eval.chosen_policy import require_predicted
 from pi05.eval.config import EvalConfig
-from pi05.policy import read_transforms
 from pi05.sim.libero.config import CONTROL_RATE
 
 ACTION_NAMES = "action-names"

@@ -30,7 +30,8 @@ from pi05.model.config import ModelConfig
 from pi05.sources.names import PALIGEMMA
 from pi05.sources.resolve import resolve
 from pi05.train.config import TINY_BASE, TrainConfig
-from pi05.train.data import PreparedData, open_dataset, prepare_data
+from pi05.train.data import PreparedData, prepare_data
+from pi05.train.inputs.dataset import open_dataset
 from pi05.train.network import choose_sizes, locate_start
 from pi05.train.resume import OpenRun
 

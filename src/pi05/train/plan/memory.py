@@ -90,7 +90,7 @@ def predict(
     `step` is the measured step where it is known already.
     """
     kind = planned_kind(config, sizes, gpu, world, step)
-    step = step or _measured(_what_shapes_depend_on(config), sizes, shapes, kind == "ddp")
+    step = step or _measured(what_shapes_depend_on(config), sizes, shapes, kind == "ddp")
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
     if kind in ("fsdp", "hsdp"):
@@ -110,7 +110,7 @@ def planned_kind(
     if world.gpus == 1 or config.parallel != "auto":
         return choose_kind(config, held=0, gpu_memory=None, world=world)
     if step is None:
-        parameters, trained = _counted(_what_shapes_depend_on(config), sizes)
+        parameters, trained = _counted(what_shapes_depend_on(config), sizes)
     else:
         parameters, trained = step.parameters, step.trained
     held = held_bytes(config, parameters=parameters, trained=trained)
@@ -122,7 +122,7 @@ def _counted(config: str, sizes: ModelConfig) -> tuple[int, int]:
     return count_parameters(TrainConfig.from_dict(json.loads(config)), sizes)
 
 
-def _what_shapes_depend_on(config: TrainConfig) -> str:
+def what_shapes_depend_on(config: TrainConfig) -> str:
     """Return the configuration as text, without what changes no shape and is often different."""
     return replace(config, output_dir=None, job_name=None, resume=False, parallel="auto", allow=()).to_json()
 

@@ -18,6 +18,7 @@ from pi05.train.exclusions import Place, require_compatible
 from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
 from pi05.train.plan.assumptions import MASKED, PROBED, assumptions, attention_kernels, attention_line
+from pi05.train.plan.compilation import FLAG, choose_compilation
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu, gib
 from pi05.train.plan.memory import ONE_GPU
@@ -55,6 +56,7 @@ def print_plan(
     refuse_together(config, sizes, assumed.shapes, known or GPUS["h200"], world)
     if known is None:
         plans = overview(config, sizes, assumed.shapes, world)
+        assumed = replace(assumed, told=(*assumed.told, *compilation_by_gpu(plans)))
         if as_json:
             tell(json.dumps([plain(each, None, assumed) for each in plans], indent=2))
         else:
@@ -64,6 +66,9 @@ def print_plan(
     if settled is not config:
         told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
         assumed = replace(assumed, told=(*assumed.told, told))
+    choice = choose_compilation(settled, sizes, assumed.shapes, known, settled.steps)
+    if choice is not None:
+        assumed = replace(assumed, told=(*assumed.told, choice.told))
     plan = make_plan(settled, sizes, assumed.shapes, known, world)
     if as_json:
         tell(json.dumps(plain(plan, None if plan.fits else propose(plan), assumed), indent=2))
@@ -102,6 +107,19 @@ def overview(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, world: Wor
         make_plan(settle_recomputation(config, sizes, shapes, gpu, world), sizes, shapes, gpu, world)
         for gpu in GPUS.values()
     ]
+
+
+def compilation_by_gpu(plans: list[Plan]) -> list[str]:
+    """Return a line on which of these GPUs the run would compile its layers; none where the user has said it."""
+    by_answer: dict[bool, list[str]] = {}
+    for plan in plans:
+        choice = choose_compilation(plan.config, plan.sizes, plan.shapes, plan.gpu, plan.config.steps)
+        if choice is not None:
+            by_answer.setdefault(choice.chosen, []).append(plan.gpu.name)
+    if not by_answer:
+        return []
+    told = "; ".join(f"{str(chosen).lower()} on {', '.join(names)}" for chosen, names in by_answer.items())
+    return [f"{FLAG} is {told}, as predicted; the reason with --gpu=NAME"]
 
 
 def refuse_together(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, world: World) -> None:

@@ -15,8 +15,8 @@ from pi05.data.prompt import PromptFormat, format_prompt
 from pi05.data.tokenizer import Tokenizer
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
-from pi05.train.data import choose_slots, open_dataset
-from pi05.train.inherit import inherit, open_tokenizer
+from pi05.train.inputs.dataset import choose_slots, open_dataset
+from pi05.train.inputs.inherit import inherit, open_tokenizer
 from pi05.train.plan.step_on_shapes import Shapes
 
 CAMERAS = 2

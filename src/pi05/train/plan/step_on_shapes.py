@@ -224,19 +224,14 @@ def _run(
         optimizer.start_from_norm(torch.zeros((), device=META))
     if config.cache_prefix:  # before the first step; a run that is continued has its moments then
         with tracker.making(WORKSPACE), torch.no_grad():
-            stack_prefix(model.read_prefix(_batch(shapes, sizes))[0])
+            stack_prefix(model.read_prefix(make_batch(shapes, sizes))[0])
     for _ in range(_passes(config)):
         with tracker.making(ACTIVATIONS):
-            batch = _batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
-            draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
-            noise, time = torch.empty(draws, device=META), torch.empty(draws[:1], device=META)
-            delay = torch.empty(shapes.batch, dtype=torch.int64, device=META) if config.rtc_max_delay else None
-            losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples, delay=delay)
-            total, count = reduce_loss(losses, batch.action_mask, sizes.action_dim, config.loss, delay)
-            loss = total / count
+            batch = make_batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
+            loss, kept = take_loss(config, model, batch, shapes, sizes)
         with tracker.making(WORKSPACE):
             loss.backward()
-        del losses, loss, total, batch, noise, time
+        del loss, kept, batch
     with tracker.making(WORKSPACE), torch.no_grad():
         if config.own_optimizer:
             optimizer.apply(0)
@@ -246,12 +241,24 @@ def _run(
             ema.update()
 
 
+def take_loss(
+    config: TrainConfig, model: Pi05, batch: Batch, shapes: Shapes, sizes: ModelConfig
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the loss of a forward pass, and what a step keeps beside it until its backward pass is over."""
+    draws = (shapes.batch * config.flow_samples, sizes.horizon, sizes.action_dim)
+    noise, time = torch.empty(draws, device=META), torch.empty(draws[:1], device=META)
+    delay = torch.empty(shapes.batch, dtype=torch.int64, device=META) if config.rtc_max_delay else None
+    losses = model.loss(batch, noise=noise, time=time, flow_samples=config.flow_samples, delay=delay)
+    total, count = reduce_loss(losses, batch.action_mask, sizes.action_dim, config.loss, delay)
+    return total / count, (losses, total, noise, time)
+
+
 def _passes(config: TrainConfig) -> int:
     """Return the passes that are run: a second one finds gradients of the first, and no later one is larger."""
     return min(2, config.gradient_accumulation_steps)
 
 
-def _batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:
+def make_batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:
     """Return a batch; with `cached` it brings keys and values in that precision in the place of pictures."""
     count, side = shapes.batch, sizes.image_size
     length = shapes.cameras * sizes.patches_per_image + shapes.prompt_tokens

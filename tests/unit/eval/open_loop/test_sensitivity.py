@@ -13,12 +13,12 @@ from fake_policies import CAMERAS, make_policy
 from recorded_cases import Demonstrator, Recorded
 
 from pi05.checkpoint.locate import locate
+from pi05.checkpoint.policy_folder import read_transforms
 from pi05.data.lerobot.reader import Dataset
 from pi05.data.processor import Processor
 from pi05.eval.open_loop.looks import Looks, choose_looks
 from pi05.eval.open_loop.predict import predict
 from pi05.eval.open_loop.sensitivity import Sensitivity, measure_sensitivity
-from pi05.policy import read_transforms
 from pi05.types import STATE, TASK
 
 SCALE = np.ones(3)

@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 
 from pi05.errors import TrainingError
+from pi05.train.parallel.fate import note_failure
 from pi05.train.parallel.kind import World
-from pi05.train.parallel.ranks import OtherRankFailed, Ranks, await_keys, note_failure, prove_connected
+from pi05.train.parallel.ranks import OtherRankFailed, Ranks, await_keys, prove_connected
 
 
 def test_one_process_needs_nobody() -> None:

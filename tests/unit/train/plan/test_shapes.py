@@ -10,8 +10,8 @@ from fakes import write_dataset
 from pi05.commands.train import read_training_settings
 from pi05.data.prompt import format_prompt
 from pi05.model.config import tiny
-from pi05.train.data import open_dataset
-from pi05.train.inherit import open_tokenizer
+from pi05.train.inputs.dataset import open_dataset
+from pi05.train.inputs.inherit import open_tokenizer
 from pi05.train.network import locate_start
 from pi05.train.plan.shapes import plan_shapes
 

@@ -14,7 +14,7 @@ from pi05.data.lerobot.reader import Dataset
 from pi05.errors import DataError
 from pi05.train.announce import relative_note
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.data import choose_relative, choose_slots
+from pi05.train.inputs.dataset import choose_relative, choose_slots
 
 
 @pytest.fixture

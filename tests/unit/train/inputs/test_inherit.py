@@ -16,11 +16,11 @@ from pi05.checkpoint.locate import locate
 from pi05.errors import CheckpointError, ConfigError
 from pi05.model.config import ModelConfig
 from pi05.train.config import PolicyConfig, TrainConfig
-from pi05.train.inherit import Inherited, base_statistics, inherit, open_tokenizer
+from pi05.train.inputs.inherit import Inherited, base_statistics, inherit, open_tokenizer
 from pi05.train.network import locate_start
 
-LEROBOT = Path(__file__).resolve().parents[2] / "golden" / "lerobot_checkpoints" / "full"
-OPENPI = Path(__file__).resolve().parents[2] / "golden" / "openpi" / "ckpt" / "ema" / "6"
+LEROBOT = Path(__file__).resolve().parents[3] / "golden" / "lerobot_checkpoints" / "full"
+OPENPI = Path(__file__).resolve().parents[3] / "golden" / "openpi" / "ckpt" / "ema" / "6"
 SIZES = ModelConfig(vocab_size=1024, horizon=10)
 QUANTILES = {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
 

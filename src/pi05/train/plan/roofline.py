@@ -1,0 +1,172 @@
+"""What bounds a training step on a GPU: products, attention, the rest, the update. A prediction, not a measurement.
+
+The real network, loss and backward pass run on shapes (`step_on_shapes.py`); each operation's arithmetic and the bytes
+that it reads and writes are counted. On a GPU an operation takes as long as the slower of both at the rates below, and
+no less than a launch. What compilation saves follows from it (`compilation.py`). Left out: loading of data, gaps
+between kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pi05.model.config import ModelConfig
+from pi05.train.activations import apply_from_outside
+from pi05.train.config import TrainConfig
+from pi05.train.plan.gpus import Gpu
+from pi05.train.plan.live_memory import fused_kernels
+from pi05.train.plan.memory import what_shapes_depend_on
+from pi05.train.plan.step_on_shapes import Shapes, build_on_meta, make_batch, take_loss
+
+PRODUCTS_SHARE = 0.8
+"""Share of the maker's bfloat16 peak that large products reach. Assumption: 790 of 989 TFLOP/s on an H200."""
+FLOAT32_SHARE = 1 / 16
+"""Rate of float32 products (without TF32) over the bfloat16 peak. Makers' figures: 67 of 989 on an H200."""
+ATTENTION_SHARE = {"attention": 0.35, "masked attention": 0.12}
+"""Share of the peak in attention, forward and backward together, at head widths of 72 and 256: of the flash kernel, and
+of the memory-efficient one. Assumptions."""
+BANDWIDTH_SHARE = 0.85
+"""Share of the memory's peak that kernels reach. Assumption."""
+FUSED_SHARE = 1 / 3
+"""What compilation leaves of the traffic and launches of norms, rotation, GELU, casts and sums. Assumption."""
+LAUNCH = 4e-6
+"""Seconds that a kernel takes at least. Assumption."""
+UPDATE_BYTES = 28 + 12
+"""Per trained value: AdamW reads weight, gradient, moments and writes all but the gradient; the norm reads the
+gradients, clipping reads and writes them. All float32."""
+
+FUSED = ("weights to bfloat16", "other")
+"""Kinds of operations that compilation joins."""
+KINDS = ("products", "float32 products", "attention", "masked attention", *FUSED)
+
+aten = torch.ops.aten
+PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default)
+ATTENTION = (
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_efficient_attention_backward.default,
+)
+
+
+@dataclass
+class Part:
+    """What operations of a kind do."""
+
+    kernels: int = 0
+    flops: float = 0.0
+    bytes: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """The operations of a step, on whatever GPU: forward and backward passes, then the update."""
+
+    done: tuple[tuple[str, float, float], ...]
+    """Of each operation its kind, its arithmetic (FLOP) and the bytes that it reads and writes."""
+    passes: int
+    """Times that these are done in a step."""
+    moved: int
+    """Number of values that the update changes."""
+
+    def parts(self, gpu: Gpu) -> dict[str, Part]:
+        """Return what each kind of operations takes on a GPU whose arithmetic is known, and the update."""
+        peak, bandwidth = gpu.bf16_tflops * 1e12, gpu.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
+        rates = {"products": PRODUCTS_SHARE * peak, "float32 products": FLOAT32_SHARE * peak}
+        rates |= {kind: share * peak for kind, share in ATTENTION_SHARE.items()}
+        parts = {kind: Part() for kind in KINDS}
+        for kind, flops, size in self.done:
+            arithmetic = flops / rates[kind] if kind in rates else 0.0
+            traffic = 0.0 if kind in ATTENTION_SHARE else size / bandwidth
+            part = parts[kind]
+            part.kernels += self.passes
+            part.flops += self.passes * flops
+            part.bytes += self.passes * size
+            part.seconds += self.passes * max(arithmetic, traffic, LAUNCH)
+        size = self.moved * UPDATE_BYTES
+        return {**parts, "clipping and update": Part(bytes=size, seconds=size / bandwidth)}
+
+    def seconds(self, gpu: Gpu, *, compiled: bool = False) -> float:
+        """Return what a step takes on a GPU whose arithmetic is known, its layers compiled or not."""
+        parts = self.parts(gpu)
+        saved = (1 - FUSED_SHARE) * sum(parts[kind].seconds for kind in FUSED) if compiled else 0.0
+        return sum(part.seconds for part in parts.values()) - saved
+
+
+class _Counter(TorchDispatchMode):
+    """Lists what the operations inside do, by kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[str, float, float]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note it."""
+        result = func(*args, **(kwargs or {}))
+        given, made = _tensors_of(args), _tensors_of((result,))
+        size = float(sum(each.numel() * each.element_size() for each in (*given, *made)))
+        if func in PRODUCTS:
+            left, right = args[-2:]
+            kind = "products" if left.dtype == torch.bfloat16 else "float32 products"
+            self.done.append((kind, 2.0 * left.numel() * right.shape[-1], size))
+        elif func in ATTENTION:
+            backward = func is ATTENTION[1]
+            query, key, _, bias = args[1:5] if backward else args[:4]
+            flops = (10.0 if backward else 4.0) * query.numel() * key.shape[2]
+            self.done.append(("attention" if bias is None else "masked attention", flops, size))
+        elif not (func.is_view or _shares_memory(given, made)):
+            weight = func is aten._to_copy.default and isinstance(args[0], torch.nn.Parameter)
+            self.done.append(("weights to bfloat16" if weight else "other", 0.0, size))
+        return result
+
+
+def count_operations(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, *, masked: bool = True) -> Operations:
+    """Run one forward and backward pass on shapes, and count. Without `masked` all prompts are of one length."""
+    return _counted(what_shapes_depend_on(config), sizes, shapes, masked)
+
+
+@functools.lru_cache(maxsize=16)
+def _counted(text: str, sizes: ModelConfig, shapes: Shapes, masked: bool) -> Operations:
+    config = TrainConfig.from_dict(json.loads(text))
+    model, parameters = build_on_meta(config, sizes)
+    apply_from_outside(
+        model, compile_layers=False, recompute_activations=config.recomputed, dropout=config.draws_dropout
+    )
+    batch = make_batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
+    if not masked:
+        batch = replace(batch, token_mask=None)
+    counter = _Counter()
+    with counter, fused_kernels():
+        loss, _ = take_loss(config, model, batch, shapes, sizes)
+        loss.backward()
+    moved = sum(each.numel() for each in parameters.values() if each.grad is not None)
+    return Operations(done=tuple(counter.done), passes=config.gradient_accumulation_steps, moved=moved)
+
+
+def _tensors_of(values: Any) -> list[Tensor]:
+    """Return the tensors among nested arguments."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _tensors_of(value)
+    return found
+
+
+def _shares_memory(given: list[Tensor], made: list[Tensor]) -> bool:
+    """Tell whether an operation returns what it was given, as views and `detach` do; in-place work has two inputs."""
+    return (
+        len(given) == 1 == len(made)
+        and given[0].untyped_storage()._cdata == made[0].untyped_storage()._cdata
+        and given[0].dtype == made[0].dtype
+    )

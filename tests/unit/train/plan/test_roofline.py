@@ -1,0 +1,67 @@
+"""Operations of a step counted on shapes, and what they take on a GPU."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pi05.commands.train import read_training_settings
+from pi05.model.config import pi05, tiny
+from pi05.train.config import TrainConfig
+from pi05.train.plan.gpus import GPUS
+from pi05.train.plan.memory import predict
+from pi05.train.plan.roofline import FUSED, FUSED_SHARE, LAUNCH, Operations, count_operations
+from pi05.train.plan.step_on_shapes import Shapes
+
+SHAPES = Shapes(batch=8, cameras=2, prompt_tokens=64)
+RESULTS = Path(__file__).resolve().parents[4] / "benchmarks" / "results"
+
+
+def read(*flags: str) -> TrainConfig:
+    return read_training_settings([*flags, "--policy.path=base"])[0].config
+
+
+def test_an_operation_takes_the_slower_of_arithmetic_and_traffic_and_no_less_than_a_launch() -> None:
+    gpu = replace(GPUS["h200"], bf16_tflops=100.0, bandwidth_gbs=1000.0)
+    large, wide, small = ("products", 8e12, 1.0), ("other", 0.0, 8.5e9), ("other", 0.0, 1.0)
+    parts = Operations(done=(large, wide, small), passes=3, moved=0).parts(gpu)
+    assert parts["products"].seconds == pytest.approx(3 * 0.1), "80 % of the peak"
+    assert parts["other"].seconds == pytest.approx(3 * (0.01 + LAUNCH)), "85 % of the bandwidth"
+    assert (parts["products"].kernels, parts["other"].kernels) == (3, 6)
+
+
+def test_compilation_saves_of_the_small_work_alone() -> None:
+    counted = count_operations(TrainConfig(policy=replace(TrainConfig().policy)), tiny(), replace(SHAPES, batch=2))
+    gpu = GPUS["rtx4090"]
+    loose = sum(counted.parts(gpu)[kind].seconds for kind in FUSED)
+    assert loose > 0
+    saved = counted.seconds(gpu) - counted.seconds(gpu, compiled=True)
+    assert saved == pytest.approx((1 - FUSED_SHARE) * loose)
+
+
+def test_more_is_counted_where_layers_are_recomputed_and_masks_cost_their_kernel() -> None:
+    none, full = (count_operations(read(f"--activation_checkpointing={d}"), tiny(), SHAPES) for d in ("none", "full"))
+    gpu = GPUS["h100"]
+    assert full.parts(gpu)["products"].flops > 1.2 * none.parts(gpu)["products"].flops
+    free = count_operations(read("--activation_checkpointing=none"), tiny(), SHAPES, masked=False)
+    assert free.parts(gpu)["masked attention"].kernels == 0 < none.parts(gpu)["masked attention"].kernels
+
+
+def test_the_step_of_lora_is_predicted_faster_than_a_full_one_on_every_gpu_that_fits_both() -> None:
+    """At full size, both with everything recomputed: full fine-tuning in mixed precision needs 80 GB at batch 8."""
+    sizes = replace(pi05(), horizon=10)
+    runs = {method: read(f"--method={method}", "--activation_checkpointing=full") for method in ("full", "lora")}
+    needed = max(predict(config, sizes, SHAPES).needed for config in runs.values())
+    counted = {method: count_operations(config, sizes, SHAPES) for method, config in runs.items()}
+    both = [gpu for gpu in GPUS.values() if gpu.memory >= needed]
+    assert {"a100-80", "h100", "h200", "b200"} <= {gpu.name for gpu in both}
+    for gpu in both:
+        for compiled in (False, True):
+            lora, full = (counted[method].seconds(gpu, compiled=compiled) for method in ("lora", "full"))
+            assert lora < full, f"{gpu.name}, compiled: {compiled}"
+    stored = json.loads((max(RESULTS.glob("roofline_h200_????-??-??.json"))).read_text())["cases"]
+    of_32 = {case["method"]: case for case in stored if case["batch"] == 32 and case["checkpointing"] == "full"}
+    assert of_32["lora"]["samples_per_second_eager"] > of_32["full"]["samples_per_second_eager"]
