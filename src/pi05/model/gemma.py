@@ -202,14 +202,19 @@ class Modulations(NamedTuple):
     layers: list[tuple[Modulation, Modulation]]
     norm: Modulation
 
-    def step(self, index: int) -> Modulations:
-        """Return those of one flow time, where they were computed for several, one in each row."""
-        row = slice(index, index + 1)
 
-        def of(one: Modulation) -> Modulation:
-            return Modulation(one.scale[row], one.shift[row], one.gate[row])
+def modulations_at(index: int, known: Modulations) -> Modulations:
+    """Return those of one flow time, where they were computed for several, one in each row.
 
-        return Modulations([(of(first), of(second)) for first, second in self.layers], of(self.norm))
+    No method: Dynamo cannot trace a checked method (jaxtyping) of a tuple that is made while it traces.
+    """
+    layers = [(_row(index, first), _row(index, second)) for first, second in known.layers]
+    return Modulations(layers, _row(index, known.norm))
+
+
+def _row(index: int, one: Modulation) -> Modulation:
+    row = slice(index, index + 1)
+    return Modulation(one.scale[row], one.shift[row], one.gate[row])
 
 
 class Language(nn.Module):

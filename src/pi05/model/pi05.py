@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pi05.model import flow
 from pi05.model.config import ModelConfig
-from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language, Modulations
+from pi05.model.gemma import UNREAD_IN_LAST_LAYER, Expert, KeyValue, Language, Modulations, modulations_at
 from pi05.model.layers import Linear
 from pi05.model.packed_keys import Packing, Varlen, packing_of
 from pi05.model.siglip import SigLip
@@ -167,7 +167,7 @@ class Pi05(nn.Module):
         if steer is None and committed is None:
             known = self.expert.modulate(self.condition(flow.step_times(num_steps, x_t.device)), self.compute_dtype)
             for index in range(num_steps):
-                x_t = x_t - self.velocity_under(x_t, known.step(index), cache, valid) / num_steps
+                x_t = x_t - self.velocity_under(x_t, modulations_at(index, known), cache, valid) / num_steps
             return x_t
         velocity = partial(self.free_velocity, cache=cache, valid=valid, committed=committed)
         time = torch.ones(len(x_t), device=x_t.device)
