@@ -19,6 +19,7 @@ from pi05.model.config import ModelConfig, tiny
 from pi05.model.config import pi05 as full_size
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
+from pi05.train.device.varlen import flash_varlen, why_no_varlen
 from pi05.train.network import trainable
 from pi05.train.optim.adamw import Schedule
 from pi05.train.optim.build import build_optimizer
@@ -140,6 +141,8 @@ def draw_state(
                 value.fill_(SPREAD)
             else:
                 value.normal_(std=SPREAD, generator=generator)
+    if why_no_varlen(bench.device, model.compute_dtype, model.config.head_dim) is None:
+        model.varlen = flash_varlen()  # as a run does once its probe has passed
     parameters = trainable(network, config.part)
     apply_from_outside(
         model,
@@ -165,6 +168,7 @@ def draw_batch(bench: Bench, size: int, prompt: int = PROMPT, *, masked: bool = 
         actions=torch.randn(size, sizes.horizon, sizes.action_dim, generator=generator),
         action_mask=torch.ones(size, sizes.horizon, dtype=torch.bool),
         trimmed=True,
+        counted_tokens=int(lengths.clamp(max=prompt).sum()) if masked else None,
     )
     return (batch.pin_memory() if bench.on_gpu else batch).to(bench.device, non_blocking=True)
 

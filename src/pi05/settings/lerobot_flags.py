@@ -31,7 +31,7 @@ _NO_SIMULATOR = "training runs no simulator: it measures the action error on hel
 _EVALUATE = "remove it; afterwards run: pi05 eval --policy.path RUN --env tabletop"
 _FROM_BASE = "the base checkpoint brings it"
 _GUIDANCE = "guidance belongs to inference, and any policy can have it"
-_GUIDED = "remove it; to measure it: pi05 eval --chunking=guided --delay=N"
+_GUIDED = "remove it; to measure it: pi05 eval --chunking=guided --delay=N; on a robot: pi05 serve --chunking=guided"
 _MEMORY = f"observation memory {_LATER}"
 _REMOVE = "remove it"
 _PARALLEL = "torchrun --nproc-per-node=GPUS -m pi05 train --parallel=ddp, fsdp or hsdp"
