@@ -29,6 +29,7 @@ WHOLE_BASE = "that of the base checkpoint, which was trained with it"
 FROM_RUN = "follows from the steps of the run"
 
 WHY = {
+    "policy.compile_model": "on a GPU where it is predicted to pay for the method and the length of the run",
     "batch_size": "openpi's; per GPU in both",
     "num_workers": "threads of one process, not processes; frames are decoded once, into a cache",
     "steps": "openpi's; always shown as samples and epochs too",

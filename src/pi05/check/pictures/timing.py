@@ -35,7 +35,7 @@ NEAR, LATE = 1, 3
 """Frames of shift that count as none, and from which on they are told."""
 
 Progress = Callable[[int, int, str], None]
-Pair = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+Pair = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
 """How much each picture of an episode differs from the one before, and how fast the state moves meanwhile."""
 
 

@@ -148,7 +148,7 @@ def view_of(episodes: Sequence[Iterable[np.ndarray]]) -> CameraView | None:
     return replace(_averaged(small), turns=tuple(name for name in UNDONE_BY if name in told), coloured=coloured)
 
 
-def _averaged(episodes: Sequence[Float[np.ndarray, "n 8 8 3"]]) -> CameraView:
+def _averaged(episodes: Sequence[Float[np.ndarray, "_ 8 8 3"]]) -> CameraView:
     """Return the mean of all pictures, which tells nothing yet."""
     stack = np.concatenate(episodes)
     mean, spread = (np.rint(each).astype(np.uint8) for each in (stack.mean(axis=0), stack.std(axis=0)))
