@@ -59,6 +59,10 @@ COMMANDS: dict[str, Command] = {
 COMMANDS["completion"] = completion_command(COMMANDS)
 
 VARIABLE = "HF_HUB_OFFLINE"
+WAITING = "OMP_WAIT_POLICY"
+"""How threads on a CPU wait for each other. By OpenMP's default they spin: where other programs want the cores, or a
+container has fewer than its machine, they take the time from the thread that they wait for. A chunk of the packaged
+policy took 2.5 s in the place of 0.05 beside two busy programs (`benchmarks/busy_threads.py`)."""
 
 
 class _VisibleLogs(logging.Formatter):
@@ -71,6 +75,7 @@ class _VisibleLogs(logging.Formatter):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault(WAITING, "PASSIVE")  # read when PyTorch is imported, which comes later
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK or Latin-1 cannot write "π₀.₅"

@@ -94,6 +94,20 @@ def test_a_terminal_that_cannot_write_every_letter(encoding: str) -> None:
     assert b"fine-tune" in answer.stdout
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_do_not_spin_while_they_wait_unless_the_user_wants_it(given: str | None, found: str) -> None:
+    """Set before PyTorch is imported, or its threads never read it."""
+    program = (
+        "import os, sys; from pi05 import cli; before = 'torch' in sys.modules; cli.main(['--version']); "
+        "print(os.environ['OMP_WAIT_POLICY'], before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == [found, "False"]
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"pi05 {pi05.__version__}\n"
