@@ -60,10 +60,10 @@ class LiberoPlan:
 
     suite: Suite = "libero_object"
     tasks: tuple[str, ...] = TASKS
-    demonstrations_per_task: int = 90
+    demonstrations_per_task: int = 150
     hold: int = 2
     image_size: int = 128
-    steps: int = 4_000
+    steps: int = 5_000
     learning_rate: float | None = None
     """The preset's when not given."""
     n_action_steps: int = 5
