@@ -59,8 +59,8 @@ def set_up_inference(model: Pi05, *, precision: Precision | None = None, compile
 def lay_out_matrices(model: Pi05) -> None:
     """Let the rows of every matrix lie column by column, as a CPU's products read them; values and shapes stay.
 
-    Products of a chunk's few rows wait for the matrix, and run faster so (`benchmarks/inference.py`). The last bits differ
-    from those of the usual layout. Compilation does as much for itself.
+    Products of a chunk's few rows wait for the matrix, and run faster so (`benchmarks/inference.py`). The last bits
+    differ from those of the usual layout. Compilation does as much for itself.
     """
     for module in model.modules():
         if isinstance(module, Linear):
