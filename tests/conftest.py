@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -33,6 +34,27 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _interpret_triton() -> None:
+    """Let Triton's own functions be interpreted, where there is no GPU to compile them for.
+
+    Triton decides that when it is imported, which any test that compiles a model does through PyTorch; after it, the
+    tests of kernels would depend on which tests their process ran before them. Kernels are decided on one by one.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    assert "triton" not in sys.modules, "Triton was imported before the tests were"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        import triton.language  # noqa: F401 - its functions are decorated here, once and for all
+
+
+_interpret_triton()
 
 # Tests never depend on how fast the machine is.
 hypothesis.settings.register_profile(

@@ -42,7 +42,7 @@ SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
 def _interpreted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        kernels()  # decorated, and thereby interpreted, once and for all
+        kernels()  # decorated, and thereby interpreted, once and for all; Triton's own functions are (`conftest.py`)
         yield
 
 
