@@ -9,10 +9,11 @@
 The server is a process of its own, one for all numbers of clients; clients are threads of this one, each asking again
 as soon as it is answered, with two 224 × 224 pictures as openpi's LIBERO client sends them. Every question that was
 sent until the time is up is answered and counted, and rates are by the time of the last answer, so that a batch is
-never counted in part. /healthz is asked over a new connection each, 40 times a second at most. CPU seconds and memory
-are the server's. `network` tells what batching can give at most on this machine: time and CPU seconds of one run of the
-network for 1, 2, 4 and 8 observations, without a server. An answer that takes longer than `--longest` ends the run with
-an error. The result goes to benchmarks/results/ after every measurement; `complete` says whether it was the last.
+never counted in part. Threads of both servers wait as `pi05 serve` lets them (OMP_WAIT_POLICY). /healthz is asked over
+a new connection each, 40 times a second at most. CPU seconds and memory are the server's. `network` tells what batching
+can give at most on this machine: time and CPU seconds of one run of the network for 1, 2, 4 and 8 observations, without
+a server. An answer that takes longer than `--longest` ends the run with an error. The result goes to
+benchmarks/results/ after every measurement; `complete` says whether it was the last.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ import torch
 from serve_policies import NETWORKS, make_policy, observation
 from websockets.sync.client import connect
 
+from pi05.cli import WAITING
 from pi05.machine import machine_info
 from pi05.serve.arrays import pack, unpack
-from pi05.serve.engine import Engine
+from pi05.serve.engine import Engine, prepare
 
 SECONDS = {"tiny": 6.0, "medium": 12.0}
 """Of asking, for each number of clients; the answers to what was asked last come on top."""
@@ -107,7 +109,9 @@ def line(network: str, run: dict[str, Any]) -> str:
 
 def network_alone(network: str) -> dict[str, dict[str, float]]:
     """Return what one run of the network takes by the number of observations, the best of a few."""
-    engine = Engine(make_policy(network))
+    policy = make_policy(network)
+    prepare(policy)
+    engine = Engine(policy)
     found = {}
     for size in (1, 2, 4, 8):
         engine.warm_up([size])
@@ -125,7 +129,7 @@ def server(name: str, network: str, options: argparse.Namespace) -> Iterator[tup
     words = [sys.executable, str(HERE / "serve_sides.py"), name, network]
     words += ["--openpi", str(options.openpi)] if name == "openpi" else []
     words += ["--threads", str(options.threads)] if options.threads is not None else []
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {WAITING: "PASSIVE"})
     try:
         assert process.stdout is not None
         said = process.stdout.readline()

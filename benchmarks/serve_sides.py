@@ -18,7 +18,7 @@ import torch
 from serve_policies import NETWORKS, make_policy
 
 from pi05.serve.config import ServeConfig
-from pi05.serve.engine import Engine
+from pi05.serve.engine import Engine, prepare
 from pi05.serve.observations import translate
 from pi05.serve.server import PolicyServer, bind
 
@@ -35,7 +35,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    engine = Engine(make_policy(options.network))
+    policy = make_policy(options.network)
+    prepare(policy)
+    engine = Engine(policy)
     if options.side == "ours":
         serve_ours(engine)
     elif options.openpi is None:

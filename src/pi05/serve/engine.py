@@ -30,6 +30,13 @@ from pi05.serve.underway import Mode, Underway
 from pi05.types import STATE, TASK
 
 
+def prepare(policy: Policy) -> None:
+    """Make this process fit to sample from a policy all day, and for nothing else; its weights are laid out anew."""
+    policy.only_infer()
+    if next(policy.model.parameters()).device.type == "cpu":
+        keep_freed_memory()  # a twelfth of a chunk's processor time
+
+
 class Engine:
     """A loaded policy that answers questions."""
 
@@ -61,9 +68,7 @@ class Engine:
         device = str(choose_device(config.policy.device))
         opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
-        policy.only_infer()
-        if device == "cpu":
-            keep_freed_memory()  # a twelfth of a chunk's processor time, in a process that samples all day
+        prepare(policy)
         if config.policy.n_action_steps is not None:
             notes = policy.notes
             policy = Policy(
