@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
+from pi05.model.gelu import gated
 from pi05.model.layers import NORM_EPSILON, Keys, Linear, attend, keys_that_count
 from pi05.model.packed_keys import Packing
 
@@ -137,7 +138,7 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "B S W"]) -> Float[Tensor, "B S W"]:
         """Transform each position by itself."""
-        return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
+        return self.down(gated(self.gate(x), self.up(x)))
 
 
 class LanguageLayer(nn.Module):

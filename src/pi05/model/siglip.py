@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from pi05.model.config import ModelConfig
+from pi05.model.gelu import gelu
 from pi05.model.layers import NORM_EPSILON, Linear, attend
 
 
@@ -56,7 +57,7 @@ class VisionMlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "I P W"]) -> Float[Tensor, "I P W"]:
         """Transform each patch by itself."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(gelu(self.up(x)))
 
 
 class VisionBlock(nn.Module):

@@ -153,11 +153,12 @@ def _options(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _num_steps(rest: dict[str, Any]) -> int | None:
     """Take out what SGLang and vLLM-Omni say about sampling, and return the number of steps."""
-    sampling = rest.pop("sampling_params", None) or {}
-    asked = rest.pop("num_inference_steps", None)
+    sampling, asked = rest.pop("sampling_params", None), rest.pop("num_inference_steps", None)
+    sampling = {} if sampling is None else sampling  # no `or`: an array has no truth value
     if not isinstance(sampling, Mapping) or set(sampling) - {"num_inference_steps"}:
         raise _unsupported("sampling_params", "nothing but num_inference_steps in it")
     steps = sampling.get("num_inference_steps", asked)
+    steps = steps.item() if isinstance(steps, np.integer) else steps
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool)):
         raise malformed(f"num_inference_steps is {str(steps)[:40]!r}")
     return steps

@@ -69,6 +69,28 @@ def test_no_message_is_a_fault_of_the_program(message: dict[str, Any]) -> None:
     assert pack_done(address, "reset")
 
 
+ARRAYS = (np.zeros((2, 3), np.uint8), np.zeros(0), np.ones(1), np.array(2), np.int64(1), np.float32("nan"))
+
+
+@pytest.mark.parametrize("value", [*ARRAYS, [], {}, "", b"", 0, False, None], ids=repr)
+@pytest.mark.parametrize("word", [*WORDS, *MORE, *CHUNKING])
+def test_no_word_takes_a_value_for_what_it_is_not(word: str, value: Any) -> None:
+    """An array, above all, has no truth value; alone, beside what the dialects need, and one level down."""
+    vla_eval = {"type": "observation", "payload": {word: value}, "seq": 1, "timestamp": 0.0}
+    starvla = {"examples": [{}], word: value}
+    for message in ({word: value}, vla_eval, vla_eval | {word: value}, starvla, {"sampling_params": {word: value}}):
+        address = address_of(message, None, Address())
+        with suppress(Refused):
+            interpret(message, address)
+        assert pack_error(address, REFUSED)
+
+
+@pytest.mark.parametrize("steps", [4, np.int64(4), np.uint8(4)])
+def test_a_number_of_steps_may_be_numpys(steps: Any) -> None:
+    for message in ({"num_inference_steps": steps}, {"sampling_params": {"num_inference_steps": steps}}):
+        assert interpret(message, address_of(message, None, Address())).num_steps == 4
+
+
 def test_what_is_asked_besides() -> None:
     message = {
         "endpoint": "infer",
