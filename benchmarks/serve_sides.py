@@ -39,17 +39,17 @@ def main() -> None:
     prepare(policy)
     engine = Engine(policy)
     if options.side == "ours":
-        serve_ours(engine)
+        config = ServeConfig(max_requests_per_s=1e6)  # only the limit on the rate of a client is out of the way
+        engine.warm_up([1, config.max_batch])
+        serve_ours(engine, config)
     elif options.openpi is None:
         parser.error("openpi's server needs --openpi=FILE")
     else:
         serve_openpi(engine, options.openpi)
 
 
-def serve_ours(engine: Engine) -> None:
-    """Be our server; only the limit on the rate of a client is out of the way."""
-    config = ServeConfig(max_requests_per_s=1e6)
-    engine.warm_up([1, config.max_batch])
+def serve_ours(engine: Engine, config: ServeConfig) -> None:
+    """Be our server, until killed; print the port when it answers."""
     server = PolicyServer(config, engine.contract, engine.answer_all)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]

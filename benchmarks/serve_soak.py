@@ -14,7 +14,6 @@ time, and the server's memory with its slope over the second half of the rounds,
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import pickle
@@ -38,6 +37,7 @@ import msgpack
 import numpy as np
 import torch
 from serve_policies import make_policy, observation
+from serve_sides import serve_ours
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -46,7 +46,6 @@ from pi05.policy import Prepared
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
 from pi05.serve.config import ServeConfig
 from pi05.serve.engine import Engine
-from pi05.serve.server import PolicyServer, bind
 
 MESSAGE_MIB = 1.0
 AT_ONCE = 20
@@ -298,15 +297,7 @@ class WithoutArithmetic(Engine):
 def serve() -> None:
     """Be the server, until killed."""
     engine = WithoutArithmetic(make_policy("tiny"))
-    config = ServeConfig(max_requests_per_s=1e6, max_message_mib=MESSAGE_MIB)
-    server = PolicyServer(config, engine.contract, engine.answer_all)
-    listener = bind("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-
-    async def run() -> None:
-        await server.run(listener, asyncio.Event(), lambda: print(port, flush=True))
-
-    asyncio.run(run())
+    serve_ours(engine, ServeConfig(max_requests_per_s=1e6, max_message_mib=MESSAGE_MIB))
 
 
 def main() -> None:

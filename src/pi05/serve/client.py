@@ -211,7 +211,7 @@ class PolicyClient:
         if self._player.left == 0 or (self.mode == "sync" and self._player.wants_chunk):
             self._player.reset()
             chunk, seconds = self._chunk(observation, self._player.step)
-            if self._delays is not None:
+            if self._delays is not None and seconds is not None:
                 self._delays.note(self._delays.steps(seconds))
             if chunk is not None:
                 self._player.take(chunk, self._player.step)
@@ -226,7 +226,7 @@ class PolicyClient:
         if chunk is None:
             self._stand_still("the server has forgotten the chunk in execution")
             return
-        if self._delays is not None:
+        if self._delays is not None and seconds is not None:
             self._delays.note(max(passed, self._delays.steps(seconds)))
         if coming.delay is not None and passed > coming.delay:
             self.overdue += 1
@@ -240,19 +240,20 @@ class PolicyClient:
 
     def _chunk(
         self, observation: Mapping[str, Any], step: int, delay: int | None = None, continues: int | None = None
-    ) -> tuple[np.ndarray | None, float]:
+    ) -> tuple[np.ndarray | None, float | None]:
         """Return the actions for an observation, or None where the server has forgotten what they should continue.
 
-        Beside them the seconds that the answer took. This may run in the background.
+        Beside them the seconds that the answer took; None where the connection was lost meanwhile, since the next
+        answer will not wait for one. This may run in the background.
         """
-        started = time.monotonic()
+        started, before = time.monotonic(), self._line.reconnected
         try:
             actions = self.infer(observation, step=step, delay=delay, continues=continues)["actions"]
         except Refused as error:
             if error.code != "forgotten":
                 raise
             actions = None
-        return actions, time.monotonic() - started
+        return actions, time.monotonic() - started if self._line.reconnected == before else None
 
 
 def _too_late(passed_ms: float, deadline_ms: float) -> Refused:

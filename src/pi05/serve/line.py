@@ -37,6 +37,8 @@ class Line:
         self._lock = threading.Lock()
         self._request_id = 0
         self._session_id = os.urandom(8).hex()
+        self.reconnected = 0
+        """How often a lost connection was made anew."""
         self._connection, self.contract = self._connect()
 
     def close(self) -> None:
@@ -104,6 +106,7 @@ class Line:
                 remedy="stop the robot, and start its program again",
             )
         self._connection = connection
+        self.reconnected += 1
 
     def _connect(self) -> tuple[ClientConnection, Contract]:
         encrypted: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}

@@ -15,6 +15,7 @@ from websockets.sync.server import serve as serve_sync
 
 from pi05.errors import Refused, ServeError
 from pi05.serve.batching import Answered, Question
+from pi05.serve.chunks import Delays
 from pi05.serve.client import PolicyClient
 
 
@@ -138,6 +139,17 @@ def test_after_a_lost_connection_the_robot_ends_its_chunk_and_begins_anew(caplog
         assert "has forgotten the chunk" in caplog.text
         assert walk(robot, 4) == [200, 201, 202, 203]
         assert [question.underway is None for question in network.asked] == [True, True, False]
+
+
+def test_what_a_lost_connection_cost_forecasts_no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[int] = []
+    monkeypatch.setattr(Delays, "note", lambda self, steps: noted.append(steps))
+    with listening(Continuing(), contract=GUIDED) as (address, _), guided_robot(address, reconnect_s=20.0) as robot:
+        robot._line._connection.socket.shutdown(2)
+        assert walk(robot, 3) == [100, 101, 102]
+        assert noted == []
+        assert walk(robot, 3) == [103, 104, 202]
+        assert noted == [1]
 
 
 def test_a_delay_that_was_not_trained_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
