@@ -217,6 +217,10 @@ PROOFS: dict[str, tuple[str, str]] = {
     "base.vision_dead": (_DAMAGE + "[blind-names3]", _UNDAMAGED),
     "base.pictures_without_effect": (_DAMAGE + "[close-names6]", _UNDAMAGED),
     "base.prompt_without_effect": (_DAMAGE + "[close-names6]", _UNDAMAGED),
+    "base.knows_turned_pictures": (
+        CHECK + "test_turned_pictures.py::test_a_scene_that_is_turned_in_all_episodes_is_named[upside down]",
+        CHECK + "test_turned_pictures.py::test_pictures_as_the_base_knows_them_are_no_finding",
+    ),
     "base.not_measured": (
         _LOOK + "test_a_large_base_is_not_run_on_a_cpu",
         _LOOK + "test_the_packaged_base_is_sound",
