@@ -41,7 +41,7 @@ class Coming:
     step: int
     delay: int | None
     """Control steps until it takes over; None: it continues nothing."""
-    answer: Future[tuple[np.ndarray | None, float]]
+    answer: Future[tuple[np.ndarray | None, float | None]]
     """The actions, and the seconds that they took; None: the server has forgotten what they should continue."""
 
 
