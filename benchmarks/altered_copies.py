@@ -41,8 +41,6 @@ class Alteration:
     killer: int
     what: str
     alter: Callable[[Path], None]
-    pictures: bool = False
-    """Whether videos are encoded anew, for which small pictures are needed."""
 
 
 Numbers = Callable[[list[Episode], np.random.Generator], None]
@@ -330,9 +328,9 @@ ALTERATIONS: tuple[Alteration, ...] = (
     Alteration("wrapped", 8, "an angle wraps at π", numbers(wrapped)),
     Alteration("gripper_sign", 9, "gripper reversed in half the episodes", numbers(gripper_sign)),
     Alteration("gripper_percent", 9, "gripper in percent in half the episodes", numbers(gripper_percent)),
-    Alteration("black", 10, "a black camera", black, pictures=True),
-    Alteration("frozen", 10, "a frozen camera", frozen, pictures=True),
-    Alteration("same_camera", 10, "two cameras, one picture", same_camera, pictures=True),
+    Alteration("black", 10, "a black camera", black),
+    Alteration("frozen", 10, "a frozen camera", frozen),
+    Alteration("same_camera", 10, "two cameras, one picture", same_camera),
     Alteration("frozen_state", 12, "a state that never changes in an episode", numbers(frozen_state)),
     Alteration("one_task", 14, "one instruction for all", one_task),
     Alteration("placeholder", 14, "instruction TODO", placeholder),
@@ -344,8 +342,8 @@ ALTERATIONS: tuple[Alteration, ...] = (
     Alteration("clock_gap", 15, "a gap of three frames in one clock", clock_gap),
     Alteration("late_actions", 16, "actions five frames late", numbers(late_actions)),
     Alteration("early_actions", 16, "actions five frames early", numbers(early_actions)),
-    Alteration("late_pictures", 16, "pictures eight frames late, as many as rows", late_pictures, pictures=True),
-    Alteration("surplus_pictures", 16, "eight frames more before the first row", surplus_pictures, pictures=True),
+    Alteration("late_pictures", 16, "pictures eight frames late, as many as rows", late_pictures),
+    Alteration("surplus_pictures", 16, "eight frames more before the first row", surplus_pictures),
     Alteration("idle", 24, "60 % of each episode idle", numbers(idle)),
     Alteration("not_finite", 24, "one NaN", numbers(not_finite)),
     Alteration("spike", 24, "one action of 10,000", numbers(spike)),

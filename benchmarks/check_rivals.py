@@ -1,14 +1,17 @@
 """Who finds what: `pi05 check` and three checkers from PyPI on the same altered copies of the same sound sets.
 
-    python benchmarks/check_rivals.py --set cr5=../shared/datasets/cr5_v30_5ep_onefile --set tabletop=FOLDER \\
-        --tool lerobot-doctor=VENV --tool lerobot-lint=VENV --tool rdq=VENV
+    python benchmarks/check_rivals.py --venvs FOLDER
 
-Each checker runs from its own virtual environment, on the sound original and on each copy of `altered_copies.py`. What
-it says of a copy counts only where it does not say it of the original, too: its messages are compared without their
-numbers. Counted is that something new is said as a warning or an error, not whether it names the mistake: what was said
-stands
-in the JSON. What is only noted does not count. Writes benchmarks/results/check_rivals_DATE.json and prints the table of
-`docs/check.md`.
+That is all. Each checker gets a virtual environment in FOLDER where it has none yet. The sets are the real CR5 set of
+`../shared/datasets`, its pictures made smaller, and twelve table-top demonstrations that are collected anew; `--set
+NAME=FOLDER` names others. Each checker is run on the sound original and on each copy of `altered_copies.py`. `--tools`
+and `--only` run some of the checkers or copies again, and put what they say into the file of the day.
+
+What a checker says of a copy counts only where it does not say it of the original, too, or less severely there: its
+messages are compared without their measurements, while the numbers of dimensions stay. Counted is that something new
+is said as a warning or an error, not whether it names the mistake; what was said stands in the JSON. What is only noted
+does not count. Writes benchmarks/results/check_rivals_DATE.json and prints the table that
+`docs_tables.py` writes into `docs/check.md`.
 """
 
 from __future__ import annotations
@@ -16,52 +19,101 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import re
+import os
+import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from altered_copies import ALTERATIONS, make_copy
+from copies_in_files import change_pictures
+from PIL import Image
 from rich.console import Console
+from rivals_table import OURS, Said, said_anew, table, worst
 
 from pi05.machine import machine_info
 
-Said = list[tuple[str, str]]
-"""(error, warning or note, message) of a checker about a set; what is well is left out."""
 Tool = Callable[[list[Path]], list[Said]]
-OURS = "pi05 check"
+PACKAGES = {"rdq": "rdq[video]"}
+"""Without this extra rdq opens no picture."""
+VERSIONS = {"lerobot-doctor": "0.2.0", "rdq": "0.3.4", "lerobot-lint": "0.1.1"}
+"""The newest ones on PyPI in November 2026."""
+CR5 = Path(__file__).resolve().parents[2] / "shared" / "datasets" / "cr5_v30_5ep_multifile_quantiles"
+SMALLER = 4
+"""CR5's pictures have 640 × 480 pixels: decoding 40 copies of them in four checkers would take hours."""
+TABLETOP = ["--episodes=12", "--seed=0"]
+"""Flags of `pi05 collect`."""
+OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1"}
+"""A set that cannot be read is not looked for on the hub."""
 
 
 def main() -> None:
     """Run everything, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", action="append", required=True, help="NAME=FOLDER of a sound set")
-    parser.add_argument("--tool", action="append", default=[], help="NAME=FOLDER of its virtual environment")
+    parser.add_argument("--venvs", type=Path, required=True, help="folder of the checkers' virtual environments")
+    parser.add_argument("--set", action="append", help="NAME=FOLDER of a sound set, instead of the two usual ones")
+    parser.add_argument("--tools", nargs="*", default=[OURS, *VERSIONS], help="checkers to run; without it all of them")
     parser.add_argument("--only", nargs="*", help="names of altered copies; without it all of them")
-    parser.add_argument("--without-ours", action="store_true", help="run the other tools only")
     arguments = parser.parse_args()
-    venvs = dict(entry.split("=", 1) for entry in arguments.tool)
-    tools: dict[str, Tool] = {} if arguments.without_ours else {OURS: lambda roots: [ours(root) for root in roots]}
-    tools |= {name: functools.partial(READERS[name], Path(venv)) for name, venv in venvs.items()}
-    result: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "machine": machine_info(),
-        "versions": {name: version(Path(venv), name) for name, venv in venvs.items()},
-        "sets": {},
-    }
-    path = Path(__file__).parent / "results" / f"check_rivals_{result['date']}.json"
-    for entry in arguments.set:
-        name, folder = entry.split("=", 1)
-        result["sets"][name] = compare(Path(folder), tools, arguments.only)
-        if path.is_file():  # of an earlier call on the same day, with other sets or tools
-            result = merge(json.loads(path.read_text()), result)
-        path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(table(result))
+    tools = {name: functools.partial(READERS[name], arguments.venvs / name) for name in arguments.tools}
+    day = date.today().isoformat()
+    path = Path(__file__).parent / "results" / f"check_rivals_{day}.json"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, root, how in sound_sets(arguments.set, Path(folder)):
+            for told in compare(root, tools, arguments.only):
+                result = {"date": day, "machine": machine_info(), "versions": VERSIONS}
+                result["mistakes"] = {alteration.name: alteration.what for alteration in ALTERATIONS}
+                result["sets"] = {name: {"made": how, **told}}
+                if path.is_file():  # of the other set, or of an earlier call of the day with other tools or copies
+                    result = merge(json.loads(path.read_text()), result)
+                path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(table(json.loads(path.read_text())))
     print(path)
+
+
+def sound_sets(named: list[str] | None, folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Yield name, folder and origin of each set; those that are not named are the table-top's and CR5's."""
+    if named:
+        for entry in named:
+            name, _, root = entry.partition("=")
+            yield name, Path(root), Path(root).name
+        return
+    command = ["pi05", "collect", *TABLETOP]
+    root = folder / "tabletop"
+    subprocess.run([sys.executable, "-m", *command, f"--output={root}"], check=True, capture_output=True)
+    yield "tabletop", root, " ".join(command)
+    root = folder / "cr5"
+    shutil.copytree(CR5, root)
+    change_pictures(root, 0, lambda images, other: [reduced(image) for image in images])
+    yield "cr5", root, f"{CR5.name}, its pictures {SMALLER} times smaller"
+
+
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Return a picture with a fraction of its pixels, averaged."""
+    return np.asarray(Image.fromarray(image).reduce(SMALLER))
+
+
+def environment(venv: Path) -> Path:
+    """Return a checker's virtual environment, a folder of its name, made where it is not there yet."""
+    name = venv.name
+    wanted = VERSIONS[name]
+    if not (venv / "bin" / "pip").is_file():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        # LeRobot brings PyTorch along; this build is smaller than the one that it would choose.
+        first = ["torch==2.13.0"] if name == "lerobot-lint" else []
+        for package in (*first, f"{PACKAGES.get(name, name)}=={wanted}"):
+            subprocess.run([venv / "bin" / "pip", "install", "--quiet", package], check=True)
+    command = [venv / "bin" / "python", "-c", f"import importlib.metadata as m; print(m.version({name!r}))"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if found != wanted:
+        raise RuntimeError(f"{venv} holds {name} {found}, not {wanted}: remove the folder")
+    return venv
 
 
 def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -73,81 +125,29 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def version(venv: Path, name: str) -> str:
-    """Return the installed version of a checker."""
-    said = subprocess.run([venv / "bin" / "pip", "show", name], capture_output=True, text=True, check=True).stdout
-    return next(line.partition(": ")[2] for line in said.splitlines() if line.startswith("Version"))
-
-
-def compare(original: Path, tools: dict[str, Tool], only: list[str] | None = None) -> dict[str, Any]:
-    """Return what each checker says of the original, and what it says anew of each copy, or of some of them."""
-    copies: dict[str, Any] = {}
+def compare(original: Path, tools: dict[str, Tool], only: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what each checker says of the original, and what it says anew of each copy, or of some of them."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = [a for a in ALTERATIONS if only is None or a.name in only]
         made = [a for a in chosen if make_copy(original, Path(folder) / a.name, a)]
-        for alteration in made:
-            copies[alteration.name] = {"killer": alteration.killer, "what": alteration.what, "new": {}}
-        sound = {}
         for name, tool in tools.items():
             start = time.perf_counter()
-            sound[name], *others = tool([original, *(Path(folder) / a.name for a in made)])
-            known = {nameless(message) for _, message in sound[name]}
+            sound, *others = tool([original, *(Path(folder) / a.name for a in made)])
+            copies: dict[str, Any] = {}
             for alteration, said in zip(made, others, strict=True):
-                new = [(status, text.replace(f"{folder}/{alteration.name}", "SET")) for status, text in said]
-                new = [(status, text) for status, text in new if nameless(text) not in known]
-                copies[alteration.name]["new"][name] = new
-                print(name, alteration.name, worst(new), flush=True)
+                said = [(status, text.replace(f"{folder}/{alteration.name}", "SET")) for status, text in said]
+                copies[alteration.name] = {name: said_anew(said, sound)}
+                print(name, alteration.name, worst(said_anew(said, sound)), flush=True)
             print(name, f"{time.perf_counter() - start:.0f} s", flush=True)
-    return {"sound": sound, "copies": copies}
+            yield {"sound": {name: sound}, "copies": copies}
 
 
-def nameless(message: str) -> str:
-    """Return a message without what differs from run to run: numbers and paths."""
-    return re.sub(r"\d+(\.\d+)?(e-?\d+)?", "#", re.sub(r"\S*/\S+", "PATH", message))
-
-
-def worst(said: Said) -> str:
-    """Return the severest status, or nothing."""
-    statuses = {status for status, _ in said}
-    return next((status for status in ("error", "warning", "note") if status in statuses), "")
-
-
-def table(result: dict[str, Any]) -> str:
-    """Return the table of `docs/check.md`."""
-    sets = result["sets"]
-    tools = [OURS, *result["versions"]]
-    heads = [f"{name} {result['versions'].get(name, '')}".strip() for name in tools]
-    lines = [f"| mistake | {' | '.join(heads)} |"]
-    lines.append("|---" * (len(tools) + 1) + "|")
-    for alteration in ALTERATIONS:
-        there = {
-            name: s["copies"][alteration.name]["new"] for name, s in sets.items() if alteration.name in s["copies"]
-        }
-        if not there:
-            continue
-        cells = [", ".join(_cell(new, tool) for new in there.values()) for tool in tools]
-        where = f" ({', '.join(there)})" if len(sets) > 1 else ""
-        lines.append(f"| {alteration.what}{where} | {' | '.join(cells)} |")
-    totals = []
-    for tool in tools:
-        news = [copy["new"] for s in sets.values() for copy in s["copies"].values() if tool in copy["new"]]
-        found = [worst(new[tool]) in ("error", "warning") for new in news]
-        totals.append(f"**{sum(found)} of {len(found)}**")
-    lines.append(f"| all | {' | '.join(totals)} |")
-    counts = []
-    for tool in tools:
-        said = [status for s in sets.values() for status, _ in s["sound"].get(tool, [])]
-        counts.append(f"{said.count('error')} errors, {said.count('warning')} warnings")
-    lines.append(f"| said of the {len(sets)} sound originals | {' | '.join(counts)} |")
-    return "\n".join(lines)
-
-
-def _cell(new: dict[str, Said], tool: str) -> str:
-    return (worst(new[tool]) or "–") if tool in new else "not run"
-
-
-def ours(root: Path) -> Said:
+def ours(venv: Path, roots: list[Path]) -> list[Said]:
     """Run our checks in this process, without a base, as `pi05 check SET` does."""
+    return [_our_findings(root) for root in roots]
+
+
+def _our_findings(root: Path) -> Said:
     from pi05.check.examine import examine
     from pi05.commands.check import CHECK_FLAGS
     from pi05.commands.train import read_training_settings
@@ -160,79 +160,99 @@ def ours(root: Path) -> Said:
     return [(f.status, f"{f.name}: {f.text}") for f in findings if f.status != "ok"]
 
 
-def run(command: list[str | Path]) -> str:
-    """Run a checker and return what it prints; its exit code says what it found, not whether it ran."""
-    start = time.perf_counter()
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=3600, check=False)
-    if not (done.stdout + done.stderr).strip():
-        raise RuntimeError(f"{command} said nothing in {time.perf_counter() - start:.0f} s: {done.stderr[-2000:]}")
-    return done.stdout if done.stdout.strip() else done.stderr
+DRIVER = """
+import contextlib, importlib, io, json, os, sys
+with open(sys.argv[1]) as file:
+    job = json.load(file)
+main = getattr(importlib.import_module(job["module"]), job["main"])
+os.cpu_count = lambda: 1  # starting processes takes longer than decoding a few small videos
+answers = []
+for arguments in job["calls"]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main(arguments)
+        except SystemExit:
+            pass
+        except Exception as error:
+            print(repr(error))
+    report = ""
+    if os.path.isfile(job["report"]):
+        with open(job["report"]) as file:
+            report = file.read()
+        os.unlink(job["report"])
+    answers.append([report, said.getvalue()])
+with open(sys.argv[2], "w") as file:
+    json.dump(answers, file)
+"""
+"""All sets in one process of a checker's own command: importing LeRobot takes longer than checking one."""
+
+
+def run(venv: Path, command: str, roots: list[Path], flags: list[str]) -> list[tuple[str, str]]:
+    """Call `module:function check ROOT FLAGS` for each root; return the report of each and what was printed.
+
+    `REPORT` in the flags stands for a file that the checker writes to.
+    """
+    module, _, main = command.partition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        report, job, answers = (Path(folder) / name for name in ("report.json", "job.json", "answers.json"))
+        ready = [str(report) if flag == "REPORT" else flag for flag in flags]
+        calls = [["check", str(root.resolve()), *ready] for root in roots]
+        job.write_text(json.dumps({"module": module, "main": main, "calls": calls, "report": str(report)}))
+        python = environment(venv) / "bin" / "python"
+        done = subprocess.run([python, "-c", DRIVER, job, answers], capture_output=True, text=True, env=OFFLINE)
+        if done.returncode or not answers.is_file():
+            raise RuntimeError(f"{venv}: {done.stderr[-2000:]}")
+        return [(each[0], each[1]) for each in json.loads(answers.read_text())]
+
+
+def cannot(printed: str) -> Said:
+    """Return what a checker says of a set that it cannot open: an error, in its last words."""
+    if not printed.strip():
+        raise RuntimeError("a checker said nothing at all")
+    return [("error", printed.strip().splitlines()[-1])]
 
 
 def doctor(venv: Path, roots: list[Path]) -> list[Said]:
-    """Run lerobot-doctor. What it says of a set that it cannot open is an error."""
+    """Run lerobot-doctor."""
     status = {"FAIL": "error", "WARN": "warning"}
-    answers: list[Said] = []
-    for root in roots:
-        text = run([venv / "bin" / "lerobot-doctor", "check", root, "--json"])
-        if "{" not in text:
-            answers.append([("error", text.strip().splitlines()[-1])])
-            continue
-        answers.append(
-            [
-                (status[message["severity"]], f"{check['name']}: {message['message']}")
-                for check in json.loads(text[text.index("{") :])["checks"]
-                for message in check["messages"]
-                if message["severity"] in status
-            ]
-        )
-    return answers
+
+    def read(printed: str) -> Said:
+        if "{" not in printed:
+            return cannot(printed)
+        checks, _ = json.JSONDecoder().raw_decode(printed[printed.index("{") :])
+        return [
+            (status[message["severity"]], f"{check['name']}: {message['message']}")
+            for check in checks["checks"]
+            for message in check["messages"]
+            if message["severity"] in status
+        ]
+
+    return [read(printed) for _, printed in run(venv, "lerobot_doctor.cli:main", roots, ["--json"])]
+
+
+def findings(status: dict[str, str], report: str, printed: str) -> Said:
+    """Return the findings of a report, as rdq and lerobot-lint write it."""
+    if not report:
+        return cannot(printed)
+    return [(status[f["severity"]], f"{f['check']}: {f['message']}") for f in json.loads(report)["findings"]]
 
 
 def rdq(venv: Path, roots: list[Path]) -> list[Said]:
     """Run rdq with every frame decoded."""
     status = {"critical": "error", "warning": "warning", "info": "note"}
-    answers: list[Said] = []
-    for root in roots:
-        with tempfile.TemporaryDirectory() as folder:
-            report = Path(folder) / "report.json"
-            text = run([venv / "bin" / "rdq", "check", root, "--video-full", "--no-color", "--json", report])
-            if not report.is_file():
-                answers.append([("error", text.strip().splitlines()[-1])])
-                continue
-            found = json.loads(report.read_text())["findings"]
-        answers.append([(status[f["severity"]], f"{f['check']}: {f['message']}") for f in found])
-    return answers
-
-
-LINT_DRIVER = """
-import json, sys
-from typer.testing import CliRunner
-from lerobot_lint.cli import app
-for root in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, ["check", root, "--json", sys.argv[2]])
-    try:
-        with open(sys.argv[2]) as file:
-            found = [(f["severity"], f["check"] + ": " + f["message"]) for f in json.load(file)["findings"]]
-    except (OSError, ValueError):
-        found = [("error", (result.output or repr(result.exception)).strip().splitlines()[-1])]
-    open(sys.argv[2], "w").close()
-    print(json.dumps(found))
-"""
-"""Many sets in one process: importing LeRobot takes longer than checking one."""
+    answers = run(venv, "rdq.cli:main", roots, ["--video-full", "--no-color", "--json", "REPORT"])
+    return [findings(status, *answer) for answer in answers]
 
 
 def lint(venv: Path, roots: list[Path]) -> list[Said]:
-    """Run lerobot-lint's own command on each set."""
-    with tempfile.TemporaryDirectory() as folder:
-        names = json.dumps([str(root.resolve()) for root in roots])
-        lines = run([venv / "bin" / "python", "-c", LINT_DRIVER, names, Path(folder) / "report.json"]).splitlines()
+    """Run lerobot-lint."""
     status = {"error": "error", "warning": "warning", "info": "note"}
-    answers = [json.loads(line) for line in lines if line.startswith("[")]
-    return [[(status[severity], message) for severity, message in answer] for answer in answers]
+    return [findings(status, *answer) for answer in run(venv, "lerobot_lint.cli:app", roots, ["--json", "REPORT"])]
 
 
 READERS: dict[str, Callable[[Path, list[Path]], list[Said]]] = {
+    OURS: ours,
     "lerobot-doctor": doctor,
     "lerobot-lint": lint,
     "rdq": rdq,

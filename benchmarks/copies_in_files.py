@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pi05.data.lerobot.encoder import VideoEncoder
+from pi05.data.lerobot.encoder import VideoEncoder, quality_for
 from pi05.data.lerobot.feature_stats import number_stats
 from pi05.data.lerobot.video import VideoReader, index_frames
 
 STATE, ACTION = "observation.state", "action"
+MOST_PIXELS = 200_000_000
+"""Of all pictures of a camera that is encoded anew: CR5 has 163 million, which takes a minute."""
 
 
 @dataclass
@@ -188,24 +190,36 @@ Pictures = Callable[[list[np.ndarray], list[np.ndarray]], list[np.ndarray]]
 def change_pictures(root: Path, camera: int, change: Pictures) -> None:
     """Encode all videos of one camera anew; `change` gets its pictures, and those of the other camera, file by file.
 
-    Raises ValueError for pictures that are too large to be encoded in seconds, IndexError for a camera that is not
-    there.
+    A set with one camera gives its own pictures twice. Raises IndexError for a camera that is not there, ValueError
+    for more pictures than are encoded in a minute.
     """
-    features = read_info(root)["features"]
-    cameras = [name for name, feature in features.items() if feature["dtype"] == "video"]
+    info = read_info(root)
+    cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
     own, other = cameras[camera], cameras[1 - camera] if len(cameras) > 1 else cameras[0]
-    if features[own]["shape"][0] * features[own]["shape"][1] > 128 * 128:
-        raise ValueError("large pictures")
+    height, width = info["features"][own]["shape"][:2]
+    if height * width * info["total_frames"] > MOST_PIXELS:
+        raise ValueError("too many pictures")
     for path in sorted((root / "videos").rglob("*.mp4")):
         if own not in path.parts:
             continue
+        images = _decode(path)
         beside = Path(*[other if part == own else part for part in path.parts])
-        images = change(_decode(path), _decode(beside))
+        images = change(images, images if beside == path else _decode(beside))
         height, width = images[0].shape[:2]
-        encoder = VideoEncoder(path, int(read_info(root)["fps"]), height, width)
+        encoder = VideoEncoder(path, int(info["fps"]), height, width)
         for image in images:
             encoder.add(image)
         encoder.close()
+    change_info(root, lambda info: _describe(info["features"][own], height, width))
+
+
+def _describe(feature: dict[str, Any], height: int, width: int) -> None:
+    """Let info.json say how large the pictures are now, and how the videos are encoded, where it says so at all."""
+    feature["shape"] = [height, width, 3]
+    now = {"codec": "h264", "pix_fmt": quality_for(height, width).pixel_format, "height": height, "width": width}
+    for details in (feature.get("info"), feature.get("video_info")):
+        if isinstance(details, dict):
+            details.update({f"video.{key}": value for key, value in now.items() if f"video.{key}" in details})
 
 
 def _decode(path: Path) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import rivals_table
 import torch
 
 from pi05 import presets
@@ -310,6 +311,13 @@ def _many_gpus(cells: Row) -> Row:
     return [cells[0], f"`{plan['parallel']}`", cells[2], *(fill(c, v) for c, v in zip(cells[3:], values, strict=True))]
 
 
+@cache
+def _found_by_rivals() -> dict[str, Row]:
+    lines = rivals_table.table(newest("check_rivals")).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: row for row in rows}
+
+
 TABLES: dict[str, Callable[[Row], Row]] = {
     "defaults": _defaults,
     "presets": _presets_of_training,
@@ -324,6 +332,7 @@ TABLES: dict[str, Callable[[Row], Row]] = {
     "recomputation": _recomputation,
     "roofline": _roofline,
     "many-gpus": _many_gpus,
+    "rivals": lambda cells: _found_by_rivals()[cells[0]],
 }
 SLOW = frozenset({"many-gpus"})
 """Tables that take a minute or more: `pi05 plan` itself, once for each row."""

@@ -18,5 +18,7 @@ def load_program(path: str) -> ModuleType:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # dataclasses look their module up
+    if (folder := str((REPOSITORY / path).parent)) not in sys.path:  # a program finds the ones beside it
+        sys.path.append(folder)
     specification.loader.exec_module(module)
     return module

@@ -299,6 +299,7 @@ TESTS_OF_MORE: dict[str, str] = {
     "test_lerobot_tables": "benchmarks/lerobot_tables.py, the tables of docs/coming-from-lerobot.md",
     "test_launch": "launch/skypilot.yaml",
     "test_plan_table": "the READMEs' table of GPUs",
+    "test_rivals_table": "benchmarks/rivals_table.py, what is counted as found",
     "test_setup_env": "scripts/setup_env.py",
     "test_setup_libero": "scripts/setup_libero.py",
     "test_slurm_script": "launch/slurm.sbatch",

@@ -57,14 +57,14 @@ class Timing:
 
 def check_timing(subject: Subject, cameras: Sequence[str], progress: Progress) -> Iterator[Finding]:
     """Yield cameras whose pictures come later or earlier than the rows that they stand in."""
-    speeds, stride = _speeds(subject), max(1, round(subject.dataset.fps / FASTEST_HZ))
+    speeds = speeds_of(subject)
     together: dict[str, float] = {}
     for number, camera in enumerate(cameras):
         progress(number, len(cameras), "motion in pictures")
-        timing = measure_timing(_pairs(subject, camera, speeds, stride))
+        timing = measure_timing(pairs_of(subject, camera, speeds))
         if timing is None:
             continue
-        frames = stride * timing.shift
+        frames = stride_of(subject) * timing.shift
         if timing.is_clear and abs(timing.shift) >= LATE:
             yield _apart(camera, frames, subject.dataset.fps, timing)
         elif timing.near > CLEAR:
@@ -120,7 +120,7 @@ def _correlation(pairs: Sequence[Pair], shift: int) -> float | None:
     return float(first @ second) / size if size > 1e-9 else None
 
 
-def _speeds(subject: Subject) -> Float[np.ndarray, " frames"]:
+def speeds_of(subject: Subject) -> Float[np.ndarray, " frames"]:
     """Return how fast the state moves at each frame of the set, from 0 to 1: every dimension by its own fast steps."""
     states = subject.dataset.states()
     steps = np.abs(np.diff(states, axis=0, prepend=states[:1]))
@@ -133,9 +133,14 @@ def _speeds(subject: Subject) -> Float[np.ndarray, " frames"]:
     return np.asarray(np.minimum(steps[:, moving] / fast[moving], 1).mean(axis=1), np.float64)
 
 
-def _pairs(subject: Subject, camera: str, speeds: np.ndarray, stride: int) -> list[Pair]:
+def stride_of(subject: Subject) -> int:
+    """Return every which frame is compared."""
+    return max(1, round(subject.dataset.fps / FASTEST_HZ))
+
+
+def pairs_of(subject: Subject, camera: str, speeds: np.ndarray) -> list[Pair]:
     """Decode frames of some episodes; an episode that cannot be decoded is another finding's."""
-    dataset = subject.dataset
+    dataset, stride = subject.dataset, stride_of(subject)
     count = min(len(subject.episodes), EPISODES)
     places = np.unique(np.linspace(0, len(subject.episodes) - 1, count).round().astype(int))
     pairs: list[Pair] = []
