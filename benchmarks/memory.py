@@ -156,17 +156,15 @@ def main() -> int:
 
 
 def with_kept(records: Sequence[dict[str, Any]], files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return cases with those of earlier files that were not run again, in the order of `METHODS`."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for file in files:
+    """Return cases with those of earlier files that were not run again, at any horizon, in the order of `METHODS`."""
+    found = list(records)
+    for file in reversed(files):
         earlier = json.loads(file.read_text(encoding="utf-8"))
-        found |= {_key(each): {"date": earlier["date"], **each} for each in earlier["cases"]}
-    found |= {_key(each): each for each in records}
-    return [found[key] for key in sorted(found, key=lambda key: (list(METHODS).index(key[0]), *key[1:]))]
-
-
-def _key(case: dict[str, Any]) -> tuple[Any, ...]:
-    return case["method"], case["horizon"], case["batch"]
+        again = {(each["method"], each["batch"]) for each in found}
+        kept = [each for each in earlier["cases"] if (each["method"], each["batch"]) not in again]
+        found += [{"date": earlier["date"], **each} for each in kept]
+    order = {method: index for index, method in enumerate(METHODS)}
+    return sorted(found, key=lambda each: (order[each["method"]], each["horizon"], each["batch"]))
 
 
 def methods_of(text: str) -> list[str]:
