@@ -72,7 +72,11 @@ def plain_temporaries(config: TrainConfig, largest: int) -> int:
     count, state = min(largest, PORTION["cuda"]), config.optimizer_state
     weight, gradient = (torch.empty(count, dtype=matrix_dtype(config), device=META) for _ in range(2))
     kinds = (None, None) if state == "float32" or largest < SMALLEST else FORMATS[state]
-    moments = ParameterState(*(Moment(weight, kind, offload=False) for kind in kinds))
+    for kind in kinds:
+        if kind is not None:
+            kind.table(META)  # of its codes, made once and for all: no part of an update
+    first, second = (Moment(weight, kind, offload=False) for kind in kinds)
+    moments = ParameterState(first, second)
     numbers = StepNumbers.of(AdamSettings(), 0.0, 1)
     tracker = LiveStorage()
     tracker.adopt((weight, gradient, *moments.first.parts, *moments.second.parts), "held")
