@@ -126,6 +126,8 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} failed: {part['error']}"
         if "left_out" in part:
             yield f"{name} left out: {part['left_out']}"
+        if part.get("update") and not part["update"].startswith("the update runs as kernels"):
+            yield f"{name} was predicted with kernels of its own for the update: {part['update']}"
     attention = parts.get("attention", {})
     for lengths, probe in attention.get("probes", {}).items():
         yield f"{lengths}: {probe['line']}{'; ' * bool(probe['switched_off'])}{'; '.join(probe['switched_off'])}"

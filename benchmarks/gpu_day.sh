@@ -3,6 +3,7 @@
 #
 #   bash benchmarks/gpu_day.sh                     one GPU, at most eight minutes, no downloads, no base
 #   bash benchmarks/gpu_day.sh --rehearse          the same on a CPU with the tiny network, into a temporary file
+#   bash benchmarks/gpu_day.sh --only machine attention lora   some parts, for who has less time; others of the day stay
 #   PYTHON=python3.12 bash benchmarks/gpu_day.sh   another interpreter
 #
 # The most telling parts come first, and each writes its result when it is done, so that a run that is cut short has

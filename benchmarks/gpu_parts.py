@@ -17,7 +17,8 @@ from pi05.train.device.setup import prepare_device
 from pi05.train.faults import BatchOrigin, UncheckedStep
 from pi05.train.optim.adamw import AdamSettings
 from pi05.train.optim.kernel_check import why_no_kernel
-from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, Way
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
+from pi05.train.optim.way import Way
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.gpus import GIB
 from pi05.train.step import LossSettings, train_step

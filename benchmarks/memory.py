@@ -2,9 +2,12 @@
 
     python benchmarks/memory.py
     python benchmarks/memory.py --measure
+    python benchmarks/memory.py --methods="LoRA;QLoRA" --keep benchmarks/results/memory_DATE.json
 
-Prompts of 48 to 60 tokens are padded to 48, 56 or 64; the longest is taken. Prints tables and writes
-benchmarks/results/memory_DATE.json with the machine, the versions and the date. `--measure` runs what fits the GPU of
+Prompts of 48 to 60 tokens are padded to 48, 56 or 64; the longest is taken. Horizons are 50, since 10 has
+never needed more. Prints tables and writes benchmarks/results/memory_DATE.json with the machine, the versions and the
+date of each case: with `--keep` cases that are not run again are taken from earlier files, the last of which counts
+first. `--measure` runs what fits the GPU of
 this machine with random weights, two steps each, and compares the peak of PyTorch's allocator with the prediction.
 """
 
@@ -71,7 +74,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "QLoRA": ("--method=qlora",),
     "QLoRA, recomputed": ("--method=qlora", *FULL),
 }
-BATCHES, HORIZONS = (1, 8, 32), (10, 50)
+BATCHES, HORIZONS = (1, 8, 32), (50,)
 TARGETS = (
     ("full fine-tuning, batch 8", "full, bf16-sr, recomputed, 8-bit moments, release", 8, 22.0),
     ("full fine-tuning, batch 32", "full, bf16-sr, recomputed, 8-bit moments, release", 32, 30.0),
@@ -114,6 +117,7 @@ def main() -> int:
     parser.add_argument("--methods", type=methods_of, default=list(METHODS), help="separated by semicolons; else all")
     parser.add_argument("--batches", type=sizes_of, default=list(BATCHES), help="separated by commas")
     parser.add_argument("--horizons", type=sizes_of, default=list(HORIZONS), help="separated by commas")
+    parser.add_argument("--keep", type=Path, nargs="+", default=[], help="files whose other cases are taken over")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"memory_{date.today().isoformat()}.json")
     arguments = parser.parse_args()
     if arguments.measure and not torch.cuda.is_available():
@@ -129,6 +133,7 @@ def main() -> int:
         prediction = predict(case.config, case.sizes, case.shapes)
         records.append(record(case, prediction, arguments.measure))
         print(f"{case}: {prediction.peak / GIB:.1f} GiB", flush=True)
+    records = with_kept(records, arguments.keep)
     console = Console(width=190)
     show(records, console)
     targets = check_targets(records)
@@ -150,9 +155,21 @@ def main() -> int:
     return 0
 
 
+def with_kept(records: Sequence[dict[str, Any]], files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return cases with those of earlier files that were not run again, at any horizon, in the order of `METHODS`."""
+    found = list(records)
+    for file in reversed(files):
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        again = {(each["method"], each["batch"]) for each in found}
+        kept = [each for each in earlier["cases"] if (each["method"], each["batch"]) not in again]
+        found += [{"date": earlier["date"], **each} for each in kept]
+    order = {method: index for index, method in enumerate(METHODS)}
+    return sorted(found, key=lambda each: (order[each["method"]], each["horizon"], each["batch"]))
+
+
 def methods_of(text: str) -> list[str]:
     """Return the methods of a flag."""
-    names = text.split(";")
+    names = text.split(";") if text else []
     if unknown := [name for name in names if name not in METHODS]:
         raise argparse.ArgumentTypeError(f"no method {unknown[0]!r}; there are: {'; '.join(METHODS)}")
     return names
@@ -169,6 +186,7 @@ def sizes_of(text: str) -> list[int]:
 def record(case: Case, prediction: MemoryPrediction, measured: bool) -> dict[str, Any]:
     """Return a case as plain data, with the measured peak where it was asked for and the case fits."""
     found: dict[str, Any] = {
+        "date": date.today().isoformat(),
         "method": case.method,
         "flags": list(METHODS[case.method]),
         "batch": case.batch,

@@ -1,4 +1,4 @@
-"""The low-memory optimizer's update, operation by operation and compiled: time on a CPU, bytes and kernels anywhere.
+"""The low-memory optimizer's update by the ways it runs: time on a CPU, bytes and kernels anywhere.
 
     python benchmarks/optimizer_update.py --rounds 9
     python benchmarks/optimizer_update.py --rounds 0    # counts only
@@ -6,9 +6,10 @@
 Measured: steps over a few large tensors in turns (A B A B ...) on this CPU, with float32, 8-bit and 4-bit moments and
 weights in float32 and bfloat16; ratios are of medians. Computed, not measured: what one portion reads and writes.
 Operation by operation that is the sum over the operations that run, each reading its inputs and writing its outputs
-once; compiled, the sum over the loops that Inductor makes for this CPU, likewise (for a GPU it may join others), and as
-a lower bound each of the update's own tensors once. From bytes and memory bandwidth follows the time of a whole
-model's update, in which launches and arithmetic count nothing. Prints tables and writes
+once; compiled, the sum over the loops that Inductor makes for this CPU, likewise (for a GPU it may join others); by the
+kernels written for it what each launch is given, all of which they read and write once, the least that there is (that
+they do no more is a test of theirs under Triton's interpreter). From bytes and memory bandwidth follows the time of a
+whole model's update, in which launches and arithmetic count nothing. Prints tables and writes
 benchmarks/results/optimizer_update_DATE.json.
 """
 
@@ -18,6 +19,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pi05.machine import machine_info
 from pi05.train.optim.adamw import AdamSettings, Schedule
-from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, StateKind, state_bytes
+from pi05.train.optim.kernel_update import Launches
+from pi05.train.optim.kernel_values import Values
+from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, StateKind
+from pi05.train.optim.way import Way
 
 KINDS: tuple[StateKind, ...] = ("float32", "8bit", "4bit")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,14 +85,22 @@ def main() -> None:
 class Side:
     """Weights with an optimizer of their own."""
 
-    def __init__(self, kind: StateKind, dtype: torch.dtype, compiled: bool, tensors: int, rows: int) -> None:
+    def __init__(
+        self,
+        kind: StateKind,
+        dtype: torch.dtype,
+        way: Way,
+        tensors: int,
+        rows: int,
+        launches: Launches | None = None,
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         shape = (rows, ROWS)
         draws = {str(number): torch.randn(shape, generator=generator) for number in range(tensors)}
         self.weights = {name: nn.Parameter((0.02 * value).to(dtype)) for name, value in draws.items()}
         self.gradients = {name: (1e-3 * value.flip(0)).to(dtype) for name, value in draws.items()}
         self.optimizer = LowMemoryOptimizer(
-            self.weights, AdamSettings(), SCHEDULE, seed=0, state=kind, way="compiled" if compiled else "plain"
+            self.weights, AdamSettings(), SCHEDULE, seed=0, state=kind, way=way, launches=launches
         )
         self.factor = torch.ones(())
         self.taken = 0
@@ -103,7 +116,8 @@ class Side:
 
 def measured(kind: StateKind, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     """Let both sides take steps in turns."""
-    sides = {name: Side(kind, dtype, name == "compiled", TENSORS, ROWS) for name in ("eager", "compiled")}
+    ways: dict[str, Way] = {"eager": "plain", "compiled": "compiled"}
+    sides = {name: Side(kind, dtype, way, TENSORS, ROWS) for name, way in ways.items()}
     first = {name: side.step() for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -149,6 +163,26 @@ def tensors_in(values: Any) -> list[Tensor]:
     return [one for value in values for one in tensors_in(value)] if isinstance(values, (tuple, list)) else []
 
 
+class Counted:
+    """Stands for the kernels, and counts launches and what they are given."""
+
+    def __init__(self) -> None:
+        self.bytes, self.count = 0, 0
+
+    def launch_packed(self, values: Values, *_: Any) -> None:
+        """Count a parameter with packed moments."""
+        self.launch_group([values])
+
+    def launch_float32(self, values: Values, *_: Any) -> None:
+        """Count a parameter with moments in float32."""
+        self.launch_group([values])
+
+    def launch_group(self, group: Sequence[Values], *_: Any) -> None:
+        """Count parameters that are moved at once."""
+        self.bytes += sum(each.moved_bytes for each in group)
+        self.count += 1
+
+
 class CountedError(Exception):
     """Ends a compilation once its loops are known; no code is made of them."""
 
@@ -157,7 +191,7 @@ def computed(kind: StateKind, dtype: torch.dtype) -> dict[str, Any]:
     """Count what one portion takes, in its second step: the moments are there, and so are the tables."""
     rows = PORTION["cpu"] // ROWS
     count = rows * ROWS
-    eager = Side(kind, dtype, False, 1, rows)
+    eager = Side(kind, dtype, "plain", 1, rows)
     eager.step()
     with Traffic() as traffic:
         eager.step()
@@ -169,7 +203,7 @@ def computed(kind: StateKind, dtype: torch.dtype) -> dict[str, Any]:
         raise CountedError
 
     torch._dynamo.reset()
-    compiled = Side(kind, dtype, True, 1, rows)
+    compiled = Side(kind, dtype, "compiled", 1, rows)
     with torch._inductor.config.patch(force_disable_caches=True, _post_fusion_custom_pass=count_loops):
         try:
             compiled.step()
@@ -177,14 +211,15 @@ def computed(kind: StateKind, dtype: torch.dtype) -> dict[str, Any]:
             if not isinstance(error.inner_exception, CountedError):
                 raise
     torch._dynamo.reset()
-    own = torch.empty((), dtype=dtype).element_size() * 3 + 2 * state_bytes(count, kind) / count
+    launches = Counted()
+    Side(kind, dtype, "kernel", 1, rows, launches).step()
     found = {
         "eager": {"kernels": traffic.kernels, "bytes_per_parameter": traffic.bytes / count},
         "compiled": {
             "kernels": len(loops),
             "bytes_per_parameter": sum(loops) / count,
         },
-        "lower_bound": {"kernels": 1, "bytes_per_parameter": own},
+        "kernel": {"kernels": launches.count, "bytes_per_parameter": launches.bytes / count},
     }
     for row in found.values():
         row["seconds"] = {

@@ -48,7 +48,7 @@ def predict_step(
     """Count one step and return its parts with their seconds."""
     settings = {**MEANINGS[method].settings, "precision": "mixed", "activation_checkpointing": degree}
     sizes, shapes = replace(full_size(), horizon=horizon), Shapes(batch=batch, cameras=2, prompt_tokens=64)
-    operations = count_operations(read_settings(settings), sizes, shapes, masked=masked)
+    operations = count_operations(read_settings(settings), sizes, shapes, padded=masked)
     return {
         "batch": batch,
         "horizon": horizon,

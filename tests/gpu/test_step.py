@@ -15,10 +15,12 @@ from pi05.model.flow import reduce_loss
 from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
+from pi05.train.device.varlen import flash_varlen, why_no_varlen
 from pi05.train.network import hold_matrices
 from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
 from pi05.train.parameters import freeze
+from pi05.train.plan.counted_on import CountedOn
 from pi05.train.plan.step_on_shapes import Shapes, measure_step
 from pi05.train.step import LossSettings, TrainState, train_step
 from pi05.types import Batch
@@ -149,18 +151,24 @@ def test_prompt_lengths_compile_nothing_more() -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("packed", [False, True], ids=["masked", "packed"])
 @pytest.mark.parametrize("degree", ["none", "selective", "full"])
-def test_the_predicted_memory_is_that_of_the_allocator(degree: str) -> None:
+def test_the_predicted_memory_is_that_of_the_allocator(degree: str, packed: bool) -> None:
     """On a network whose activations are large beside the allocator's rounding, within the promised tenth."""
     sizes = replace(tiny(), language_width=512, language_mlp=2048, vocab_size=2048)
+    against = why_no_varlen(torch.device(CUDA), torch.bfloat16, sizes.head_dim)
+    if packed and against is not None:
+        pytest.skip(against)
     config = TrainConfig(precision="mixed", activation_checkpointing=degree)
     shapes = Shapes(batch=64, cameras=2, prompt_tokens=64)
-    predicted = sum(measure_step(config, sizes, shapes).at_peak.values())
+    predicted = sum(measure_step(config, sizes, shapes, kernels=CountedOn(packed=packed, update=None)).at_peak.values())
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     model = Pi05(sizes, torch.bfloat16)
     model.initialize(torch.Generator().manual_seed(0))
     model = model.to(CUDA)
+    model.varlen = flash_varlen() if packed else None
     parameters = freeze(model, "full")
     apply_from_outside(model, compile_layers=False, recompute_activations=config.recomputed)
     state = TrainState(step=0, seed=0, model=model, optimizer=AdamW(parameters, AdamSettings(), SCHEDULE), ema=None)
@@ -173,6 +181,7 @@ def test_the_predicted_memory_is_that_of_the_allocator(degree: str) -> None:
         actions=torch.zeros(64, sizes.horizon, sizes.action_dim),
         action_mask=torch.ones(64, sizes.horizon, dtype=torch.bool),
         trimmed=True,
+        counted_tokens=64 * 60,
     ).to(CUDA)
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()

@@ -9,7 +9,8 @@ from torch import nn
 
 from pi05.train.optim.adamw import AdamSettings, Schedule
 from pi05.train.optim.kernel_check import why_no_kernel
-from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, Way
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
+from pi05.train.optim.way import Way
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("compiler")]
 CUDA = torch.device("cuda")

@@ -15,7 +15,7 @@ def test_the_command_prints_a_plan_and_a_proposal(capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert "weights" in text
     assert "of the 1,723,744 parameters that are trained" in " ".join(text.split())
-    assert "attention: the kernel is PyTorch's choice" in " ".join(text.split()), "in float32 no rule is known"
+    assert "attention: the kernels are PyTorch's choice" in " ".join(text.split()), "in float32 no rule is known"
     assert "fits" in text
     assert "assumed" in text
     assert cli.main([*flags, "--json"]) == 0

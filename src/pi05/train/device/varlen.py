@@ -14,16 +14,24 @@ import torch
 from torch import Tensor
 
 from pi05.model.packed_keys import Varlen
-from pi05.train.device.kernels import flash_takes
+from pi05.train.device.kernels import Capability, flash_takes
 
 
 def why_no_varlen(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Return None where packed keys can be tried on this device, else the reason."""
     if device.type != "cuda":
         return "only GPUs have the kernel"
+    return why_masked(torch.cuda.get_device_capability(device), dtype, head_dim)
+
+
+def why_masked(capability: Capability, dtype: torch.dtype, head_dim: int) -> str | None:
+    """Return None where a GPU can try packed keys with the PyTorch that is installed here, else the reason.
+
+    What a run and its plan go by; the plan's GPU need not be here.
+    """
     if dtype not in (torch.bfloat16, torch.float16):
         return f"the kernel does not take {str(dtype).removeprefix('torch.')}"
-    if not flash_takes(torch.cuda.get_device_capability(device), head_dim):
+    if not flash_takes(capability, head_dim):
         return "flash attention does not run on this GPU with heads of this width"
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return f"PyTorch {torch.__version__} has none; 2.10 is the first"

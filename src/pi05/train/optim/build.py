@@ -11,8 +11,10 @@ from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.optim.compiled_check import of_any_process, why_not_compiled
 from pi05.train.optim.kernel_check import why_no_kernel
-from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, Way, run_now
+from pi05.train.optim.kernel_update import Launches
+from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, run_now
 from pi05.train.optim.protocol import Optimizer
+from pi05.train.optim.way import Way, choose_way, why_no_triton
 
 
 def adam_settings(config: TrainConfig) -> AdamSettings:
@@ -27,41 +29,55 @@ def adam_settings(config: TrainConfig) -> AdamSettings:
 
 
 def build_optimizer(
-    config: TrainConfig,
-    parameters: Mapping[str, nn.Parameter],
-    schedule: Schedule,
-    device: torch.device,
-    run_portion: RunPortion = run_now,
+    config: TrainConfig, parameters: Mapping[str, nn.Parameter], schedule: Schedule, device: torch.device
 ) -> Optimizer:
     """Return PyTorch's own AdamW, or ours where memory is to be saved.
 
     On a GPU ours runs as kernels of its own, or else compiled, or else operation by operation, and says which and why.
-    On `meta`, where the planner measures, there is no host memory: moments of host memory are on `meta` too.
     """
-    settings = adam_settings(config)
     if not config.own_optimizer:
-        return AdamW(parameters, settings, schedule)
-    way: Way = "plain"
-    weights = torch.bfloat16 if config.precision == "bf16-sr" else torch.float32
-    against_kernel, against_compiling = None, None
-    if device.type == "cuda":
-        way = "kernel"
-        against_kernel = of_any_process(why_no_kernel(device, config.optimizer_state, weights))
-        if against_kernel is not None:
-            against_compiling = of_any_process(
-                why_not_compiled(device, config.optimizer_state, weights, config.gradient_release)
-            )
-            way = "compiled" if against_compiling is None else "plain"
-    optimizer = LowMemoryOptimizer(
+        return AdamW(parameters, adam_settings(config), schedule)
+    weights = matrix_dtype(config)
+
+    def refuses(way: Way) -> str | None:
+        """Try a way on this device; the reason of any process counts for all."""
+        if (reason := why_no_triton()) is None and way == "kernel":
+            reason = why_no_kernel(device, config.optimizer_state, weights)
+        elif reason is None:
+            reason = why_not_compiled(device, config.optimizer_state, weights, config.gradient_release)
+        return of_any_process(reason)
+
+    chosen = choose_way(device.type == "cuda", refuses)
+    optimizer = build_low_memory(config, parameters, schedule, way=chosen.way, offload=config.optimizer_offload)
+    optimizer.why_no_kernel, optimizer.why_not_compiled = chosen.why_no_kernel, chosen.why_not_compiled
+    return optimizer
+
+
+def build_low_memory(
+    config: TrainConfig,
+    parameters: Mapping[str, nn.Parameter],
+    schedule: Schedule,
+    *,
+    way: Way,
+    offload: bool,
+    run_portion: RunPortion = run_now,
+    launches: Launches | None = None,
+) -> LowMemoryOptimizer:
+    """Return the optimizer that saves memory, its way decided already."""
+    return LowMemoryOptimizer(
         parameters,
-        settings,
+        adam_settings(config),
         schedule,
         seed=config.seed,
         state=config.optimizer_state,
-        offload=config.optimizer_offload and device.type != "meta",
+        offload=offload,
         release=config.gradient_release,
         way=way,
         run_portion=run_portion,
+        launches=launches,
     )
-    optimizer.why_no_kernel, optimizer.why_not_compiled = against_kernel, against_compiling
-    return optimizer
+
+
+def matrix_dtype(config: TrainConfig) -> torch.dtype:
+    """Return the precision that matrices are trained in; vectors are in float32."""
+    return torch.bfloat16 if config.precision == "bf16-sr" else torch.float32

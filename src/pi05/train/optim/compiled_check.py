@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 from pi05.train.optim.adamw import AdamSettings, Schedule
-from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, Way
+from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
+from pi05.train.optim.way import Way
 
 BLOCKS, REST, SHORT = 2**14, 70, 512
 """Values: of a matrix of whole blocks, those left over in another, and those of a vector."""

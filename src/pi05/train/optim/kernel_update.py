@@ -7,36 +7,49 @@ Leaves out the kernels (`triton_update.py`), which take Triton, and whether they
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from pi05.train.optim.minifloat import SMALLEST
+from pi05.train.optim.kernel_values import Values
+from pi05.train.optim.minifloat import SMALLEST, Minifloat
 from pi05.train.optim.moments import ParameterState
 from pi05.train.optim.plain_update import StepNumbers
 from pi05.train.optim.stochastic_rounding import KeyTable
-
-if TYPE_CHECKING:
-    from pi05.train.optim.triton_update import Values
 
 Kind = tuple[torch.dtype, torch.dtype, StepNumbers]
 """Precision of weight and gradient, and the step's numbers: what a group has in common."""
 
 
-def kernels() -> ModuleType:
+@runtime_checkable
+class Launches(Protocol):
+    """What moves values: `triton_update.py`, or what stands for it where nothing is moved (the planner)."""
+
+    def launch_packed(
+        self, values: Values, form: tuple[Minifloat, Minifloat], start: int, numbers: StepNumbers, /
+    ) -> None:
+        """Move a parameter whose moments are packed, from its value `start` on."""
+
+    def launch_float32(self, values: Values, start: int, numbers: StepNumbers, /) -> None:
+        """Move a parameter with moments in float32, from its value `start` on."""
+
+    def launch_group(self, group: Sequence[Values], numbers: StepNumbers, /) -> None:
+        """Move several whole parameters with moments in float32 at once."""
+
+
+def kernels() -> Launches:
     """Return the kernels. Raises ImportError where there is no Triton."""
     from pi05.train.optim import triton_update
 
-    return triton_update
+    return cast(Launches, triton_update)
 
 
 class KernelUpdate:
     """Moves the parameters of an optimizer, by `move` one after the other, and by `finish` at the end of a step."""
 
-    def __init__(self, names: Sequence[str], seed: int) -> None:
-        self._kernels = kernels()
+    def __init__(self, names: Sequence[str], seed: int, launches: Launches | None = None) -> None:
+        self._kernels = kernels() if launches is None else launches
         self._keys = KeyTable(names, seed)
         self._waiting: dict[Kind, list[Values]] = {}
 
@@ -62,7 +75,7 @@ class KernelUpdate:
         for start in range(0, count, step):
             here = slice(start, min(start + step, count))
             length = here.stop - start
-            values = self._kernels.Values(
+            values = Values(
                 weight=weight[here],
                 gradient=gradient[here],
                 first=state.first.on_device(start, length),

@@ -19,17 +19,16 @@ from torch import Tensor, nn
 from pi05.errors import CheckpointError
 from pi05.train.optim.adamw import AdamSettings, Schedule
 from pi05.train.optim.gradient_release import RunningNorm
-from pi05.train.optim.kernel_update import KernelUpdate
+from pi05.train.optim.kernel_update import KernelUpdate, Launches
 from pi05.train.optim.minifloat import FORMATS, SMALLEST, Minifloat
 from pi05.train.optim.moments import Moment, ParameterState
 from pi05.train.optim.plain_update import StepNumbers, move_plain
 from pi05.train.optim.portion import StepInputs, compiled_update
 from pi05.train.optim.stochastic_rounding import USES, rounding_key
+from pi05.train.optim.way import Way
 from pi05.train.parallel.shards import global_norm
 
 StateKind = Literal["float32", "8bit", "4bit"]
-Way = Literal["plain", "compiled", "kernel"]
-"""Operation by operation, as code that torch.compile makes of it, or by kernels written for it."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEPS, NORM = "step", "previous_norm"
 PORTION = {"cpu": 2**18, "cuda": 2**23}
@@ -51,7 +50,7 @@ class LowMemoryOptimizer:
     With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. The three
     ways take the same steps: kernels (`kernel_update.py`) give the bits of `plain_update.py` on a CPU, compiled code
     (`portion.py`) may differ by roundings. `run_portion` may look on while one portion after the other is updated in
-    the plain way, or leave out those whose kind it knows: the planner does.
+    the plain way, or leave out those whose kind it knows, and `launches` stand for the kernels: the planner does both.
     """
 
     def __init__(
@@ -66,6 +65,7 @@ class LowMemoryOptimizer:
         release: bool = False,
         way: Way = "plain",
         run_portion: RunPortion = run_now,
+        launches: Launches | None = None,
     ) -> None:
         self.parameters = dict(parameters)
         self.settings = settings
@@ -83,7 +83,7 @@ class LowMemoryOptimizer:
         self._norm = RunningNorm(settings.clip_norm)
         self._update: int | None = None
         self._inputs = StepInputs(list(self.parameters), seed) if way == "compiled" else None
-        self._kernels = KernelUpdate(list(self.parameters), seed) if way == "kernel" else None
+        self._kernels = KernelUpdate(list(self.parameters), seed, launches) if way == "kernel" else None
         if release:
             for name, parameter in self.parameters.items():
                 parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._take(name))

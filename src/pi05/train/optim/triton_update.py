@@ -6,12 +6,10 @@ Only `kernel_update.py` and tests import this, since it takes Triton.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float32, Int32
-from torch import Tensor
 
+from pi05.train.optim.kernel_values import Values
 from pi05.train.optim.minifloat import Minifloat
 from pi05.train.optim.plain_update import StepNumbers
 from pi05.train.optim.triton_kernels import float32, float32_group, packed
@@ -23,26 +21,6 @@ FIELDS = 7
 EXACT = {"enable_fp_fusion": False}
 """For the compiler: no product is joined with the sum after it, which would round once where `plain_update.py` rounds
 twice."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Values:
-    """What one update reads and writes, flat and on one device: a parameter or a part of it."""
-
-    weight: Tensor
-    gradient: Tensor
-    first: tuple[Tensor, ...]
-    """The parts of the first moment: values in float32, or codes and scales."""
-    second: tuple[Tensor, ...]
-    factor: Float32[Tensor, ""]
-    """What the gradient is multiplied by."""
-    keys: Int32[Tensor, 4]
-    """Of the random bits: for weight and first moment, for the second."""
-
-    @property
-    def moved_bytes(self) -> int:
-        """Bytes that the kernel reads and writes: the gradient once, everything else twice."""
-        return self.gradient.nbytes + 2 * sum(each.nbytes for each in (self.weight, *self.first, *self.second))
 
 
 def launch_packed(values: Values, form: tuple[Minifloat, Minifloat], start: int, numbers: StepNumbers) -> None:

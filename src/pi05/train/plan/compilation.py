@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.plan.counted_on import counted_on
 from pi05.train.plan.gpus import Gpu
 from pi05.train.plan.roofline import count_operations
 from pi05.train.plan.step_on_shapes import Shapes
@@ -50,7 +51,7 @@ def choose_compilation(
         return Compilation(chosen=False, reason=f"{missing} is missing here, which compiling takes")
     if not gpu.bf16_tflops:
         return Compilation(chosen=False, reason=f"nothing is known of the speed of {gpu.title}")
-    operations = count_operations(config, sizes, shapes)
+    operations = count_operations(config, sizes, shapes, kernels=counted_on(config, sizes, gpu))
     plain, compiled = operations.seconds(gpu), operations.seconds(gpu, compiled=True)
     saved = steps * (plain - compiled)
     chosen = saved > START_SECONDS

@@ -24,6 +24,8 @@ BLOCK = 512
 """Bytes; the CUDA allocator rounds every request up to a multiple of it."""
 
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_efficient_attention_backward.default
+PACKED, PACKED_BACKWARD = "torch_attn::_varlen_attn", "torch_attn::_varlen_attn_backward"
+"""PyTorch's operations for packed keys, by name: they are there once its module for them is loaded."""
 
 
 class LiveStorage(TorchDispatchMode):
@@ -47,10 +49,7 @@ class LiveStorage(TorchDispatchMode):
         self, function: Any, types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation, then count the storages that it made."""
-        if function is ATTENTION_BACKWARD:  # the kernel adds up the queries' gradient in float32
-            with self.extra(4 * arguments[1].numel()):
-                result = function(*arguments, **(options or {}))
-        else:
+        with self.extra(_kernels_own(function, arguments)):
             result = function(*arguments, **(options or {}))
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
@@ -137,6 +136,19 @@ class LiveStorage(TorchDispatchMode):
         self.total += size
         if self.total > self.peak:
             self.peak, self.at_peak = self.total, Counter(self.live)
+
+
+def _kernels_own(function: Any, arguments: Sequence[Any]) -> int:
+    """Return the bytes that a kernel holds while it runs, beside what it is given and what it returns."""
+    packed = function.name() == PACKED_BACKWARD
+    if function is not ATTENTION_BACKWARD and not packed:
+        return 0
+    query, key = arguments[1:3]
+    sums = 4 * query.numel()  # the queries' gradient is added up in float32
+    if not packed or query.shape[1] == key.shape[1]:
+        return sums
+    # Flash has a gradient of keys and values for each query head that shares them, and adds those up at the end.
+    return sums + 2 * query.shape[1] // key.shape[1] * key.nbytes
 
 
 def _forget(me: weakref.ref[LiveStorage], known: dict[int, Any], key: int, _: Any) -> None:

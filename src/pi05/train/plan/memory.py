@@ -15,6 +15,7 @@ from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.parallel.kind import Kind, World, choose_kind, divided_by, held_bytes
 from pi05.train.parallel.placement import count_parameters
+from pi05.train.plan.counted_on import CountedOn, counted_on
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.step_on_shapes import Shapes, StepMemory, measure_step
 
@@ -85,12 +86,14 @@ def predict(
     world: World = ONE_GPU,
     step: StepMemory | None = None,
 ) -> MemoryPrediction:
-    """Predict the memory of each GPU of a run. `gpu` decides what `--parallel=auto` means; without it, DDP.
+    """Predict the memory of each GPU of a run. `gpu` decides what `--parallel=auto` means, without it DDP, and which
+    kernels there are, without it those from Ampere on.
 
     `step` is the measured step where it is known already.
     """
     kind = planned_kind(config, sizes, gpu, world, step)
-    step = step or _measured(what_shapes_depend_on(config), sizes, shapes, kind == "ddp")
+    kernels = counted_on(config, sizes, gpu)
+    step = step or _measured(what_shapes_depend_on(config), sizes, shapes, kind == "ddp", kernels)
     parts = {name: step.at_peak.get(name, 0) for name in _PARTS}
     parts["workspace"] += CUBLAS_WORKSPACE
     if kind in ("fsdp", "hsdp"):
@@ -128,8 +131,8 @@ def what_shapes_depend_on(config: TrainConfig) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _measured(config: str, sizes: ModelConfig, shapes: Shapes, buckets: bool) -> StepMemory:
-    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes, buckets)
+def _measured(config: str, sizes: ModelConfig, shapes: Shapes, buckets: bool, kernels: CountedOn) -> StepMemory:
+    return measure_step(TrainConfig.from_dict(json.loads(config)), sizes, shapes, buckets, kernels)
 
 
 _PARTS = ("weights", "gradients", "optimizer", "average", "activations", "workspace")

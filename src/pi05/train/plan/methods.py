@@ -17,6 +17,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, find_conflict
 from pi05.train.method import MEANINGS, Method
 from pi05.train.parallel.kind import Kind, World, divided_by
+from pi05.train.plan.counted_on import CountedOn, counted_on
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.memory import ONE_GPU, MemoryPrediction, predict
 from pi05.train.plan.speed import Speed, estimate_speed
@@ -109,6 +110,11 @@ class Plan:
     """Bytes that the run may use on each GPU."""
     required: int
     """Bytes that it needs of these."""
+
+    @property
+    def kernels(self) -> CountedOn:
+        """The kernels that it counts on."""
+        return counted_on(self.config, self.sizes, self.gpu)
 
     @property
     def host(self) -> int:

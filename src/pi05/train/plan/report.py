@@ -17,7 +17,7 @@ from pi05.train.config import TrainConfig
 from pi05.train.exclusions import Place, require_compatible
 from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
-from pi05.train.plan.assumptions import MASKED, PROBED, assumptions, attention_kernels, attention_line
+from pi05.train.plan.assumptions import PADDED, PROBED, assumptions, attention_kernels, attention_line, update_line
 from pi05.train.plan.compilation import FLAG, choose_compilation
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu, gib
@@ -153,11 +153,18 @@ def plain(plan: Plan, proposal: Proposal | None, assumed: Assumed | None = None)
         "steps_per_hour": None if speed is None else round(speed.steps_per_hour, 1),
         "samples_per_second": None if speed is None else round(speed.samples_per_second, 2),
         "attention": attention_kernels(plan),
-        "assumed": [] if assumed is None else [*assumed.told, *assumptions(plan), attention_line(plan)],
+        "update": plan.kernels.update or "fused",
+        "assumed": [] if assumed is None else [*assumed.told, *assumptions(plan), *kernel_lines(plan)],
         "proposal": None
         if proposal is None
         else {"method": proposal.method, "flags": list(proposal.flags), "plan": plain(proposal.plan, None)},
     }
+
+
+def kernel_lines(plan: Plan) -> list[str]:
+    """Return which kernels a plan counts on, and what a run does before it takes them."""
+    update = update_line(plan)
+    return [attention_line(plan), *([] if update is None else [update])]
 
 
 def verdict(plan: Plan) -> str:
@@ -213,28 +220,36 @@ def _print_one(plan: Plan, assumed: Assumed, console: PlainConsole) -> None:
         )
     if not plan.fits:
         console.print(f"proposal: {proposals_text(plan)}", soft_wrap=True)
-    _print_assumptions(plan, assumed, attention_line(plan), console)
+    _print_assumptions(plan, assumed, kernel_lines(plan), console)
 
 
 def _print_overview(plans: list[Plan], assumed: Assumed, console: PlainConsole) -> None:
     first = plans[0]
     table = Table(title=f"{first.config.method}, batch {first.shapes.batch}, by GPU", title_justify="left")
     settled = len({plan.config.activation_checkpointing for plan in plans}) > 1
-    for column in ("--gpu", "GiB", "needed", "", "steps per hour", "masked attention", *["recomputed"] * settled):
+    for column in (
+        "--gpu",
+        "GiB",
+        "needed",
+        "",
+        "steps per hour",
+        "padded attention",
+        *["recomputed"] * settled,
+    ):
         table.add_column(column, justify="right" if column in ("GiB", "needed", "steps per hour") else "left")
     for plan in plans:
         speed = "" if plan.speed is None else f"{plan.speed.steps_per_hour:,.0f}"
         degree = [plan.config.activation_checkpointing] * settled
-        kernel = attention_kernels(plan).get(MASKED, "")
+        kernel = attention_kernels(plan).get(PADDED, "")
         needed = gib(plan.required)
         table.add_row(plan.gpu.name, gib(plan.available), needed, verdict(plan), speed, kernel, *degree)
     console.print(table)
     console.print("parts of the memory, and what would fit: add --gpu=NAME")
-    _print_assumptions(first, assumed, PROBED, console)
+    _print_assumptions(first, assumed, [PROBED, "kernels, and what there is without them: add --gpu=NAME"], console)
 
 
-def _print_assumptions(plan: Plan, assumed: Assumed, attention: str, console: PlainConsole) -> None:
+def _print_assumptions(plan: Plan, assumed: Assumed, kernels: list[str], console: PlainConsole) -> None:
     shapes = plan.shapes
     padded = f"prompts padded to {shapes.prompt_tokens} tokens, horizon {plan.sizes.horizon}"
-    for line in (*assumed.told, padded, *assumptions(plan), attention):
+    for line in (*assumed.told, padded, *assumptions(plan), *kernels):
         console.print(f"- {line}", style="dim", soft_wrap=True)

@@ -21,31 +21,31 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pi05.model.config import ModelConfig
 from pi05.train.activations import apply_from_outside
 from pi05.train.config import TrainConfig
+from pi05.train.device.kernels import Kernel
+from pi05.train.plan.counted_on import CountedOn, counted_on, masked_kernel
 from pi05.train.plan.gpus import Gpu
-from pi05.train.plan.live_memory import fused_kernels
+from pi05.train.plan.live_memory import PACKED, PACKED_BACKWARD, fused_kernels
 from pi05.train.plan.memory import what_shapes_depend_on
-from pi05.train.plan.step_on_shapes import Shapes, build_on_meta, make_batch, take_loss
+from pi05.train.plan.step_on_shapes import Shapes, build_on_meta, count_on_packing, make_batch, take_loss
+from pi05.train.plan.update_on_shapes import bytes_of_clipping, bytes_of_update
 
 PRODUCTS_SHARE = 0.8
 """Share of the maker's bfloat16 peak that large products reach. Assumption: 790 of 989 TFLOP/s on an H200."""
 FLOAT32_SHARE = 1 / 16
 """Rate of float32 products (without TF32) over the bfloat16 peak. Makers' figures: 67 of 989 on an H200."""
-ATTENTION_SHARE = {"attention": 0.35, "masked attention": 0.12}
-"""Share of the peak in attention, forward and backward together, at head widths of 72 and 256: of the flash kernel, and
-of the memory-efficient one. Assumptions."""
+ATTENTION_SHARE: dict[Kernel, float] = {"flash": 0.35, "cudnn": 0.35, "efficient": 0.12}
+"""Share of the peak in attention, forward and backward together, at head widths of 72 and 256, by kernel. Assumptions;
+cuDNN's is taken for no faster than flash."""
 BANDWIDTH_SHARE = 0.85
 """Share of the memory's peak that kernels reach. Assumption."""
 FUSED_SHARE = 1 / 3
 """What compilation leaves of the traffic and launches of norms, rotation, GELU, casts and sums. Assumption."""
 LAUNCH = 4e-6
 """Seconds that a kernel takes at least. Assumption."""
-UPDATE_BYTES = 28 + 12
-"""Per trained value: AdamW reads weight, gradient, moments and writes all but the gradient; the norm reads the
-gradients, clipping reads and writes them. All float32."""
-
 FUSED = ("weights to bfloat16", "other")
 """Kinds of operations that compilation joins."""
-KINDS = ("products", "float32 products", "attention", "masked attention", *FUSED)
+WITHOUT_MASK = ("attention", "packed attention")
+KINDS = ("products", "float32 products", *WITHOUT_MASK, "masked attention", *FUSED)
 
 aten = torch.ops.aten
 PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default)
@@ -53,6 +53,7 @@ ATTENTION = (
     aten._scaled_dot_product_efficient_attention.default,
     aten._scaled_dot_product_efficient_attention_backward.default,
 )
+PACKED_ATTENTION = (PACKED, PACKED_BACKWARD)
 
 
 @dataclass
@@ -73,25 +74,36 @@ class Operations:
     """Of each operation its kind, its arithmetic (FLOP) and the bytes that it reads and writes."""
     passes: int
     """Times that these are done in a step."""
-    moved: int
-    """Number of values that the update changes."""
+    update_bytes: int
+    """What clipping and the update read and write."""
+    head_dim: int
+    """Of the attentions that padded prompts concern."""
 
     def parts(self, gpu: Gpu) -> dict[str, Part]:
         """Return what each kind of operations takes on a GPU whose arithmetic is known, and the update."""
         peak, bandwidth = gpu.bf16_tflops * 1e12, gpu.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
         rates = {"products": PRODUCTS_SHARE * peak, "float32 products": FLOAT32_SHARE * peak}
-        rates |= {kind: share * peak for kind, share in ATTENTION_SHARE.items()}
+        rates |= dict.fromkeys(WITHOUT_MASK, ATTENTION_SHARE["flash"] * peak)
+        rates["masked attention"] = self._masked_share(gpu) * peak
         parts = {kind: Part() for kind in KINDS}
         for kind, flops, size in self.done:
             arithmetic = flops / rates[kind] if kind in rates else 0.0
-            traffic = 0.0 if kind in ATTENTION_SHARE else size / bandwidth
+            traffic = 0.0 if kind in (*WITHOUT_MASK, "masked attention") else size / bandwidth
             part = parts[kind]
             part.kernels += self.passes
             part.flops += self.passes * flops
             part.bytes += self.passes * size
             part.seconds += self.passes * max(arithmetic, traffic, LAUNCH)
-        size = self.moved * UPDATE_BYTES
+        size = self.update_bytes
         return {**parts, "clipping and update": Part(bytes=size, seconds=size / bandwidth)}
+
+    def seconds_for_masks(self, gpu: Gpu) -> float:
+        """Return what a step takes longer where packed keys are refused, and keys masked."""
+        slower = 1 / self._masked_share(gpu) - 1 / ATTENTION_SHARE["flash"]
+        return self.parts(gpu)["packed attention"].flops * slower / (gpu.bf16_tflops * 1e12)
+
+    def _masked_share(self, gpu: Gpu) -> float:
+        return ATTENTION_SHARE[masked_kernel(gpu, self.head_dim)]
 
     def seconds(self, gpu: Gpu, *, compiled: bool = False) -> float:
         """Return what a step takes on a GPU whose arithmetic is known, its layers compiled or not."""
@@ -118,6 +130,12 @@ class _Counter(TorchDispatchMode):
             left, right = args[-2:]
             kind = "products" if left.dtype == torch.bfloat16 else "float32 products"
             self.done.append((kind, 2.0 * left.numel() * right.shape[-1], size))
+        elif func.name() in PACKED_ATTENTION:
+            backward = func.name() == PACKED_BACKWARD
+            query, key, _ = args[1:4] if backward else args[:3]
+            starts = args[6] if backward else args[3]
+            keys = key.shape[0] / (starts.shape[0] - 1)  # of a sample, on average; all have as many queries
+            self.done.append(("packed attention", (10.0 if backward else 4.0) * query.numel() * keys, size))
         elif func in ATTENTION:
             backward = func is ATTENTION[1]
             query, key, _, bias = args[1:5] if backward else args[:4]
@@ -129,27 +147,43 @@ class _Counter(TorchDispatchMode):
         return result
 
 
-def count_operations(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, *, masked: bool = True) -> Operations:
-    """Run one forward and backward pass on shapes, and count. Without `masked` all prompts are of one length."""
-    return _counted(what_shapes_depend_on(config), sizes, shapes, masked)
+def count_operations(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    *,
+    padded: bool = True,
+    kernels: CountedOn | None = None,
+) -> Operations:
+    """Run one forward and backward pass on shapes, and count. Without `padded` all prompts are of one length.
+
+    `kernels` are those that the run counts on; None: as on any GPU from Ampere on.
+    """
+    return _counted(what_shapes_depend_on(config), sizes, shapes, padded, kernels or counted_on(config, sizes))
 
 
 @functools.lru_cache(maxsize=16)
-def _counted(text: str, sizes: ModelConfig, shapes: Shapes, masked: bool) -> Operations:
+def _counted(text: str, sizes: ModelConfig, shapes: Shapes, padded: bool, kernels: CountedOn) -> Operations:
     config = TrainConfig.from_dict(json.loads(text))
     model, parameters = build_on_meta(config, sizes)
     apply_from_outside(
         model, compile_layers=False, recompute_activations=config.recomputed, dropout=config.draws_dropout
     )
     batch = make_batch(shapes, sizes, model.compute_dtype if config.cache_prefix else None)
-    if not masked:
+    count_on_packing(model, kernels)
+    if not padded:
         batch = replace(batch, token_mask=None)
     counter = _Counter()
     with counter, fused_kernels():
         loss, _ = take_loss(config, model, batch, shapes, sizes)
         loss.backward()
-    moved = sum(each.numel() for each in parameters.values() if each.grad is not None)
-    return Operations(done=tuple(counter.done), passes=config.gradient_accumulation_steps, moved=moved)
+    moving = [each for each in parameters.values() if each.grad is not None]
+    return Operations(
+        done=tuple(counter.done),
+        passes=config.gradient_accumulation_steps,
+        update_bytes=bytes_of_update(config, moving, kernels.update) + bytes_of_clipping(moving, kernels.update),
+        head_dim=sizes.head_dim,
+    )
 
 
 def _tensors_of(values: Any) -> list[Tensor]:

@@ -9,9 +9,9 @@ means for a GPU (`memory.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +23,18 @@ from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside, layers_of
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
+from pi05.train.device.varlen import flash_varlen
 from pi05.train.network import trainable
 from pi05.train.optim.adamw import Ema, clip_gradients
-from pi05.train.optim.build import build_optimizer
-from pi05.train.optim.low_memory import PORTION, LowMemoryOptimizer, PortionKind, state_bytes
+from pi05.train.optim.low_memory import LowMemoryOptimizer, state_bytes
 from pi05.train.optim.protocol import Optimizer
+from pi05.train.optim.way import Way
 from pi05.train.parallel.placement import outline
+from pi05.train.plan.counted_on import CountedOn, counted_on
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
-from pi05.train.resume import build_schedule
+from pi05.train.plan.update_on_shapes import META, bytes_of_update, optimizer_on_meta, plain_temporaries
 from pi05.types import Batch
 
-META = torch.device("meta")
 WEIGHTS, GRADIENTS, OPTIMIZER, AVERAGE = "weights", "gradients", "optimizer", "average"
 ACTIVATIONS, WORKSPACE = "activations", "workspace"
 
@@ -67,28 +68,38 @@ class StepMemory:
     """Number of all values."""
     moved: int
     """Bytes that the optimizer reads and writes in a step, on the device."""
+    moved_by: Mapping[Way, int] = field(default_factory=dict)
+    """The same by each way that the low-memory update can take; empty where the optimizer is PyTorch's own."""
+    update_workspace: int = 0
+    """Bytes that this update needs for itself where it does not run as kernels of its own."""
     weight_bytes: int
     """Bytes of all weights, as they are held."""
     gradient_bytes: int
     """Bytes of all gradients."""
 
 
-def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, buckets: bool = False) -> StepMemory:
+def measure_step(
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    buckets: bool = False,
+    kernels: CountedOn | None = None,
+) -> StepMemory:
     """Run a step on shapes and return what it needs. Raises ConfigError for settings that cannot be.
 
-    With `buckets` gradients lie in DDP's, which are there from the first step to the last.
+    With `buckets` gradients lie in DDP's, which are there from the first step to the last. `kernels` are those that
+    the run counts on; None: as on any GPU from Ampere on.
     """
+    kernels = kernels or counted_on(config, sizes)
     model, parameters = build_on_meta(config, sizes)
+    count_on_packing(model, kernels)
     tracker = LiveStorage()
     tracker.adopt(model.parameters(), WEIGHTS)
     standing = [torch.empty_like(value) for value in parameters.values()] if buckets else []
     tracker.adopt(standing, GRADIENTS)
     for parameter in parameters.values():
         parameter.register_post_accumulate_grad_hook(lambda each: _adopt_gradient(tracker, each, buckets))
-    largest = max(value.numel() for value in parameters.values())
-    read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
-    once = _EachKindOnce(tracker, read_back)
-    optimizer = build_optimizer(config, parameters, build_schedule(config, {}), META, once)
+    optimizer = optimizer_on_meta(config, parameters, tracker, kernels.update)
     moments = optimizer.make_moments()
     of_moments = [part for parts in moments.values() for part in parts]
     if config.optimizer_offload:
@@ -99,6 +110,8 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, bucket
     if ema is not None:
         tracker.adopt(ema.tensors().values(), AVERAGE)
     moved = _apply_outside(model, config)
+    ways = get_args(Way) if config.own_optimizer else ()
+    largest = max(value.numel() for value in parameters.values())
     with tracker, fused_kernels():
         _run(config, model, optimizer, ema, tracker, shapes, sizes)
     held = sum(map(_bytes, moments.values()))
@@ -113,10 +126,18 @@ def measure_step(config: TrainConfig, sizes: ModelConfig, shapes: Shapes, bucket
         largest_unit=max(_unit_bytes(model)),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
-        moved=3 * _bytes(parameters.values()) + 2 * (held - moments_away),
+        moved=bytes_of_update(config, parameters.values(), kernels.update),
+        moved_by={way: bytes_of_update(config, parameters.values(), way) for way in ways},
+        update_workspace=plain_temporaries(config, largest) if ways else 0,
         weight_bytes=_bytes(model.parameters()),
         gradient_bytes=_bytes(parameters.values()),
     )
+
+
+def count_on_packing(model: Pi05, kernels: CountedOn) -> None:
+    """Let the network pack the keys of padded batches, as a run does once its probe has passed."""
+    if kernels.packed:
+        model.varlen = flash_varlen()
 
 
 def least_held_bytes(config: TrainConfig, sizes: ModelConfig) -> int:
@@ -189,25 +210,6 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(-(-tensor.nbytes // BLOCK) * BLOCK for tensor in tensors)
 
 
-class _EachKindOnce:
-    """Lets the optimizer work on one portion of each kind only; the rest of them take the same memory.
-
-    `read_back` is what a portion's moments take on the device when they come from host memory, in bytes.
-    """
-
-    def __init__(self, tracker: LiveStorage, read_back: int) -> None:
-        self._tracker, self._read_back = tracker, read_back
-        self._known: dict[PortionKind, int] = {}
-
-    def __call__(self, kind: PortionKind, update: Callable[[], None]) -> None:
-        if kind in self._known:
-            with self._tracker.extra(self._read_back + self._known[kind]):
-                return
-        with self._tracker.extra(self._read_back), self._tracker.growth() as growth:
-            update()
-        self._known[kind] = growth()
-
-
 def _run(
     config: TrainConfig,
     model: Pi05,
@@ -259,7 +261,10 @@ def _passes(config: TrainConfig) -> int:
 
 
 def make_batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = None) -> Batch:
-    """Return a batch; with `cached` it brings keys and values in that precision in the place of pictures."""
+    """Return a batch; with `cached` it brings keys and values in that precision in the place of pictures.
+
+    It has a mask, in which all tokens count: that is most for packed keys.
+    """
     count, side = shapes.batch, sizes.image_size
     length = shapes.cameras * sizes.patches_per_image + shapes.prompt_tokens
     prefix = (count, sizes.depth, 2, sizes.num_kv_heads, length, sizes.head_dim)
@@ -272,6 +277,7 @@ def make_batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = 
             actions=torch.empty(count, sizes.horizon, sizes.action_dim),
             action_mask=torch.empty(count, sizes.horizon, dtype=torch.bool),
             trimmed=True,
+            counted_tokens=count * shapes.prompt_tokens,
             prefix=None if cached is None else torch.empty(prefix, dtype=cached),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,12 +152,7 @@ def test_an_optimizer_takes_the_same_steps(
 class Launches:
     """Stands in for the kernels and notes what they are given."""
 
-    kernels: ModuleType
     bytes: dict[str, list[int]] = field(default_factory=dict)
-    Values: Any = None
-
-    def __post_init__(self) -> None:
-        self.Values = self.kernels.Values
 
     def launch_packed(self, values: Any, *_: Any) -> None:
         self.bytes.setdefault("packed", []).append(values.moved_bytes)
@@ -179,9 +174,7 @@ class Launches:
         ("float32", torch.bfloat16, 22),
     ],
 )
-def test_what_a_step_moves_and_launches(
-    state: StateKind, dtype: torch.dtype, per_value: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_step_moves_and_launches(state: StateKind, dtype: torch.dtype, per_value: int) -> None:
     """One launch for each matrix, one for all vectors; every value of weight and moments is read and written once.
 
     That the kernels read and write nothing else, and nothing twice, is seen by `test_loads_and_stores`.
@@ -189,9 +182,10 @@ def test_what_a_step_moves_and_launches(
     count = 2**18
     values = {"a": nn.Parameter(torch.zeros(count, dtype=dtype)), "b": nn.Parameter(torch.zeros(count, dtype=dtype))}
     values |= {f"vector {index}": nn.Parameter(torch.zeros(100 + index)) for index in range(5)}
-    launches = Launches(kernels())
-    monkeypatch.setattr("pi05.train.optim.kernel_update.kernels", lambda: launches)
-    optimizer = LowMemoryOptimizer(values, AdamSettings(), SCHEDULE, seed=0, state=state, way="kernel")
+    launches = Launches()
+    optimizer = LowMemoryOptimizer(
+        values, AdamSettings(), SCHEDULE, seed=0, state=state, way="kernel", launches=launches
+    )
     for value in values.values():
         value.grad = torch.ones_like(value)
     optimizer.apply(0)
@@ -250,7 +244,6 @@ def test_every_device_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPa
         (broken, "RuntimeError: no compiler"),
     ):
         changed = SimpleNamespace(
-            Values=right.Values,
             launch_packed=launch,
             launch_float32=right.launch_float32,
             launch_group=right.launch_group,

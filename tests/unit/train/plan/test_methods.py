@@ -20,7 +20,6 @@ from pi05.train.optim.config import EmaConfig
 from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan import methods, report
-from pi05.train.plan.assumptions import MASKED, attention_line
 from pi05.train.plan.gpus import GIB, GPUS, Gpu
 from pi05.train.plan.memory import (
     COLLECTIVES,
@@ -290,16 +289,6 @@ def test_what_barely_fits_is_proposed_only_where_nothing_else_does(monkeypatch: 
     nowhere = propose(make_plan(config, SIZES, SHAPES, gpu))
     assert nowhere is not None
     assert nowhere.method == barely
-
-
-def test_every_gpu_says_which_attention_it_counts_on() -> None:
-    plans = {plan.gpu.name: plan for plan in overview(CONFIG, SIZES, SHAPES)}
-    kernels = {name: plain(plan, None)["attention"][MASKED] for name, plan in plans.items()}
-    assert set(kernels) == set(GPUS)
-    assert (kernels["h200"], kernels["rtx4090"], kernels["b200"]) == ("cuDNN", "memory-efficient", "cuDNN")
-    line = attention_line(plans["rtx4090"])
-    assert "vision flash, language and expert flash, language and expert with a mask memory-efficient expected" in line
-    assert "switches off what is wrong" in line
 
 
 def test_recomputation_is_the_least_that_fits() -> None:

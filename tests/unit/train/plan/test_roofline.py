@@ -11,6 +11,7 @@ import pytest
 from pi05.commands.train import read_training_settings
 from pi05.model.config import pi05, tiny
 from pi05.train.config import TrainConfig
+from pi05.train.plan.counted_on import CountedOn
 from pi05.train.plan.gpus import GPUS
 from pi05.train.plan.memory import predict
 from pi05.train.plan.roofline import FUSED, FUSED_SHARE, LAUNCH, Operations, count_operations
@@ -27,7 +28,7 @@ def read(*flags: str) -> TrainConfig:
 def test_an_operation_takes_the_slower_of_arithmetic_and_traffic_and_no_less_than_a_launch() -> None:
     gpu = replace(GPUS["h200"], bf16_tflops=100.0, bandwidth_gbs=1000.0)
     large, wide, small = ("products", 8e12, 1.0), ("other", 0.0, 8.5e9), ("other", 0.0, 1.0)
-    parts = Operations(done=(large, wide, small), passes=3, moved=0).parts(gpu)
+    parts = Operations(done=(large, wide, small), passes=3, update_bytes=0, head_dim=256).parts(gpu)
     assert parts["products"].seconds == pytest.approx(3 * 0.1), "80 % of the peak"
     assert parts["other"].seconds == pytest.approx(3 * (0.01 + LAUNCH)), "85 % of the bandwidth"
     assert (parts["products"].kernels, parts["other"].kernels) == (3, 6)
@@ -42,12 +43,41 @@ def test_compilation_saves_of_the_small_work_alone() -> None:
     assert saved == pytest.approx((1 - FUSED_SHARE) * loose)
 
 
-def test_more_is_counted_where_layers_are_recomputed_and_masks_cost_their_kernel() -> None:
+def test_more_is_counted_where_layers_are_recomputed() -> None:
     none, full = (count_operations(read(f"--activation_checkpointing={d}"), tiny(), SHAPES) for d in ("none", "full"))
     gpu = GPUS["h100"]
     assert full.parts(gpu)["products"].flops > 1.2 * none.parts(gpu)["products"].flops
-    free = count_operations(read("--activation_checkpointing=none"), tiny(), SHAPES, masked=False)
-    assert free.parts(gpu)["masked attention"].kernels == 0 < none.parts(gpu)["masked attention"].kernels
+
+
+def test_padded_prompts_cost_flash_attention_or_the_kernel_for_masks() -> None:
+    """The same arithmetic in any case; what the run counts on decides at which rate."""
+    sizes = replace(tiny(), depth=2)
+    config = read("--activation_checkpointing=none")
+    free = count_operations(config, sizes, SHAPES, padded=False)
+    packed = count_operations(config, sizes, SHAPES)
+    masked = count_operations(config, sizes, SHAPES, kernels=CountedOn(packed=False, update=None))
+    for gpu, slower in ((GPUS["rtx4090"], True), (replace(GPUS["h200"], capability=(9, 0)), False)):
+        parts = {name: each.parts(gpu) for name, each in (("free", free), ("packed", packed), ("masked", masked))}
+        for kind in ("packed attention", "masked attention"):
+            assert parts["free"][kind].kernels == 0
+        assert parts["masked"]["packed attention"].kernels == 0 == parts["packed"]["masked attention"].kernels
+        flops = parts["packed"]["packed attention"].flops
+        assert flops == pytest.approx(parts["masked"]["masked attention"].flops)
+        assert flops == pytest.approx(parts["free"]["attention"].flops - parts["packed"]["attention"].flops)
+        extra = flops * (1 / 0.12 - 1 / 0.35) / (gpu.bf16_tflops * 1e12) if slower else 0.0
+        assert packed.seconds_for_masks(gpu) == pytest.approx(extra)
+
+
+def test_the_update_counts_by_the_way_it_runs() -> None:
+    config = read("--optimizer_state=8bit", "--activation_checkpointing=none")
+    gpu, small = GPUS["rtx4090"], replace(SHAPES, batch=1)
+    kernel, plain = (
+        count_operations(config, tiny(), small, kernels=CountedOn(packed=True, update=way))
+        for way in ("kernel", "plain")
+    )
+    seconds = [each.parts(gpu)["clipping and update"].seconds for each in (kernel, plain)]
+    assert seconds[1] > 25 * seconds[0]
+    assert count_operations(config, tiny(), small).update_bytes == kernel.update_bytes, "Triton comes with PyTorch"
 
 
 def test_the_step_of_lora_is_predicted_faster_than_a_full_one_on_every_gpu_that_fits_both() -> None:

@@ -19,6 +19,7 @@ from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import freeze_base, plan_lora
 from pi05.train.optim.adamw import AdamSettings, AdamW, Schedule
 from pi05.train.parameters import freeze
+from pi05.train.plan.counted_on import CountedOn
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
 from pi05.train.plan.step_on_shapes import (
     Shapes,
@@ -207,17 +208,19 @@ def test_lora_has_no_gradients_and_moments_for_the_base() -> None:
 
 @pytest.mark.parametrize("release", [False, True])
 def test_moments_from_host_memory_pass_through_the_device(release: bool) -> None:
-    """With release they do so in the backward pass, where most is alive."""
+    """With release they do so in the backward pass, where most is alive. Operation by operation, which decides here."""
     one = replace(SHAPES, batch=1)
     here, away = (
-        measure(
+        measure_step(
             settings(
                 optimizer_state="8bit",
                 gradient_release=release,
                 activation_checkpointing="full",
                 optimizer_offload=offload,
             ),
+            tiny(),
             one,
+            kernels=CountedOn(packed=False, update="plain"),
         )
         for offload in (False, True)
     )

@@ -1,0 +1,74 @@
+"""`benchmarks/gpu_day.py`: a part that fails, or takes the device with it, does not end the rest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from programs import REPOSITORY, load_program
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    monkeypatch.setattr("pi05.train.device.setup.prepare_environment", lambda **_: None)
+    return load_program("benchmarks/gpu_day.py")
+
+
+def fail(message: str) -> Callable[..., Any]:
+    def raising(*_: Any) -> Any:
+        raise RuntimeError(message)
+
+    return raising
+
+
+def run(program: ModuleType, monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any], *flags: str) -> None:
+    monkeypatch.setattr(program, "ORDER", parts)
+    monkeypatch.setattr(sys, "argv", ["gpu_day.py", "--rehearse", *flags])
+    assert program.main() == 0
+
+
+def test_parts_that_fail_leave_their_error_and_the_others_go_on(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "day.json"
+    parts = {"one": lambda _: {"x": 1}, "two": fail("a kernel\nof old"), "three": lambda _: {"x": 3}}
+    run(program, monkeypatch, parts, "--out", str(path))
+    found = json.loads(path.read_text())["parts"]
+    assert [found[name].get("x") for name in parts] == [1, None, 3]
+    assert found["two"]["error"] == "RuntimeError: a kernel"
+
+
+def test_some_parts_leave_what_is_there_of_the_others(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "day.json"
+    values = {"one": 1, "two": 2}
+    parts = {name: lambda _, name=name: {"x": values[name]} for name in values}
+    run(program, monkeypatch, parts, "--out", str(path))
+    values |= {"one": 10, "two": 20}
+    run(program, monkeypatch, parts, "--out", str(path), "--only", "two")
+    found = json.loads(path.read_text())
+    assert [found["parts"][name]["x"] for name in values] == [1, 20]
+    path.write_text(json.dumps({**found, "versions": {"torch": "another"}}))
+    run(program, monkeypatch, parts, "--out", str(path), "--only", "two")
+    assert list(json.loads(path.read_text())["parts"]) == ["two"], "parts of another version are not mixed in"
+
+
+def test_a_device_that_answers_no_more_is_left_to_a_fresh_process(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, begun = tmp_path / "day.json", []
+    parts = {"one": lambda _: {"x": 1}, "two": lambda _: {"x": 2}, "three": lambda _: {"x": 3}}
+    monkeypatch.setattr(program.Bench, "wait", fail("illegal address"))
+    monkeypatch.setattr(program.os, "execv", lambda *words: begun.append(words))
+    run(program, monkeypatch, parts, "--out", str(path))
+    found = json.loads(path.read_text())["parts"]
+    assert (found["one"]["x"], found["one"]["error"]) == (1, "RuntimeError: illegal address")
+    assert begun[0][0] == sys.executable
+    assert begun[0][1][2:] == ["--rehearse", "--out", str(path), "--only", "two", "three"]
