@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--tools", nargs="*", default=[OURS, *VERSIONS], help="checkers to run; without it all of them")
     parser.add_argument("--only", nargs="*", help="names of altered copies; without it all of them")
     arguments = parser.parse_args()
-    tools = {name: functools.partial(READERS[name], arguments.venvs / name) for name in arguments.tools}
+    tools: dict[str, Tool] = {
+        name: functools.partial(READERS[name], arguments.venvs / name) for name in arguments.tools
+    }
     day = date.today().isoformat()
     path = Path(__file__).parent / "results" / f"check_rivals_{day}.json"
     with tempfile.TemporaryDirectory() as folder:
@@ -81,8 +83,8 @@ def sound_sets(named: list[str] | None, folder: Path) -> Iterator[tuple[str, Pat
     """Yield name, folder and origin of each set; those that are not named are the table-top's and CR5's."""
     if named:
         for entry in named:
-            name, _, root = entry.partition("=")
-            yield name, Path(root), Path(root).name
+            name, _, given = entry.partition("=")
+            yield name, Path(given), Path(given).name
         return
     command = ["pi05", "collect", *TABLETOP]
     root = folder / "tabletop"
@@ -109,7 +111,7 @@ def environment(venv: Path) -> Path:
         first = ["torch==2.13.0"] if name == "lerobot-lint" else []
         for package in (*first, f"{PACKAGES.get(name, name)}=={wanted}"):
             subprocess.run([venv / "bin" / "pip", "install", "--quiet", package], check=True)
-    command = [venv / "bin" / "python", "-c", f"import importlib.metadata as m; print(m.version({name!r}))"]
+    command = [str(venv / "bin" / "python"), "-c", f"import importlib.metadata as m; print(m.version({name!r}))"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     if found != wanted:
         raise RuntimeError(f"{venv} holds {name} {found}, not {wanted}: remove the folder")

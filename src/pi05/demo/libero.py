@@ -56,14 +56,14 @@ PAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoPlan:
-    """How much of everything; the defaults are meant for 90 minutes on two CPU cores."""
+    """How much of everything; the defaults take under two hours on two CPU cores."""
 
     suite: Suite = "libero_object"
     tasks: tuple[str, ...] = TASKS
     demonstrations_per_task: int = 150
     hold: int = 2
     image_size: int = 128
-    steps: int = 5_000
+    steps: int = 10_000
     learning_rate: float | None = None
     """The preset's when not given."""
     n_action_steps: int = 5
