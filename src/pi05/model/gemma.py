@@ -135,10 +135,11 @@ class GatedMlp(nn.Module):
         self.gate = Linear(width, hidden, bias=False)
         self.up = Linear(width, hidden, bias=False)
         self.down = Linear(hidden, width, bias=False)
+        self.only_infers = False
 
     def forward(self, x: Float[Tensor, "B S W"]) -> Float[Tensor, "B S W"]:
         """Transform each position by itself."""
-        return self.down(gated(self.gate(x), self.up(x)))
+        return self.down(gated(self.gate(x), self.up(x), self.only_infers))
 
 
 class LanguageLayer(nn.Module):

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from pi05.errors import ConfigError
 from pi05.model.flow import Steer
-from pi05.model.gemma import KeyValue
+from pi05.model.gemma import GatedMlp, KeyValue
 from pi05.model.layers import Linear
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantize_frozen
+from pi05.model.siglip import VisionMlp
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """`float32` and `bfloat16`: of matrices and arithmetic of the towers. `int8`: of the matrices, with a scale for 64."""
@@ -49,6 +50,9 @@ def set_up_inference(model: Pi05, *, precision: Precision | None = None, compile
         dtype = getattr(torch, precision)
         hold_matrices(model, dtype)
         model.compute_dtype = dtype
+    for module in model.modules():
+        if isinstance(module, GatedMlp | VisionMlp):
+            module.only_infers = True  # not by the absence of gradients: a prefix computed ahead has training's bits
     if compile:
         compile_sampling(model)
     elif precision != "int8" and model.embedding.weight.device.type == "cpu":

@@ -54,10 +54,11 @@ class VisionMlp(nn.Module):
         super().__init__()
         self.up = Linear(width, hidden)
         self.down = Linear(hidden, width)
+        self.only_infers = False
 
     def forward(self, x: Float[Tensor, "I P W"]) -> Float[Tensor, "I P W"]:
         """Transform each patch by itself."""
-        return self.down(gelu(self.up(x)))
+        return self.down(gelu(self.up(x), self.only_infers))
 
 
 class VisionBlock(nn.Module):
