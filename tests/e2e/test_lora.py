@@ -126,8 +126,9 @@ def test_the_run_folder_is_all_one_needs(workshop: Any, tmp_path: Path) -> None:
     (tmp_path / "first").rename(tmp_path / "second")
     moved = tmp_path / "second" / "run"
     shutil.rmtree(base)
-    policy = Policy.load(moved)
-    assert torch.equal(actions(policy.model), before)
+    assert torch.equal(actions(read_model(locate(moved))[0]), before)
+    # a policy's network is set up to infer, where the last bits differ
+    torch.testing.assert_close(actions(Policy.load(moved).model), before, atol=SAME_PRODUCT, rtol=0)
     assert json.loads((moved / "receipt.json").read_text())["source"] == str(base)
     run(["--resume", str(moved), "--steps=6"])
     assert [path.name for path in list_checkpoints(moved)] == ["000003", "000004", "000006"]
