@@ -103,7 +103,21 @@ def test_the_shift_is_measured(shift: int) -> None:
     assert timing is not None
     assert timing.shift == shift
     assert timing.best > 0.9
-    assert timing.is_clear == (abs(shift) > 1)
+    assert timing.tells_late == (abs(shift) > 1)
+
+
+@pytest.mark.parametrize("shift", [-8, -3, 0, 4, 8])
+def test_a_slow_motion_tells_it_by_its_quick_changes(shift: int) -> None:
+    """As they are, the two go together about as well many frames apart."""
+    rng = np.random.default_rng(0)
+    shaken = []
+    for change, speed in pairs(shift, noise=0.3, length=60):
+        swell = 12 * np.sin(np.linspace(0, 3, 60) + rng.uniform(0, 3))
+        shaken.append((change + swell, speed + swell))
+    timing = measure_timing(shaken)
+    assert timing is not None
+    assert (timing.shift, timing.quick, timing.is_clear) == (shift, True, True)
+    assert timing.tells_late == (shift != 0)
 
 
 def test_what_goes_together_at_no_shift_is_not_clear() -> None:
