@@ -1,7 +1,7 @@
 """Observation in, action chunk out: the processors and the network as one object, for evaluation, serving and export.
 
 Leaves out how actions are executed (how many of a chunk, how fast): `eval/rollout.py` decides that. Nothing in a policy
-changes with use, except the list of states that it has already flagged.
+changes with use, except what it remembers of the last looks, and of what it has already warned of.
 """
 
 from __future__ import annotations
@@ -29,24 +29,20 @@ from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
 from pi05.data.robot.guard import (
-    Outside,
-    Unlike,
     outside_of_training,
     require_as_filmed,
     require_bytes_used,
     require_inside,
     unlike_training,
 )
+from pi05.data.robot.oddities import Oddities
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.flow import Steer
 from pi05.model.inference import Precision, set_up_inference
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE, Observation
-
-OTHER_UNITS = "other units, another calibration, another robot?"
-OTHER_CAMERA = "BGR in the place of RGB, or a camera that is mounted or turned in another way?"
-NOBODY_THERE = "no demonstration was there, and the policy has to guess"
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +82,8 @@ class Policy:
         """Whether a state outside of the training range, and a turned picture, are refused; else warned of once."""
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""
-        self.flagged: list[str] = []
-        self._flagged_dimensions: set[int] = set()
-        self._flagged_pictures: set[Unlike] = set()
+        self._oddities = Oddities()
+        self._looks = RecentLooks()
         if self.n_action_steps > processor.horizon:
             raise CheckpointError(
                 "the policy cannot execute more actions than it predicts at once",
@@ -167,6 +162,11 @@ class Policy:
         return self.processor.fps
 
     @property
+    def flagged(self) -> list[str]:
+        """What was odd about observations so far, each once."""
+        return self._oddities.told
+
+    @property
     def noise_shape(self) -> tuple[int, int]:
         """Shape of the noise behind one chunk: horizon, action dimensions of the network."""
         return self.processor.horizon, self.processor.action_dim
@@ -202,12 +202,13 @@ class Policy:
             noise = torch.randn((len(prepared), *self.noise_shape), generator=generator)
         return self.answer(prepared, noise, num_steps, steer, committed)
 
-    def prepare(self, observation: Mapping[str, Any]) -> Prepared:
+    def prepare(self, observation: Mapping[str, Any], looks: RecentLooks | None = None) -> Prepared:
         """Check one observation and return the network's inputs.
 
-        Raises DataError for a missing, unknown or wrong picture, a missing or wrong state, no task; where the policy is
-        `strict`, for a state outside of the training range and a picture that is turned or has its colours exchanged,
-        too.
+        Pictures are judged together with the `looks` before them; where none are given, these are all that the policy
+        was asked, which is right for one robot and for a simulator. Raises DataError for a missing, unknown or wrong
+        picture, a missing or wrong state, no task; where the policy is `strict`, for a state outside of the training
+        range and a picture that is turned or has its colours exchanged, too.
         """
         processor = self.processor
         observation = with_state(observation, processor.state_columns)
@@ -219,10 +220,11 @@ class Policy:
         inputs = processor.encode(observation)
         for camera in processor.slots.keys:
             require_bytes_used(np.asarray(observation[camera]), camera)
-        unlike = unlike_training(inputs.images, processor.slots.by_slot, processor.camera_views)
+        looks = self._looks if looks is None else looks
+        unlike = unlike_training(inputs.images, processor.slots.by_slot, processor.camera_views, looks)
         if self.strict:
             require_as_filmed(unlike)
-        self._flag(outside, unlike)
+        self._oddities.tell(outside, unlike)
         return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, [*outside, *unlike])))
 
     def answer(
@@ -245,19 +247,6 @@ class Policy:
         for answer in answers:
             require_finite_actions(answer, self.processor.action_names)
         return answers
-
-    def _flag(self, outside: Sequence[Outside], unlike: Sequence[Unlike]) -> None:
-        """Warn once of each dimension and picture that is far from the training data, as far as these are known."""
-        for odd in unlike:
-            if odd not in self._flagged_pictures:
-                self._flagged_pictures.add(odd)
-                self.flagged.append(str(odd))
-                logger.warning("%s: %s", odd, OTHER_CAMERA)
-        for found in outside:
-            if found.dimension not in self._flagged_dimensions:
-                self._flagged_dimensions.add(found.dimension)
-                self.flagged.append(str(found))
-                logger.warning("%s: %s", found, OTHER_UNITS if found.surely_wrong else NOBODY_THERE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import write_adapter
 from pi05.checkpoint.run_folder import point
 from pi05.data.statistics import DimStats
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import CheckpointError, DataError
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.policy import Policy, open_policy
@@ -187,10 +188,14 @@ def test_a_picture_that_stands_otherwise_than_in_training_is_told_once(
     turned = f"the picture of camera {SCENE} comes upside down, compared with those of the training"
     exchanged = f"the picture of camera {SCENE} comes with red and blue exchanged, compared with those of the training"
     with caplog.at_level(logging.WARNING):
-        assert loaded.prepare(observation(**{SCENE: table(2)})).warnings == ()
         for frame in (2, 30):
             assert loaded.prepare(observation(**{SCENE: table(frame)[::-1, ::-1]})).warnings == (turned,)
-        assert loaded.prepare(observation(**{SCENE: table(9)[..., ::-1]})).warnings == (exchanged,)
+        other_robot = RecentLooks()
+        assert loaded.prepare(observation(**{SCENE: table(2)}), other_robot).warnings == ()
+        assert loaded.prepare(observation(**{SCENE: table(9)[..., ::-1]}), RecentLooks()).warnings == (exchanged,)
+        lone = observation(**{SCENE: table(4)[::-1, ::-1]})
+        assert loaded.prepare(lone, other_robot).warnings == ()  # one of two
+        assert loaded.prepare(lone, other_robot).warnings == (turned,)
     told = [record.message for record in caplog.records if "compared with" in record.message]
     assert [text.partition(":")[0] for text in told] == loaded.flagged == [turned, exchanged]
     assert "BGR" in told[0]

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import Refused, UserError
 from pi05.serve.underway import Underway
 
@@ -37,6 +38,8 @@ class Question:
     """Under the policy's names."""
     underway: Underway | None = None
     """What the robot is doing meanwhile, which the actions shall continue; None: nothing."""
+    looks: RecentLooks = field(default_factory=RecentLooks)
+    """What the same robot's cameras showed before."""
     seed: int | None = None
     deadline: float | None = None
     """On the clock of `time.monotonic`, in seconds."""

@@ -122,7 +122,7 @@ class Engine:
 
     def _prepare(self, question: Question) -> Prepared | UserError:
         try:
-            return self.policy.prepare(question.observation)
+            return self.policy.prepare(question.observation, question.looks)
         except UserError as error:
             return error
 

@@ -31,7 +31,6 @@ from pi05.serve.metrics import Metrics
 from pi05.serve.observations import translate
 from pi05.serve.protocol import Contract, require_rate
 from pi05.serve.session import Allowance, Session
-from pi05.serve.underway import Underway
 
 LARGE = 1 << 16
 """Bytes from which on a message is unpacked beside the event loop."""
@@ -167,7 +166,7 @@ class PolicyServer:
         kept = session.next_kept_action(self.contract) if address.family == "vla-eval" else None
         if kept is not None:
             return dialects.pack_reply(address, Reply(chunks=(), infer_ms=0.0, server_timing={}, one_action=kept))
-        answers = await self._infer(address, ask, arrived, session.underway(ask, self.contract))
+        answers = await self._infer(session, ask, arrived)
         session.asked = time.monotonic()  # the next question is to be expected now, however long this answer took
         self.metrics.warnings += sum(len(answer.warnings) for answer in answers)
         self.metrics.answered[address.family] += 1
@@ -189,7 +188,8 @@ class PolicyServer:
         )
         return dialects.pack_reply(address, reply)
 
-    async def _infer(self, address: Address, ask: Ask, arrived: float, underway: Underway | None) -> list[Answered]:
+    async def _infer(self, session: Session, ask: Ask, arrived: float) -> list[Answered]:
+        underway = session.underway(ask, self.contract)
         if ask.num_steps is not None and ask.num_steps != self.contract.num_inference_steps:
             raise Refused(
                 "the number of sampling steps is the server's to choose",
@@ -211,8 +211,9 @@ class PolicyServer:
         deadline = None if ask.deadline_ms is None else arrived + ask.deadline_ms / 1000
         questions = [
             Question(
-                observation=translate(one, address.family, self.contract),
+                observation=translate(one, session.address.family, self.contract),
                 underway=underway,
+                looks=session.looks,
                 seed=ask.seed,
                 deadline=deadline,
                 arrived=arrived,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import Refused
 from pi05.serve.dialects import Address, Ask
 from pi05.serve.protocol import Contract
@@ -59,6 +60,8 @@ class Session:
     """The last chunk that it was given."""
     executed: KeptChunk | None = None
     """The chunk that it carried out when it asked for `kept`; it still does where `kept` came too late to be used."""
+    looks: RecentLooks = field(default_factory=RecentLooks)
+    """What its cameras showed lately; a new episode has the same cameras."""
     last_step: int | None = None
     last_total_ms: float | None = None
     asked: float = float("-inf")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fake_policies import make_policy, save_policy
 
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
 from pi05.errors import CheckpointError, DataError, ServeError
 from pi05.policy import Policy
@@ -48,6 +49,25 @@ def test_a_seed_gives_the_policys_own_chunk_whoever_else_asks(engine: Engine) ->
             if len(many) == 1:
                 assert answer.actions.tobytes() == want.tobytes()
             np.testing.assert_allclose(answer.actions, want, atol=1e-5)  # of a batch: up to rounding
+
+
+def test_every_robot_s_pictures_are_judged_by_its_own(engine: Engine) -> None:
+    """One that comes turned among three that do not is told, which it were not in a count of them all."""
+    shown = {seed: example_observation(engine.policy, seed) for seed in range(4)}
+    lamp = np.add.outer(np.linspace(0, 150, 30), np.linspace(0, 90, 40))[..., None] * (1.0, 0.8, 0.5)
+    upright = {seed: {**one, SCENE: (lamp + seed).astype(np.uint8)} for seed, one in shown.items()}
+    encoded = {seed: engine.policy.processor.encode(one).images for seed, one in upright.items()}
+    knowing = engine.policy.processor.having_seen(lambda frame: encoded[frame % 4], [list(range(10))] * 4)
+    ours = Engine(Policy(engine.policy.model, knowing), num_steps=1)
+    robots = [RecentLooks() for _ in shown]
+    for _ in range(3):
+        asked = [dict(one) for one in upright.values()]
+        asked[2][SCENE] = asked[2][SCENE][::-1, ::-1]
+        questions = [Question(observation=one, looks=looks) for one, looks in zip(asked, robots, strict=True)]
+        answers = ours.answer_all(questions)
+        told = [answer.warnings for answer in answers if isinstance(answer, Answered)]
+        assert [bool(each) for each in told] == [False, False, True, False]
+        assert "upside down" in told[2][0]
 
 
 @pytest.mark.parametrize("chunking", ["guided", "trained"])

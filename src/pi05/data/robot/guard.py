@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from pi05.data.robot.camera_view import CameraView
 from pi05.data.robot.reach import reach_of
+from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.statistics import DimStats
 from pi05.errors import DataError
 
@@ -162,7 +163,7 @@ def outside_of_training(state: Float[np.ndarray, " S"], stats: DimStats, names: 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlike:
-    """A camera whose picture stands otherwise than all that it showed in training."""
+    """A camera whose pictures stand otherwise than all that it showed in training."""
 
     camera: str
     how: tuple[str, ...]
@@ -175,14 +176,21 @@ class Unlike:
 
 
 def unlike_training(
-    images: Sequence[np.ndarray] | np.ndarray, slots: Mapping[str, str | None], views: Mapping[str, CameraView]
+    images: Sequence[np.ndarray] | np.ndarray,
+    slots: Mapping[str, str | None],
+    views: Mapping[str, CameraView],
+    looks: RecentLooks,
 ) -> list[Unlike]:
-    """Return the cameras whose squares, one for each slot, are turned or of other colours; none where unknown."""
+    """Return the cameras whose squares, one for each slot, are turned or of other colours; none where unknown.
+
+    This look is noted in `looks`, and so is not told alone, but together with the last ones of the same robot.
+    """
     found = []
     for image, (slot, camera) in zip(images, slots.items(), strict=True):
-        how = views[slot].differences(image) if camera is not None and slot in views else ()
-        if how and camera is not None:
-            found.append(Unlike(camera=camera, how=how))
+        if camera is not None and slot in views:
+            how = looks.usually(camera, views[slot].differences(image))
+            if how:
+                found.append(Unlike(camera=camera, how=how))
     return found
 
 

@@ -1,0 +1,37 @@
+"""What was odd about observations and was not refused: told in the log once, and kept for reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pi05.data.robot.camera_view import EXCHANGED
+from pi05.data.robot.guard import Outside, Unlike
+
+OTHER_UNITS = "other units, another calibration, another robot?"
+OTHER_CAMERA = "BGR in the place of RGB, or a camera that is mounted or turned in another way?"
+NOBODY_THERE = "no demonstration was there, and the policy has to guess"
+
+logger = logging.getLogger(__name__)
+
+
+class Oddities:
+    """Each dimension of the state, and each camera with what is wrong with it, once."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._known: set[int | tuple[str, bool, bool]] = set()
+
+    def tell(self, outside: Sequence[Outside], unlike: Sequence[Unlike]) -> None:
+        """Warn of what is new among numbers that are far from the training data, and pictures unlike its own."""
+        for odd in unlike:
+            is_exchanged = EXCHANGED in odd.how
+            self._tell((odd.camera, is_exchanged, len(odd.how) > is_exchanged), str(odd), OTHER_CAMERA)
+        for found in outside:
+            self._tell(found.dimension, str(found), OTHER_UNITS if found.surely_wrong else NOBODY_THERE)
+
+    def _tell(self, what: int | tuple[str, bool, bool], text: str, why: str) -> None:
+        if what not in self._known:
+            self._known.add(what)
+            self.told.append(text)
+            logger.warning("%s: %s", text, why)
