@@ -18,8 +18,8 @@ from fake_policies import make_policy, save_policy
 from pi05.checkpoint.locate import locate
 from pi05.checkpoint.peft.adapter import write_adapter
 from pi05.checkpoint.run_folder import point
-from pi05.data.statistics import DimStats
 from pi05.data.robot.recent_looks import RecentLooks
+from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError
 from pi05.model.lora import LoraSpec, add_lora
 from pi05.policy import Policy, open_policy
