@@ -17,8 +17,14 @@ from safetensors.torch import load_file, save_file
 from pi05.commands.train import read_command
 from pi05.errors import TrainingError
 from pi05.pages.run import write_run_report
+from pi05.sim.collect import collect_demonstrations
+from pi05.sim.config import DemonstrationChoice
+from pi05.sim.environments import expert_maker
 from pi05.train.config import TINY_BASE
 from pi05.train.loop import TrainResult, train
+from pi05.train.watchers import base_network
+
+SCENE = fakes.CAMERAS[0]
 
 
 def run(flags: list[str]) -> TrainResult:
@@ -154,6 +160,43 @@ def test_a_base_with_a_broken_network_is_refused_before_the_first_step(
     assert name in str(stop.value.found)
     assert f"--allow='[{name}" in stop.value.remedy
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def collected(folder: Path, turned: bool) -> Path:
+    """Collect demonstrations of the scene that the packaged base knows, its camera upside down or not."""
+    make = expert_maker(DemonstrationChoice(family="base"))
+
+    def making() -> Any:
+        environment, expert = make()
+        observe = environment.observe
+
+        def observed() -> Any:
+            seen = observe()
+            return {**seen, SCENE: seen[SCENE][::-1, ::-1]} if turned else seen
+
+        environment.observe = observed  # type: ignore[method-assign]
+        return environment, expert
+
+    collect_demonstrations(making, 6, folder, first_seed=5000)
+    return folder
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_run_is_told_that_its_base_knows_the_pictures_turned(
+    tmp_path: Path, turned: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(base_network, "REHEARSAL", 2)  # steps
+    data, folder = collected(tmp_path / "data", turned), tmp_path / "run"
+    flags = [f"--dataset.root={data}", "--preset=tiny", "--policy.path=pi05-tiny", "--eval_steps=0"]
+    flags.append("--allow=base.loss")  # known things upside down: the first loss tells, too, that something is wrong
+    train(read_command([*flags, f"--output_dir={folder}", "--steps=2", "--dataset.eval_split=0.2"]).config)
+    shown = "".join(capfd.readouterr())
+    stored = {one["name"]: one for one in json.loads((folder / "checks.json").read_text())["findings"]}
+    assert ("warning: base.knows_turned_pictures" in shown) == turned
+    assert ("base.knows_turned_pictures" in stored) == turned
+    if turned:
+        assert stored["base.knows_turned_pictures"]["numbers"]["turn"] == "upside down"
+        assert stored["base.knows_turned_pictures"]["numbers"]["camera"] == SCENE
 
 
 def test_a_frozen_weight_that_moves_ends_the_run(

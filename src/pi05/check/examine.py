@@ -87,6 +87,10 @@ class Verdict:
         findings = [finding.to_dict() for finding in self.findings if finding.status != "ok"]
         return {"passed": list(self.passed), "findings": findings}
 
+    def beside(self, findings: list[Finding]) -> Verdict:
+        """Return it with more findings, none of them an error."""
+        return Verdict([*self.findings, *findings], self.passed)
+
     def of(self, status: str) -> list[Finding]:
         """Return the findings of one severity."""
         return [finding for finding in self.findings if finding.status == status]

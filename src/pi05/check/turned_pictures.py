@@ -9,7 +9,7 @@ their loss hardly depends on the pictures. Each frame is compared with itself, w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -80,6 +80,26 @@ class TurnEffect:
         return self.saved > 1 and self.errors > CERTAIN and self.better > MOST
 
 
+def look_at_turns(
+    model: Pi05,
+    few: Sequence[Batch],
+    many: Callable[[], Sequence[Batch]],
+    cameras: Sequence[str],
+    *,
+    action_dims: int,
+) -> list[Finding]:
+    """Return the cameras whose pictures a network knows better otherwise; most sets are done with after a `few` frames.
+
+    `many`, `FRAMES` of them, are fetched where these raise a suspicion. See `measure_turns`.
+    """
+    suspects = [effect for effect in measure_turns(model, few, cameras, action_dims=action_dims) if effect.suspect]
+    if not suspects:
+        return []
+    batches = many()
+    frames = sum(len(batch.tokens) for batch in batches)
+    return list(judge_turns(measure_turns(model, batches, cameras, action_dims=action_dims, only=suspects), frames))
+
+
 @torch.no_grad()
 def measure_turns(
     model: Pi05,
@@ -135,7 +155,7 @@ def judge_turns(effects: Sequence[TurnEffect], frames: int) -> Iterator[Finding]
             f"for {best.turn} and set right: loss {best.turned:.3g} in the place of {best.loss:.3g}, better in "
             f"{best.better:.0%} of the frames",
             "learns anew what the base has seen, from pictures that probably stand otherwise than it saw them",
-            "look at the camera's pictures on the page of this check; set them right in the data and on the robot",
+            "look at the camera's pictures on the page of pi05 check; set them right in the data and on the robot",
             {"camera": camera, "turn": best.turn, "loss": best.loss, "turned": best.turned, "errors": best.errors},
         )
 

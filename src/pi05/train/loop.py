@@ -136,7 +136,7 @@ def train_on(ranks: Ranks, config: TrainConfig, lock: RunLock, out: Console) -> 
             restore_state(run, state, network.lora)
     # 6. What the user reads before the first step, and what a base must do before a folder is made for it.
     announce(config, run, data, network, state, device, out)
-    require_sound_network(config, run, data, model, placed.parallel, tell)
+    verdict = verdict.beside(require_sound_network(config, run, data, model, placed.parallel, tell))
     # 7. The files of the run, and where its records go.
     base = resume.base_of(run)
     sinks = Sinks(build_sinks(config, run, out) if ranks.first else [])

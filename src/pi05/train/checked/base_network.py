@@ -5,22 +5,19 @@ Training measures its own network at step 0 (`train/watchers`). Leaves out what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
 from pi05.check.network import judge_base, measure_base
 from pi05.check.opening import finding_of
 from pi05.check.real_batches import batches_of
 from pi05.check.subject import Subject
-from pi05.check.turned_pictures import FRAMES, judge_turns, measure_turns
+from pi05.check.turned_pictures import FRAMES, look_at_turns
 from pi05.checkpoint.load import read_model
 from pi05.errors import DataError
 from pi05.finding import Finding, note
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
 from pi05.train.network import choose_sizes, locate_start, own_device
-from pi05.types import Batch
 
 LARGEST_ON_CPU = 10**9
 """Parameters of the largest network that is run on a CPU: one of full size would take half an hour."""
@@ -55,16 +52,11 @@ def look_at_network(config: TrainConfig, subject: Subject) -> list[Finding]:
     model, _ = read_model(location, device, dtype, sizes, dtype)
     moved, dims = [batch.to(device) for batch in batches], recipe.processor.robot_action_dim
     measures = measure_base(model.eval(), moved, action_dims=dims)
-    return [*judge_base(measures), *_look_at_turns(model, subject, moved, dims)]
-
-
-def _look_at_turns(model: Pi05, subject: Subject, few: list[Batch], dims: int) -> Iterator[Finding]:
-    """Yield what the base knows better turned; most sets are done with after a few frames."""
-    if subject.recipe is None:
-        return
-    cameras = subject.recipe.processor.slots.keys
-    suspects = [effect for effect in measure_turns(model, few, cameras, action_dims=dims) if effect.suspect]
-    if suspects:
-        more = [batch.to(few[0].tokens.device) for batch in batches_of(subject, FRAMES)]
-        frames = sum(len(batch.tokens) for batch in more)
-        yield from judge_turns(measure_turns(model, more, cameras, action_dims=dims, only=suspects), frames)
+    turned = look_at_turns(
+        model,
+        moved,
+        lambda: [batch.to(device) for batch in batches_of(subject, FRAMES)],
+        recipe.processor.slots.keys,
+        action_dims=dims,
+    )
+    return [*judge_base(measures), *turned]

@@ -60,7 +60,7 @@ def require_trained_base(loss: float, of_zero: float, entries: float, base: str,
             wanted=f"a first loss of at most {LARGEST} times that of predicting zero (sound bases: 0.7 to 1.2)",
             found=f"{loss:.3f}, which is {ratio:.2f} times {of_zero:.3f}, with the weights of {base}",
             remedy="take the base from its source again: its weights are random, shuffled or of another network; or "
-            f"the actions are noise (pi05 check). --allow={ALLOW_BASE_LOSS} trains on it anyway, --from_scratch from "
-            "random weights on purpose",
+            "the actions are noise, or the pictures turned (pi05 check). "
+            f"--allow={ALLOW_BASE_LOSS} trains on it anyway, --from_scratch from random weights on purpose",
         )
     return ratio
