@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 
+from pi05.check.copies import find_copies
 from pi05.check.subject import Recipe, Subject
-from pi05.data.lerobot.identity import hash_episode, is_data_of
+from pi05.data.lerobot.identity import is_data_of
 from pi05.finding import Finding, error, warning
 
 
@@ -19,29 +19,20 @@ def check_leakage(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
 
 
 def _duplicates(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
-    """Name recordings whose numbers are the same on both sides."""
-    lengths = defaultdict(list)
-    for number in recipe.train_episodes:
-        lengths[subject.dataset.episodes[number].length].append(number)
-    hashes: dict[int, dict[str, int]] = {}
-    pairs = []
-    for number in recipe.held_out:
-        length = subject.dataset.episodes[number].length
-        if length not in hashes:  # only recordings of one length can be the same
-            hashes[length] = {hash_episode(subject.dataset, other): other for other in lengths[length]}
-        twin = hashes[length].get(hash_episode(subject.dataset, number))
-        if twin is not None:
-            pairs.append((number, twin))
+    """Name recordings that are on both sides, whole or in pieces."""
+    trained, held_out = list(recipe.train_episodes), set(recipe.held_out)
+    copies = find_copies(subject.dataset, [*trained, *recipe.held_out])
+    pairs = [copy for copy in copies if copy.episode in held_out and copy.of not in held_out]
     if pairs:
-        held = sorted({number for number, _ in pairs})
+        held = sorted(copy.episode for copy in pairs)
         yield error(
             "recipe.held_out_twice",
             "held-out episodes are copies of episodes that are trained on: "
-            + ", ".join(f"{number} of {twin}" for number, twin in pairs[:6])
+            + ", ".join(map(str, pairs[:6]))
             + (", …" if len(pairs) > 6 else ""),
             "measures itself on what it has learned by heart, and takes the wrong checkpoint for its best",
             f"leave the copies out: --dataset.exclude_episodes='{held}'",
-            {"pairs": pairs},
+            {"pairs": [(copy.episode, copy.of) for copy in pairs]},
         )
 
 

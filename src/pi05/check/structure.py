@@ -5,17 +5,16 @@ Opens no video (`video_counts.py`). What the reader refuses becomes a finding in
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pi05.check.config import ALLOWANCE_OF
+from pi05.check.copies import find_copies
 from pi05.check.stored_statistics import check_stored_statistics
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import excluding
-from pi05.data.lerobot.identity import hash_episode
 from pi05.data.lerobot.index_columns import CLOCK_TOLERANCE, INDEX_COLUMNS, LATE_START
 from pi05.data.lerobot.layout import is_video
 from pi05.files import read_notes
@@ -125,24 +124,17 @@ def _columns(subject: Subject) -> Iterator[Finding]:
 
 
 def _duplicates(subject: Subject) -> Iterator[Finding]:
-    """Compare the numbers of all episodes by hash; of states that stand still nothing is said."""
-    dataset = subject.dataset
-    alike: defaultdict[str, list[int]] = defaultdict(list)
-    for number in subject.episodes:
-        episode = dataset.episodes[number]
-        values = dataset.states()[episode.start : episode.start + episode.length]
-        if not (values == values[0]).all():
-            alike[hash_episode(dataset, number)].append(number)
-    groups = [numbers for numbers in alike.values() if len(numbers) > 1]
-    if groups:
-        further = sorted(number for group in groups for number in group[1:])
+    """Name copies, and pieces of the same recording."""
+    copies = find_copies(subject.dataset, subject.episodes)
+    if copies:
+        further = sorted(copy.episode for copy in copies)
+        told = "; ".join(map(str, copies[:MOST_NAMED])) + ("; …" if len(copies) > MOST_NAMED else "")
         yield warning(
             "structure.duplicates",
-            f"{len(further)} episodes are copies of others, number for number: "
-            + "; ".join(" = ".join(map(str, group)) for group in groups[:MOST_NAMED]),
+            f"{len(further)} episodes hold the recording of another one, number for number: {told}",
             "counts them several times, and measures itself on what it has trained on where one copy is held out",
             excluding(*further),
-            {"groups": groups, "episodes": further},
+            {"pairs": [(copy.episode, copy.of, copy.share) for copy in copies], "episodes": further},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from check_subjects import found, make_subject, write_set
 
@@ -27,6 +28,19 @@ def test_a_copy_on_both_sides_is_named(tmp_path: Path) -> None:
     assert "exclude_episodes='[5]'" in refused["recipe.held_out_twice"].remedy
     both_trained = make_subject(subject.dataset, held_out=[0])
     assert found(check_recipe(both_trained), "error") == {}
+
+
+def test_a_piece_on_both_sides_is_named(tmp_path: Path) -> None:
+    """One that was trimmed: six rows less at its beginning."""
+
+    def cut(episode: int, states: Any, actions: Any) -> Any:
+        rng = np.random.default_rng(2 if episode == 5 else episode)
+        walk = np.cumsum(rng.normal(size=(2, 200, states.shape[1])), axis=1).astype(np.float32)
+        begin = 6 if episode == 5 else 0
+        return walk[0, begin : begin + len(states)], walk[1, begin : begin + len(actions)]
+
+    refused = found(check_recipe(make_subject(write_set(tmp_path / "set", change=cut))), "error")
+    assert refused["recipe.held_out_twice"].numbers["pairs"] == [(5, 2)]
 
 
 @pytest.mark.parametrize(

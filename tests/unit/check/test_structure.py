@@ -67,7 +67,7 @@ def test_duplicate_episodes(tmp_path: Path) -> None:
     assert "structure.duplicates" not in found(fake.root)
     copy_numbers(fake, 0, 3)
     told = found(fake.root)["structure.duplicates"]
-    assert (told.status, told.numbers) == ("warning", {"groups": [[0, 3]], "episodes": [3]})
+    assert (told.status, told.numbers) == ("warning", {"pairs": [(3, 0, 1.0)], "episodes": [3]})
     assert "'[3]'" in told.remedy
     assert "structure.duplicates" not in found(fake.root, [0, 1, 2])
 
