@@ -23,6 +23,8 @@ Numbers = Annotated[list[Finite], Within(1, 2**16)]
 Names = list[str]
 Modes = dict[str, str]
 Shape = list[Size]
+Sides = Annotated[list[Size], Within(2, 2)]
+"""Height and width."""
 
 
 class Moments(TypedDict, total=False):
@@ -109,6 +111,7 @@ class ProcessorFields(TypedDict, total=False):
     prompt_format_version: Required[int]
     normalization: Required[Modes]
     relative_mask: Required[list[bool] | None]
+    camera_sizes: dict[str, Sides]
     camera_views: dict[str, dict[str, str | bool | list[str]]]
 
 

@@ -269,7 +269,7 @@ class Processor:
             state_names=tuple(values["state_names"]),
             relative_mask=None if mask is None else tuple(mask),
             formula=values.get("formula", "openpi"),
-            camera_sizes={slot: (size[0], size[1]) for slot, size in (values.get("camera_sizes") or {}).items()},
+            camera_sizes={slot: (size[0], size[1]) for slot, size in values.get("camera_sizes", {}).items()},
             camera_views={s: CameraView.from_dict(view) for s, view in (values.get("camera_views") or {}).items()},
             **{name: values[name] for name in same},
         )

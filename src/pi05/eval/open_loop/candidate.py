@@ -23,6 +23,7 @@ from pi05.data.robot.control_rate import same_rate
 from pi05.errors import ConfigError, EvaluationError
 from pi05.eval.chosen_policy import require_predicted
 from pi05.eval.config import EvalConfig
+from pi05.model.config import usual_steps
 from pi05.sim.libero.config import CONTROL_RATE
 
 ACTION_NAMES = "action-names"
@@ -69,7 +70,8 @@ def _read(config: EvalConfig, path: str, name: str) -> Candidate:
     location = locate(path)
     source, _, _ = read_transforms(location, options=PolicyOptions(**config.told))
     processor = source.processor
-    steps = config.policy.n_action_steps or source.n_action_steps or max(1, processor.horizon // 2)
+    named = config.policy.n_action_steps or source.n_action_steps
+    steps = named or usual_steps(processor.horizon, processor.fps)
     require_predicted(steps, processor.horizon)
     return Candidate(
         name=name,

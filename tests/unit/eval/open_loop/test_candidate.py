@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from pi05.data.lerobot.identity import is_data_of
 from pi05.errors import ConfigError, EvaluationError
 from pi05.eval.config import EvalConfig, EvalDatasetConfig
 from pi05.eval.open_loop.candidate import open_recordings, read_candidates, read_record, require_fits
+from pi05.policy import Policy
 from pi05.policy_choice import ChosenPolicy
 
 
@@ -28,6 +31,18 @@ def test_a_checkpoint_tells_what_its_run_has_seen(case: Recorded) -> None:
     assert only.record == again.record
     assert (list(only.record.train), list(only.record.held_out)) == (TRAINED, HELD_OUT)
     assert is_data_of(open_recordings(config, [only, again]), only.record.data)
+
+
+@pytest.mark.parametrize("fps", [2.0, 10.0, 50.0])
+def test_a_policy_looks_again_when_it_would_on_a_robot(case: Recorded, tmp_path: Path, fps: float) -> None:
+    """Of a checkpoint that does not tell after how many actions: a second at the most."""
+    folder = shutil.copytree(case.checkpoint, tmp_path / "policy")
+    config = json.loads((folder / "config.json").read_text())
+    config["n_action_steps"], config["processor"]["fps"] = None, fps
+    config.pop("fingerprint", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    (candidate,) = read_candidates(config_of(case), [str(folder)])
+    assert candidate.n_action_steps == Policy.load(folder).n_action_steps <= max(1, fps)
 
 
 @pytest.mark.parametrize("changes", [{"held_out": None}, {"train_episodes": ["0"]}])
