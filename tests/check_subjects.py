@@ -47,7 +47,7 @@ def write_set(
     seed: int = 0,
     change: Change | None = None,
 ) -> Dataset:
-    """Write a set whose actions are where the joints are two frames later; `change` alters an episode's numbers."""
+    """Write a set whose actions are where the joints are two frames later; `change` gives an episode others."""
     rng = np.random.default_rng(seed)
     vector = {"dtype": "float32", "shape": [len(JOINTS)], "names": list(JOINTS)}
     keys = {camera: f"observation.images.{camera}" for camera in cameras}
@@ -60,7 +60,7 @@ def write_set(
             states, actions = path[:length], path[2:]
             if change is not None:
                 states, actions = change(episode, states, actions)
-            for frame in range(length):
+            for frame in range(len(states)):
                 images = {key: draw(camera, episode, frame) for camera, key in keys.items()}
                 writer.add_frame(images, {"observation.state": states[frame], "action": actions[frame]})
             writer.end_episode(tasks[episode % len(tasks)])

@@ -1,109 +1,105 @@
 """Episodes that hold the same recording: number for number, or a piece of it.
 
-A piece, as trimming or cutting leaves it, is found by its runs of rows: of every run of `RUN` rows in which something
-moves a hash is taken, and those that begin at some rows, which the rows' own numbers decide, are looked for in the
-other episodes. So a run is found wherever it begins, and a million rows take a second.
+A piece, as trimming or cutting leaves it, is found by its runs of rows: a hash of every run of `RUN` rows in which
+the state moves is looked for in the other episodes. Of large sets only those runs are taken that begin at rows which
+the rows' own numbers choose, so that a run is taken, or left, wherever it stands.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt64
 
-from pi05.data.lerobot.identity import hash_episode
 from pi05.data.lerobot.reader import Dataset
 
 RUN = 16
-"""Rows; so many do not agree in state and action, to the last bit, unless they are one recording."""
-EVERY = np.uint64(4)
-"""About one run in so many is looked for."""
-FEWEST_RUNS = 3
-SHARE = 0.5
-"""Of the runs of the shorter of two episodes that are in the other one, from which on it is a copy."""
+"""Rows; so many do not agree in state and action, to the last bit, unless they are one recording. An episode that is
+shorter is one run."""
+CHANGES = 2
+"""Rows of a run whose state differs from the one before, at the least: slow numbers are repeated in fast recordings."""
+SHARE = 0.4
+"""Of an episode's runs that others hold, from which on it is a copy: about half of its rows."""
+ALL_RUNS = 200_000
+"""Rows of a set up to which all runs are looked for; of larger ones about so many."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """An episode whose recording another one holds, too."""
+    """An episode whose recording others hold, too."""
 
     episode: int
     of: int
+    """The one that holds most of it."""
     share: float
-    """Of the shorter one's runs that both have; 1 where all numbers are the same, too."""
-    is_whole: bool
-    """Whether the two are the same number for number."""
+    """Of its runs that others hold."""
 
     def __str__(self) -> str:
-        if self.is_whole:
-            return f"{self.episode} of {self.of}"
-        return f"{self.episode} of {self.of} ({self.share:.0%} of the shorter one)"
+        return f"{self.episode} of {self.of}" + ("" if self.share == 1 else f" ({self.share:.0%} of it)")
 
 
 def find_copies(dataset: Dataset, episodes: Sequence[int]) -> list[Copy]:
-    """Return the episodes that are copies of others, or share half of their rows with them; not of what stands still.
+    """Return the episodes that are copies of others among them, or pieces; the longer one is taken for the original.
 
-    Of two the later one in the order of `episodes` is the copy.
+    Says nothing of episodes whose state stands still.
     """
-    moving = [number for number in episodes if _moves(dataset, number)]
-    whole = list(_whole(dataset, moving))
-    left = [number for number in moving if number not in {copy.episode for copy in whole}]
-    return [*whole, *_pieces(dataset, left)]
-
-
-def _moves(dataset: Dataset, number: int) -> bool:
-    states = dataset.states()[_rows(dataset, number)]
-    return not bool((states == states[0]).all())
-
-
-def _rows(dataset: Dataset, number: int) -> slice:
-    episode = dataset.episodes[number]
-    return slice(episode.start, episode.start + episode.length)
-
-
-def _whole(dataset: Dataset, episodes: Sequence[int]) -> Iterable[Copy]:
-    lengths = Counter(dataset.episodes[number].length for number in episodes)
-    first: dict[str, int] = {}
-    for number in episodes:
-        if lengths[dataset.episodes[number].length] > 1:  # only recordings of one length can be the same
-            of = first.setdefault(hash_episode(dataset, number), number)
-            if of != number:
-                yield Copy(number, of, 1.0, True)
-
-
-def _pieces(dataset: Dataset, episodes: Sequence[int]) -> list[Copy]:
-    holders: defaultdict[int, list[int]] = defaultdict(list)
-    counts: dict[int, int] = {}
-    for number in episodes:
-        rows = _rows(dataset, number)
-        runs = set(runs_of(dataset.states()[rows], dataset.actions()[rows]))
-        counts[number] = len(runs)
+    every = _every(dataset, episodes)
+    longest_first = sorted(episodes, key=lambda number: (-dataset.episodes[number].length, number))
+    holders: dict[int, int] = {}
+    found = []
+    for number in longest_first:
+        runs = _runs_of_episode(dataset, number, every)
+        copy = _compare(number, runs, holders)
+        if copy is not None:
+            found.append(copy)
         for run in runs:
-            holders[run].append(number)
-    shared: Counter[tuple[int, int]] = Counter()
-    for numbers in holders.values():
-        shared.update((number, numbers[0]) for number in numbers[1:])
-    found: dict[int, Copy] = {}
-    for (number, of), count in shared.items():
-        fewest = min(counts[number], counts[of])
-        if fewest >= FEWEST_RUNS and count >= SHARE * fewest and number not in found:
-            found[number] = Copy(number, of, count / fewest, False)
-    return [found[number] for number in episodes if number in found]
+            holders.setdefault(run, number)
+    return sorted(found, key=lambda copy: copy.episode)
 
 
-def runs_of(states: Float32[np.ndarray, "rows S"], actions: Float32[np.ndarray, "rows n"]) -> list[int]:
-    """Return the hashes of a recording's runs that are looked for."""
-    hashes = _hashes(states, 1) + _hashes(actions, 2)
-    if len(hashes) < RUN:
-        return []
-    windows = np.lib.stride_tricks.sliding_window_view(hashes, RUN)
-    changes = np.concatenate([hashes[1:] != hashes[:-1], [False]])
-    moves = np.lib.stride_tricks.sliding_window_view(changes, RUN).sum(axis=1) >= RUN // 2
-    begins = (_mixed(windows[:, 0]) % EVERY == 0) & moves
-    return [int(run) for run in (_mixed(windows[begins]) * _weights(RUN, 3)).sum(axis=1)]
+def find_copies_of(dataset: Dataset, episodes: Sequence[int], others: Sequence[int]) -> list[Copy]:
+    """Return those of `episodes` whose recording lies in one or several of `others`."""
+    every = _every(dataset, [*episodes, *others])
+    holders: dict[int, int] = {}
+    for number in others:
+        for run in _runs_of_episode(dataset, number, every):
+            holders.setdefault(run, number)
+    compared = (_compare(number, _runs_of_episode(dataset, number, every), holders) for number in episodes)
+    return [copy for copy in compared if copy is not None]
+
+
+def _every(dataset: Dataset, episodes: Sequence[int]) -> int:
+    rows = sum(dataset.episodes[number].length for number in episodes)
+    return 1 + rows // ALL_RUNS
+
+
+def _compare(number: int, runs: Sequence[int], holders: Mapping[int, int]) -> Copy | None:
+    held = Counter(holders[run] for run in runs if run in holders)
+    if not runs or held.total() < SHARE * len(runs):
+        return None
+    return Copy(number, held.most_common(1)[0][0], held.total() / len(runs))
+
+
+def _runs_of_episode(dataset: Dataset, number: int, every: int) -> list[int]:
+    episode = dataset.episodes[number]
+    rows = slice(episode.start, episode.start + episode.length)
+    return runs_of(dataset.states()[rows], dataset.actions()[rows], every)
+
+
+def runs_of(states: Float32[np.ndarray, "rows S"], actions: Float32[np.ndarray, "rows n"], every: int = 1) -> list[int]:
+    """Return the hashes of the runs of a recording in which the state moves; of about one run in `every`."""
+    places = _hashes(states, 1)
+    hashes = places + _hashes(actions, 2)
+    length = min(RUN, len(hashes))
+    windows = np.lib.stride_tricks.sliding_window_view(hashes, length)
+    changes = np.concatenate([[0], np.cumsum(places[1:] != places[:-1])])
+    taken = changes[length - 1 :] - changes[: len(changes) - length + 1] >= CHANGES
+    if every > 1:
+        taken &= _mixed(windows[:, 0]) % np.uint64(every) == 0
+    return [int(run) for run in (_mixed(windows[taken]) * _weights(length, 3)).sum(axis=1)]
 
 
 def _hashes(values: Float32[np.ndarray, "rows dims"], seed: int) -> UInt64[np.ndarray, " rows"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pi05.check.copies import find_copies
+from pi05.check.copies import find_copies_of
 from pi05.check.subject import Recipe, Subject
 from pi05.data.lerobot.identity import is_data_of
 from pi05.finding import Finding, error, warning
@@ -20,9 +20,7 @@ def check_leakage(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
 
 def _duplicates(subject: Subject, recipe: Recipe) -> Iterator[Finding]:
     """Name recordings that are on both sides, whole or in pieces."""
-    trained, held_out = list(recipe.train_episodes), set(recipe.held_out)
-    copies = find_copies(subject.dataset, [*trained, *recipe.held_out])
-    pairs = [copy for copy in copies if copy.episode in held_out and copy.of not in held_out]
+    pairs = find_copies_of(subject.dataset, recipe.held_out, recipe.train_episodes)
     if pairs:
         held = sorted(copy.episode for copy in pairs)
         yield error(

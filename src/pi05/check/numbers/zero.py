@@ -25,6 +25,11 @@ SURELY = 4.0
 shifted by three quarters of what an episode moves it has 4.7."""
 ALIKE = 0.6
 """The smallest of the four shifts over the largest."""
+STEP = 0.6
+"""Share of the shift that lies between the episodes right before and right after it, at the least: else the joint, or
+where things were put, went there little by little."""
+MOST_ALIKE = 0.99
+"""Correlation of neighbouring episodes that is counted with, at the most."""
 MOVES = 0.2
 """Share of the shift by which the joint moves within an episode, at the least: else it is only held at another place.
 """
@@ -77,23 +82,57 @@ def _shift(dimension: Dimension) -> Shift | None:
     sizes = np.abs(shifts)
     alike = (sizes.min(axis=0) >= ALIKE * sizes.max(axis=0)) & (np.abs(np.sign(shifts).sum(axis=0)) == len(places))
     moves = float(np.median(dimension.spans)) >= MOVES * sizes[1]
-    surely = np.where(alike & moves, (sizes / np.maximum(errors, 1e-12)).min(axis=0), 0.0)
+    steps = _steps(places, before) * np.sign(shifts)
+    at_once = (steps >= STEP * sizes).all(axis=0)
+    surely = np.where(alike & moves & at_once, (sizes / np.maximum(errors, 1e-12)).min(axis=0), 0.0)
     best = int(np.argmax(surely))
     if surely[best] < SURELY:
         return None
     return Shift(dimension.name, int(before[best]), float(shifts[1, best]), float(surely[best]))
 
 
+def _steps(places: Float[np.ndarray, "4 E"], before: np.ndarray) -> Float[np.ndarray, "4 K"]:
+    """Return the mean of a few episodes right after, minus that of as many right before."""
+    few = FEWEST_BESIDE
+    sums = np.cumsum(np.pad(places, ((0, 0), (1, 0))), axis=1)
+    first, last = np.maximum(before - few, 0), np.minimum(before + few, places.shape[1])
+    here = sums[:, before]
+    return np.asarray((sums[:, last] - here) / (last - before) - (here - sums[:, first]) / (before - first))
+
+
 def _compare(
     places: Float[np.ndarray, "4 E"], before: np.ndarray
 ) -> tuple[Float[np.ndarray, "4 K"], Float[np.ndarray, "4 K"]]:
-    """Return mean after minus mean before, and its standard error, for each number of episodes before."""
+    """Return mean after minus mean before, and its standard error, for each number of episodes before.
+
+    Episodes that resemble those next to them (objects that are put a little further each time) count for fewer.
+    """
     count = places.shape[1]
     centred = places - places.mean(axis=1, keepdims=True)
     sums, squares = np.cumsum(centred, axis=1), np.cumsum(centred**2, axis=1)
     first, whole = sums[:, before - 1], sums[:, -1:]
     after = count - before
     means = first / before, (whole - first) / after
-    within = squares[:, -1:] - before * means[0] ** 2 - after * means[1] ** 2
-    variance = np.maximum(within, 0) / (count - 2)
-    return means[1] - means[0], np.sqrt(variance * (1 / before + 1 / after))
+    within = np.maximum(squares[:, -1:] - before * means[0] ** 2 - after * means[1] ** 2, 0)
+    variance = within / (count - 2)
+    alike = np.clip(_next_to_next(centred, before, means) / np.maximum(within, 1e-30), 0, MOST_ALIKE)
+    fewer = (1 + alike) / (1 - alike)
+    return means[1] - means[0], np.sqrt(variance * fewer * (1 / before + 1 / after))
+
+
+def _next_to_next(
+    centred: Float[np.ndarray, "4 E"], before: np.ndarray, means: tuple[Float[np.ndarray, "4 K"], ...]
+) -> Float[np.ndarray, "4 K"]:
+    """Return the sum over neighbours in one part of the product of what they differ from the part's mean."""
+    products = np.cumsum(np.pad(centred[:, :-1] * centred[:, 1:], ((0, 0), (1, 0))), axis=1)
+    sums = np.cumsum(np.pad(centred, ((0, 0), (1, 0))), axis=1)
+    count = centred.shape[1]
+    found = np.zeros_like(means[0])
+    for mean, begin, end in (
+        (means[0], np.zeros_like(before), before),
+        (means[1], before, np.full_like(before, count)),
+    ):
+        pairs = end - begin - 1
+        left, right = sums[:, end - 1] - sums[:, begin], sums[:, end] - sums[:, begin + 1]
+        found += products[:, end - 1] - products[:, begin] - mean * (left + right) + pairs * mean**2
+    return found

@@ -28,8 +28,9 @@ EPISODES, FRAMES, ALL_FRAMES = 24, 100, 900
 """Episodes of a camera, spread evenly, compared frames of each of them, and of all together, at the most."""
 SHIFTS = 12
 """Compared frames by which the two are shifted against each other, in both directions."""
-FEWEST_IN_EPISODE, FEWEST = 6, 50
-"""Pairs of an episode, and of all episodes, from which on a shift is judged."""
+FEWEST_IN_EPISODE, FEWEST, SURE = 6, 50, 150
+"""Pairs of an episode, and of all episodes, from which on a shift is measured; and of all, from which on it is told:
+motion is slow, so that neighbouring pairs tell the same."""
 CLEAR, CLEARER = 0.4, 0.2
 """Correlation at the best shift, and how much more that is than near none. Sound cameras have their peak, 0.25 to 0.94,
 within two frames of none; pictures that are eight frames late 0.6 there, and 0.03 near none."""
@@ -115,7 +116,7 @@ def measure_timing(pairs: Sequence[Pair]) -> Timing | None:
     if near is None:
         return None
     best = max(curve, key=lambda shift: curve[shift])
-    is_clear = curve[best] > CLEAR and curve[best] - near > CLEARER
+    is_clear = curve[best] > CLEAR and curve[best] - near > CLEARER and _count(pairs) >= SURE
     slow = Timing(shift=best, best=curve[best], near=near, is_clear=is_clear)
     quick = None if slow.tells_late else _by_quick_changes(pairs)
     return quick if quick is not None and quick.is_clear else slow
@@ -129,8 +130,8 @@ def _by_quick_changes(pairs: Sequence[Pair]) -> Timing | None:
         return None
     best = max(curve, key=lambda shift: curve[shift])
     elsewhere = max((value for shift, value in curve.items() if abs(shift - best) > BESIDE), default=0.0)
-    certain = QUICK_CERTAIN / math.sqrt(sum(len(change) for change, _ in quick))
-    is_clear = curve[best] > max(QUICK_CLEAR, certain, QUICK_CLEARER * elsewhere)
+    certain = QUICK_CERTAIN / math.sqrt(_count(quick))
+    is_clear = curve[best] > max(QUICK_CLEAR, certain, QUICK_CLEARER * elsewhere) and _count(quick) >= SURE
     return Timing(shift=best, best=curve[best], near=near, is_clear=is_clear, quick=True)
 
 
@@ -143,6 +144,10 @@ def _quick(values: Float[np.ndarray, " _"]) -> Float[np.ndarray, " _"]:
 def _curve(pairs: Sequence[Pair]) -> dict[int, float]:
     found = {shift: _correlation(pairs, shift) for shift in range(-SHIFTS, SHIFTS + 1)}
     return {shift: value for shift, value in found.items() if value is not None}
+
+
+def _count(pairs: Sequence[Pair]) -> int:
+    return sum(len(change) for change, _ in pairs)
 
 
 def _near(curve: dict[int, float]) -> float | None:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pi05.data.lerobot.reader import Dataset
 
 ENDS = 2**16
@@ -49,16 +47,6 @@ def is_data_of(dataset: Dataset, noted: Mapping[str, Any]) -> bool:
     if not isinstance(frames, int) or not 0 < frames <= dataset.num_frames:
         return False
     return hash_numbers(dataset, frames) == numbers
-
-
-def hash_episode(dataset: Dataset, episode: int) -> str:
-    """Return the hash of an episode's states and actions."""
-    start = dataset.episodes[episode].start
-    frames = slice(start, start + dataset.episodes[episode].length)
-    numbers = hashlib.sha256()
-    for values in (dataset.states()[frames], dataset.actions()[frames]):
-        numbers.update(np.ascontiguousarray(values).tobytes())
-    return numbers.hexdigest()
 
 
 def _hash_files(root: Path, files: Iterable[Path]) -> str:

@@ -52,11 +52,14 @@ def look_at_network(config: TrainConfig, subject: Subject) -> list[Finding]:
     model, _ = read_model(location, device, dtype, sizes, dtype)
     moved, dims = [batch.to(device) for batch in batches], recipe.processor.robot_action_dim
     measures = measure_base(model.eval(), moved, action_dims=dims)
-    turned = look_at_turns(
-        model,
-        moved,
-        lambda: [batch.to(device) for batch in batches_of(subject, FRAMES)],
-        recipe.processor.slots.keys,
-        action_dims=dims,
-    )
+    try:
+        turned = look_at_turns(
+            model,
+            moved,
+            lambda: [batch.to(device) for batch in batches_of(subject, FRAMES)],
+            recipe.processor.slots.keys,
+            action_dims=dims,
+        )
+    except DataError as fault:  # among the many frames, which the few did not meet
+        turned = [finding_of(fault, "pictures")]
     return [*judge_base(measures), *turned]

@@ -66,6 +66,35 @@ def test_a_joint_that_is_held_elsewhere_is_not_calibrated_anew() -> None:
     assert not judged(copy)
 
 
+def put(recording: Recording, joint: int, offsets: np.ndarray) -> Recording:
+    """Carry out each episode of one joint somewhere else; `offsets` in what it moves in an episode."""
+    copy = recording.changed()
+    span = np.median([np.ptp(copy.state[copy.frames(episode), joint]) for episode in range(copy.num_episodes)])
+    for episode, offset in enumerate(offsets):
+        copy.state[copy.frames(episode), joint] += offset * span
+        copy.action[copy.frames(episode), joint] += offset * span
+    return copy
+
+
+@pytest.mark.parametrize("episodes", [12, 30, 60])
+def test_things_that_are_put_a_little_further_each_time_are_no_calibration(episodes: int) -> None:
+    """The two halves differ surely, and no two neighbours do."""
+    little_by_little = np.linspace(0, 3, episodes)
+    told = judged(put(sound_robot(episodes=episodes), 1, little_by_little))
+    assert told == []
+    at_once = np.where(np.arange(episodes) < episodes // 2, 0.0, 1.5)
+    (found,) = judged(put(sound_robot(episodes=episodes), 1, at_once))
+    assert found.numbers["since"] == {"joint_1": episodes // 2}
+
+
+def test_things_that_wander_are_seldom_taken_for_a_calibration() -> None:
+    told = 0
+    for seed in range(20):
+        wander = np.cumsum(np.random.default_rng(seed).normal(0, 0.3, 60))
+        told += bool(judged(put(sound_robot(seed, episodes=60), 1, wander)))
+    assert told <= 4  # 20 of them before neighbours were looked at
+
+
 def test_another_task_moves_one_end_of_the_range() -> None:
     """From the middle on the arm reaches further, from where it always starts."""
     copy = sound_robot(episodes=10).changed()
