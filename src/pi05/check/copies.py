@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt64
 
 from pi05.data.lerobot.reader import Dataset
 
-RUN = 16
+RUN = 8
 """Rows; so many do not agree in state and action, to the last bit, unless they are one recording. An episode that is
 shorter is one run."""
 CHANGES = 2
