@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float32, UInt64
@@ -108,6 +109,7 @@ def _hashes(values: Float32[np.ndarray, "rows dims"], seed: int) -> UInt64[np.nd
     return np.asarray((_mixed(bits) * _weights(values.shape[1], seed)).sum(axis=1))
 
 
+@cache
 def _weights(count: int, seed: int) -> UInt64[np.ndarray, " count"]:
     odd = np.random.default_rng(seed).integers(0, 2**63, count, dtype=np.uint64) * np.uint64(2)
     return np.asarray(odd + np.uint64(1))
