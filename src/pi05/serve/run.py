@@ -12,8 +12,11 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from typing import NoReturn
+
+from PIL import Image
 
 from pi05.errors import INTERRUPTED, ServeError, doing, tell
 from pi05.serve.batching import AnswerAll
@@ -86,6 +89,7 @@ def serve_answers(
     config: ServeConfig, contract: Contract, answer_all: AnswerAll, listener: socket.socket, key: str | None
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once, with code 130."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)  # Python would print, and keep, each text of it
     server = PolicyServer(config, contract, answer_all, key)
     asyncio.run(_serve(server, listener, "without a key, from this machine only" if key is None else "with the key"))
     if server.batcher.computing:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from programs import REPOSITORY
-from serving import observation, opened, packed
+from serving import observation, opened, packed, png
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -66,6 +66,19 @@ def test_a_server_ends_while_its_network_computes(end: signal.Signals) -> None:
     assert "stopped; 0 observations answered, 1 messages refused" in told
     assert "was given up" in told
     assert "Traceback" not in told
+
+
+def test_pictures_that_are_too_large_leave_no_word_of_pil_in_the_log() -> None:
+    """Python would keep each text of a warning, and with it what hostile clients make up."""
+    bomb = {"__image__": True, "format": "png", "data": png(10_000, 10_000)}
+    with computing(shutdown_s=PATIENCE_S, computes_s=0.0) as (process, robot):
+        assert opened(robot.recv(timeout=PATIENCE_S))["actions"].shape == (10, 7)
+        robot.send(packed(observation(request_id=2, more=bomb)))
+        assert "a picture that is too large" in str(opened(robot.recv(timeout=PATIENCE_S)))
+        process.send_signal(signal.SIGINT)
+        code, told = rest(process)
+    assert code == 0, told
+    assert "Warning" not in told
 
 
 def test_a_second_interrupt_ends_at_once() -> None:
