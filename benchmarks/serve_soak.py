@@ -14,6 +14,7 @@ time, and the server's memory with its slope over the second half of the rounds,
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import pickle
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +38,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import torch
+from PIL import Image
 from serve_policies import make_policy, observation
 from serve_sides import serve_ours
 from websockets.exceptions import ConnectionClosed
@@ -74,7 +77,29 @@ def valid_messages() -> list[bytes]:
         *({"type": kind, "payload": payload, "seq": 1, "timestamp": 0.0} for kind in ("hello", "observation")),
         {"type": "episode_start", "payload": {"task": {}}, "seq": 2, "timestamp": 0.0},
     ]
-    return [pack(message, dialect) for message in flat for dialect in (OPENPI, VLA_EVAL, MSGPACK_NUMPY)]
+    packed = [pack(message, dialect) for message in flat for dialect in (OPENPI, VLA_EVAL, MSGPACK_NUMPY)]
+    files = {form: {"agentview": _file(image, form), "wrist": _file(wrist, form)} for form in ("PNG", "JPEG")}
+    shown = ({**payload, "images": images} for images in files.values())
+    return packed + [
+        pack({"type": "observation", "payload": each, "seq": 1, "timestamp": 0.0}, VLA_EVAL) for each in shown
+    ]
+
+
+def _file(picture: np.ndarray, form: str) -> dict[str, Any]:
+    """Return a picture as vla-eval sends it."""
+    held = io.BytesIO()
+    Image.fromarray(picture).save(held, form)
+    return {"__image__": True, "format": form.lower(), "data": held.getvalue(), "shape": list(picture.shape)}
+
+
+def _promised(rng: random.Random) -> bytes:
+    """Return a PNG that says it is of some size and kind, whatever it holds."""
+    sides = [rng.choice((1, 4, 5000, 9500, 20_000, (1 << 31) - 1)) for _ in range(2)]
+    header = struct.pack(">IIBBBBB", *sides, rng.choice((1, 8, 16, 3)), rng.choice((0, 2, 3, 6, 7)), 0, 0, 0)
+    more = (rng.choice((b"iCCP", b"zTXt", b"tRNS", b"gAMA", b"acTL", b"fcTL", b"eXIf", b"PLTE")), rng.randbytes(5))
+    parts = ((b"IHDR", header), more, (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
+    chunks = (struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 class _Bomb:
@@ -91,6 +116,7 @@ def inventions(rng: random.Random) -> bytes | str:
         "data": b"x" * rng.randrange(9),
         "dtype": rng.choice(["|u1", "|O", "<c8", "", "f" * 99]),
     }
+    png = {"__image__": True, "format": "png", "data": _promised(rng), "shape": [20_000, 20_000, 3]}
     return rng.choice(
         [
             rng.randbytes(rng.randrange(200)),
@@ -102,6 +128,8 @@ def inventions(rng: random.Random) -> bytes | str:
             msgpack.packb({"observation/image": marker}),
             msgpack.packb({"observation/image": {key.encode(): value for key, value in marker.items()}}),
             msgpack.packb({"x": {**array, "shape": shape}}, default=str),
+            msgpack.packb({"type": "observation", "payload": {"images": {"a": png}}, "seq": 1, "timestamp": 0.0}),
+            msgpack.packb({"x": {"__npgeneric__": True, "data": rng.choice((1e300, -1.0, 7)), "dtype": "<f4"}}),
             msgpack.packb({"request_id": "x" * 100_000}),
             msgpack.packb({"request_id": [[[1]] * 50] * 50}),
             msgpack.packb({"examples": [{}] * 5000}),

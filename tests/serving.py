@@ -8,6 +8,7 @@ import json
 import struct
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -140,6 +141,14 @@ def listening(
         thread.join(30)
         listener.close()
     assert not thread.is_alive()
+
+
+def png(width: int, height: int, *more: tuple[bytes, bytes], colour: int = 2) -> bytes:
+    """Return a small file that says it is a picture of this size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def payloads(frames: bytes) -> Iterator[tuple[int, bytes]]:

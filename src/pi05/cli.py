@@ -35,8 +35,17 @@ from pi05.commands import (
 )
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.completion import completion_command
-from pi05.commands.train import INTERRUPTED
-from pi05.errors import ConfigError, UserError, broken_installation, gpu_hint, is_out_of_memory, refused, tell, visible
+from pi05.errors import (
+    INTERRUPTED,
+    ConfigError,
+    UserError,
+    broken_installation,
+    gpu_hint,
+    is_out_of_memory,
+    refused,
+    tell,
+    visible,
+)
 from pi05.settings.flags import help_text, parse_value, spellings_text
 from pi05.train.interrupt import sigterm_as_interrupt
 

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, or the SIGTERM of a run that is saved then."""
+
 
 class UserError(Exception):
     """Stop with a message that a user can act on.

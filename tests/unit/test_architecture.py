@@ -234,7 +234,6 @@ TESTED_BY: dict[str, str] = {
     "hub.config": "unit/commands/test_fetch.py",
     "hub.references": "unit/hub/test_fetch.py",
     "serve.line": "unit/serve/test_client.py",
-    "serve.run": "e2e/test_serve.py",
     "serve.selftest": "unit/serve/test_engine.py",
     "sim.crew": "unit/sim/test_collect_tasks.py",
     "sim.kept_process": "unit/eval/places/test_processes.py",

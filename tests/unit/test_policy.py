@@ -195,7 +195,9 @@ def test_a_picture_that_stands_otherwise_than_in_training_is_told_once(
         assert loaded.prepare(observation(**{SCENE: table(9)[..., ::-1]}), RecentLooks()).warnings == (exchanged,)
         lone = observation(**{SCENE: table(4)[::-1, ::-1]})
         assert loaded.prepare(lone, other_robot).warnings == ()  # one of two
-        assert loaded.prepare(lone, other_robot).warnings == (turned,)
+        assert loaded.prepare(lone, other_robot).warnings == ()  # the same look again
+        another = observation(**{SCENE: table(17)[::-1, ::-1]})
+        assert loaded.prepare(another, other_robot).warnings == (turned,)  # two of three
     told = [record.message for record in caplog.records if "compared with" in record.message]
     assert [text.partition(":")[0] for text in told] == loaded.flagged == [turned, exchanged]
     assert "BGR" in told[0]
@@ -205,6 +207,22 @@ def test_a_strict_policy_refuses_a_picture_in_another_channel_order(filmed: Poli
     filmed.strict = True
     with pytest.raises(DataError, match=r"(?s)channel order.*red and blue exchanged.*not OpenCV's BGR"):
         filmed.infer(observation(**{SCENE: table(5)[..., ::-1]}))
+
+
+def test_a_right_camera_that_a_strict_policy_has_refused_is_not_refused_for_ever(filmed: Policy) -> None:
+    """Its first look is taken for a turned one, the robot stands still and asks on; then its arm is moved."""
+    filmed.strict = True
+    taken, looks = table(2)[::-1, ::-1], RecentLooks()
+    noise = np.random.default_rng(0)
+    for _ in range(40):
+        seen = np.clip(taken + noise.integers(-8, 9, taken.shape), 0, 255).astype(np.uint8)
+        with pytest.raises(DataError, match=r"(?s)upside down.*move the arm a little.*without --strict"):
+            filmed.prepare(observation(**{SCENE: seen}), looks)
+    assert filmed.prepare(observation(**{SCENE: table(9)}), looks).warnings == ()
+    assert filmed.prepare(observation(**{SCENE: table(20)}), looks).warnings == ()
+    assert filmed.prepare(observation(**{SCENE: table(31)[::-1, ::-1]}), looks).warnings == ()  # two of four
+    with pytest.raises(DataError, match="upside down"):  # and of a turned camera the first look is refused
+        filmed.prepare(observation(**{SCENE: table(9)[::-1, ::-1]}), RecentLooks())
 
 
 def test_a_picture_as_in_training_is_answered_by_a_strict_policy(filmed: Policy) -> None:

@@ -17,7 +17,7 @@ from pi05 import presets
 from pi05.commands.command import OFFLINE, Command
 from pi05.commands.earlier_run import read_earlier_run, run_config_file
 from pi05.commands.run_files import require_files
-from pi05.errors import ConfigError, TrainingError, doing, tell
+from pi05.errors import INTERRUPTED, ConfigError, TrainingError, doing, tell
 from pi05.settings.flags import BOOLEANS, Flags, Translation, overlay, parse_flags
 from pi05.settings.lerobot_flags import refuse_value, spellings, translate_training_flag
 from pi05.settings.lerobot_parallel import Degrees, Processes, Split
@@ -39,8 +39,6 @@ METHOD = Setting(
     "- qlora: the same on a base in 4 bits (--peft.quantize=nf4); the smallest GPUs.",
 )
 EXTRA_FLAGS = (METHOD, CONFIG_PATH)
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, when the run is saved."""
 _RATE_NOTICE = f"LoRA learns at {LORA_RATE} times the rate of full fine-tuning"
 
 

@@ -165,8 +165,9 @@ def _scalar_of(data: Any, dtype: Any) -> Any:
     if not isinstance(dtype, str) or not _NUMBERS.fullmatch(dtype) or not isinstance(data, bool | int | float):
         raise malformed("a number that is none")
     try:
-        return np.dtype(dtype).type(data)
-    except (OverflowError, ValueError) as error:
+        with np.errstate(over="raise"):  # no infinity in the place of a number that is too large
+            return np.dtype(dtype).type(data)
+    except (ArithmeticError, ValueError) as error:
         raise malformed(f"a number that is no {dtype}: {error}") from error
 
 
@@ -185,8 +186,12 @@ def _picture(fields: Mapping[str, Any]) -> Any:
             picture = np.asarray(image.convert("RGB"))
     except Refused:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise malformed(f"a picture that cannot be unpacked: {error}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # what PIL itself finds too large
+        raise malformed(f"a picture that is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise malformed("a picture that is neither PNG nor JPEG") from error
+    except Exception as error:  # what PIL's decoders raise on damage is of every kind, struct.error among them
+        raise malformed(f"a picture that cannot be unpacked: {type(error).__name__}: {error}") from error
     if isinstance(shape, list) and shape != list(picture.shape):
         raise malformed(f"a picture of {list(picture.shape)} that says {str(shape)[:40]}")
     return picture

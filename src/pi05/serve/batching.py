@@ -12,8 +12,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,7 @@ class Answered:
     """How many questions the network saw at once."""
 
 
+Waiting = tuple[Question, asyncio.Future[Answered]]
 AnswerAll = Callable[[Sequence[Question]], Sequence[Answered | UserError]]
 """Answers a batch; what one question has wrong becomes its own error."""
 
@@ -82,9 +83,10 @@ class Batcher:
         """`expected` tells how many clients are likely to ask about now; `measure` gets each batch's size and time."""
         self._answer_all, self._measure, self._expected = answer_all, measure, expected
         self.max_batch, self.wait_s, self.max_waiting = max_batch, wait_s, max_waiting
-        self._waiting: deque[tuple[Question, asyncio.Future[Answered]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._arrival = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pi05-network")
+        self._computed: Future[Sequence[Answered | UserError]] | None = None
         self._running: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -92,6 +94,11 @@ class Batcher:
     def waiting(self) -> int:
         """Questions in the queue."""
         return len(self._waiting)
+
+    @property
+    def computing(self) -> bool:
+        """Whether the network works on a batch: it cannot be stopped, and Python waits for its thread at the end."""
+        return self._computed is not None and not self._computed.done()
 
     def start(self) -> None:
         """Begin to answer."""
@@ -116,36 +123,43 @@ class Batcher:
         return await future
 
     async def close(self, within_s: float) -> None:
-        """Answer what is waiting, for some seconds; refuse the rest and all that comes."""
+        """Answer what is waiting and in progress, for some seconds; refuse the rest and all that comes."""
         self._closing = True
         self._arrival.set()
         if self._running is not None:
             await asyncio.wait([self._running], timeout=within_s)
             self._running.cancel()
-        for _, future in self._waiting:
-            if not future.done():
-                future.set_exception(stopping())
-        self._waiting.clear()
+            await asyncio.wait([self._running])
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting or not self._closing:
-            if not await self._gather():
-                continue
-            chosen = self._take()
-            if not chosen:
-                continue
-            started = time.monotonic()
-            try:
-                answers = await loop.run_in_executor(self._worker, self._answer_all, [one for one, _ in chosen])
-            except Exception:  # a fault of the program or the machine: told here, and the next batch may do
-                logger.exception("the network failed on a batch of %d", len(chosen))
-                answers = [failed()] * len(chosen)
-            self._measure(len(chosen), time.monotonic() - started)
+        try:
+            while self._waiting or not self._closing:
+                if await self._gather() and (chosen := self._take()):
+                    await self._answer(chosen)
+        finally:  # whatever ends this: nobody waits for ever
+            self._refuse(self._waiting)
+            self._waiting.clear()
+
+    async def _answer(self, chosen: Sequence[Waiting]) -> None:
+        started = time.monotonic()
+        try:
+            self._computed = self._worker.submit(self._answer_all, [one for one, _ in chosen])
+            answers = await asyncio.wrap_future(self._computed)
             for (question, future), answer in zip(chosen, answers, strict=True):
                 if not future.done():  # the client may have gone
                     _settle(question, future, answer)
+        except Exception:  # a fault of the program or the machine: told here, and the next batch may do
+            logger.exception("the network failed on a batch of %d", len(chosen))
+        finally:  # cancelled, too, when the network takes longer than a server that ends may wait
+            self._refuse(chosen)
+        self._measure(len(chosen), time.monotonic() - started)
+
+    def _refuse(self, left: Iterable[Waiting]) -> None:
+        """Tell those who have no answer yet that there will be none."""
+        for _, future in left:
+            if not future.done():
+                future.set_exception(stopping() if self._closing else failed())
 
     async def _gather(self) -> bool:
         """Wait for a first question, then a little for those of the others; tell whether there is one."""
@@ -168,9 +182,9 @@ class Batcher:
             latest = time.monotonic()
         return True
 
-    def _take(self) -> list[tuple[Question, asyncio.Future[Answered]]]:
+    def _take(self) -> list[Waiting]:
         """Take the next batch out of the queue, the oldest first; refuse what is late already."""
-        chosen: list[tuple[Question, asyncio.Future[Answered]]] = []
+        chosen: list[Waiting] = []
         while self._waiting and len(chosen) < self.max_batch:
             question, future = self._waiting.popleft()
             if future.done():

@@ -139,13 +139,12 @@ class PolicyClient:
         return answer
 
     def reset(self) -> None:
-        """Begin another episode: nothing of the last one is kept, here and at the server."""
+        """Begin another episode of this robot: no chunk or step of the last one is kept, here and at the server."""
         if self._coming is not None:
             self._coming.answer.cancel()
             self._coming = None
         self._player.reset()
         self._standing = False
-        self._line.new_session()
         self._line.ask({"endpoint": "reset"})
 
     def next_action(self, observation: Mapping[str, Any]) -> np.ndarray:

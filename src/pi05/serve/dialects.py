@@ -19,6 +19,8 @@ from pi05.serve.arrays import OPENPI, VLA_EVAL, ArrayDialect, pack
 from pi05.serve.bounds import malformed
 
 Family = Literal["openpi", "pi05", "vllm-omni", "starvla", "vla-eval"]
+LONGEST_NAME = 200
+"""Characters of a text that is kept for a client, or repeated to it."""
 REQUEST_KEYS = (
     *("endpoint", "session_id", "request_id", "seed", "deadline_ms", "step", "control_rate_hz"),
     *("delay", "continues"),
@@ -108,7 +110,7 @@ def _word(value: Any) -> str:
 def _label(value: Any) -> Any:
     """Return what is repeated to the sender: a number or a short text, nothing that could be large."""
     if isinstance(value, str):
-        return value[:200]
+        return value[:LONGEST_NAME]
     return value if isinstance(value, int | float) else None
 
 
@@ -141,6 +143,8 @@ def _options(message: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         right = isinstance(value, kind) and not isinstance(value, bool)
+        if right and isinstance(value, str) and len(value) > LONGEST_NAME:
+            raise malformed(f"a {name} of {len(value):,} characters")
         if not right or (str not in kind and not (np.isfinite(value) and 0 <= value < 2**63)):
             raise malformed(f"{name} is {str(value)[:40]!r}")
         found[name] = value

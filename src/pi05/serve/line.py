@@ -36,7 +36,7 @@ class Line:
         self._tls = tls
         self._lock = threading.Lock()
         self._request_id = 0
-        self._session_id = os.urandom(8).hex()
+        self._session_id = os.urandom(8).hex()  # of this robot, for all of its episodes
         self.reconnected = 0
         """How often a lost connection was made anew."""
         self._connection, self.contract = self._connect()
@@ -44,10 +44,6 @@ class Line:
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
-
-    def new_session(self) -> None:
-        """Go on as somebody whom the server does not know."""
-        self._session_id = os.urandom(8).hex()
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send one message and return its answer, over a new connection where the old one is lost.

@@ -1,13 +1,25 @@
-"""`pi05 serve` from the settings to the end: port, policy, warm-up, serving, and a stop that cuts nobody off."""
+"""`pi05 serve` from the settings to the end: port, policy, warm-up, serving, and a stop that cuts nobody off.
+
+A network that computes cannot be interrupted, and Python would wait for its thread at the exit, for minutes where a
+step takes minutes. Nothing on disk hangs on it: the process leaves without it once every client has been told.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import socket
+import sys
+import warnings
+from contextlib import suppress
+from typing import NoReturn
 
-from pi05.errors import ServeError, doing, tell
+from PIL import Image
+
+from pi05.errors import INTERRUPTED, ServeError, doing, tell
+from pi05.serve.batching import AnswerAll
 from pi05.serve.config import ServeConfig
 from pi05.serve.door import encryption, read_key, require_safe
 from pi05.serve.engine import Engine
@@ -27,7 +39,7 @@ def serve_policy(config: ServeConfig) -> None:
         if config.selftest:
             tell(selftest(config, engine).render(), at_once=True)
             return
-        asyncio.run(_serve(config, engine, listener, key))
+        serve_answers(config, engine.contract, engine.answer_all, listener, key)
 
 
 def _load(config: ServeConfig) -> Engine:
@@ -73,20 +85,42 @@ def _tell_delay(contract: Contract, steps: int) -> None:
         )
 
 
-async def _serve(config: ServeConfig, engine: Engine, listener: socket.socket, key: str | None) -> None:
-    server = PolicyServer(config, engine.contract, engine.answer_all, key)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+def serve_answers(
+    config: ServeConfig, contract: Contract, answer_all: AnswerAll, listener: socket.socket, key: str | None
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once, with code 130."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)  # Python would print, and keep, each text of it
+    server = PolicyServer(config, contract, answer_all, key)
+    asyncio.run(_serve(server, listener, "without a key, from this machine only" if key is None else "with the key"))
+    if server.batcher.computing:
+        _leave(0, "the network was still computing a batch that nobody waits for: it was given up")
+
+
+async def _serve(server: PolicyServer, listener: socket.socket, whom: str) -> None:
+    config, stop, loop = server.config, asyncio.Event(), asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            _leave(INTERRUPTED, "ended at once; what was in progress was not answered")
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     if not config.loopback and config.tls_cert is None:
         tell("warning: the key and the pictures travel unencrypted; --tls_cert and --tls_key encrypt them", aside=True)
 
     def ready() -> None:
-        whom = "with the key" if key is not None else "without a key, from this machine only"
         tell(f"ready   {address_text(config, listener)}, {whom}; Ctrl-C stops", at_once=True)
 
     await server.run(listener, stop, ready)
     answered = sum(server.metrics.answered.values())
     refused = sum(server.metrics.refused.values())
     tell(f"stopped; {answered:,} observations answered, {refused:,} messages refused", at_once=True)
+
+
+def _leave(code: int, why: str) -> NoReturn:
+    """End the process without waiting for its threads, after everything that it has printed is out."""
+    with suppress(OSError):  # nobody reads it any more
+        tell(why, aside=True, at_once=True)
+        sys.stdout.flush()
+    os._exit(code)

@@ -213,12 +213,12 @@ class PolicyServer:
             Question(
                 observation=translate(one, session.address.family, self.contract),
                 underway=underway,
-                looks=session.looks,
+                looks=looks,
                 seed=ask.seed,
                 deadline=deadline,
                 arrived=arrived,
             )
-            for one in ask.observations
+            for one, looks in zip(ask.observations, session.looks_of(len(ask.observations)), strict=True)
         ]
         return list(await asyncio.gather(*map(self.batcher.ask, questions)))
 

@@ -1,12 +1,14 @@
 """What is kept of one client, and only while it is connected: how it speaks, how often, its chunk. No torch.
 
 A client that comes back after a lost connection starts anew, as it does with another `session_id`, after `reset`, and
-when vla-eval starts an episode. Real-time chunking continues what is kept (`rtc.py`).
+when vla-eval starts an episode. Real-time chunking continues what is kept (`rtc.py`). Only what cameras showed outlives
+an episode: that is a matter of the robot, which a `session_id` stands for where several share a connection.
 """
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +18,9 @@ from pi05.errors import Refused
 from pi05.serve.dialects import Address, Ask
 from pi05.serve.protocol import Contract
 from pi05.serve.underway import Underway
+
+SESSIONS = 16
+"""Sessions of one connection whose looks are kept: those that asked last."""
 
 
 @dataclass(kw_only=True)
@@ -60,15 +65,15 @@ class Session:
     """The last chunk that it was given."""
     executed: KeptChunk | None = None
     """The chunk that it carried out when it asked for `kept`; it still does where `kept` came too late to be used."""
-    looks: RecentLooks = field(default_factory=RecentLooks)
-    """What its cameras showed lately; a new episode has the same cameras."""
+    looks: OrderedDict[str | None, list[RecentLooks]] = field(default_factory=OrderedDict)
+    """What the cameras of each session's robots showed lately; the session that has not asked for longest is first."""
     last_step: int | None = None
     last_total_ms: float | None = None
     asked: float = float("-inf")
     """When it asked last, or was answered, on the clock of `time.monotonic`."""
 
     def reset(self) -> None:
-        """Forget what was kept of the episode."""
+        """Forget what was kept of the episode; the next one has the same cameras."""
         self.kept, self.executed, self.last_step = None, None, None
 
     def begin(self, ask: Ask) -> None:
@@ -91,6 +96,18 @@ class Session:
                     remedy="count control steps upwards; send reset at the start of an episode",
                 )
             self.last_step = ask.step
+
+    def looks_of(self, count: int) -> list[RecentLooks]:
+        """Return what the cameras of the robots of this session showed lately, to be added to: by place in the message.
+
+        StarVLA's examples are of several robots, in the same order each time; all others ask for one.
+        """
+        kept = self.looks.setdefault(self.session_id, [])
+        kept += [RecentLooks() for _ in range(count - len(kept))]
+        self.looks.move_to_end(self.session_id)
+        if len(self.looks) > SESSIONS:
+            self.looks.popitem(last=False)
+        return kept[:count]
 
     def keep(self, actions: np.ndarray, ask: Ask) -> None:
         """Keep the chunk that answers a message, beside the one that the client is still carrying out."""

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import random
+import re
+import warnings
+from collections import Counter
 from typing import Any
 
 import msgpack
@@ -9,7 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving import PROTOCOL
+from PIL import Image
+from serving import PROTOCOL, png
 
 from pi05.errors import Refused
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, ArrayDialect, pack, unpack
@@ -146,6 +152,60 @@ def test_pictures_that_cannot_be_unpacked_are_refused(changes: dict[str, Any]) -
     unpack(msgpack.packb({"x": whole}))
     with pytest.raises(Refused):
         unpack(msgpack.packb({"x": {**whole, **changes}}))
+
+
+def shown(data: bytes, form: str = "png") -> bytes:
+    return bytes(msgpack.packb({"x": {"__image__": True, "format": form, "data": data, "shape": None}}))
+
+
+@pytest.mark.parametrize("warns", ["error", "ignore"])
+@pytest.mark.parametrize("side", [3000, 10_000, 20_000, (1 << 31) - 1])
+def test_pictures_that_would_unpack_to_too_much_are_refused(side: int, warns: Any) -> None:
+    """Over our limit, over that of which PIL warns, over that which it refuses, and all that a header can say."""
+    assert len(shown(png(side, side))) < 200
+    with warnings.catch_warnings():
+        warnings.simplefilter(warns)
+        with pytest.raises(Refused, match=f"too large|a picture of {side} × {side}") as error:
+            unpack(shown(png(side, side)))
+    assert error.value.code == "malformed"
+
+
+def test_pictures_that_are_damaged_are_refused_whatever_their_decoder_says() -> None:
+    """Bytes exchanged, cut and put in, checksums set right; chunks that cannot be: an answer, or a refusal."""
+    rng, whole = random.Random(0), []
+    noise = np.random.default_rng(0).integers(0, 256, (17, 23, 3), np.uint8)
+    jpegs: list[tuple[str, dict[str, Any]]] = [("RGB", {}), ("CMYK", {"progressive": True})]
+    jpegs.append(("RGB", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}))
+    pngs: list[tuple[str, dict[str, Any]]] = [(mode, {}) for mode in ("RGB", "L", "P", "RGBA", "1")]
+    for form, (mode, options) in [*(("JPEG", one) for one in jpegs), *(("PNG", one) for one in pngs)]:
+        held = io.BytesIO()
+        Image.fromarray(noise).convert(mode).save(held, form, **options)
+        whole.append((form.lower(), held.getvalue()))
+    found: Counter[str] = Counter()
+    for i in range(3000):
+        form, data = rng.choice(whole)
+        broken = bytearray(data)
+        for _ in range(rng.randrange(1, 4)):
+            place = rng.randrange(len(broken))
+            broken[place : place + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        if i % 5 == 0:
+            chunk = (rng.choice((b"iCCP", b"tRNS", b"acTL", b"eXIf")), rng.randbytes(rng.randrange(9)))
+            width, height = rng.choice((1, 4, 9500, 20_000)), rng.choice((1, 4, 9500, 20_000))
+            broken[:] = png(width, height, chunk, colour=rng.choice((0, 2, 3)))
+            form = "png"
+        try:
+            unpack(shown(bytes(broken), form))
+            found["read"] += 1
+        except Refused as error:
+            found[error.code] += 1
+    assert set(found) == {"read", "malformed"}
+    assert min(found.values()) > 100
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(1e300, "<f4"), (1e5, "<f2"), (300, "|u1"), (float("nan"), "<i4")])
+def test_a_number_that_its_type_does_not_hold_is_refused(number: float, dtype: str) -> None:
+    with pytest.raises(Refused, match=f"no {re.escape(dtype)}"):
+        unpack(msgpack.packb({"x": {"__npgeneric__": True, "data": number, "dtype": dtype}}))
 
 
 def test_what_is_no_map_is_refused() -> None:

@@ -220,6 +220,59 @@ def test_a_full_queue_and_a_closing_one_say_so() -> None:
     assert asyncio.run(run()) == ["busy", "stopping"]
 
 
+def test_a_batch_that_takes_longer_than_the_end_may_wait() -> None:
+    """Those in the network and those in the queue are told; the network itself cannot be stopped."""
+    gate = Gate()
+
+    async def run() -> list[Any]:
+        queue = batcher(gate)
+        queue.start()
+        asked = [asyncio.create_task(queue.ask(question(0)))]
+        await entered(gate)
+        assert queue.computing
+        asked += [asyncio.create_task(queue.ask(question(i))) for i in (1, 2)]
+        await asyncio.sleep(0)
+        asked[0].cancel()  # the client has gone
+        asked.append(asyncio.create_task(queue.ask(question(3))))
+        await queue.close(0.05)
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+        assert queue.computing
+        gate.open.set()
+        while queue.computing:
+            await asyncio.sleep(0.001)
+        return found
+
+    async def alone() -> list[Any]:
+        queue = batcher(gate)
+        queue.start()
+        asked = asyncio.create_task(queue.ask(question(0)))
+        await entered(gate)
+        await queue.close(0.05)
+        found = await asyncio.wait_for(asyncio.gather(asked, return_exceptions=True), 10)
+        gate.open.set()
+        return list(found)
+
+    gone, *told = asyncio.run(run())
+    assert isinstance(gone, asyncio.CancelledError)
+    assert [getattr(one, "code", one) for one in told] == ["stopping"] * 3
+    gate.open.clear()
+    gate.entered.clear()
+    assert [getattr(one, "code", one) for one in asyncio.run(alone())] == ["stopping"]
+
+
+def test_a_network_that_answers_too_few_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> list[Any]:
+        queue = batcher(lambda questions: Network()(questions)[:-1], wait_s=5.0, expected=lambda: 2)
+        queue.start()
+        asked = asyncio.gather(*(queue.ask(question(i)) for i in range(2)), return_exceptions=True)
+        found = await asyncio.wait_for(asked, 10)
+        await queue.close(1)
+        return found
+
+    assert [getattr(one, "code", type(one)) for one in asyncio.run(run())] == [Answered, "internal"]
+    assert "failed on a batch of 2" in caplog.text
+
+
 def test_one_who_has_gone_holds_nobody_up() -> None:
     gate = Gate()
 

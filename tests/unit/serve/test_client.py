@@ -31,6 +31,19 @@ def test_a_robot_runs_its_loop() -> None:
         assert 0 < robot.latency_ms()["p50"] <= robot.latency_ms()["p99"]
 
 
+def test_what_the_cameras_showed_outlives_an_episode() -> None:
+    network = Network()
+    with listening(network) as (address, server), PolicyClient(address) as robot, PolicyClient(address) as other:
+        for _ in range(3):
+            robot.reset()
+            robot.infer(observation(), step=9)
+            assert {one.last_step for one in server.sessions} == {9, None}
+        other.infer(observation())
+    looks = [batch[0].looks for batch in network.batches]
+    assert looks[0] is looks[1] is looks[2]
+    assert looks[3] is not looks[0]
+
+
 def test_aligned_chunks_skip_the_steps_that_have_passed() -> None:
     gate = threading.Event()
     gate.set()

@@ -126,6 +126,7 @@ def test_what_is_asked_besides() -> None:
         {"delay": 1.5, "step": 3},
         {"continues": 1, "step": 3},
         {"session_id": 3},
+        {"session_id": "x" * 201},
         {"endpoint": "kill"},
         {"sampling_params": {"temperature": 1}},
         {"sampling_params": [1]},

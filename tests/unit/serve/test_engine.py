@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fake_policies import make_policy, save_policy
+from serving import config, opened, session
 
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
@@ -16,13 +19,15 @@ from pi05.errors import CheckpointError, DataError, ServeError
 from pi05.policy import Policy
 from pi05.policy_choice import ChosenPolicy
 from pi05.serve import selftest as module
+from pi05.serve.arrays import pack
 from pi05.serve.batching import Answered, Question
 from pi05.serve.config import ServeConfig
 from pi05.serve.engine import Engine, example_observation
 from pi05.serve.rtc import next_chunks
 from pi05.serve.selftest import selftest, stored_observations
+from pi05.serve.server import PolicyServer
 from pi05.serve.underway import Underway
-from pi05.types import STATE
+from pi05.types import STATE, TASK
 
 SCENE, WRIST = fakes.CAMERAS
 
@@ -51,15 +56,20 @@ def test_a_seed_gives_the_policys_own_chunk_whoever_else_asks(engine: Engine) ->
             np.testing.assert_allclose(answer.actions, want, atol=1e-5)  # of a batch: up to rounding
 
 
-def test_every_robot_s_pictures_are_judged_by_its_own(engine: Engine) -> None:
-    """One that comes turned among three that do not is told, which it were not in a count of them all."""
+def knowing(engine: Engine) -> tuple[dict[int, dict[str, Any]], Engine]:
+    """Return four observations under a lamp, and an engine that knows how its cameras stood under it."""
     shown = {seed: example_observation(engine.policy, seed) for seed in range(4)}
     lamp = np.add.outer(np.linspace(0, 150, 30), np.linspace(0, 90, 40))[..., None] * (1.0, 0.8, 0.5)
     upright = {seed: {**one, SCENE: (lamp + seed).astype(np.uint8)} for seed, one in shown.items()}
     encoded = {seed: engine.policy.processor.encode(one).images for seed, one in upright.items()}
-    knowing = engine.policy.processor.having_seen(lambda frame: encoded[frame % 4], [list(range(10))] * 4)
-    ours = Engine(Policy(engine.policy.model, knowing), num_steps=1)
-    robots = [RecentLooks() for _ in shown]
+    processor = engine.policy.processor.having_seen(lambda frame: encoded[frame % 4], [list(range(10))] * 4)
+    return upright, Engine(Policy(engine.policy.model, processor), num_steps=1)
+
+
+def test_every_robot_s_pictures_are_judged_by_its_own(engine: Engine) -> None:
+    """One that comes turned among three that do not is told, which it were not in a count of them all."""
+    upright, ours = knowing(engine)
+    robots = [RecentLooks() for _ in upright]
     for _ in range(3):
         asked = [dict(one) for one in upright.values()]
         asked[2][SCENE] = asked[2][SCENE][::-1, ::-1]
@@ -68,6 +78,37 @@ def test_every_robot_s_pictures_are_judged_by_its_own(engine: Engine) -> None:
         told = [answer.warnings for answer in answers if isinstance(answer, Answered)]
         assert [bool(each) for each in told] == [False, False, True, False]
         assert "upside down" in told[2][0]
+
+
+@pytest.mark.parametrize("way", ["session_id", "examples"])
+def test_robots_that_share_a_connection_are_judged_apart(engine: Engine, way: str) -> None:
+    """A gateway's, in turns; or StarVLA's examples in one message. The second comes upside down, all the time."""
+    upright, ours = knowing(engine)
+    server = PolicyServer(config(max_batch=2), ours.contract, ours.answer_all)
+    seen = {name: upright[0][name] for name in (*engine.policy.processor.slots.keys, STATE, TASK)}
+    both = [seen, {**seen, SCENE: seen[SCENE][::-1, ::-1]}]
+
+    async def run() -> tuple[list[int], Counter[str]]:
+        server.batcher.start()
+        one, told = session(), [0, 0]
+        try:
+            for _ in range(20):
+                before = server.metrics.warnings
+                if way == "session_id":
+                    for i, robot in enumerate(both):
+                        answer = opened(await server.answer(one, pack({**robot, "session_id": "ab"[i]})))
+                        told[i] += any("upside down" in text for text in answer.get("warnings", []))
+                    continue
+                pictures = [[robot[key] for key in engine.policy.processor.slots.keys] for robot in both]
+                examples = [{"image": each, "lang": "go", "state": seen[STATE][None]} for each in pictures]
+                await server.answer(one, pack({"examples": examples}))
+                told[1] += server.metrics.warnings - before
+        finally:
+            await server.batcher.close(10)
+            server.close()
+        return told, server.metrics.refused
+
+    assert asyncio.run(run()) == ([0, 20], Counter())
 
 
 @pytest.mark.parametrize("chunking", ["guided", "trained"])

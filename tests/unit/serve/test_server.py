@@ -34,6 +34,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from pi05.errors import ServeError
+from pi05.serve import server as server_module
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
 from pi05.serve.server import LIKELY_S, bind
 
@@ -376,6 +377,34 @@ def test_what_is_in_progress_is_answered_before_the_end() -> None:
         assert opened(robot.recv())["actions"].shape == (10, 7)
         with pytest.raises(ConnectionClosed):
             robot.recv(timeout=10)
+
+
+def test_a_network_that_computes_for_longer_keeps_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in it and those in the queue are refused, and every connection is closed with its reason."""
+    monkeypatch.setattr(server_module, "SHUTDOWN_S", 0.2)
+    entered, leave, started = threading.Event(), threading.Event(), time.monotonic()
+
+    def slow(questions: Any) -> Any:
+        entered.set()
+        assert leave.wait(60)
+        return Network()(questions)
+
+    with ExitStack() as opening:
+        opening.callback(leave.set)
+        with listening(slow, max_batch=1) as (address, server):
+            robots = [opening.enter_context(connect(address, compression=None)) for _ in range(3)]
+            for robot in robots:
+                robot.recv()
+            for robot in robots[:2]:
+                robot.send(packed({**LIBERO, "request_id": 1}))
+            assert entered.wait(10)
+        assert time.monotonic() - started < 30  # `listening` waits for the end
+        assert server.batcher.computing
+        for robot in robots[:2]:
+            assert opened(robot.recv(timeout=10))["code"] == "stopping"
+        for robot in robots:
+            with pytest.raises(ConnectionClosed, match="the server is stopping"):
+                robot.recv(timeout=10)
 
 
 def test_a_port_that_is_taken_or_an_address_elsewhere_is_told() -> None:

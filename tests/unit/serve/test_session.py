@@ -11,7 +11,7 @@ from pi05.errors import Refused
 from pi05.serve import session as module
 from pi05.serve.dialects import Ask
 from pi05.serve.protocol import Contract
-from pi05.serve.session import Allowance, KeptChunk, Session
+from pi05.serve.session import SESSIONS, Allowance, KeptChunk, Session
 
 
 def test_an_allowance_holds_one_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,43 @@ def test_what_forgets_an_episode(ask: Ask, forgets: bool) -> None:
     one = kept()
     one.begin(ask)
     assert (one.kept is None) == forgets
+
+
+def test_looks_are_kept_for_each_session_and_outlive_its_episodes() -> None:
+    one = Session(allowance=Allowance(1.0))
+    found = {}
+    for name in ("a", "b"):
+        one.begin(Ask(what="infer", session_id=name))
+        (found[name],) = one.looks_of(1)
+    assert found["a"] is not found["b"]
+    for end in (Ask(what="reset"), Ask(what="nothing", starts_episode=True), Ask(what="reset", session_id="b")):
+        one.begin(end)
+        assert one.looks_of(1) == [found["b"]]
+    one.begin(Ask(what="infer", session_id="a"))
+    assert one.looks_of(1) == [found["a"]]
+
+
+def test_looks_of_examples_are_kept_by_their_place() -> None:
+    one = Session(allowance=Allowance(1.0))
+    three = one.looks_of(3)
+    assert len(set(map(id, three))) == 3
+    assert one.looks_of(2) == three[:2]
+    assert one.looks_of(4)[:3] == three
+
+
+def test_looks_of_the_last_sessions_are_kept_and_no_more() -> None:
+    one = Session(allowance=Allowance(1.0))
+    one.begin(Ask(what="infer", session_id="first"))
+    (first,) = one.looks_of(1)
+    for i in range(100):
+        one.begin(Ask(what="infer", session_id=str(i)))
+        one.looks_of(1)
+        if i == SESSIONS - 2:  # asked just in time
+            one.begin(Ask(what="infer", session_id="first"))
+            assert one.looks_of(1) == [first]
+    assert list(one.looks) == [str(i) for i in range(100 - SESSIONS, 100)]
+    one.begin(Ask(what="infer", session_id="first"))
+    assert one.looks_of(1) != [first]
 
 
 def test_an_older_step_is_refused_within_an_episode() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pi05.data.robot.camera_view import CameraView
+from pi05.data.robot.camera_view import CameraView, shrink
 from pi05.data.robot.reach import reach_of
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.statistics import DimStats
@@ -188,7 +188,8 @@ def unlike_training(
     found = []
     for image, (slot, camera) in zip(images, slots.items(), strict=True):
         if camera is not None and slot in views:
-            how = looks.usually(camera, views[slot].differences(image))
+            small = shrink(image)
+            how = looks.usually(camera, views[slot].differences(small), small)
             if how:
                 found.append(Unlike(camera=camera, how=how))
     return found
@@ -202,7 +203,8 @@ def require_as_filmed(unlike: Sequence[Unlike]) -> None:
             wanted="the orientation and the channel order of the demonstrations",
             found="; ".join(map(str, unlike)),
             remedy="send RGB, not OpenCV's BGR (picture[..., ::-1]), and turn the picture, or mount the camera, as it "
-            "was when the demonstrations were recorded",
+            "was when the demonstrations were recorded; if the pictures are right, move the arm a little, so that its "
+            "cameras see something else, and ask again, or go on without --strict: the answers' warnings tell the same",
         )
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
+
 from pi05.data.robot.camera_view import EXCHANGED
-from pi05.data.robot.recent_looks import LOOKS, RecentLooks
+from pi05.data.robot.recent_looks import LOOKS, SAME, RecentLooks
 
 DOWN, MIRRORED = "upside down", "mirrored top to bottom"
 
@@ -34,6 +36,41 @@ def test_one_that_was_set_right_is_not_told_any_more() -> None:
 def test_of_several_turns_the_commonest_is_told() -> None:
     """A view that is the same from left to right stands on its head, or is mirrored: both set it right."""
     assert told(DOWN, DOWN, MIRRORED, "", DOWN) == [DOWN, DOWN, DOWN, "", DOWN]
+
+
+def picture(value: int, noise: int = 0) -> np.ndarray:
+    grey = np.full((8, 8, 3), value, np.uint8)
+    grey[3, 4] += noise
+    return grey
+
+
+def test_a_look_that_shows_the_same_is_counted_once() -> None:
+    """A right camera whose first picture looks turned: its robot is refused, stands still, and asks again and again."""
+    seen, noise = RecentLooks(), np.random.default_rng(0)
+    for _ in range(50):
+        assert seen.usually("top", [DOWN], picture(100, int(noise.integers(SAME + 1)))) == (DOWN,)
+    assert seen.usually("top", [], picture(110)) == ()  # the arm was moved
+    assert seen.usually("top", [DOWN], picture(120)) == (DOWN,)  # 2 of 3
+    assert seen.usually("top", [], picture(130)) == ()
+    assert seen.usually("top", [DOWN], picture(130)) == ()  # the same look, noted already
+    assert seen.usually("top", [], picture(140)) == ()
+    assert seen.usually("top", [DOWN], picture(150)) == ()  # 3 of 6
+
+
+def test_a_turned_camera_is_told_as_soon_as_most_of_its_different_looks_are_so() -> None:
+    seen = RecentLooks()
+    for _ in range(50):
+        assert seen.usually("top", [], picture(100)) == ()
+    assert seen.usually("top", [DOWN, EXCHANGED], picture(120)) == ()  # 1 of 2
+    assert seen.usually("top", [DOWN, EXCHANGED], picture(140)) == (DOWN, EXCHANGED)
+    assert seen.usually("wrist", [DOWN], picture(140)) == (DOWN,)  # another camera with the same picture
+
+
+def test_a_slow_change_is_another_look_in_the_end() -> None:
+    seen = RecentLooks()
+    assert seen.usually("top", [], picture(100)) == ()
+    told = [seen.usually("top", [DOWN], picture(100 + i)) for i in range(1, 3 * SAME)]
+    assert told == [()] * (2 * SAME + 1) + [(DOWN,)] * (SAME - 2)  # at twice four more and two it is 2 of 3
 
 
 def test_colours_and_turns_and_cameras_are_counted_apart() -> None:
