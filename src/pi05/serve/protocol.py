@@ -72,7 +72,8 @@ class Contract:
     """Seconds that one answer took when the server started, transport left out."""
     prompt_format: str = "state"
     strict: bool = False
-    """Whether a state outside of the training range is refused; otherwise it is warned of."""
+    """Whether a state outside of the training range is refused, and a picture that is turned, mirrored or red for blue
+    against those of the training; otherwise they are warned of."""
     checkpoint: str = ""
     """SHA-256 of the weights."""
     step: int | None = None

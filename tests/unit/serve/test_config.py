@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pi05.cli import main
 from pi05.errors import ConfigError
 from pi05.serve.config import ServeConfig
 
@@ -28,6 +29,14 @@ from pi05.serve.config import ServeConfig
 def test_settings_that_cannot_be_name_their_flag(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--(" + "|".join([*wrong, "tls_cert"]) + ")"):
         ServeConfig(**wrong)
+
+
+def test_all_that_strict_refuses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The state and the pictures, as `Policy.prepare` does."""
+    assert main(["serve", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.partition("--strict")[2].partition("\n  --")[0].split())
+    for word in ("state outside of the training range", "turned, mirrored or red for blue"):
+        assert word in told
 
 
 def test_who_can_connect() -> None:
