@@ -18,6 +18,7 @@ import msgpack
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pi05.data.depth import is_deep
 from pi05.errors import Refused
 from pi05.serve.bounds import malformed, require_bounded
 
@@ -183,6 +184,8 @@ def _picture(fields: Mapping[str, Any]) -> Any:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise malformed(f"a picture of {width} × {height} pixels")
+            if is_deep(image):
+                raise malformed(f"a picture of mode {image.mode}: more than 8 bits for each value")
             picture = np.asarray(image.convert("RGB"))
     except Refused:
         raise

@@ -154,6 +154,14 @@ def test_pictures_that_cannot_be_unpacked_are_refused(changes: dict[str, Any]) -
         unpack(msgpack.packb({"x": {**whole, **changes}}))
 
 
+def test_a_depth_map_is_no_picture() -> None:
+    """Pillow would cut its millimetres off at 255."""
+    stored = io.BytesIO()
+    Image.fromarray(np.full((3, 4), 1500, np.uint16)).save(stored, "PNG")
+    with pytest.raises(Refused, match="more than 8 bits"):
+        unpack(shown(stored.getvalue()))
+
+
 def shown(data: bytes, form: str = "png") -> bytes:
     return bytes(msgpack.packb({"x": {"__image__": True, "format": form, "data": data, "shape": None}}))
 

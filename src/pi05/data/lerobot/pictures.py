@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
+from pi05.data.depth import is_deep
 from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding
@@ -143,7 +144,7 @@ def decode_picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _require_size(image.width, image.height)
-            if image.mode in ("F", "I") or image.mode.startswith("I;"):
+            if is_deep(image):
                 raise PictureKind(
                     "more than 8 bits",
                     wanted="8 bits per colour or grey value",
