@@ -107,7 +107,7 @@ ALLOWED: dict[str, set[str]] = {
 version may be read by everybody."""
 
 WINGS: dict[str, set[str]] = {
-    "data.lerobot": {"data.describe", "data.wanted"},
+    "data.lerobot": {"data.describe", "data.robot", "data.wanted"},
     "data.robot": {"data.statistics"},
     "data.measures": {"data", "data.lerobot"},
     "checkpoint.openpi": {"checkpoint"},
@@ -158,7 +158,6 @@ TORCH_FREE = [
 TESTED_BY: dict[str, str] = {
     "__main__": "e2e/conftest.py",
     "checkpoint.accounting": "unit/checkpoint/test_load_refusals.py",
-    "checkpoint.file_fields": "unit/checkpoint/test_mutations.py",
     "checkpoint.file_names": "unit/checkpoint/test_locate.py",
     "checkpoint.lerobot.tokenizer_name": "unit/checkpoint/lerobot/test_write.py",
     "checkpoint.lerobot.fields": "unit/checkpoint/test_mutations.py",

@@ -18,7 +18,7 @@ import msgpack
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pi05.data.depth import is_deep
+from pi05.data.robot.depth import is_deep
 from pi05.errors import Refused
 from pi05.serve.bounds import malformed, require_bounded
 

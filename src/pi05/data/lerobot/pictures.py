@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from pi05.data.depth import is_deep
 from pi05.data.lerobot.clips import Clips
 from pi05.data.lerobot.columns import RowGroups, Table
 from pi05.data.lerobot.files import DOWNLOAD_AGAIN, dropping, excluding
 from pi05.data.lerobot.layout import EpisodeFiles, is_video
 from pi05.data.lerobot.video import LARGEST_PICTURE
+from pi05.data.robot.depth import is_deep
 from pi05.errors import DataError
 from pi05.files import inside, read_regular
 

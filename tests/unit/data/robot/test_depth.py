@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pi05.data.depth import is_deep
+from pi05.data.robot.depth import is_deep
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"])
