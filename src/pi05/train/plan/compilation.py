@@ -41,14 +41,14 @@ def choose_compilation(
 ) -> Compilation | None:
     """Choose for a session of so many `steps` on a GPU; None where the user has chosen.
 
-    `missing` is what the machine lacks to compile at all. Takes as long as a step on shapes.
+    `missing` says what the machine lacks to compile at all. Takes as long as a step on shapes.
     """
     if config.policy.compile_model is not None:
         return None
     if config.deterministic:
         return Compilation(chosen=False, reason="with --deterministic: compiled kernels may differ between starts")
     if missing is not None:
-        return Compilation(chosen=False, reason=f"{missing} is missing here, which compiling takes")
+        return Compilation(chosen=False, reason=f"{missing}, and compiling takes it")
     if not gpu.bf16_tflops:
         return Compilation(chosen=False, reason=f"nothing is known of the speed of {gpu.title}")
     operations = count_operations(config, sizes, shapes, kernels=counted_on(config, sizes, gpu))

@@ -5,18 +5,14 @@ Leaves out the choice (`compilation.py`) and the compiling (`activations.py`).
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
+from pi05.train.optim.way import why_no_triton
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.compilation import FLAG, choose_compilation
 from pi05.train.plan.report import describe_gpu
@@ -42,20 +38,9 @@ def compiles_here(
     processor = data.processor
     prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
     shapes = shapes_of(config, ranks.world_size, len(processor.slots.keys), prompt)
-    choice = choose_compilation(config, sizes, shapes, gpu, config.steps - steps_done, missing_to_compile())
+    choice = choose_compilation(config, sizes, shapes, gpu, config.steps - steps_done, why_no_triton())
     chosen = choice is not None and choice.chosen
     everywhere = not ranks.any(not chosen)
     if choice is not None:
         tell(choice.told if chosen == everywhere else f"{FLAG} is false: another process of the run goes without")
     return everywhere
-
-
-def missing_to_compile() -> str | None:
-    """Return what torch.compile needs for a GPU and this machine has not; None where all is there."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton"
-    if not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang")):
-        return "a C compiler"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
-        return "Python.h (Debian: python3-dev)"
-    return None
