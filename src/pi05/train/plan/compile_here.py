@@ -1,6 +1,6 @@
 """Before a run starts: are its layers compiled on this machine? On CUDA as predicted for it; on a CPU only when asked.
 
-Leaves out the choice (`compilation.py`) and the compiling (`activations.py`).
+Leaves out the choice (`compilation.py`), the trial (`compile_trial.py`) and the compiling (`activations.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pi05.train.data import TrainingData
 from pi05.train.optim.way import why_no_triton
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.compilation import FLAG, choose_compilation
+from pi05.train.plan.compile_trial import why_not_compiling
 from pi05.train.plan.report import describe_gpu
 from pi05.train.plan.shapes import longest_prompt, shapes_of
+from pi05.waits import waiting
 
 
 def compiles_here(
@@ -29,7 +31,7 @@ def compiles_here(
 ) -> bool:
     """Return whether the layers are compiled: as the user says, else as predicted for the rest of the run, and told.
 
-    The same in all processes: it is off where one of them cannot.
+    The same in all processes: what nobody asked for is off where one of them cannot, or where its trial fails.
     """
     asked, device = config.policy.compile_model, ranks.device
     if asked is not None or device.type != "cuda":
@@ -40,7 +42,13 @@ def compiles_here(
     shapes = shapes_of(config, ranks.world_size, len(processor.slots.keys), prompt)
     choice = choose_compilation(config, sizes, shapes, gpu, config.steps - steps_done, why_no_triton())
     chosen = choice is not None and choice.chosen
-    everywhere = not ranks.any(not chosen)
-    if choice is not None:
+    everywhere, failed = not ranks.any(not chosen), None
+    if everywhere:
+        with waiting("trying compiled code", tell):
+            failed = why_not_compiling(device)
+        everywhere = not ranks.any(failed is not None)
+    if failed is not None:
+        tell(f"{FLAG} is false: a trial of compiled code failed here: {failed}")
+    elif choice is not None:
         tell(choice.told if chosen == everywhere else f"{FLAG} is false: another process of the run goes without")
     return everywhere
