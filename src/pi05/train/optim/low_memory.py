@@ -203,6 +203,7 @@ class LowMemoryOptimizer:
             run(*values, first, second, tables, place, keys, (*changing, factor))
             state.first.put_back(start, count, first)
             state.second.put_back(start, count, second)
+            del first, second  # before the next portion comes from host memory
         if whole < len(flat):
             pairs = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
             move_plain(flat[whole:], gradients[whole:], factor, state, whole, pairs, numbers)

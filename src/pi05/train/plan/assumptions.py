@@ -105,15 +105,17 @@ def update_line(plan: Plan) -> str | None:
     if way is None or not step.moved_by:
         return None
     moved = f"{step.moved_by[way] / 1e9:.3g} GB moved in a step"
+    read_back = f"{gib(step.read_back)} GiB for moments from host memory, a portion at a time" if step.read_back else ""
     if way != "kernel":
         return (
             f"update: operation by operation counted on, since {plan.kernels.why_slow}: {moved}, "
-            f"{gib(step.update_workspace)} GiB for itself while it runs"
+            f"{gib(step.update_workspace)} GiB for itself while it runs" + (f", and {read_back}" if read_back else "")
         )
     slower = [f"{step.moved_by[each] / 1e9:.3g} GB" for each in SLOWER]
     return (
-        f"update: kernels of its own counted on (Triton): {moved}, nothing for itself; before its first step a run "
-        "compares their bits with those of the plain update on the CPU; where they differ the update is compiled "
+        f"update: kernels of its own counted on (Triton): {moved}, {read_back or 'nothing for itself'}; before its "
+        "first step a run compares their bits with those of the plain update on the CPU; where they differ the update "
+        "is compiled "
         f"({slower[0]}) or runs operation by operation ({slower[1]}{_longer(plan)}), and takes up to "
         f"{gib(step.update_workspace)} GiB for itself while it runs"
     )

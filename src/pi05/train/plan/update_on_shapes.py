@@ -85,6 +85,14 @@ def plain_temporaries(config: TrainConfig, largest: int) -> int:
     return growth()
 
 
+def read_back_bytes(config: TrainConfig, largest: int) -> int:
+    """Return what moments from host memory take on the device at once: a portion of both, in float32 at most.
+
+    `largest` is the number of values of the largest parameter.
+    """
+    return 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+
+
 def optimizer_on_meta(
     config: TrainConfig, parameters: Mapping[str, nn.Parameter], tracker: LiveStorage, way: Way | None
 ) -> Optimizer:
@@ -96,7 +104,7 @@ def optimizer_on_meta(
     if way is None:
         return AdamW(parameters, adam_settings(config), schedule)
     largest = max(value.numel() for value in parameters.values())
-    read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+    read_back = read_back_bytes(config, largest)
     return build_low_memory(
         config,
         parameters,
