@@ -10,7 +10,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from programs import REPOSITORY, load_program
+
+from pi05.errors import TrainingError
+
+KERNELS = (
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.cudnn_sdp_enabled,
+)
 
 
 @pytest.fixture
@@ -72,3 +81,28 @@ def test_a_device_that_answers_no_more_is_left_to_a_fresh_process(
     assert (found["one"]["x"], found["one"]["error"]) == (1, "RuntimeError: illegal address")
     assert begun[0][0] == sys.executable
     assert begun[0][1][2:] == ["--rehearse", "--out", str(path), "--only", "two", "three"]
+
+
+def test_a_probe_of_attention_that_fails_leaves_the_rows_its_error_and_all_kernels_on(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention, compare = load_program("benchmarks/gpu_attention.py"), load_program("benchmarks/gpu_compare.py")
+
+    def probe(*_: Any, **__: Any) -> Any:
+        for switch in attention.SWITCHES.values():
+            switch(False)
+        raise TrainingError("no kernel is right", remedy="none")
+
+    monkeypatch.setattr(attention, "probe_attention", probe)
+    monkeypatch.setattr(attention, "_time", lambda *_: {"kernel": "flash"})
+    try:
+        found = attention.attention_table(program.Bench.here(rehearse=True))
+        assert all(is_on() for is_on in KERNELS)
+    finally:
+        for switch in attention.SWITCHES.values():
+            switch(True)
+    assert len(found["rows"]) > 9
+    error = "TrainingError: no kernel is right"
+    assert {each["error"] for each in found["probes"].values()} == {error}
+    told = [line for line in compare.findings({"attention": found}) if "failed" in line]
+    assert told == [f"{lengths}: the probe of attention failed: {error}" for lengths in found["probes"]]
