@@ -45,7 +45,7 @@ def run_now(kind: PortionKind, update: Callable[[], None]) -> None:
 
 
 class LowMemoryOptimizer:
-    """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
+    """AdamW over named parameters in float32 or bfloat16; takes the place of `protocol.Optimizer`.
 
     With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. The three
     ways take the same steps: kernels (`kernel_update.py`) give the bits of `plain_update.py` on a CPU, compiled code

@@ -183,7 +183,7 @@ def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
 
 
 def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **options: Any) -> Any:
-    """Run `forward` as `acceleration.offloaded` does, with nothing in the place of host memory."""
+    """Run `forward` as `activations.offloaded` does, with nothing in the place of host memory."""
 
     def pack(tensor: Tensor) -> Tensor | tuple[torch.Size, torch.dtype]:
         if isinstance(tensor, nn.Parameter):
