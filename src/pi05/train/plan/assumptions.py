@@ -6,7 +6,7 @@ and the tables (`report.py`).
 
 from __future__ import annotations
 
-from pi05.train.device.kernels import CUDNN_OF_WHEELS, KERNEL_NAMES, expected_kernel
+from pi05.train.device.kernels import CUDNN_OF_WHEELS, KERNEL_NAMES, PACKED_NAME, expected_kernel
 from pi05.train.optim.way import Way
 from pi05.train.parallel.kind import divided_by
 from pi05.train.plan.counted_on import masked_kernel
@@ -17,7 +17,6 @@ from pi05.train.plan.roofline import count_operations
 from pi05.train.plan.speed import NVLINK_EXCHANGE, PCIE_EXCHANGE, UTILISATION, Speed
 
 PADDED = "language and expert with padded prompts"
-PACKED = "flash with packed keys"
 PROBED = (
     "the kernels are PyTorch's choice (rules of 2.11 to 2.13 for CUDA 13); before its first step a run asks for each "
     "at its own sizes, compares one backward pass with float32's, and switches off what is wrong"
@@ -73,7 +72,7 @@ def attention_kernels(plan: Plan) -> dict[str, str]:
     return {
         "vision": name(sizes.vision_width // sizes.vision_heads),
         "language and expert": name(sizes.head_dim),
-        PADDED: PACKED if plan.kernels.packed else _masked(plan),
+        PADDED: PACKED_NAME if plan.kernels.packed else _masked(plan),
     }
 
 

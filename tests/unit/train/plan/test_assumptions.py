@@ -11,6 +11,7 @@ import torch
 from pi05.model.config import tiny
 from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
+from pi05.train.device.kernels import PACKED_NAME
 from pi05.train.plan.assumptions import PADDED, attention_line, update_line
 from pi05.train.plan.counted_on import CountedOn
 from pi05.train.plan.gpus import GPUS
@@ -26,8 +27,8 @@ CONFIG = TrainConfig(batch_size=8)
 def test_every_gpu_says_which_attention_it_counts_on() -> None:
     plans = {plan.gpu.name: plan for plan in overview(CONFIG, SIZES, SHAPES)}
     kernels = {name: plain(plan, None)["attention"][PADDED] for name, plan in plans.items()}
-    assert kernels == dict.fromkeys(GPUS, "flash with packed keys")
-    words = "vision flash, language and expert flash, language and expert with padded prompts flash with packed keys"
+    assert kernels == dict.fromkeys(GPUS, PACKED_NAME)
+    words = f"vision flash, language and expert flash, language and expert with padded prompts {PACKED_NAME}"
     line = attention_line(plans["rtx4090"])
     assert f"{words} counted on; " in line
     assert "switches off what is wrong" in line
