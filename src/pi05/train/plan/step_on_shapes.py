@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from pi05.model.config import ModelConfig
 from pi05.model.flow import reduce_loss
 from pi05.model.pi05 import Pi05
-from pi05.train.activations import apply_from_outside, layers_of
+from pi05.train.activations import apply_from_outside, layers_of, leaves_device
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
 from pi05.train.device.varlen import flash_varlen
@@ -186,7 +186,7 @@ def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **opti
     """Run `forward` as `activations.offloaded` does, with nothing in the place of host memory."""
 
     def pack(tensor: Tensor) -> Tensor | tuple[torch.Size, torch.dtype]:
-        if isinstance(tensor, nn.Parameter):
+        if not leaves_device(tensor):
             return tensor
         moved.append(tensor.nbytes)
         return tensor.shape, tensor.dtype
