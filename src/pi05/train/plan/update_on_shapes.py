@@ -42,7 +42,8 @@ of which a test knows. No kernel was written for these, and no GPU measured."""
 def bytes_of_update(config: TrainConfig, parameters: Iterable[Tensor], way: Way | None) -> int:
     """Return what the update reads and writes on the device in a step: weights, gradients, moments.
 
-    `way` is None for PyTorch's own AdamW. Moments in host memory are left out: they cross the bus.
+    `way` is None for PyTorch's own AdamW. Moments in host memory, which cross the bus at a tenth of the rate, are left
+    out for kernels; what the other ways store between is the same for a portion that has come from there.
     """
     return round(sum(value.numel() * _bytes_of_value(config, value, way) for value in parameters))
 
