@@ -40,7 +40,8 @@ def compiles_here(
     processor = data.processor
     prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
     shapes = shapes_of(config, ranks.world_size, len(processor.slots.keys), prompt)
-    choice = choose_compilation(config, sizes, shapes, gpu, config.steps - steps_done, why_no_triton())
+    left = config.steps - steps_done
+    choice = choose_compilation(config, sizes, shapes, gpu, left, why_no_triton(), ranks.world)
     chosen = choice is not None and choice.chosen
     everywhere, failed = not ranks.any(not chosen), None
     if everywhere:

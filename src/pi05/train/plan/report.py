@@ -67,7 +67,7 @@ def print_plan(
     if settled is not config:
         told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
         assumed = replace(assumed, told=(*assumed.told, told))
-    choice = choose_compilation(settled, sizes, assumed.shapes, known, settled.steps, why_no_triton_there())
+    choice = choose_compilation(settled, sizes, assumed.shapes, known, settled.steps, why_no_triton_there(), world)
     if choice is not None:
         assumed = replace(assumed, told=(*assumed.told, choice.told))
     plan = make_plan(settled, sizes, assumed.shapes, known, world)
@@ -115,7 +115,8 @@ def compilation_by_gpu(plans: list[Plan]) -> list[str]:
     by_answer: dict[bool, list[str]] = {}
     for plan in plans:
         missing = why_no_triton_there()
-        choice = choose_compilation(plan.config, plan.sizes, plan.shapes, plan.gpu, plan.config.steps, missing)
+        steps = plan.config.steps
+        choice = choose_compilation(plan.config, plan.sizes, plan.shapes, plan.gpu, steps, missing, plan.world)
         if choice is not None:
             by_answer.setdefault(choice.chosen, []).append(plan.gpu.name)
     if not by_answer:

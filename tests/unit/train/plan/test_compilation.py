@@ -18,9 +18,10 @@ from pi05.commands.train import read_training_settings
 from pi05.model.config import tiny
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data
+from pi05.train.parallel.kind import World
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan import compile_here
-from pi05.train.plan.compilation import START_SECONDS, choose_compilation
+from pi05.train.plan.compilation import START_SECONDS, _shown, choose_compilation
 from pi05.train.plan.compile_here import compiles_here
 from pi05.train.plan.gpus import GIB, GPUS
 from pi05.train.plan.roofline import count_operations
@@ -62,6 +63,23 @@ def test_methods_are_chosen_for_apart() -> None:
         more: True,
         less: False,
     }
+
+
+def test_gpus_that_share_the_parameters_share_the_update() -> None:
+    """The step that is told is shorter; what compiling saves is the same."""
+    operations = count_operations(read(), tiny(), SHAPES)
+    update = operations.parts(GPU)["clipping and update"].seconds
+    assert operations.parts(GPU, over=8)["clipping and update"].seconds == pytest.approx(update / 8)
+    told = {}
+    for kind in ("ddp", "fsdp"):
+        choice = choose_compilation(read(f"--parallel={kind}"), tiny(), SHAPES, GPU, 10**7, world=World.planned(8))
+        assert choice is not None
+        told[kind] = choice.reason
+    assert told["ddp"] != told["fsdp"]
+    over = {"ddp": 1, "fsdp": 8}
+    for kind, reason in told.items():
+        assert f"take {_shown(operations.seconds(GPU, compiled=True, over=over[kind]))} a step compiled" in reason
+    assert told["ddp"].split("which saves")[1] == told["fsdp"].split("which saves")[1]
 
 
 def test_what_is_said_counts_and_what_cannot_be_is_not_chosen() -> None:
