@@ -47,15 +47,23 @@ def attention_table(bench: Bench) -> dict[str, Any]:
             if case.masked and varlen is not None:
                 described = {**_describe(sized, dtype, bench), "expected": None, "way": PACKED}
                 rows.append({**described, **_time(bench, sized, (), varlen)})
-    probes = {}
-    for shortest, longest in LENGTHS:
-        probe = probe_attention(
-            _cases(bench, shortest, longest, bench.batches[0]), bench.device, dtype, ["slow_attention"], varlen=varlen
-        )
-        probes[f"{shortest} to {longest} tokens"] = {"line": probe.line(), "switched_off": probe.switched_off}
+    probes = {
+        f"{shortest} to {longest} tokens": _probe(bench, shortest, longest, varlen) for shortest, longest in LENGTHS
+    }
+    return {"rows": rows, "probes": probes, "not_packed": why_masked}
+
+
+def _probe(bench: Bench, shortest: int, longest: int, varlen: Varlen | None) -> dict[str, Any]:
+    """Return what a run's own probe says, or its error; kernels that it switches off are on again behind it."""
+    cases = _cases(bench, shortest, longest, bench.batches[0])
+    try:
+        probe = probe_attention(cases, bench.device, torch.bfloat16, ["slow_attention"], varlen=varlen)
+    except Exception as error:  # the rows are worth having
+        return {"error": (f"{type(error).__name__}: {error}".splitlines())[0]}
+    finally:
         for switch in SWITCHES.values():
             switch(True)
-    return {"rows": rows, "probes": probes, "not_packed": why_masked}
+    return {"line": probe.line(), "switched_off": probe.switched_off}
 
 
 def _cases(bench: Bench, shortest: int, longest: int, batch: int = 1) -> list[AttentionCase]:

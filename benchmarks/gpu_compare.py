@@ -130,6 +130,9 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} was predicted with kernels of its own for the update: {part['update']}"
     attention = parts.get("attention", {})
     for lengths, probe in attention.get("probes", {}).items():
+        if "error" in probe:
+            yield f"{lengths}: the probe of attention failed: {probe['error']}"
+            continue
         yield f"{lengths}: {probe['line']}{'; ' * bool(probe['switched_off'])}{'; '.join(probe['switched_off'])}"
     for row in attention.get("rows", []):
         if row["way"] == "as chosen" and row["expected"] and row.get("kernel") not in (None, row["expected"]):

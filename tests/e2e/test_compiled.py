@@ -72,3 +72,22 @@ def test_two_processes_give_the_run_of_one(workshop: Any, tmp_path: Path) -> Non
     train(read_command(flags(workshop, tmp_path / "alone", **shared)).config, console=False)
     command(flags(workshop, tmp_path / "ranks", policy__compile_model=True, parallel="fsdp", **shared), processes=2)
     assert_same_run(tmp_path / "ranks", tmp_path / "alone", FLOAT32_TOLERANCE, measured=False)
+
+
+def test_a_compiler_that_does_not_work_is_an_error_with_the_flag_and_no_traceback(
+    workshop: Any, tmp_path: Path
+) -> None:
+    """Inductor takes $CXX on a CPU; nothing that an earlier run has compiled is taken."""
+    words = flags(workshop, tmp_path / "run", policy__compile_model=True, eval_steps=0)
+    broken = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pi05", "train", *words],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **broken},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "torch.compile failed in the network's layers" in done.stderr
+    assert "--policy.compile_model=false" in done.stderr
+    assert "Traceback" not in done.stderr

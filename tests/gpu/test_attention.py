@@ -16,8 +16,8 @@ from pi05.model.layers import attend
 from pi05.model.packed_keys import Packing, Varlen, pack_keys
 from pi05.train.activations import apply_from_outside
 from pi05.train.device.attention_cases import StepLengths, cases_of
-from pi05.train.device.attention_probe import PACKED, SWITCHES, TOLERANCE, probe_attention
-from pi05.train.device.kernels import expected_kernel
+from pi05.train.device.attention_probe import SWITCHES, TOLERANCE, probe_attention
+from pi05.train.device.kernels import PACKED_NAME, expected_kernel
 from pi05.train.device.varlen import flash_varlen, why_no_varlen
 from pi05.train.plan.gpus import GPUS
 
@@ -73,7 +73,7 @@ def test_packed_keys_are_right_where_there_is_a_kernel(prompts: tuple[int, int])
     print(probe.line())
     assert probe.not_packed is None
     assert probe.packed is not None
-    assert PACKED in probe.line()
+    assert PACKED_NAME in probe.line()
 
 
 @pytest.mark.parametrize("grouped", [True, False])

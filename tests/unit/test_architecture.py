@@ -314,6 +314,23 @@ TESTS_OF_MORE: dict[str, str] = {
 }
 """Test files in tests/unit that mirror no module, and what they are about."""
 
+FILE_ENDINGS = {"py", "json", "jsonl", "npz", "parquet", "safetensors"}
+SPOKEN_OF = {
+    "cls",
+    "dataclasses",
+    "frames",
+    "lerobot",
+    "model",
+    "multiprocessing",
+    "observation",
+    "pi05",
+    "state",
+    "time",
+    "tl",
+    "torch",
+}
+"""What docstrings may name parts of besides modules: packages, and objects."""
+
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "misc", "base", "core"}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_TRAIN, MOST_FILES = 350, 60, 120, 24
 
@@ -394,6 +411,22 @@ def test_the_arrows_name_nothing_that_is_gone() -> None:
     names = {name.removeprefix("pi05.") for name in MODULES}
     assert {*ALLOWED, *WINGS, *EXCEPTIONS} <= names
     assert set().union(*ALLOWED.values(), *WINGS.values(), *EXCEPTIONS.values()) <= names
+
+
+def test_docstrings_name_nothing_that_is_gone() -> None:
+    """A `module.name` in words is that of a module here, which has it, or of a package or object in a list."""
+    by_name: dict[str, list[str]] = {}
+    for module, file in MODULES.items():
+        code = re.sub(r"`[^`]*`", "", file.read_text(encoding="utf-8"))
+        by_name.setdefault(module.split(".")[-1], []).append(code)
+    gone = []
+    for module, file in MODULES.items():
+        for first, name in re.findall(r"`([a-z_0-9]+)\.([A-Za-z_]+)`", file.read_text(encoding="utf-8")):
+            if name in FILE_ENDINGS or first in SPOKEN_OF:
+                continue
+            if not any(re.search(rf"\b{name}\b", code) for code in by_name.get(first, [])):
+                gone.append(f"{module}: `{first}.{name}`")
+    assert not gone
 
 
 def test_rooms_have_wings_before_they_are_halls() -> None:

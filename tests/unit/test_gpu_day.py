@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from programs import REPOSITORY, load_program
+
+from pi05.errors import TrainingError
+
+KERNELS = (
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.cudnn_sdp_enabled,
+)
 
 
 @pytest.fixture
@@ -72,3 +83,62 @@ def test_a_device_that_answers_no_more_is_left_to_a_fresh_process(
     assert (found["one"]["x"], found["one"]["error"]) == (1, "RuntimeError: illegal address")
     assert begun[0][0] == sys.executable
     assert begun[0][1][2:] == ["--rehearse", "--out", str(path), "--only", "two", "three"]
+
+
+def test_a_probe_of_attention_that_fails_leaves_the_rows_its_error_and_all_kernels_on(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention, compare = load_program("benchmarks/gpu_attention.py"), load_program("benchmarks/gpu_compare.py")
+
+    def probe(*_: Any, **__: Any) -> Any:
+        for switch in attention.SWITCHES.values():
+            switch(False)
+        raise TrainingError("no kernel is right", remedy="none")
+
+    monkeypatch.setattr(attention, "probe_attention", probe)
+    monkeypatch.setattr(attention, "_time", lambda *_: {"kernel": "flash"})
+    try:
+        found = attention.attention_table(program.Bench.here(rehearse=True))
+        assert all(is_on() for is_on in KERNELS)
+    finally:
+        for switch in attention.SWITCHES.values():
+            switch(True)
+    assert len(found["rows"]) > 9
+    error = "TrainingError: no kernel is right"
+    assert {each["error"] for each in found["probes"].values()} == {error}
+    told = [line for line in compare.findings({"attention": found}) if "failed" in line]
+    assert told == [f"{lengths}: the probe of attention failed: {error}" for lengths in found["probes"]]
+
+
+def test_what_an_update_needs_is_that_of_its_later_steps(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one compiles, or tunes a kernel."""
+    peak = [10 * 2**30]
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2**30)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: peak[-1])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: peak.append(3 * 2**30))
+    bench = SimpleNamespace(device=torch.device("cpu"), on_gpu=True, wait=lambda: None, timed=lambda work: work())
+    row = load_program("benchmarks/gpu_parts.py")._update_of(bench, [(4, 4)], torch.float32, "float32", "plain")
+    assert row["temporary_gib"] == 2.0
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("words", "compared"),
+    [
+        ([], []),
+        (["--rehearse"], ["/tmp/there/pi05_gpu_day_rehearsal.json"]),
+        (["--out", "a b.json", "--only", "machine"], ["a b.json"]),
+        (["--rehearse", "--out=own.json"], ["own.json"]),
+    ],
+)
+def test_what_is_compared_is_what_was_written(words: list[str], compared: list[str], tmp_path: Path) -> None:
+    """`gpu_day.sh` with an interpreter that writes down what it is given."""
+    python = tmp_path / "python"
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$*"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "TMPDIR": "/tmp/there"}
+    script = ["bash", str(REPOSITORY / "benchmarks" / "gpu_day.sh"), *words]
+    told = subprocess.run(script, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+    written = [word for path in compared for word in ("--out", path)]
+    wanted = (["benchmarks/gpu_day.py", *words, *written], ["benchmarks/gpu_compare.py", *compared])
+    assert told == [" ".join(each) for each in wanted]

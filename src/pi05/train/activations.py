@@ -134,12 +134,19 @@ def offloaded(forward: Forward, *arguments: Any, **options: Any) -> Any:
 
 def to_host(tensor: Tensor) -> tuple[torch.device, Tensor]:
     """Return a copy in host memory. From a GPU it runs behind the program, in order with its other work."""
-    if isinstance(tensor, nn.Parameter) or not is_dense(tensor):
-        # A parameter stays on the device anyway. Of a part of another tensor, such as the bias that all layers read, a
-        # copy would have other rows than attention's kernels want, and free nothing.
+    if not leaves_device(tensor):
         return tensor.device, tensor
     host = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
     return tensor.device, host.copy_(tensor, non_blocking=True)
+
+
+def leaves_device(tensor: Tensor) -> bool:
+    """Tell whether a tensor that the backward pass needs waits in host memory; the plan asks it, too.
+
+    A parameter stays on the device anyway. Of a part of another tensor, such as the bias that all layers read, a copy
+    would have other rows than attention's kernels want, and free nothing.
+    """
+    return not isinstance(tensor, nn.Parameter) and is_dense(tensor)
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -41,6 +41,7 @@ from pi05.train.parallel.rank_check import (
 )
 from pi05.train.parallel.ranks import Ranks, join
 from pi05.train.plan.compile_here import compiles_here
+from pi05.train.plan.compile_trial import compiler_faults
 from pi05.train.plan.require_memory import require_memory
 from pi05.train.plan.work import count_work
 from pi05.train.records.console import run_console
@@ -89,7 +90,7 @@ def train(config: TrainConfig, *, console: bool = True) -> TrainResult:
     prepare_environment(config.deterministic)
     device = own_device(config.policy.device)
     ranks = join(device, check_processes, alone=config.parallel != "auto")
-    with one_fate(ranks):
+    with one_fate(ranks), compiler_faults(config.policy.compile_model):
         agreed, out = agree_on_settings(ranks, config), run_console(quiet=not console or not ranks.first)
         with RunLock(agreed.run_dir, held=ranks.first) as lock:
             return train_on(ranks, agreed, lock, out)

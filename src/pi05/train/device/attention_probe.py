@@ -26,7 +26,7 @@ from pi05.model.layers import Keys, attend, fold_heads, key_bias
 from pi05.model.packed_keys import Packing, Varlen, pack_keys
 from pi05.train.config import ALLOW_ATTENTION
 from pi05.train.device.attention_cases import AttentionCase
-from pi05.train.device.kernels import KERNEL_NAMES, Kernel
+from pi05.train.device.kernels import KERNEL_NAMES, PACKED_NAME, Kernel
 from pi05.train.parallel.ranks import Ranks
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.04}
@@ -45,9 +45,6 @@ SWITCHES: dict[Kernel, Callable[[bool], None]] = {
     "cudnn": torch.backends.cuda.enable_cudnn_sdp,
 }
 """What switches a kernel off in the whole process; on a CPU, where there is none else, the one for flash counts."""
-
-
-PACKED = "flash with packed keys"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class Probe:
 
 def _named(probed: ProbedCase, packed: bool) -> str:
     if packed and probed.case.masked:
-        return f"{probed.case.tower} {PACKED}"
+        return f"{probed.case.tower} {PACKED_NAME}"
     kernel = KERNEL_NAMES[probed.kernel]
     if probed.kernel == "cudnn":
         version = torch.backends.cudnn.version() or 0

@@ -20,6 +20,8 @@ KERNEL_NAMES: dict[Kernel, str] = {
     "efficient": "memory-efficient",
     "cudnn": "cuDNN",
 }
+PACKED_NAME = "flash with packed keys"
+"""What attention over sequences of different lengths is called, in plans and in the probe's line."""
 OLDEST: Capability = (8, 0)
 """The first GPUs with products, and fast attention, in bfloat16: Ampere."""
 CUDNN_PREFERRED = 91500

@@ -91,6 +91,7 @@ class KernelUpdate:
                 self._kernels.launch_float32(values, start, numbers)
             state.first.put_back(start, length, values.first)
             state.second.put_back(start, length, values.second)
+            del values  # before the next portion comes from host memory: one is on the device, and counted, at a time
 
     def finish(self) -> None:
         """Move the small parameters that have been collected."""

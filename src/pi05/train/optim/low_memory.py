@@ -45,7 +45,7 @@ def run_now(kind: PortionKind, update: Callable[[], None]) -> None:
 
 
 class LowMemoryOptimizer:
-    """AdamW over named parameters in float32 or bfloat16; takes the place of `optimizer.Optimizer`.
+    """AdamW over named parameters in float32 or bfloat16; takes the place of `protocol.Optimizer`.
 
     With `release` each gradient is used and freed during the backward pass; `apply` then only ends the step. The three
     ways take the same steps: kernels (`kernel_update.py`) give the bits of `plain_update.py` on a CPU, compiled code
@@ -203,6 +203,7 @@ class LowMemoryOptimizer:
             run(*values, first, second, tables, place, keys, (*changing, factor))
             state.first.put_back(start, count, first)
             state.second.put_back(start, count, second)
+            del first, second  # before the next portion comes from host memory
         if whole < len(flat):
             pairs = [rounding_key(self.seed, update, f"{name}/{use}") for use in USES]
             move_plain(flat[whole:], gradients[whole:], factor, state, whole, pairs, numbers)

@@ -62,7 +62,10 @@ def move_plain(
     keys: list[tuple[int, int]],
     numbers: StepNumbers,
 ) -> None:
-    """Move `weight`, values `start` onwards of a parameter, and its moments; `keys` as `portion.USES` names them."""
+    """Move `weight`, values `start` onwards of a parameter, and its moments.
+
+    `keys` are those that `stochastic_rounding.USES` names.
+    """
     gradient = gradient.float() * factor
     first = state.first.read(start, len(weight))
     first = (gradient - first).mul_(numbers.share).add_(first)

@@ -6,7 +6,7 @@ and the tables (`report.py`).
 
 from __future__ import annotations
 
-from pi05.train.device.kernels import CUDNN_OF_WHEELS, KERNEL_NAMES, expected_kernel
+from pi05.train.device.kernels import CUDNN_OF_WHEELS, KERNEL_NAMES, PACKED_NAME, expected_kernel
 from pi05.train.optim.way import Way
 from pi05.train.parallel.kind import divided_by
 from pi05.train.plan.counted_on import masked_kernel
@@ -17,7 +17,6 @@ from pi05.train.plan.roofline import count_operations
 from pi05.train.plan.speed import NVLINK_EXCHANGE, PCIE_EXCHANGE, UTILISATION, Speed
 
 PADDED = "language and expert with padded prompts"
-PACKED = "flash with packed keys"
 PROBED = (
     "the kernels are PyTorch's choice (rules of 2.11 to 2.13 for CUDA 13); before its first step a run asks for each "
     "at its own sizes, compares one backward pass with float32's, and switches off what is wrong"
@@ -73,7 +72,7 @@ def attention_kernels(plan: Plan) -> dict[str, str]:
     return {
         "vision": name(sizes.vision_width // sizes.vision_heads),
         "language and expert": name(sizes.head_dim),
-        PADDED: PACKED if plan.kernels.packed else _masked(plan),
+        PADDED: PACKED_NAME if plan.kernels.packed else _masked(plan),
     }
 
 
@@ -105,15 +104,17 @@ def update_line(plan: Plan) -> str | None:
     if way is None or not step.moved_by:
         return None
     moved = f"{step.moved_by[way] / 1e9:.3g} GB moved in a step"
+    read_back = f"{gib(step.read_back)} GiB for moments from host memory, a portion at a time" if step.read_back else ""
     if way != "kernel":
         return (
             f"update: operation by operation counted on, since {plan.kernels.why_slow}: {moved}, "
-            f"{gib(step.update_workspace)} GiB for itself while it runs"
+            f"{gib(step.update_workspace)} GiB for itself while it runs" + (f", and {read_back}" if read_back else "")
         )
     slower = [f"{step.moved_by[each] / 1e9:.3g} GB" for each in SLOWER]
     return (
-        f"update: kernels of its own counted on (Triton): {moved}, nothing for itself; before its first step a run "
-        "compares their bits with those of the plain update on the CPU; where they differ the update is compiled "
+        f"update: kernels of its own counted on (Triton): {moved}, {read_back or 'nothing for itself'}; before its "
+        "first step a run compares their bits with those of the plain update on the CPU; where they differ the update "
+        "is compiled "
         f"({slower[0]}) or runs operation by operation ({slower[1]}{_longer(plan)}), and takes up to "
         f"{gib(step.update_workspace)} GiB for itself while it runs"
     )

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
+from pi05.train.parallel.kind import World, divided_by
 from pi05.train.plan.counted_on import counted_on
 from pi05.train.plan.gpus import Gpu
+from pi05.train.plan.memory import ONE_GPU, planned_kind
 from pi05.train.plan.roofline import count_operations
 from pi05.train.plan.step_on_shapes import Shapes
 
@@ -37,22 +39,29 @@ class Compilation:
 
 
 def choose_compilation(
-    config: TrainConfig, sizes: ModelConfig, shapes: Shapes, gpu: Gpu, steps: int, missing: str | None = None
+    config: TrainConfig,
+    sizes: ModelConfig,
+    shapes: Shapes,
+    gpu: Gpu,
+    steps: int,
+    missing: str | None = None,
+    world: World = ONE_GPU,
 ) -> Compilation | None:
-    """Choose for a session of so many `steps` on a GPU; None where the user has chosen.
+    """Choose for a session of so many `steps` on a GPU, one of `world`; None where the user has chosen.
 
-    `missing` is what the machine lacks to compile at all. Takes as long as a step on shapes.
+    `missing` says what the machine lacks to compile at all. Takes as long as a step on shapes.
     """
     if config.policy.compile_model is not None:
         return None
     if config.deterministic:
         return Compilation(chosen=False, reason="with --deterministic: compiled kernels may differ between starts")
     if missing is not None:
-        return Compilation(chosen=False, reason=f"{missing} is missing here, which compiling takes")
+        return Compilation(chosen=False, reason=f"{missing}, and compiling takes it")
     if not gpu.bf16_tflops:
         return Compilation(chosen=False, reason=f"nothing is known of the speed of {gpu.title}")
     operations = count_operations(config, sizes, shapes, kernels=counted_on(config, sizes, gpu))
-    plain, compiled = operations.seconds(gpu), operations.seconds(gpu, compiled=True)
+    over = divided_by(planned_kind(config, sizes, gpu, world), world)
+    plain, compiled = (operations.seconds(gpu, compiled=each, over=over) for each in (False, True))
     saved = steps * (plain - compiled)
     chosen = saved > START_SECONDS
     least = f"for {START_SECONDS:g} s at the start" if chosen else f"less than the {START_SECONDS:g} s at the start"

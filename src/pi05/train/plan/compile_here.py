@@ -1,26 +1,24 @@
 """Before a run starts: are its layers compiled on this machine? On CUDA as predicted for it; on a CPU only when asked.
 
-Leaves out the choice (`compilation.py`) and the compiling (`activations.py`).
+Leaves out the choice (`compilation.py`), the trial (`compile_trial.py`) and the compiling (`activations.py`).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
+from pi05.train.optim.way import why_no_triton
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.compilation import FLAG, choose_compilation
+from pi05.train.plan.compile_trial import why_not_compiling
 from pi05.train.plan.report import describe_gpu
 from pi05.train.plan.shapes import longest_prompt, shapes_of
+from pi05.waits import waiting
 
 
 def compiles_here(
@@ -33,7 +31,7 @@ def compiles_here(
 ) -> bool:
     """Return whether the layers are compiled: as the user says, else as predicted for the rest of the run, and told.
 
-    The same in all processes: it is off where one of them cannot.
+    The same in all processes: what nobody asked for is off where one of them cannot, or where its trial fails.
     """
     asked, device = config.policy.compile_model, ranks.device
     if asked is not None or device.type != "cuda":
@@ -42,20 +40,16 @@ def compiles_here(
     processor = data.processor
     prompt = longest_prompt(processor.tokenizer, data.dataset, processor.prompt_format)
     shapes = shapes_of(config, ranks.world_size, len(processor.slots.keys), prompt)
-    choice = choose_compilation(config, sizes, shapes, gpu, config.steps - steps_done, missing_to_compile())
+    left = config.steps - steps_done
+    choice = choose_compilation(config, sizes, shapes, gpu, left, why_no_triton(), ranks.world)
     chosen = choice is not None and choice.chosen
-    everywhere = not ranks.any(not chosen)
-    if choice is not None:
+    everywhere, failed = not ranks.any(not chosen), None
+    if everywhere:
+        with waiting("trying compiled code", tell):
+            failed = why_not_compiling(device)
+        everywhere = not ranks.any(failed is not None)
+    if failed is not None:
+        tell(f"{FLAG} is false: a trial of compiled code failed here: {failed}")
+    elif choice is not None:
         tell(choice.told if chosen == everywhere else f"{FLAG} is false: another process of the run goes without")
     return everywhere
-
-
-def missing_to_compile() -> str | None:
-    """Return what torch.compile needs for a GPU and this machine has not; None where all is there."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton"
-    if not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang")):
-        return "a C compiler"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
-        return "Python.h (Debian: python3-dev)"
-    return None

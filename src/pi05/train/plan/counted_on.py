@@ -1,8 +1,8 @@
 """Which kernels a planned run counts on, by the decisions of the run itself: keys packed or masked, which update.
 
-The GPU need not be here; PyTorch is taken to be the version that is, and Triton to be there where PyTorch's own build
-is for CPUs: those for CUDA bring it along. What the probes before a run's first step would find, no plan knows; what
-changes where they refuse a kernel is `update_on_shapes.py`'s and `roofline.py`'s.
+The GPU need not be here. PyTorch is taken to be the version that is. Where its own build is for CPUs, Triton and a C
+compiler are taken to be there: builds for CUDA bring Triton along. What the probes before a run's first step would
+find, no plan knows; what changes where they refuse a kernel is `update_on_shapes.py`'s and `roofline.py`'s.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def counted_on(config: TrainConfig, sizes: ModelConfig, gpu: Gpu | None = None) 
     packed = against_packing is None
     if not config.own_optimizer:
         return CountedOn(packed=packed, update=None, why_masked=against_packing)
-    missing = None if _cpu_build() else why_no_triton()
+    missing = why_no_triton_there()
     chosen = choose_way(True, lambda _: missing)
     return CountedOn(packed=packed, update=chosen.way, why_masked=against_packing, why_slow=chosen.why_no_kernel)
 
@@ -51,6 +51,6 @@ def masked_kernel(gpu: Gpu, head_dim: int) -> Kernel:
     return expected_kernel(gpu.capability, head_dim=head_dim, masked=True, cudnn=CUDNN_OF_WHEELS)
 
 
-def _cpu_build() -> bool:
-    """Tell whether PyTorch here is built for no GPU, so that another build will run."""
-    return torch.version.cuda is None and torch.version.hip is None
+def why_no_triton_there() -> str | None:
+    """Return what stands against Triton in a planned run; None where PyTorch here is for no GPU: another one runs."""
+    return None if torch.version.cuda is None and torch.version.hip is None else why_no_triton()

@@ -26,6 +26,8 @@ BLOCK = 512
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_efficient_attention_backward.default
 PACKED, PACKED_BACKWARD = "torch_attn::_varlen_attn", "torch_attn::_varlen_attn_backward"
 """PyTorch's operations for packed keys, by name: they are there once its module for them is loaded."""
+ROWS_OF_A_BLOCK = 128
+"""Queries in a block of flash attention's backward pass."""
 
 
 class LiveStorage(TorchDispatchMode):
@@ -145,7 +147,12 @@ def _kernels_own(function: Any, arguments: Sequence[Any]) -> int:
         return 0
     query, key = arguments[1:3]
     sums = 4 * query.numel()  # the queries' gradient is added up in float32
-    if not packed or query.shape[1] == key.shape[1]:
+    if not packed:
+        return sums
+    # `mha_varlen_bwd` of flash_api.cpp has room for a block of rows more in each sample.
+    samples = arguments[6].shape[0] - 1
+    sums += 4 * ROWS_OF_A_BLOCK * samples * query[0].numel()
+    if query.shape[1] == key.shape[1]:
         return sums
     # Flash has a gradient of keys and values for each query head that shares them, and adds those up at the end.
     return sums + 2 * query.shape[1] // key.shape[1] * key.nbytes

@@ -19,6 +19,7 @@ from pi05.train.network import choose_sizes, locate_start
 from pi05.train.parallel.kind import World
 from pi05.train.plan.assumptions import PADDED, PROBED, assumptions, attention_kernels, attention_line, update_line
 from pi05.train.plan.compilation import FLAG, choose_compilation
+from pi05.train.plan.counted_on import why_no_triton_there
 from pi05.train.plan.flops import known_gpu
 from pi05.train.plan.gpus import GIB, GPUS, Gpu, gib
 from pi05.train.plan.memory import ONE_GPU
@@ -66,7 +67,7 @@ def print_plan(
     if settled is not config:
         told = f"--activation_checkpointing=auto is {settled.activation_checkpointing} on this GPU"
         assumed = replace(assumed, told=(*assumed.told, told))
-    choice = choose_compilation(settled, sizes, assumed.shapes, known, settled.steps)
+    choice = choose_compilation(settled, sizes, assumed.shapes, known, settled.steps, why_no_triton_there(), world)
     if choice is not None:
         assumed = replace(assumed, told=(*assumed.told, choice.told))
     plan = make_plan(settled, sizes, assumed.shapes, known, world)
@@ -113,7 +114,9 @@ def compilation_by_gpu(plans: list[Plan]) -> list[str]:
     """Return a line on which of these GPUs the run would compile its layers; none where the user has said it."""
     by_answer: dict[bool, list[str]] = {}
     for plan in plans:
-        choice = choose_compilation(plan.config, plan.sizes, plan.shapes, plan.gpu, plan.config.steps)
+        missing = why_no_triton_there()
+        steps = plan.config.steps
+        choice = choose_compilation(plan.config, plan.sizes, plan.shapes, plan.gpu, steps, missing, plan.world)
         if choice is not None:
             by_answer.setdefault(choice.chosen, []).append(plan.gpu.name)
     if not by_answer:

@@ -36,6 +36,8 @@ FLOAT32_SHARE = 1 / 16
 ATTENTION_SHARE: dict[Kernel, float] = {"flash": 0.35, "cudnn": 0.35, "efficient": 0.12}
 """Share of the peak in attention, forward and backward together, at head widths of 72 and 256, by kernel. Assumptions;
 cuDNN's is taken for no faster than flash."""
+FLOAT32_ATTENTION = "float32 attention"
+"""Of --precision=float32, masked or not: the memory-efficient kernel, taken for as fast as float32 products."""
 BANDWIDTH_SHARE = 0.85
 """Share of the memory's peak that kernels reach. Assumption."""
 FUSED_SHARE = 1 / 3
@@ -45,7 +47,8 @@ LAUNCH = 4e-6
 FUSED = ("weights to bfloat16", "other")
 """Kinds of operations that compilation joins."""
 WITHOUT_MASK = ("attention", "packed attention")
-KINDS = ("products", "float32 products", *WITHOUT_MASK, "masked attention", *FUSED)
+ATTENTIONS = (*WITHOUT_MASK, "masked attention", FLOAT32_ATTENTION)
+KINDS = ("products", "float32 products", *ATTENTIONS, *FUSED)
 
 aten = torch.ops.aten
 PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default)
@@ -79,22 +82,25 @@ class Operations:
     head_dim: int
     """Of the attentions that padded prompts concern."""
 
-    def parts(self, gpu: Gpu) -> dict[str, Part]:
-        """Return what each kind of operations takes on a GPU whose arithmetic is known, and the update."""
+    def parts(self, gpu: Gpu, over: int = 1) -> dict[str, Part]:
+        """Return what each kind of operations takes on a GPU whose arithmetic is known, and the update.
+
+        `over` is the number of GPUs that parameters and moments are divided over.
+        """
         peak, bandwidth = gpu.bf16_tflops * 1e12, gpu.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
         rates = {"products": PRODUCTS_SHARE * peak, "float32 products": FLOAT32_SHARE * peak}
         rates |= dict.fromkeys(WITHOUT_MASK, ATTENTION_SHARE["flash"] * peak)
-        rates["masked attention"] = self._masked_share(gpu) * peak
+        rates |= {"masked attention": self._masked_share(gpu) * peak, FLOAT32_ATTENTION: FLOAT32_SHARE * peak}
         parts = {kind: Part() for kind in KINDS}
         for kind, flops, size in self.done:
             arithmetic = flops / rates[kind] if kind in rates else 0.0
-            traffic = 0.0 if kind in (*WITHOUT_MASK, "masked attention") else size / bandwidth
+            traffic = 0.0 if kind in ATTENTIONS else size / bandwidth
             part = parts[kind]
             part.kernels += self.passes
             part.flops += self.passes * flops
             part.bytes += self.passes * size
             part.seconds += self.passes * max(arithmetic, traffic, LAUNCH)
-        size = self.update_bytes
+        size = self.update_bytes / over
         return {**parts, "clipping and update": Part(bytes=size, seconds=size / bandwidth)}
 
     def seconds_for_masks(self, gpu: Gpu) -> float:
@@ -105,9 +111,9 @@ class Operations:
     def _masked_share(self, gpu: Gpu) -> float:
         return ATTENTION_SHARE[masked_kernel(gpu, self.head_dim)]
 
-    def seconds(self, gpu: Gpu, *, compiled: bool = False) -> float:
-        """Return what a step takes on a GPU whose arithmetic is known, its layers compiled or not."""
-        parts = self.parts(gpu)
+    def seconds(self, gpu: Gpu, *, compiled: bool = False, over: int = 1) -> float:
+        """Return what a step takes on a GPU whose arithmetic is known, its layers compiled or not; `over` as above."""
+        parts = self.parts(gpu, over)
         saved = (1 - FUSED_SHARE) * sum(parts[kind].seconds for kind in FUSED) if compiled else 0.0
         return sum(part.seconds for part in parts.values()) - saved
 
@@ -140,7 +146,8 @@ class _Counter(TorchDispatchMode):
             backward = func is ATTENTION[1]
             query, key, _, bias = args[1:5] if backward else args[:4]
             flops = (10.0 if backward else 4.0) * query.numel() * key.shape[2]
-            self.done.append(("attention" if bias is None else "masked attention", flops, size))
+            kind = "attention" if bias is None else "masked attention"
+            self.done.append((kind if query.dtype != torch.float32 else FLOAT32_ATTENTION, flops, size))
         elif not (func.is_view or _shares_memory(given, made)):
             weight = func is aten._to_copy.default and isinstance(args[0], torch.nn.Parameter)
             self.done.append(("weights to bfloat16" if weight else "other", 0.0, size))

@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from pi05.model.config import ModelConfig
 from pi05.model.flow import reduce_loss
 from pi05.model.pi05 import Pi05
-from pi05.train.activations import apply_from_outside, layers_of
+from pi05.train.activations import apply_from_outside, layers_of, leaves_device
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import TrainConfig
 from pi05.train.device.varlen import flash_varlen
@@ -32,7 +32,13 @@ from pi05.train.optim.way import Way
 from pi05.train.parallel.placement import outline
 from pi05.train.plan.counted_on import CountedOn, counted_on
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
-from pi05.train.plan.update_on_shapes import META, bytes_of_update, optimizer_on_meta, plain_temporaries
+from pi05.train.plan.update_on_shapes import (
+    META,
+    bytes_of_update,
+    optimizer_on_meta,
+    plain_temporaries,
+    read_back_bytes,
+)
 from pi05.types import Batch
 
 WEIGHTS, GRADIENTS, OPTIMIZER, AVERAGE = "weights", "gradients", "optimizer", "average"
@@ -72,6 +78,8 @@ class StepMemory:
     """The same by each way that the low-memory update can take; empty where the optimizer is PyTorch's own."""
     update_workspace: int = 0
     """Bytes that this update needs for itself where it does not run as kernels of its own."""
+    read_back: int = 0
+    """Bytes that moments from host memory take on the device at once; 0 where they are there."""
     weight_bytes: int
     """Bytes of all weights, as they are held."""
     gradient_bytes: int
@@ -129,6 +137,7 @@ def measure_step(
         moved=bytes_of_update(config, parameters.values(), kernels.update),
         moved_by={way: bytes_of_update(config, parameters.values(), way) for way in ways},
         update_workspace=plain_temporaries(config, largest) if ways else 0,
+        read_back=read_back_bytes(config, largest) if ways else 0,
         weight_bytes=_bytes(model.parameters()),
         gradient_bytes=_bytes(parameters.values()),
     )
@@ -174,10 +183,10 @@ def _apply_outside(model: Pi05, config: TrainConfig) -> list[int]:
 
 
 def _away(forward: Callable[..., Any], moved: list[int], *arguments: Any, **options: Any) -> Any:
-    """Run `forward` as `acceleration.offloaded` does, with nothing in the place of host memory."""
+    """Run `forward` as `activations.offloaded` does, with nothing in the place of host memory."""
 
     def pack(tensor: Tensor) -> Tensor | tuple[torch.Size, torch.dtype]:
-        if isinstance(tensor, nn.Parameter):
+        if not leaves_device(tensor):
             return tensor
         moved.append(tensor.nbytes)
         return tensor.shape, tensor.dtype

@@ -42,7 +42,8 @@ of which a test knows. No kernel was written for these, and no GPU measured."""
 def bytes_of_update(config: TrainConfig, parameters: Iterable[Tensor], way: Way | None) -> int:
     """Return what the update reads and writes on the device in a step: weights, gradients, moments.
 
-    `way` is None for PyTorch's own AdamW. Moments in host memory are left out: they cross the bus.
+    `way` is None for PyTorch's own AdamW. Moments in host memory, which cross the bus at a tenth of the rate, are left
+    out for kernels; what the other ways store between is the same for a portion that has come from there.
     """
     return round(sum(value.numel() * _bytes_of_value(config, value, way) for value in parameters))
 
@@ -85,6 +86,14 @@ def plain_temporaries(config: TrainConfig, largest: int) -> int:
     return growth()
 
 
+def read_back_bytes(config: TrainConfig, largest: int) -> int:
+    """Return what moments from host memory take on the device at once: a portion of both, in float32 at most.
+
+    `largest` is the number of values of the largest parameter.
+    """
+    return 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+
+
 def optimizer_on_meta(
     config: TrainConfig, parameters: Mapping[str, nn.Parameter], tracker: LiveStorage, way: Way | None
 ) -> Optimizer:
@@ -96,7 +105,7 @@ def optimizer_on_meta(
     if way is None:
         return AdamW(parameters, adam_settings(config), schedule)
     largest = max(value.numel() for value in parameters.values())
-    read_back = 2 * 4 * min(PORTION["cuda"], largest) if config.optimizer_offload else 0
+    read_back = read_back_bytes(config, largest)
     return build_low_memory(
         config,
         parameters,

@@ -10,7 +10,7 @@ Share = Annotated[float, Within(0, 1)]
 
 
 class RecordFields(TypedDict, total=False):
-    """One line of `metrics.jsonl`; of its numbers a page shows those that are numbers (`read.is_number`)."""
+    """One line of `metrics.jsonl`; of its numbers a page shows those that are numbers (`run_record.is_number`)."""
 
     type: str
     text: str

@@ -17,7 +17,7 @@ from torch import Tensor
 from pi05.errors import TrainingError
 from pi05.model.flow import interpolate, reduce_loss
 from pi05.train.config import ALLOW_BASE_LOSS
-from pi05.train.step import LossSettings, TrainState, draw_flow
+from pi05.train.step import LossSettings, TrainState, draw_delays, draw_flow
 from pi05.types import Batch
 
 LARGEST = 1.4
@@ -31,17 +31,17 @@ def loss_of_zero(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss that predicting zero would have in the step that comes, and over how many entries.
 
-    It draws the step's own noise once more, and moves no generator. Waits for no device.
+    It draws the step's own noise and delays once more, and moves no generator. Waits for no device.
     """
-    draws = draw_flow(state, batches, settings.flow_samples)
+    draws, delays = draw_flow(state, batches, settings.flow_samples), draw_delays(state, batches, settings.max_delay)
     squares, counts = [], []
-    for batch, (noise, time) in zip(batches, draws, strict=True):
+    for batch, (noise, time), delay in zip(batches, draws, delays, strict=True):
         if batch.actions is None:
             raise ValueError("training needs batch.actions")
         actions = batch.actions.float().repeat_interleave(settings.flow_samples, dim=0)
         velocity = interpolate(actions, noise, time)[1].square()
         velocity = velocity.unflatten(0, (-1, settings.flow_samples)).mean(dim=1)
-        total, count = reduce_loss(velocity, batch.action_mask, settings.robot_action_dim, settings.kind)
+        total, count = reduce_loss(velocity, batch.action_mask, settings.robot_action_dim, settings.kind, delay)
         squares.append(total)
         counts.append(count)
     sums = state.parallel.ranks.sum(torch.stack([torch.stack(squares).sum(), torch.stack(counts).sum()]))

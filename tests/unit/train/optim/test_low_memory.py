@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
+from fake_cuda import DEVICE, fake_cuda
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from pi05.errors import CheckpointError
 from pi05.train.optim import low_memory
 from pi05.train.optim.adamw import AdamSettings, AdamW, Ema, Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind, state_bytes
+from pi05.train.optim.way import Way
+from pi05.train.plan.live_memory import BLOCK, LiveStorage
 
 SCHEDULE = Schedule(peak=1e-3, warmup_steps=2, decay_steps=10, end=1e-4)
 SETTINGS = AdamSettings(weight_decay=0.1)
@@ -227,6 +231,42 @@ def test_nothing_is_offloaded_where_the_device_is_the_host() -> None:
         walk(values, LowMemoryOptimizer(values, SETTINGS, SCHEDULE, seed=0, state="8bit", offload=offload), range(3))
         found.append(values)
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+class NoLaunch:
+    """Stands for the kernels, which need nothing for themselves."""
+
+    def launch_packed(self, *_: Any) -> None:
+        """Move nothing."""
+
+    launch_float32 = launch_group = launch_packed
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+@every_kind
+def test_moments_from_host_memory_are_on_the_device_a_portion_at_a_time(
+    kind: StateKind, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code and kernels are left out here: on a GPU they need nothing for themselves."""
+    portion, grown = 2**14, {}
+    monkeypatch.setitem(low_memory.PORTION, "cuda", portion)
+    monkeypatch.setattr(low_memory, "compiled_update", lambda *_: lambda *_: None)
+    for count in (1, 5):
+        with fake_cuda():
+            weight = nn.Parameter(torch.empty(count * portion, device=DEVICE))
+            gradient, factor = torch.empty_like(weight), torch.ones((), device=DEVICE)
+            optimizer = LowMemoryOptimizer(
+                {"w": weight}, SETTINGS, SCHEDULE, seed=0, state=kind, offload=True, way=way, launches=NoLaunch()
+            )
+            optimizer._move("w", gradient, factor, 0)  # makes moments, tables and keys
+            tracker = LiveStorage(device="cuda")
+            tracker.adopt((weight, gradient, factor), "held")
+            with tracker, tracker.growth() as growth:
+                optimizer._move("w", gradient, factor, 1)
+            grown[count] = growth()
+    assert 0 <= grown[5] - grown[1] < 4 * BLOCK, "numbers of the portion before"
+    if way != "plain":
+        assert 0 <= grown[1] - state_bytes(portion, kind) < 12 * BLOCK, "beside them a few numbers"
 
 
 def test_the_average_of_bfloat16_weights_is_float32() -> None:

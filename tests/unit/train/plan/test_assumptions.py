@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from pi05.model.config import tiny
+from pi05.model.pi05 import Pi05
 from pi05.train.config import TrainConfig
+from pi05.train.device.kernels import PACKED_NAME
 from pi05.train.plan.assumptions import PADDED, attention_line, update_line
 from pi05.train.plan.counted_on import CountedOn
 from pi05.train.plan.gpus import GPUS
@@ -25,8 +27,8 @@ CONFIG = TrainConfig(batch_size=8)
 def test_every_gpu_says_which_attention_it_counts_on() -> None:
     plans = {plan.gpu.name: plan for plan in overview(CONFIG, SIZES, SHAPES)}
     kernels = {name: plain(plan, None)["attention"][PADDED] for name, plan in plans.items()}
-    assert kernels == dict.fromkeys(GPUS, "flash with packed keys")
-    words = "vision flash, language and expert flash, language and expert with padded prompts flash with packed keys"
+    assert kernels == dict.fromkeys(GPUS, PACKED_NAME)
+    words = f"vision flash, language and expert flash, language and expert with padded prompts {PACKED_NAME}"
     line = attention_line(plans["rtx4090"])
     assert f"{words} counted on; " in line
     assert "switches off what is wrong" in line
@@ -57,6 +59,11 @@ def test_a_plan_says_which_update_it_counts_on(monkeypatch: pytest.MonkeyPatch) 
         f"compiled ({by['compiled'] / 1e9:.3g} GB) or runs operation by operation ({by['plain'] / 1e9:.3g} GB" in line
     )
     assert f"a step {(by['plain'] - by['kernel']) / 1008e9:.2g} s longer" in line
+    away = make_plan(replace(config, optimizer_offload=True), SIZES, SHAPES, GPUS["rtx4090"])
+    assert away.memory.step.read_back == 8 * max(value.numel() for value in Pi05(SIZES).parameters())
+    assert " GB moved in a step, 0.0 GiB for moments from host memory, a portion at a time; before" in (
+        update_line(away) or ""
+    )
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "triton" else object())
     without = make_plan(config, SIZES, SHAPES, GPUS["rtx4090"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from pi05.train.device.varlen import why_no_varlen
 from pi05.train.optim import build
 from pi05.train.optim.adamw import Schedule
 from pi05.train.optim.low_memory import LowMemoryOptimizer
-from pi05.train.plan.counted_on import counted_on, masked_kernel
+from pi05.train.plan.counted_on import counted_on, masked_kernel, why_no_triton_there
 from pi05.train.plan.gpus import GPUS
 
 PACKED = TrainConfig(optimizer_state="8bit")
@@ -44,13 +46,25 @@ def test_keys_are_packed_where_a_run_on_that_gpu_would_try_it(
     assert found.packed == (gpu is not OLD and precision != "float32" and not missing)
 
 
-@pytest.mark.parametrize("triton", [True, False])
+MISSING = {
+    "": None,
+    "triton": "the package triton is missing",
+    "compiler": "a C compiler is missing (CC is 'no-such-compiler')",
+    "headers": "Python.h is missing (Debian: python3-dev)",
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
 def test_the_update_is_the_one_that_a_run_would_take_where_its_trials_pass(
-    triton: bool, monkeypatch: pytest.MonkeyPatch
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """On a machine whose PyTorch is built for a GPU."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr("importlib.util.find_spec", find_nothing_called(*["triton"] * (not triton)))
+    monkeypatch.setattr("importlib.util.find_spec", find_nothing_called(missing))
+    monkeypatch.setenv("CC", "no-such-compiler" if missing == "compiler" else sys.executable)
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    if missing != "headers":
+        (tmp_path / "Python.h").touch()
     monkeypatch.setattr(build, "why_no_kernel", lambda *_: None)
     monkeypatch.setattr(build, "why_not_compiled", lambda *_: None)
     monkeypatch.setattr("pi05.train.optim.kernel_update.kernels", object)
@@ -59,9 +73,8 @@ def test_the_update_is_the_one_that_a_run_would_take_where_its_trials_pass(
     assert isinstance(run, LowMemoryOptimizer)
     found = counted_on(PACKED, pi05(), GPUS["rtx4090"])
     assert (found.update, found.why_slow) == (run.way, run.why_no_kernel)
-    assert found.update == ("kernel" if triton else "plain")
-    if not triton:
-        assert found.why_slow == "the package triton is missing"
+    assert (found.update, found.why_slow) == ("plain" if missing else "kernel", MISSING[missing])
+    assert why_no_triton_there() == MISSING[missing]
 
 
 def test_where_pytorch_is_for_cpus_the_build_for_gpus_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,21 @@ def test_padded_prompts_cost_flash_attention_or_the_kernel_for_masks() -> None:
         assert packed.seconds_for_masks(gpu) == pytest.approx(extra)
 
 
+def test_attention_in_float32_is_no_faster_than_products_in_float32() -> None:
+    sizes, gpu = replace(tiny(), depth=2), GPUS["h200"]
+    bfloat16, float32 = (
+        count_operations(read(f"--precision={precision}"), sizes, SHAPES).parts(gpu)
+        for precision in ("mixed", "float32")
+    )
+    kinds = ("attention", "packed attention", "masked attention")
+    flops = sum(bfloat16[kind].flops for kind in kinds)
+    assert flops > 0 == sum(float32[kind].kernels for kind in kinds)
+    slow = float32["float32 attention"]
+    assert slow.flops == pytest.approx(flops)
+    assert slow.seconds >= slow.flops / (gpu.bf16_tflops * 1e12 / 16)
+    assert bfloat16["float32 attention"].kernels == 0
+
+
 def test_the_update_counts_by_the_way_it_runs() -> None:
     config = read("--optimizer_state=8bit", "--activation_checkpointing=none")
     gpu, small = GPUS["rtx4090"], replace(SHAPES, batch=1)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import reduce_loss
 from pi05.model.lora import add_lora
 from pi05.model.pi05 import Pi05
-from pi05.train.activations import apply_from_outside
+from pi05.train.activations import apply_from_outside, to_host
 from pi05.train.cached_prefix import stack_prefix
 from pi05.train.config import EmaConfig, TrainConfig
 from pi05.train.lora import freeze_base, plan_lora
@@ -24,6 +24,7 @@ from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
 from pi05.train.plan.step_on_shapes import (
     Shapes,
     StepMemory,
+    _away,
     build_on_meta,
     least_held_bytes,
     measure_step,
@@ -226,6 +227,17 @@ def test_moments_from_host_memory_pass_through_the_device(release: bool) -> None
     )
     largest = max(value.numel() for value in build_on_meta(settings(), tiny())[0].parameters())
     assert away.at_peak["workspace"] - here.at_peak["workspace"] == pytest.approx(8 * largest, rel=0.01)
+
+
+def test_a_plan_moves_the_activations_that_a_run_moves() -> None:
+    """Parts of other tensors, and the same row over and over, stay on the device in both."""
+    scale = nn.Parameter(torch.ones(4))
+    whole, row, part = torch.ones(3, 4), torch.ones(4).expand(3, 4), torch.ones(3, 8)[:, :4]
+    for tensor in (whole, row, part):
+        planned: list[int] = []
+        _away(lambda given: scale * given, planned, tensor)
+        in_a_run = [] if to_host(tensor)[1] is tensor else [tensor.nbytes]
+        assert planned == in_a_run == ([whole.nbytes] if tensor is whole else [])
 
 
 def test_what_is_held_counts_the_average() -> None:

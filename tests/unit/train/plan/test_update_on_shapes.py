@@ -58,6 +58,8 @@ def test_what_is_moved_by_ways_and_sizes() -> None:
     assert bytes_of_update(TrainConfig(), [matrix], None) == 28 * COUNT
     away = TrainConfig(optimizer_offload=True, optimizer_state="8bit")
     assert bytes_of_update(away, [matrix], "kernel") == 12 * COUNT, "moments cross the bus"
+    for way in ("plain", "compiled"):
+        assert bytes_of_update(away, [matrix], way) == bytes_of_update(config, [matrix], way), "a portion is as large"
     assert (bytes_of_clipping([matrix], None), bytes_of_clipping([matrix], "kernel")) == (12 * COUNT, 4 * COUNT)
 
 

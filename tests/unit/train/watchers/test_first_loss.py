@@ -28,10 +28,13 @@ class Zero(nn.Module):
 
 @pytest.mark.parametrize("kind", ["masked", "lerobot", "openpi"])
 @pytest.mark.parametrize("flow_samples", [1, 3])
-def test_a_network_that_predicts_zero_has_exactly_the_loss_of_zero(kind: LossKind, flow_samples: int) -> None:
+@pytest.mark.parametrize("max_delay", [0, 4])
+def test_a_network_that_predicts_zero_has_exactly_the_loss_of_zero(
+    kind: LossKind, flow_samples: int, max_delay: int
+) -> None:
     model = Zero().model
     state = make_state(model, dict(model.named_parameters()))
-    settings = LossSettings(kind=kind, robot_action_dim=ROBOT_DIM, flow_samples=flow_samples)
+    settings = LossSettings(kind=kind, robot_action_dim=ROBOT_DIM, flow_samples=flow_samples, max_delay=max_delay)
     batches = [make_batch(3, 0), make_batch(2, 1)]
     before = torch.get_rng_state()
     of_zero, entries = loss_of_zero(state, batches, settings)

@@ -1,0 +1,91 @@
+"""Does code that torch.compile makes run on this device? Tried before layers are compiled that nobody asked for.
+
+The trial is as small as a layer's kinds of work allow: what it finds are machines on which nothing can be compiled. A
+compiler may still fail in the layers themselves; the run then ends with the flag that does without. To go on uncompiled
+in the middle of a step would not be sound: with `--gradient_release` some parameters have moved already. Leaves out
+whether compiling pays (`compilation.py`) and the optimizer's own trial (`optim/compiled_check.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from subprocess import CalledProcessError
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pi05.errors import TrainingError, is_out_of_memory
+from pi05.train.plan.compilation import FLAG
+
+Backend = str | Callable[..., Any]
+"""A compiler, as torch.compile takes it."""
+ROWS, WIDTH = 64, 128
+LARGEST = 0.05
+"""Difference of a gradient over its own size. Compiled, bfloat16 is rounded in fewer places: below a percent."""
+COMPILERS = ("torch._dynamo.", "torch._inductor.", "torch._functorch.", "triton.")
+"""Packages whose errors are those of a compiler."""
+
+
+def why_not_compiling(device: torch.device, backend: Backend = "inductor") -> str | None:
+    """Return None where compiled code gives the gradients of the same code run as it is, else the reason.
+
+    Waits for the device.
+    """
+    try:
+        plain, compiled = _gradients(device, None), _gradients(device, backend)
+        differences = [
+            float((one - other).norm() / one.norm()) for one, other in zip(plain, compiled, strict=True)
+        ]  # fmt: skip
+    except Exception as error:  # whatever a compiler, its driver or the launch of its code raises
+        return _first_line(error)
+    worst = max(differences)
+    return None if worst <= LARGEST else f"compiled, gradients differ by {worst:.0%}"
+
+
+@contextmanager
+def compiler_faults(asked: bool | None) -> Iterator[None]:
+    """Turn an error of a compiler in this block into a TrainingError that names the flag; `asked` is its value."""
+    try:
+        yield
+    except Exception as error:
+        if asked is False or is_out_of_memory(error) or not is_of_compiler(error):
+            raise
+        raise TrainingError(
+            "torch.compile failed in the network's layers",
+            wanted="layers that compile on this machine" + (", as asked for" if asked else ", where a trial went well"),
+            found=_first_line(error),
+            remedy=f"{FLAG}=false runs them uncompiled, also for a run that is continued with --resume",
+        ) from error
+
+
+def is_of_compiler(error: BaseException) -> bool:
+    """Tell whether an error came from making or launching compiled code; nothing else in a run starts programs."""
+    kinds = type(error).__mro__
+    return isinstance(error, CalledProcessError) or any(f"{kind.__module__}.".startswith(COMPILERS) for kind in kinds)
+
+
+def _gradients(device: torch.device, backend: Backend | None) -> tuple[Tensor, Tensor]:
+    """Return the gradients of rows and weight, in float32."""
+    rows = torch.linspace(-1, 1, ROWS * WIDTH, device=device).sin().view(ROWS, WIDTH).bfloat16().requires_grad_()
+    weight = torch.linspace(-1, 1, WIDTH * WIDTH, device=device).cos().view(WIDTH, WIDTH).bfloat16().requires_grad_()
+    work = _like_a_layer if backend is None else torch.compile(_like_a_layer, backend=backend, fullgraph=True)
+    work(rows, weight).float().square().mean().backward()
+    if rows.grad is None or weight.grad is None:
+        raise RuntimeError("the backward pass left no gradient")
+    return rows.grad.float(), weight.grad.float()
+
+
+def _like_a_layer(rows: Tensor, weight: Tensor) -> Tensor:
+    """Norm, product, GELU and sum, as in the network's layers."""
+    wide = rows.float()
+    normed = (wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + 1e-6)).to(rows.dtype)
+    return rows + F.gelu(normed @ weight, approximate="tanh")
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what an error says in one line; Dynamo's own begins with the name of the backend."""
+    inner = getattr(error, "inner_exception", None) or error
+    return f"{type(inner).__name__}: {(str(inner).strip() or 'no message').splitlines()[0]}"
