@@ -223,6 +223,36 @@ ok       torch      2.13.0+cu130, CUDA 13.0: a kernel ran on each GPU""",
 ok       torch      2.13.0+cu130, CUDA 13.0: it has kernels for each GPU""",
     ),
     (
+        "torch.no_compiler",
+        with_gpu(interpreter=Interpreter(why_no_triton="a C compiler is missing (gcc or clang)")),
+        """\
+note     torch      nothing can be compiled for the GPU: a C compiler is missing
+                    (gcc or clang)
+                    a run takes its layers, and the low-memory update, operation
+                    by operation: slower, and with more memory
+                    to do: sudo apt-get install gcc python3-dev && unset CC""",
+    ),
+    (
+        "torch.no_compiler",
+        with_gpu(interpreter=Interpreter(why_no_triton="Python.h is missing (Debian: python3-dev)"), machine=PLAIN),
+        """\
+note     torch      nothing can be compiled for the GPU: Python.h is missing
+                    (Debian: python3-dev)
+                    a run takes its layers, and the low-memory update, operation
+                    by operation: slower, and with more memory
+                    to do: install gcc and the headers of this Python; unset CC""",
+    ),
+    (
+        "torch.no_compiler",
+        with_gpu(interpreter=Interpreter(why_no_triton="the package triton is missing")),
+        """\
+note     torch      nothing can be compiled for the GPU: the package triton is
+                    missing
+                    a run takes its layers, and the low-memory update, operation
+                    by operation: slower, and with more memory
+                    to do: .venv/bin/python -m pip install triton""",
+    ),
+    (
         "torch.import",
         healthy(
             torch=Torch(fault="ImportError: libcudart.so.13: cannot open shared object file: No such file or directory")

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "child": set(),
+    "triton_here": set(),
     "machine": {"errors"},
     "files": {"errors", "temporary"},
     "temporary": set(),
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "policy": {*GROUND, *BOTH},
     "policy_choice": {"errors", "settings"},
     "check": {*GROUND, *BOTH, "finding", "policy", "pages", "sources", "terminal"},
-    "train": {*GROUND, *BOTH, "sources", "terminal", "policy", "machine", "check", "finding"},
+    "train": {*GROUND, *BOTH, "sources", "terminal", "policy", "machine", "check", "finding", "triton_here"},
     "pages": {*GROUND, "checkpoint", "train.records"},
     "eval": {
         *GROUND,
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {*GROUND, *BOTH, "policy"},
     "serve": {*GROUND, "checkpoint", "data", "policy", "policy_choice", "machine"},
     "hub": {*GROUND, *BOTH, "revision", "sources", "policy", "export", "train"},
-    "doctor": {"errors", "child", "finding", "sources", "sim"},
+    "doctor": {"errors", "child", "finding", "sources", "sim", "triton_here"},
     "presets": {*GROUND, "train"},
     "demo": {
         *GROUND,

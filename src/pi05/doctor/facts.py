@@ -52,6 +52,8 @@ class Interpreter:
     """Entries of PYTHONPATH with the packages there that stand before the installed ones."""
     library_path: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Entries of LD_LIBRARY_PATH with CUDA's libraries there."""
+    why_no_triton: str | None = None
+    """What is missing for compiling code for a GPU: Triton, a C compiler, Python's headers."""
 
 
 @dataclass(frozen=True, kw_only=True)

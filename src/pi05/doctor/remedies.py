@@ -26,6 +26,13 @@ def uninstall(machine: Machine, package: str) -> str:
     return shlex.join([machine.python, "-m", "pip", "uninstall", "-y", package])
 
 
+def install_compiler(machine: Machine) -> str:
+    """Return how a C compiler and Python's headers are installed, and found."""
+    if machine.distribution in ("ubuntu", "debian"):
+        return "sudo apt-get install gcc python3-dev && unset CC"
+    return "install gcc and the headers of this Python; unset CC"
+
+
 def install_build(machine: Machine, build: Build | None) -> str:
     """Return the command that installs torch's build for a CUDA version, or the CPU build."""
     folder = "cpu" if build is None else build.folder

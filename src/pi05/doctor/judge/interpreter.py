@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pi05.doctor.facts import Interpreter, Machine, Torch
-from pi05.doctor.remedies import install, install_torch, uninstall
+from pi05.doctor.remedies import install, install_compiler, install_torch, uninstall
 from pi05.doctor.torch_builds import Gpu
 from pi05.finding import Finding, error, note, ok, warning
 
@@ -38,6 +38,13 @@ def judge_interpreter(
         yield ok("python.ok", f"{version}, {machine.python}")
     yield from _packages(facts, machine)
     yield from _leftovers(facts, machine, torch, gpus)
+    if gpus and torch.cuda is not None and facts.why_no_triton is not None:
+        yield note(
+            "torch.no_compiler",
+            f"nothing can be compiled for the GPU: {facts.why_no_triton}",
+            "takes its layers, and the low-memory update, operation by operation: slower, and with more memory",
+            install(machine, "triton") if "triton" in facts.why_no_triton else install_compiler(machine),
+        )
 
 
 def _packages(facts: Interpreter, machine: Machine) -> Iterator[Finding]:

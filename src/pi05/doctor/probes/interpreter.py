@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pi05.doctor.facts import Interpreter, Package
+from pi05.triton_here import why_no_triton
 
 SHADOWING = ("torch", "numpy", "av", "pi05", "lerobot", "tokenizers", "safetensors", "huggingface_hub")
 """Packages that must not come from PYTHONPATH."""
@@ -26,6 +27,7 @@ def probe_interpreter(
     requirements: Callable[[], Iterable[str]] = lambda: metadata.requires("pi05") or (),
     version_of: Callable[[str], str | None] | None = None,
     origin_of: Callable[[str], str | None] | None = None,
+    triton: Callable[[], str | None] = why_no_triton,
 ) -> Interpreter:
     """Look at this process's Python; `origin_of` returns a package's `direct_url.json`."""
     folders = sys.path if import_path is None else import_path
@@ -49,6 +51,7 @@ def probe_interpreter(
             for entry in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)
             if entry and (libraries := _cuda_libraries(Path(entry)))
         ),
+        why_no_triton=triton(),
     )
 
 

@@ -14,7 +14,8 @@ from pi05.train.optim.kernel_check import why_no_kernel
 from pi05.train.optim.kernel_update import Launches
 from pi05.train.optim.low_memory import LowMemoryOptimizer, RunPortion, run_now
 from pi05.train.optim.protocol import Optimizer
-from pi05.train.optim.way import Way, choose_way, why_no_triton
+from pi05.train.optim.way import Way, choose_way
+from pi05.triton_here import why_no_triton
 
 
 def adam_settings(config: TrainConfig) -> AdamSettings:

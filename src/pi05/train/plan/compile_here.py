@@ -12,12 +12,12 @@ import torch
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
-from pi05.train.optim.way import why_no_triton
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.compilation import FLAG, choose_compilation
 from pi05.train.plan.compile_trial import why_not_compiling
 from pi05.train.plan.report import describe_gpu
 from pi05.train.plan.shapes import longest_prompt, shapes_of
+from pi05.triton_here import why_no_triton
 from pi05.waits import waiting
 
 

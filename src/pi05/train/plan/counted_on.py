@@ -16,8 +16,9 @@ from pi05.train.config import TrainConfig
 from pi05.train.device.kernels import CUDNN_OF_WHEELS, OLDEST, Kernel, expected_kernel
 from pi05.train.device.varlen import why_masked
 from pi05.train.network import compute_dtype
-from pi05.train.optim.way import Way, choose_way, why_no_triton
+from pi05.train.optim.way import Way, choose_way
 from pi05.train.plan.gpus import Gpu
+from pi05.triton_here import why_no_triton
 
 
 @dataclass(frozen=True, kw_only=True)

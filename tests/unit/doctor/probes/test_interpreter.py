@@ -18,6 +18,7 @@ def probe(**changes: Any) -> Interpreter:
         "requirements": list,
         "version_of": lambda name: None,
         "origin_of": lambda name: None,
+        "triton": lambda: None,
     }
     return probe_interpreter(**world | changes)
 
@@ -81,3 +82,8 @@ def test_libraries_of_another_cuda(tmp_path: Path) -> None:
     value = f"{tmp_path}:/nowhere::{tmp_path / 'libfoo.so'}"
     found = probe(environment={"LD_LIBRARY_PATH": value}).library_path
     assert found == ((str(tmp_path), ("libcudart.so.12", "libcudnn_ops.so.9.1.0")),)
+
+
+def test_what_is_missing_for_compiling_is_told() -> None:
+    assert probe().why_no_triton is None
+    assert probe(triton=lambda: "a C compiler is missing").why_no_triton == "a C compiler is missing"
