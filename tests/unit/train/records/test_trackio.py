@@ -23,10 +23,16 @@ NOBODY = "http://127.0.0.1:9"
 """An address at which nobody listens."""
 
 
+@pytest.fixture(scope="session")
+def folder_of_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder in each process of the tests: pytest-xdist may come back to this module after another one."""
+    return tmp_path_factory.mktemp("trackio")
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Trackio's folder, which it takes from the environment when it is imported. No login, and no hub."""
-    folder = tmp_path_factory.mktemp("trackio")
+def home(folder_of_process: Path) -> Iterator[Path]:
+    """Trackio's folder, which it takes from the environment when it is imported, once. No login, and no hub."""
+    folder = folder_of_process
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRACKIO_DIR", str(folder))
         patch.setenv("HF_ENDPOINT", NOBODY)
