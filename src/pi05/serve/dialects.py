@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,11 @@ class Address:
     """StarVLA's type of the answer."""
     answered: bool = True
     """False for vla-eval's announcements: an answer to one would be taken for that to the next observation."""
+
+    def of_unread(self) -> Address:
+        """Return whom to tell of the next message where it is not read: its id is unknown, and this one is not its."""
+        labels = {"pi05": None, "starvla": "default"}
+        return replace(self, label=labels.get(self.family, self.label))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,8 @@ from pi05.serve.observations import translate
 from pi05.serve.protocol import Contract, require_rate
 from pi05.serve.session import Allowance, Session
 
-LARGE = 1 << 16
-"""Bytes from which on a message is unpacked beside the event loop."""
+LARGE, PICTURE = 1 << 16, b"__image__"
+"""Messages of so many bytes, and with compressed pictures, are unpacked beside the event loop."""
 SLOW_READER_S = 30.0
 SHUTDOWN_S = 5.0
 LIKELY_S = 1.0
@@ -129,7 +129,7 @@ class PolicyServer:
 
     async def answer(self, session: Session, frame: bytes | str) -> bytes | str | None:
         """Return the answer to one message; None where its sender expects none. Never raises for what was sent."""
-        arrived = time.monotonic()
+        arrived, session.address = time.monotonic(), session.address.of_unread()
         try:
             if not session.allowance.spend():
                 raise _too_often(self.config.max_requests_per_s)
@@ -148,7 +148,7 @@ class PolicyServer:
     async def _read(self, session: Session, frame: bytes | str) -> Ask:
         if isinstance(frame, str):
             raise malformed("a text frame")
-        if len(frame) < LARGE:
+        if len(frame) < LARGE and PICTURE not in frame:
             message, arrays = unpack(frame)
         else:
             message, arrays = await asyncio.get_running_loop().run_in_executor(self._readers, unpack, frame)

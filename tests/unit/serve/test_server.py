@@ -25,6 +25,7 @@ from serving import (
     observation,
     opened,
     packed,
+    png,
     recorded,
     server_of,
     session,
@@ -36,6 +37,7 @@ from websockets.sync.client import connect
 from pi05.errors import ServeError
 from pi05.serve import server as server_module
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
+from pi05.serve.bounds import MOST_ITEMS
 from pi05.serve.server import LIKELY_S, bind
 
 LIBERO = {
@@ -216,6 +218,54 @@ def test_any_client_may_have_its_chunks_continued() -> None:
 def test_too_many_messages_in_a_second() -> None:
     counted = talk([{"request_id": 0, "endpoint": "ping"}] * 2, max_requests_per_s=0.01)
     assert [answer.get("code", answer.get("status")) for answer in counted] == ["ping successful", "rate"]
+
+
+def test_a_message_that_is_not_read_is_answered_under_no_other_ones_id() -> None:
+    """Whoever waits for the answer to its own id would pass over a refusal with the id of the message before."""
+    long = list(range(MOST_ITEMS + 1))
+    too_fast = talk([{"request_id": 1, "endpoint": "ping"}, {"request_id": 2, **LIBERO}], max_requests_per_s=0.01)
+    unread = talk([{"request_id": 1, "endpoint": "ping"}, {"request_id": 2, "x": long}, {"request_id": 3, **LIBERO}])
+    assert (too_fast[1]["code"], too_fast[1]["request_id"]) == ("rate", None)
+    assert (unread[1]["code"], unread[1]["request_id"]) == ("malformed", None)
+    assert unread[2]["request_id"] == 3
+    starvla = talk([{"type": "ping", "request_id": "a"}, {"x": long}])
+    assert starvla[1]["request_id"] == "default"  # as its own server calls whatever has no id
+
+
+def test_a_text_that_cannot_be_repeated_costs_one_answer() -> None:
+    """Half of a surrogate pair where an id should be: the refusal must not fail on it, nor end the connection."""
+    half = {b"__ndarray__": True, b"data": b"\x00\xd8\0\0", b"dtype": "<U1", b"shape": []}
+    messages = [{"request_id": half}, {"type": "ping", "request_id": half}, {"prompt": half, "request_id": 1}]
+    answers = talk([*(msgpack.packb(one) for one in messages), LIBERO])
+    assert [type(answer) for answer in answers] == [str, str, str, dict]
+
+
+def test_pictures_are_unpacked_beside_the_event_loop() -> None:
+    """A small message may hold much to decode, for which nobody else waits."""
+    picture = {"__image__": True, "format": "png", "data": png(4, 5), "shape": [1, 2, 3]}
+
+    async def run() -> tuple[Any, int]:
+        async with server_of(Network()) as server:
+            turns, done = 0, asyncio.Event()
+
+            async def others() -> None:
+                nonlocal turns
+                while not done.is_set():
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            beside = asyncio.create_task(others())
+            await asyncio.sleep(0)
+            before = turns
+            answer = await server.answer(session(), msgpack.packb({"observation/image": picture}))
+            counted = turns - before
+            done.set()
+            await beside
+            return answer, counted
+
+    answer, turns = asyncio.run(run())
+    assert "cannot be read" in answer  # so that nothing is waited for but the reading itself
+    assert turns > 0
 
 
 def test_examples_in_one_message_are_a_batch() -> None:
