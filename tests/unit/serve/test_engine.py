@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -262,7 +263,22 @@ def test_the_self_test_notices_one_bit(engine: Engine, monkeypatch: pytest.Monke
 
 def test_a_file_of_observations_that_is_none(tmp_path: Path) -> None:
     file = tmp_path / OBSERVATIONS
-    for content in (b"", b"PK\x03\x04 broken", b"\x80\x04K\x01."):
+    held = io.BytesIO()
+    np.save(held, np.zeros(3))
+    whole = pack_observations([{STATE: np.arange(99.0), TASK: "go"}])
+    at = whole.index(b"PK\x01\x02")  # zip's list of members, with the version and the method of the first
+    newer, packed = (whole[: at + place] + b"\x90" + whole[at + place + 1 :] for place in (6, 10))
+    damaged = whole[:60] + bytes(byte ^ 0x55 for byte in whole[60:90]) + whole[90:]
+    broken = (b"", b"PK\x03\x04 broken", b"\x80\x04K\x01.", held.getvalue(), newer, packed, damaged)
+    for content in (*broken, pack_observations([])):
         file.write_bytes(content)
         with pytest.raises(DataError, match="cannot be read"):
             read_observations(file)
+
+
+def test_stored_observations_of_other_cameras(engine: Engine, tmp_path: Path) -> None:
+    one = example_observation(engine.policy)
+    (tmp_path / "step0").mkdir()
+    (tmp_path / "step0" / OBSERVATIONS).write_bytes(pack_observations([{SCENE: one[SCENE], STATE: one[STATE]}]))
+    with pytest.raises(ServeError, match=r"of other cameras[\s\S]*2 pictures"):
+        stored_observations(tmp_path, engine)
