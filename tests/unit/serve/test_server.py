@@ -360,6 +360,43 @@ def test_clients_that_meet_share_a_batch() -> None:
     assert len(network.batches) < 12
 
 
+@pytest.mark.parametrize("way", ["orderly", "broken"])
+def test_the_question_of_one_who_has_gone_is_not_asked(way: str) -> None:
+    """Clients that reconnect ask again: each question would be computed twice, before those of the others."""
+    entered, leave, network = threading.Event(), threading.Event(), Network()
+
+    def slow(questions: Any) -> Any:
+        entered.set()
+        assert leave.wait(30)
+        return network(questions)
+
+    with listening(slow, max_batch=1) as (address, server), ExitStack() as opening:
+        opening.callback(leave.set)
+        first, second, third = (opening.enter_context(connect(address, compression=None)) for _ in range(3))
+        for robot in (first, second, third):
+            robot.recv()
+        first.send(packed(LIBERO))
+        assert entered.wait(10)
+        for waiting, robot in ((1, second), (2, third)):
+            robot.send(packed({**LIBERO, "prompt": f"robot {waiting}"}))
+            until = time.monotonic() + 10
+            while server.batcher.waiting < waiting and time.monotonic() < until:
+                time.sleep(0.005)
+        if way == "orderly":
+            second.close()
+        else:
+            second.socket.shutdown(socket.SHUT_RDWR)
+        until = time.monotonic() + 10
+        while len(server.sessions) > 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        assert len(server.sessions) == 2  # known at once, while the network still works for the first
+        leave.set()
+        for robot in (first, third):
+            assert opened(robot.recv(timeout=10))["actions"].shape == (10, 7)
+    assert [batch[0].observation["task"] for batch in network.batches] == ["do something", "robot 2"]
+    assert server.metrics.refused == {}
+
+
 def test_a_message_that_is_too_large_ends_its_own_connection_only() -> None:
     with ExitStack() as opening:
         address, _ = opening.enter_context(listening(max_message_mib=0.01))
