@@ -102,6 +102,16 @@ def _promised(rng: random.Random) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def _black() -> bytes:
+    """Return a file of 600 bytes that holds a picture of 12 MiB."""
+    held = io.BytesIO()
+    Image.new("1", (2040, 2040)).save(held, "PNG")
+    return held.getvalue()
+
+
+BLACK = _black()
+
+
 class _Bomb:
     def __reduce__(self) -> Any:
         return (os.mkdir, (str(EXPLOITED),))
@@ -117,6 +127,10 @@ def inventions(rng: random.Random) -> bytes | str:
         "dtype": rng.choice(["|u1", "|O", "<c8", "", "f" * 99]),
     }
     png = {"__image__": True, "format": "png", "data": _promised(rng), "shape": [20_000, 20_000, 3]}
+    count = rng.choice((0, 0, 0, 0, 0, 0, 1, 40))  # forty take the server a tenth of a second until they are refused
+    many = {str(i): {"__image__": True, "format": "png", "data": BLACK} for i in range(count)}
+    text = {"__ndarray__": True, "dtype": "<U2", "data": rng.randbytes(8), "shape": rng.choice(([], [1]))}
+    half = {"__ndarray__": True, "dtype": "<U1", "data": b"\x00\xd8\0\0", "shape": []}
     return rng.choice(
         [
             rng.randbytes(rng.randrange(200)),
@@ -129,6 +143,8 @@ def inventions(rng: random.Random) -> bytes | str:
             msgpack.packb({"observation/image": {key.encode(): value for key, value in marker.items()}}),
             msgpack.packb({"x": {**array, "shape": shape}}, default=str),
             msgpack.packb({"type": "observation", "payload": {"images": {"a": png}}, "seq": 1, "timestamp": 0.0}),
+            msgpack.packb({"type": "observation", "payload": {"images": many}, "seq": 1, "timestamp": 0.0}),
+            msgpack.packb({"request_id": rng.choice((text, half)), "prompt": text}),
             msgpack.packb({"x": {"__npgeneric__": True, "data": rng.choice((1e300, -1.0, 7)), "dtype": "<f4"}}),
             msgpack.packb({"request_id": "x" * 100_000}),
             msgpack.packb({"request_id": [[[1]] * 50] * 50}),

@@ -62,6 +62,7 @@ def serving(policy: Path, *flags: str, **environment: str) -> Iterator[tuple[sub
         for line in process.stdout:
             said += line
             if match := re.match(r"ready +(wss?://\S+?),", line):
+                assert re.search(r"^warm ", said, re.M), said  # before anybody is let in
                 yield process, match[1]
                 break
         else:

@@ -112,7 +112,11 @@ def require_state(
             remedy=f"send the robot's state as {STATE}" + (", or its columns under their names" if columns else ""),
         )
     try:
-        state = np.asarray(observation[STATE], np.float32)
+        sent = np.asarray(observation[STATE])
+        if sent.dtype.kind in "USMm":  # NumPy would read numbers out of texts and dates
+            raise TypeError(f"{STATE} holds {sent.dtype}")
+        with np.errstate(over="ignore"):  # infinite then, which is refused below
+            state = sent.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(
             "the state does not consist of numbers",

@@ -20,10 +20,12 @@ from PIL import Image, UnidentifiedImageError
 
 from pi05.data.robot.depth import is_deep
 from pi05.errors import Refused
-from pi05.serve.bounds import malformed, require_bounded
+from pi05.serve.bounds import MOST_ITEMS, malformed, require_bounded
 
 MOST_PIXELS = 1 << 22
 """Of a compressed picture: it unpacks to 12 MiB."""
+MOST_PIXELS_TOGETHER = 1 << 24
+"""Of all compressed pictures of a message: one of 600 bytes may unpack to 12 MiB, and a message holds thousands."""
 MOST_DIMENSIONS = 8
 MOST_NUMBERS = 1 << 31
 """That a shape may speak of, the empty sides of an empty array left out."""
@@ -113,6 +115,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.dialect: ArrayDialect | None = None
+        self._pixels_left = MOST_PIXELS_TOGETHER
 
     def read(self, found: dict[Any, Any]) -> Any:
         """Return what one map of the message stands for."""
@@ -127,7 +130,9 @@ class _Reader:
             return _scalar_of(fields.get("data"), fields.get("dtype"))
         if "__image__" in fields:
             self._saw(VLA_EVAL)
-            return _picture(fields)
+            picture, pixels = _picture(fields, min(MOST_PIXELS, self._pixels_left))
+            self._pixels_left -= pixels
+            return picture
         if "nd" in fields and "type" in fields and "data" in fields:
             kind = fields.get("kind", b"")
             letter = bool(kind) and kind not in (b"O", "O", b"V", "V")
@@ -156,10 +161,20 @@ def _array(data: Any, dtype: Any, shape: Any) -> Any:
         raise malformed(f"an array of {dtype}{shape} with {len(data)} bytes")
     array = np.frombuffer(data, kind).reshape(shape)
     if kind.kind == "U":
-        return str(array) if array.ndim == 0 else array.tolist()
+        return _texts(array if kind.isnative else array.astype(kind.newbyteorder("=")))
     if kind.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         raise malformed("an array of truth values with other bytes than 0 and 1")
     return array if kind.isnative else array.astype(kind.newbyteorder("="))
+
+
+def _texts(array: np.ndarray) -> Any:
+    """Return a text, or lists of texts: no more than a message may hold, and none that no answer could repeat."""
+    if array.size > MOST_ITEMS:
+        raise malformed(f"an array of {array.size:,} texts")
+    codes = np.frombuffer(array.tobytes(), np.uint32)
+    if ((codes >= 0xD800) & (codes <= 0xDFFF) | (codes > 0x10FFFF)).any():
+        raise malformed("a text with halves of surrogate pairs, or with what is no character")
+    return str(array) if array.ndim == 0 else array.tolist()
 
 
 def _scalar_of(data: Any, dtype: Any) -> Any:
@@ -172,18 +187,19 @@ def _scalar_of(data: Any, dtype: Any) -> Any:
         raise malformed(f"a number that is no {dtype}: {error}") from error
 
 
-def _picture(fields: Mapping[str, Any]) -> Any:
-    """Return a picture of vla-eval: PNG or JPEG, or raw bytes."""
+def _picture(fields: Mapping[str, Any], most: int) -> tuple[Any, int]:
+    """Return a picture of vla-eval, PNG or JPEG of at most so many pixels, or raw bytes; and the pixels unpacked."""
     way, data, shape = fields.get("format"), fields.get("data"), fields.get("shape")
     if way == "raw":
-        return _array(data, fields.get("dtype", "|u1"), shape)
+        return _array(data, fields.get("dtype", "|u1"), shape), 0
     if way not in ("png", "jpeg") or not isinstance(data, bytes):
         raise malformed(f"a picture of the format {str(way)[:20]!r}")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise malformed(f"a picture of {width} × {height} pixels")
+            if width * height > most:
+                together = f", where {most:,} are left for this message" * (most < MOST_PIXELS)
+                raise malformed(f"a picture of {width} × {height} pixels{together}")
             if is_deep(image):
                 raise malformed(f"a picture of mode {image.mode}: more than 8 bits for each value")
             picture = np.asarray(image.convert("RGB"))
@@ -197,4 +213,4 @@ def _picture(fields: Mapping[str, Any]) -> Any:
         raise malformed(f"a picture that cannot be unpacked: {type(error).__name__}: {error}") from error
     if isinstance(shape, list) and shape != list(picture.shape):
         raise malformed(f"a picture of {list(picture.shape)} that says {str(shape)[:40]}")
-    return picture
+    return picture, width * height

@@ -110,6 +110,8 @@ class Batcher:
             raise stopping()
         if self._running is None or self._running.done():  # better a refusal than a robot that waits for ever
             raise failed()
+        if len(self._waiting) >= self.max_waiting:  # those who have gone do not wait any more
+            self._waiting = deque(one for one in self._waiting if not one[1].done())
         if len(self._waiting) >= self.max_waiting:
             raise Refused(
                 "the server has more questions than it can answer",

@@ -72,11 +72,15 @@ class PolicyClient:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="pi05-client")
         self._coming: Coming | None = None
         self._line = Line(address, key=key, deadline_ms=deadline_ms, reconnect_s=reconnect_s, tls=tls)
-        if control_rate_hz is not None:
-            require_rate(control_rate_hz, self.contract.control_rate_hz)
         self._player = ChunkPlayer(self.contract.n_action_steps)
-        self._delays = self._measured_delays()
         self._standing = False
+        try:
+            if control_rate_hz is not None:
+                require_rate(control_rate_hz, self.contract.control_rate_hz)
+            self._delays = self._measured_delays()
+        except ServeError:  # nobody gets this client, to close it
+            self.close()
+            raise
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -85,7 +89,7 @@ class PolicyClient:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a chunk that was asked for in the background does not come any more."""
         self._background.shutdown(wait=False, cancel_futures=True)
         self._line.close()
 
@@ -176,7 +180,6 @@ class PolicyClient:
             return None
         rate = self._rate or self.contract.control_rate_hz
         if rate is None:
-            self.close()
             raise ServeError(
                 "the delay of a chunk cannot be told in control steps",
                 wanted="the rate at which the robot is controlled",

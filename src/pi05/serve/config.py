@@ -13,6 +13,8 @@ from pi05.policy_choice import PolicyChoice
 
 Chunking = Literal["synchronous", "guided", "trained"]
 """How a chunk continues the one before it."""
+Precision = Literal["float32", "bfloat16", "int8"]
+"""As `model/inference.py` has it, without torch."""
 KEY_VARIABLE = "PI05_SERVE_KEY"
 """Environment variable with the key of server and client, where no file is named."""
 
@@ -53,6 +55,11 @@ class ServeConfig(PolicyChoice):
     """Size of the largest message, in MiB, more than 0; a larger one closes its connection with code 1009."""
     idle_timeout_s: float = 3600.0
     """Seconds without a message after which a connection is closed, more than 0."""
+    precision: Precision | None = None
+    """Of the network (docs/rtc.md); when not given matrices in float32, and arithmetic in float32 on a CPU, in bfloat16
+    on a GPU.
+    - float32, bfloat16: of matrices and arithmetic.
+    - int8: of the matrices, to need less memory; slower."""
     threads: int | None = None
     """CPU threads of the network, 1 or more; PyTorch's choice when not given."""
     selftest: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,11 @@ class Address:
     """StarVLA's type of the answer."""
     answered: bool = True
     """False for vla-eval's announcements: an answer to one would be taken for that to the next observation."""
+
+    def of_unread(self) -> Address:
+        """Return whom to tell of the next message where it is not read: its id is unknown, and this one is not its."""
+        labels = {"pi05": None, "starvla": "default"}
+        return replace(self, label=labels.get(self.family, self.label))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,15 +215,14 @@ def _unsupported(found: str, wanted: str) -> Refused:
 
 def pack_reply(address: Address, reply: Reply) -> bytes:
     """Return the answer to an inference."""
+    told = {"warnings": list(reply.warnings)} if reply.warnings else {}  # beside the actions, where nobody minds it
     if address.family == "vla-eval":
-        return _typed(address, "action", {"actions": reply.one_action})
+        return _typed(address, "action", {"actions": reply.one_action}, told)
     if address.family == "starvla":
         length = min(map(len, reply.chunks))
         data = {"actions": np.stack([chunk[:length] for chunk in reply.chunks])}
-        return pack(_envelope(address, True) | {"data": data}, address.arrays)
-    message: dict[str, Any] = {"actions": reply.chunks[0], "policy_timing": {"infer_ms": reply.infer_ms}}
-    if reply.warnings:
-        message["warnings"] = list(reply.warnings)
+        return pack(_envelope(address, True) | {"data": data} | told, address.arrays)
+    message: dict[str, Any] = {"actions": reply.chunks[0], "policy_timing": {"infer_ms": reply.infer_ms}} | told
     if reply.delay is not None:
         message["delay"] = reply.delay
     if address.family == "pi05":
@@ -257,6 +261,6 @@ def _envelope(address: Address, ok: bool) -> dict[str, Any]:
     return {"status": status, "ok": ok, "type": address.kind, "request_id": address.label}
 
 
-def _typed(address: Address, kind: str, payload: Mapping[str, Any]) -> bytes:
+def _typed(address: Address, kind: str, payload: Mapping[str, Any], told: Mapping[str, Any] | None = None) -> bytes:
     message = {"type": kind, "payload": dict(payload), "seq": address.label, "timestamp": time.time()}
-    return pack(message, address.arrays)
+    return pack(message | dict(told or {}), address.arrays)

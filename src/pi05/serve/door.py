@@ -56,8 +56,17 @@ def encryption(config: ServeConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def locked() -> str:  # OpenSSL would ask for the passphrase, which nobody types into a server
+        raise ServeError(
+            f"the private key is encrypted: {config.tls_key}",
+            wanted="one that can be read without a passphrase",
+            found="a passphrase is needed",
+            remedy=f"openssl pkey -in {config.tls_key} -out FILE writes it without; keep FILE readable for you alone",
+        )
+
     try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
+        context.load_cert_chain(config.tls_cert, config.tls_key, password=locked)
     except ssl.SSLError as error:
         raise ServeError(
             "the certificate cannot be used",

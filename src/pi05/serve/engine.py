@@ -23,16 +23,16 @@ from pi05.errors import CheckpointError, DataError, UserError
 from pi05.machine import choose_device, keep_freed_memory
 from pi05.policy import Policy, Prepared, open_policy
 from pi05.serve.batching import Answered, Question
-from pi05.serve.config import Chunking, ServeConfig
+from pi05.serve.config import Chunking, Precision, ServeConfig
 from pi05.serve.protocol import Camera, Contract, Numbers
 from pi05.serve.rtc import continuation, require_trained
 from pi05.serve.underway import Mode, Underway
 from pi05.types import STATE, TASK
 
 
-def prepare(policy: Policy) -> None:
+def prepare(policy: Policy, precision: Precision | None = None) -> None:
     """Make this process fit to sample from a policy all day, and for nothing else; its weights are laid out anew."""
-    policy.only_infer()
+    policy.only_infer(precision=precision)
     if next(policy.model.parameters()).device.type == "cpu":
         keep_freed_memory()  # a twelfth of a chunk's processor time
 
@@ -68,7 +68,7 @@ class Engine:
         device = str(choose_device(config.policy.device))
         opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
-        prepare(policy)
+        prepare(policy, config.precision)
         if config.policy.n_action_steps is not None:
             notes = policy.notes
             policy = Policy(

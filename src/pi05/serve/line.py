@@ -37,18 +37,21 @@ class Line:
         self._lock = threading.Lock()
         self._request_id = 0
         self._session_id = os.urandom(8).hex()  # of this robot, for all of its episodes
+        self._closed = False
         self.reconnected = 0
         """How often a lost connection was made anew."""
         self._connection, self.contract = self._connect()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, for good: a question that is in progress, in another thread, is not asked again."""
+        self._closed = True
         self._connection.close()
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send one message and return its answer, over a new connection where the old one is lost.
 
-        Raises Refused when the server refuses it, ServeError when nobody answers for `reconnect_s`, or another policy.
+        Raises Refused when the server refuses it, ServeError when nobody answers for `reconnect_s`, or another policy,
+        and after `close`.
         """
         with self._lock:
             self._request_id += 1
@@ -59,9 +62,11 @@ class Line:
                 try:
                     return self._exchange_once(pack(sent))
                 except (ConnectionClosed, OSError) as error:
+                    self._require_open()
                     if time.monotonic() + pause > until:
                         raise _lost(self.address, error) from error
                 time.sleep(pause)
+                self._require_open()
                 pause = min(2 * pause, LONGEST_PAUSE_S)
                 self._reconnect(until)
 
@@ -72,7 +77,8 @@ class Line:
             if isinstance(received, str):
                 raise ServeError("the server answers with text", found=received[:300], remedy="read the server's log")
             answer, _ = unpack(received)
-            if answer.get("request_id") == self._request_id:
+            unread = answer.get("type") == "error" and answer.get("request_id") is None  # so its id is not known
+            if answer.get("request_id") == self._request_id or unread:
                 break  # an answer to an older question is of no use any more
         if answer.get("type") == "error":
             raise Refused(
@@ -101,30 +107,41 @@ class Line:
                 + ", with other settings" * (contract.checkpoint == self.contract.checkpoint),
                 remedy="stop the robot, and start its program again",
             )
-        self._connection = connection
+        before, self._connection = self._connection, connection
+        before.close()  # one whose answer did not come in time is still open
         self.reconnected += 1
+        if self._closed:  # meanwhile
+            connection.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ServeError("the connection was closed by its own program", remedy="make another client")
 
     def _connect(self) -> tuple[ClientConnection, Contract]:
         encrypted: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
-        try:
-            connection = ExitStack().enter_context(  # as newer versions of websockets want it; `close` ends it
-                connect(
-                    self.address,
-                    additional_headers=self._headers,
-                    compression=None,
-                    max_size=None,
-                    ping_interval=None,
-                    proxy=None,
-                    open_timeout=10,
-                    **encrypted,
+        with ExitStack() as opening:
+            try:
+                connection = opening.enter_context(  # as newer versions of websockets want it
+                    connect(
+                        self.address,
+                        additional_headers=self._headers,
+                        compression=None,
+                        max_size=None,
+                        ping_interval=None,
+                        proxy=None,
+                        open_timeout=10,
+                        close_timeout=2,
+                        **encrypted,
+                    )
                 )
-            )
-            first = connection.recv(timeout=10)
-        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, ValueError) as error:
-            raise _lost(self.address, error) from error
-        if isinstance(first, str):
-            raise ServeError("this is no policy server", found=first[:200], remedy="check the address")
-        return connection, Contract.from_metadata(unpack(first)[0])
+                first = connection.recv(timeout=10)
+            except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, ValueError) as error:
+                raise _lost(self.address, error) from error
+            if isinstance(first, str):
+                raise ServeError("this is no policy server", found=first[:200], remedy="check the address")
+            contract = Contract.from_metadata(unpack(first)[0])
+            opening.pop_all()  # from here on `close` ends it
+        return connection, contract
 
 
 def _lost(address: str, error: Exception) -> ServeError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pi05.data.cameras import OPENPI_SLOTS, SLOTS
 from pi05.errors import Refused
-from pi05.serve.dialects import Family
+from pi05.serve.dialects import LONGEST_NAME, Family
 from pi05.serve.protocol import Contract, short_name
 
 STATE, TASK, IMAGES = "observation.state", "task", "observation.images."
@@ -38,6 +38,8 @@ CONVENTIONS: Mapping[str, str] = {
 """Names of pictures in other programs → the slot that they mean."""
 STATES = (STATE, "observation/state", "state", "states")
 TASKS = (TASK, "prompt", "task_description", "lang")
+LONGEST_TASK = 10_000
+"""Characters of an instruction; it is cut into tokens by the thread that computes for everybody, a megabyte in 3 s."""
 DROID_STATE = ("observation/joint_position", "observation/gripper_position")
 IGNORED = ("action", "timestamp", "frame_index", "episode_index", "index", "task_index")
 """What a frame of a data set holds besides an observation."""
@@ -47,8 +49,7 @@ OPTIONS = ("noise", "image_masks", "camera_order", "action_horizon", "action_dim
 
 def translate(sent: Mapping[str, Any], family: Family, contract: Contract) -> dict[str, Any]:
     """Return an observation under the policy's names. Raises Refused for a picture or a wish that is not known."""
-    if not all(isinstance(name, str) for name in sent):  # an example inside a message has not been looked at yet
-        raise _refused("a key of the observation is no text", "text", "bytes", "name everything by a text")
+    _require_names(sent)  # an example inside a message has not been looked at yet
     unmet = [name for name in OPTIONS if sent.get(name) is not None]
     if unmet:
         raise _refused(f"the option {unmet[0]} is not offered", None, unmet[0], f"leave {unmet[0]} out", "unsupported")
@@ -60,7 +61,8 @@ def translate(sent: Mapping[str, Any], family: Family, contract: Contract) -> di
             raise _refused(
                 "images is no map of pictures", "camera → picture", type(nested).__name__, "name each camera"
             )
-        pictures |= {str(name): _channels_last(str(name), value) for name, value in nested.items()}
+        _require_names(nested)
+        pictures |= {name: _channels_last(name, value) for name, value in nested.items()}
     own = {name for name, _ in contract.state.columns}
     known = {*STATES, *TASKS, *DROID_STATE, *IGNORED, "images", "image" if family == "starvla" else ""} | own
     rest = {name: value for name, value in sent.items() if name not in known}
@@ -71,6 +73,16 @@ def translate(sent: Mapping[str, Any], family: Family, contract: Contract) -> di
             raise _refused(f"two pictures are for the camera {camera}", "one", name, "send one picture for each camera")
         found[camera] = value
     return found | _state(sent, own) | _task(sent)
+
+
+def _require_names(sent: Mapping[Any, Any]) -> None:
+    """Raise Refused for keys that are no texts, or so long that an answer which repeats them would be large."""
+    for name in sent:
+        if not isinstance(name, str):
+            raise _refused("a key of the observation is no text", "text", "bytes", "name everything by a text")
+        if len(name) > LONGEST_NAME:
+            found = f"{len(name):,} characters"
+            raise _refused("a key of the observation is too long", f"at most {LONGEST_NAME}", found, "shorten it")
 
 
 def _is_picture(name: str, value: Any, contract: Contract) -> bool:
@@ -145,6 +157,13 @@ def _task(sent: Mapping[str, Any]) -> dict[str, Any]:
     if len(given) > 1:
         raise _refused(
             "the observation holds several instructions", "one", "; ".join(sorted(given)), "send one of them"
+        )
+    if (longest := max(map(len, given), default=0)) > LONGEST_TASK:
+        raise _refused(
+            "the instruction is too long",
+            f"at most {LONGEST_TASK:,} characters",
+            f"{longest:,} characters",
+            "send a sentence, in the words of the training data",
         )
     return {TASK: given.pop()} if given else {}
 

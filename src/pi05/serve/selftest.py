@@ -73,6 +73,14 @@ def _under_own_names(observations: list[dict[str, Any]], engine: Engine) -> list
     renamed = []
     for one in observations:
         pictures = [name for name, value in one.items() if isinstance(value, np.ndarray) and value.ndim == 3]
+        if len(pictures) != len(keys):
+            raise ServeError(
+                "the stored observations are of other cameras than the policy's",
+                wanted=f"{len(keys)} pictures: {', '.join(keys)}",
+                found=f"{len(pictures)}: {', '.join(pictures)}",
+                remedy="test the checkpoint where its run has written it; without step0/observations.npz beside it, "
+                "observations are made up",
+            )
         rest = {name: value for name, value in one.items() if name not in pictures}
         renamed.append(rest | dict(zip(keys, (one[name] for name in pictures), strict=True)))
     return renamed

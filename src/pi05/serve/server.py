@@ -32,8 +32,8 @@ from pi05.serve.observations import translate
 from pi05.serve.protocol import Contract, require_rate
 from pi05.serve.session import Allowance, Session
 
-LARGE = 1 << 16
-"""Bytes from which on a message is unpacked beside the event loop."""
+LARGE, PICTURE = 1 << 16, b"__image__"
+"""Messages of so many bytes, and with compressed pictures, are unpacked beside the event loop."""
 SLOW_READER_S = 30.0
 SHUTDOWN_S = 5.0
 LIKELY_S = 1.0
@@ -106,6 +106,7 @@ class PolicyServer:
         self.metrics.connections += 1
         self.metrics.connected += 1
         _notice_death(connection)
+        gone = asyncio.create_task(connection.wait_closed())
         try:
             await connection.send(self._first_frame)
             while True:
@@ -113,7 +114,7 @@ class PolicyServer:
                     frame = await connection.recv()
                 self._answering += 1
                 try:
-                    answer = await self.answer(session, frame)
+                    answer = await self._answer_unless(gone, session, frame)
                     if answer is not None:
                         async with asyncio.timeout(SLOW_READER_S):
                             await connection.send(answer)
@@ -124,15 +125,24 @@ class PolicyServer:
         except TimeoutError:
             await connection.close(1000, "nothing was heard, or nothing was read, for too long")
         finally:
+            gone.cancel()
             self.sessions.discard(session)
             self.metrics.connected -= 1
 
+    async def _answer_unless(self, gone: asyncio.Task[None], session: Session, frame: bytes | str) -> Any:
+        """Return the answer, or None once its asker has gone: nobody's question keeps the network from others'."""
+        answering = asyncio.create_task(self.answer(session, frame))
+        try:
+            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return answering.result() if answering.done() else None
+        finally:
+            answering.cancel()
+
     async def answer(self, session: Session, frame: bytes | str) -> bytes | str | None:
         """Return the answer to one message; None where its sender expects none. Never raises for what was sent."""
-        arrived = time.monotonic()
+        arrived, session.address = time.monotonic(), session.address.of_unread()
         try:
-            if not session.allowance.spend():
-                raise _too_often(self.config.max_requests_per_s)
+            session.require_allowed()
             ask = await self._read(session, frame)
             reply = await self._do(session, session.address, ask, arrived)
         except Refused as error:
@@ -148,7 +158,7 @@ class PolicyServer:
     async def _read(self, session: Session, frame: bytes | str) -> Ask:
         if isinstance(frame, str):
             raise malformed("a text frame")
-        if len(frame) < LARGE:
+        if len(frame) < LARGE and PICTURE not in frame:
             message, arrays = unpack(frame)
         else:
             message, arrays = await asyncio.get_running_loop().run_in_executor(self._readers, unpack, frame)
@@ -236,16 +246,6 @@ _QUIET.setLevel(logging.CRITICAL)
 def _as_refusal(error: UserError) -> Refused:
     """Return what is wrong with an observation, as the policy has told it, for its sender."""
     return Refused(error.problem, code="observation", wanted=error.wanted, found=error.found, remedy=error.remedy)
-
-
-def _too_often(per_second: float) -> Refused:
-    return Refused(
-        "messages come too fast",
-        code="rate",
-        wanted=f"at most {per_second:g} a second",
-        found="more",
-        remedy="ask once for each chunk of actions, or start the server with a higher --max_requests_per_s",
-    )
 
 
 def _notice_death(connection: ServerConnection) -> None:

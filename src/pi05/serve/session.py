@@ -72,6 +72,17 @@ class Session:
     asked: float = float("-inf")
     """When it asked last, or was answered, on the clock of `time.monotonic`."""
 
+    def require_allowed(self) -> None:
+        """Count one message. Raises Refused for one too many."""
+        if not self.allowance.spend():
+            raise Refused(
+                "messages come too fast",
+                code="rate",
+                wanted=f"at most {self.allowance.per_second:g} a second",
+                found="more",
+                remedy="ask once for each chunk of actions, or start the server with a higher --max_requests_per_s",
+            )
+
     def reset(self) -> None:
         """Forget what was kept of the episode; the next one has the same cameras."""
         self.kept, self.executed, self.last_step = None, None, None

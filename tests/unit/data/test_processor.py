@@ -209,6 +209,8 @@ def test_a_state_in_a_batch_of_one_is_taken_out_of_it(processor: Processor) -> N
         ([[0, 0, 0, float("-inf")]], r"not a number[\s\S]*-inf in dimension 3 \(d\)"),
         ([0, 0, 0, "x"], "does not consist of numbers"),
         ([0, [1, 2], 0, 0], "does not consist of numbers"),
+        (["0", "0", "0", "0"], "does not consist of numbers"),
+        ([1e300, 0, 0, 0], r"not a number[\s\S]*inf in dimension 0 \(a\)"),
     ],
 )
 def test_a_state_of_another_form_is_refused(processor: Processor, state: Any, told: str) -> None:

@@ -19,6 +19,7 @@ from serving import PROTOCOL, png
 
 from pi05.errors import Refused
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, ArrayDialect, pack, unpack
+from pi05.serve.bounds import MOST_ITEMS
 
 OLD_VLLM = ArrayDialect(markers="msgpack-numpy", kind_letter=True)
 OLD_VLLM_TEXT = ArrayDialect(markers="msgpack-numpy", kind_letter=True, text_keys=True)
@@ -130,6 +131,26 @@ def test_truth_is_zero_or_one() -> None:
         unpack(msgpack.packb({"x": {"__ndarray__": True, "data": b"\x02", "dtype": "|b1", "shape": [1]}}))
 
 
+@pytest.mark.parametrize("code", [0xD800, 0xDFFF, 0x110000])
+@pytest.mark.parametrize("shape", [[], [1], [1, 1]])
+def test_texts_that_no_answer_could_repeat_are_refused(code: int, shape: list[int]) -> None:
+    """Halves of surrogate pairs, and what is no character at all."""
+    marker = {"__ndarray__": True, "data": code.to_bytes(4, "little"), "dtype": "<U1", "shape": shape}
+    with pytest.raises(Refused, match="cannot be read"):
+        unpack(msgpack.packb({"request_id": marker}))
+
+
+def test_an_array_holds_no_more_texts_than_a_message_values() -> None:
+    for count in (MOST_ITEMS, MOST_ITEMS + 1):
+        marker = {"__ndarray__": True, "data": b"a\0\0\0" * count, "dtype": "<U1", "shape": [count]}
+        frame = msgpack.packb({"x": marker})
+        if count <= MOST_ITEMS:
+            assert unpack(frame)[0]["x"] == ["a"] * count
+            continue
+        with pytest.raises(Refused, match="10,001 texts"):
+            unpack(frame)
+
+
 def test_texts_that_numpy_packed_are_texts() -> None:
     frame = msgpack.packb(
         {"x": {b"__ndarray__": True, b"data": "go".encode("utf-32-le"), b"dtype": "<U2", b"shape": []}}
@@ -176,6 +197,20 @@ def test_pictures_that_would_unpack_to_too_much_are_refused(side: int, warns: An
         with pytest.raises(Refused, match=f"too large|a picture of {side} × {side}") as error:
             unpack(shown(png(side, side)))
     assert error.value.code == "malformed"
+
+
+def test_many_small_pictures_do_not_unpack_to_a_large_message() -> None:
+    """A black one of 4 million pixels has 600 bytes: five take 3 KB, and would be 60 MB."""
+    stored = io.BytesIO()
+    Image.new("1", (2040, 2040)).save(stored, "PNG")
+    one = {"__image__": True, "format": "png", "data": stored.getvalue()}
+    for count in (1, 4):
+        message, _ = unpack(msgpack.packb({"images": {f"{i}": one for i in range(count)}}))
+        assert len(message["images"]) == count
+    frame = msgpack.packb({"images": {f"{i}": one for i in range(5)}})
+    assert len(frame) < 4000
+    with pytest.raises(Refused, match=r"2040 × 2040 pixels, where 130,816 are left"):
+        unpack(frame)
 
 
 def test_pictures_that_are_damaged_are_refused_whatever_their_decoder_says() -> None:

@@ -273,6 +273,30 @@ def test_a_network_that_answers_too_few_leaves_nobody_waiting(caplog: pytest.Log
     assert "failed on a batch of 2" in caplog.text
 
 
+def test_those_who_have_gone_do_not_fill_the_queue() -> None:
+    gate = Gate()
+
+    async def run() -> None:
+        queue = batcher(gate, max_waiting=2)
+        queue.start()
+        first = asyncio.create_task(queue.ask(question(0)))
+        await entered(gate)
+        gone = [asyncio.create_task(queue.ask(question(i))) for i in (1, 2)]
+        await asyncio.sleep(0)
+        gone[0].cancel()
+        await asyncio.sleep(0)
+        stays = asyncio.create_task(queue.ask(question(3)))
+        await asyncio.sleep(0)
+        with pytest.raises(Refused, match="more questions"):
+            await queue.ask(question(4))
+        gate.open.set()
+        assert [type(await one) for one in (first, gone[1], stays)] == [Answered] * 3
+        await queue.close(1)
+
+    asyncio.run(run())
+    assert numbers(gate.network) == [[0], [2, 3]]
+
+
 def test_one_who_has_gone_holds_nobody_up() -> None:
     gate = Gate()
 

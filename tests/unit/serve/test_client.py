@@ -15,6 +15,7 @@ from websockets.sync.server import serve as serve_sync
 
 from pi05.errors import Refused, ServeError
 from pi05.serve.batching import Answered, Question
+from pi05.serve.bounds import MOST_ITEMS
 from pi05.serve.chunks import Delays
 from pi05.serve.client import PolicyClient
 
@@ -208,6 +209,56 @@ def test_what_the_server_refuses_is_raised_and_the_robot_goes_on() -> None:
         assert error.value.code == "observation"
         assert error.value.wanted is not None
         assert robot.infer(observation(), seed=3)["actions"].shape == (10, 7)
+
+
+def test_what_the_server_could_not_read_is_told_at_once() -> None:
+    """And not waited for until it is certain that no answer comes."""
+    too_much = observation(more=list(range(MOST_ITEMS + 1)))
+    for code, asked, limits in (("malformed", too_much, {}), ("rate", observation(), {"max_requests_per_s": 0.01})):
+        with listening(**limits) as (address, _), PolicyClient(address) as robot:
+            assert robot.infer(observation())["actions"].shape == (10, 7)
+            started = time.monotonic()
+            with pytest.raises(Refused) as error:
+                robot.infer(asked)
+            assert error.value.code == code
+            assert time.monotonic() - started < 20
+
+
+def test_one_that_is_closed_does_not_come_back() -> None:
+    """While its question is in progress in the background, above all: nobody would close the new connection."""
+    entered, leave, network = threading.Event(), threading.Event(), Network()
+
+    def slow(questions: Sequence[Question]) -> Any:
+        if network.count:
+            entered.set()
+            assert leave.wait(30)
+        return network(questions)
+
+    with listening(slow) as (address, server):
+        robot = PolicyClient(address, mode="aligned", reconnect_s=20.0)
+        for _ in range(4):
+            robot.next_action(observation())
+        assert entered.wait(30)
+        coming = robot._coming
+        robot.close()
+        assert coming is not None
+        with pytest.raises(ServeError, match="closed by its own program"):
+            coming.answer.result(timeout=30)
+        with pytest.raises(ServeError, match="closed by its own program"):
+            robot.infer(observation())
+        leave.set()
+        assert server.metrics.connections == 1
+
+
+def test_one_that_does_not_fit_leaves_no_connection() -> None:
+    with listening(max_clients=1) as (address, server):
+        for _ in range(3):
+            with pytest.raises(ServeError, match="control rate"):
+                PolicyClient(address, control_rate_hz=30.0)
+            until = time.monotonic() + 10
+            while server.sessions and time.monotonic() < until:
+                time.sleep(0.005)
+            assert not server.sessions
 
 
 def test_a_late_answer_is_not_executed() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -169,6 +169,18 @@ def test_answers_have_the_shape_of_their_dialect() -> None:
     vla_eval = reply(Address(family="vla-eval", arrays=VLA_EVAL, label=5), one_action=CHUNK[0])
     assert (vla_eval["type"], vla_eval["seq"]) == ("action", 5)
     np.testing.assert_array_equal(vla_eval["payload"]["actions"], CHUNK[0])
+    assert set(vla_eval) == {"type", "payload", "seq", "timestamp"}
+
+
+@pytest.mark.parametrize("sender", get_args(Family))
+def test_what_is_odd_is_told_to_everybody(sender: Family) -> None:
+    """Beside the actions: what a client takes them out of stays as it was."""
+    address, one = Address(family=sender, label=1), {"one_action": CHUNK[0]}
+    plain, odd = reply(address, **one), reply(address, warnings=("joint 2 is outside",), **one)
+    assert odd["warnings"] == ["joint 2 is outside"]
+    assert set(odd) - set(plain) == {"warnings"}
+    for inside in ("data", "payload"):
+        assert set(odd.get(inside, {})) == set(plain.get(inside, {}))
 
 
 def test_errors_have_the_shape_of_their_dialect() -> None:

@@ -95,5 +95,10 @@ def test_with_tls(tmp_path: Path) -> None:
             PolicyClient(address)  # nobody vouches for it
     with pytest.raises(ServeError, match="the certificate cannot be used"):
         encryption(config(tls_cert=cert, tls_key=other))
+    locked = str(tmp_path / "locked.pem")
+    lock = ["openssl", "pkey", "-in", private, "-aes256", "-passout", "pass:secret", "-out", locked]
+    subprocess.run(lock, check=True, capture_output=True)
+    with pytest.raises(ServeError, match="the private key is encrypted"):  # and nobody is asked for the passphrase
+        encryption(config(tls_cert=cert, tls_key=locked))
     with pytest.raises(ServeError, match="cannot read the certificate"):
         encryption(config(tls_cert=str(tmp_path / "none.pem"), tls_key=private))

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fakes
 import numpy as np
@@ -16,12 +17,14 @@ from serving import config, opened, session
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.robot.stored_observations import OBSERVATIONS, pack_observations, read_observations
 from pi05.errors import CheckpointError, DataError, ServeError
+from pi05.model.inference import Precision as NetworkPrecision
+from pi05.model.quantize import QuantizedWeight
 from pi05.policy import Policy
 from pi05.policy_choice import ChosenPolicy
 from pi05.serve import selftest as module
 from pi05.serve.arrays import pack
 from pi05.serve.batching import Answered, Question
-from pi05.serve.config import ServeConfig
+from pi05.serve.config import Precision, ServeConfig
 from pi05.serve.engine import Engine, example_observation
 from pi05.serve.rtc import next_chunks
 from pi05.serve.selftest import selftest, stored_observations
@@ -212,6 +215,28 @@ def test_a_folder_is_loaded_as_the_settings_say(engine: Engine, tmp_path: Path) 
         Engine.load(ServeConfig())
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_policy_is_served_in_the_precision_that_is_asked_for(
+    engine: Engine, tmp_path: Path, precision: Precision
+) -> None:
+    folder = save_policy(tmp_path / "checkpoint", engine.policy)
+    chosen = ChosenPolicy(path=str(folder), device="cpu", num_inference_steps=3)
+    loaded = Engine.load(ServeConfig(policy=chosen, precision=precision))
+    codes = any(isinstance(module, QuantizedWeight) for module in loaded.policy.model.modules())
+    assert codes == (precision == "int8")
+    assert (loaded.policy.model.compute_dtype == torch.bfloat16) == (precision == "bfloat16")
+    asked = [question(engine, 4)]
+    (ours,), (plain,) = loaded.answer_all(asked), engine.answer_all(asked)
+    assert isinstance(ours, Answered)
+    assert isinstance(plain, Answered)
+    apart = float(np.abs(ours.actions - plain.actions).max())
+    assert apart < 1e-5 if precision == "float32" else 1e-5 < apart < 0.1
+
+
+def test_the_precisions_are_those_of_the_network() -> None:
+    assert get_args(Precision) == get_args(NetworkPrecision)
+
+
 def test_it_is_warm_before_it_is_asked(engine: Engine) -> None:
     assert engine.warm_up([1, 2]) > 0
 
@@ -262,7 +287,22 @@ def test_the_self_test_notices_one_bit(engine: Engine, monkeypatch: pytest.Monke
 
 def test_a_file_of_observations_that_is_none(tmp_path: Path) -> None:
     file = tmp_path / OBSERVATIONS
-    for content in (b"", b"PK\x03\x04 broken", b"\x80\x04K\x01."):
+    held = io.BytesIO()
+    np.save(held, np.zeros(3))
+    whole = pack_observations([{STATE: np.arange(99.0), TASK: "go"}])
+    at = whole.index(b"PK\x01\x02")  # zip's list of members, with the version and the method of the first
+    newer, packed = (whole[: at + place] + b"\x90" + whole[at + place + 1 :] for place in (6, 10))
+    damaged = whole[:60] + bytes(byte ^ 0x55 for byte in whole[60:90]) + whole[90:]
+    broken = (b"", b"PK\x03\x04 broken", b"\x80\x04K\x01.", held.getvalue(), newer, packed, damaged)
+    for content in (*broken, pack_observations([])):
         file.write_bytes(content)
         with pytest.raises(DataError, match="cannot be read"):
             read_observations(file)
+
+
+def test_stored_observations_of_other_cameras(engine: Engine, tmp_path: Path) -> None:
+    one = example_observation(engine.policy)
+    (tmp_path / "step0").mkdir()
+    (tmp_path / "step0" / OBSERVATIONS).write_bytes(pack_observations([{SCENE: one[SCENE], STATE: one[STATE]}]))
+    with pytest.raises(ServeError, match=r"of other cameras[\s\S]*2 pictures"):
+        stored_observations(tmp_path, engine)

@@ -105,6 +105,10 @@ def test_a_dropped_camera_may_be_sent() -> None:
         ({"noise": S8}, "noise is not offered"),
         ({"action_horizon": 4}, "action_horizon is not offered"),
         ({"images": [C]}, "images is no map"),
+        ({"images": {b"scene": C}}, "is no text"),
+        ({"images": {"x" * 201: C}}, r"is too long[\s\S]*201 characters"),
+        ({"observation.images." + "x" * 200: C}, r"is too long[\s\S]*219 characters"),
+        ({"task": "x" * 10_001}, r"instruction is too long[\s\S]*10,001 characters"),
     ],
 )
 def test_what_could_move_an_arm_wrongly_is_refused(changes: dict[str, Any], part: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,24 @@ from pi05.serve.protocol import Contract, require_rate
 
 def test_a_contract_survives_the_wire() -> None:
     assert Contract.from_metadata(CONTRACT.to_metadata()) == CONTRACT
+
+
+def test_what_a_robot_s_program_must_know_is_told() -> None:
+    """In the first frame, which every client gets and any of them can read."""
+    told = replace(CONTRACT, relative=(True,) * 6 + (False,), strict=True).to_metadata()
+    contract = told["contract"]
+    assert [(one["name"], one["slot"], one["size"]) for one in contract["cameras"]] == [
+        ("observation.images.image", "scene", [4, 5]),
+        ("observation.images.image2", "left_wrist", None),
+    ]
+    assert (contract["image_size"], told["image_layout"]) == (48, "uint8, height × width × RGB, 0 to 255")
+    assert (contract["state"]["dim"], contract["state"]["low"], contract["state"]["high"]) == (8, [-1.0] * 8, [1.0] * 8)
+    assert (contract["action"]["dim"], contract["action"]["names"]) == (7, list("xyzabcg"))
+    assert told["units"] == "as recorded in the training data"
+    assert (contract["control_rate_hz"], contract["horizon"], contract["n_action_steps"]) == (20.0, 10, 3)
+    assert told["representation"] == "absolute, predicted relative to the state"
+    assert CONTRACT.to_metadata()["representation"] == "absolute"
+    assert (contract["checkpoint"], contract["step"], contract["strict"]) == ("c" * 64, 7, True)
 
 
 @pytest.mark.parametrize("changes", [{"protocol": "other"}, {"protocol_version": 2}, {"contract": None}])

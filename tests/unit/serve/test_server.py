@@ -25,6 +25,7 @@ from serving import (
     observation,
     opened,
     packed,
+    png,
     recorded,
     server_of,
     session,
@@ -36,6 +37,7 @@ from websockets.sync.client import connect
 from pi05.errors import ServeError
 from pi05.serve import server as server_module
 from pi05.serve.arrays import MSGPACK_NUMPY, OPENPI, VLA_EVAL, pack, unpack
+from pi05.serve.bounds import MOST_ITEMS
 from pi05.serve.server import LIKELY_S, bind
 
 LIBERO = {
@@ -218,6 +220,54 @@ def test_too_many_messages_in_a_second() -> None:
     assert [answer.get("code", answer.get("status")) for answer in counted] == ["ping successful", "rate"]
 
 
+def test_a_message_that_is_not_read_is_answered_under_no_other_ones_id() -> None:
+    """Whoever waits for the answer to its own id would pass over a refusal with the id of the message before."""
+    long = list(range(MOST_ITEMS + 1))
+    too_fast = talk([{"request_id": 1, "endpoint": "ping"}, {"request_id": 2, **LIBERO}], max_requests_per_s=0.01)
+    unread = talk([{"request_id": 1, "endpoint": "ping"}, {"request_id": 2, "x": long}, {"request_id": 3, **LIBERO}])
+    assert (too_fast[1]["code"], too_fast[1]["request_id"]) == ("rate", None)
+    assert (unread[1]["code"], unread[1]["request_id"]) == ("malformed", None)
+    assert unread[2]["request_id"] == 3
+    starvla = talk([{"type": "ping", "request_id": "a"}, {"x": long}])
+    assert starvla[1]["request_id"] == "default"  # as its own server calls whatever has no id
+
+
+def test_a_text_that_cannot_be_repeated_costs_one_answer() -> None:
+    """Half of a surrogate pair where an id should be: the refusal must not fail on it, nor end the connection."""
+    half = {b"__ndarray__": True, b"data": b"\x00\xd8\0\0", b"dtype": "<U1", b"shape": []}
+    messages = [{"request_id": half}, {"type": "ping", "request_id": half}, {"prompt": half, "request_id": 1}]
+    answers = talk([*(msgpack.packb(one) for one in messages), LIBERO])
+    assert [type(answer) for answer in answers] == [str, str, str, dict]
+
+
+def test_pictures_are_unpacked_beside_the_event_loop() -> None:
+    """A small message may hold much to decode, for which nobody else waits."""
+    picture = {"__image__": True, "format": "png", "data": png(4, 5), "shape": [1, 2, 3]}
+
+    async def run() -> tuple[Any, int]:
+        async with server_of(Network()) as server:
+            turns, done = 0, asyncio.Event()
+
+            async def others() -> None:
+                nonlocal turns
+                while not done.is_set():
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            beside = asyncio.create_task(others())
+            await asyncio.sleep(0)
+            before = turns
+            answer = await server.answer(session(), msgpack.packb({"observation/image": picture}))
+            counted = turns - before
+            done.set()
+            await beside
+            return answer, counted
+
+    answer, turns = asyncio.run(run())
+    assert "cannot be read" in answer  # so that nothing is waited for but the reading itself
+    assert turns > 0
+
+
 def test_examples_in_one_message_are_a_batch() -> None:
     example = {"image": [LIBERO["observation/image"], LIBERO["observation/wrist_image"]], "lang": "go"}
     example["state"] = np.zeros((1, 8), np.float32)
@@ -308,6 +358,43 @@ def test_clients_that_meet_share_a_batch() -> None:
             assert len(firsts) == 4  # everyone got its own
     assert max(map(len, network.batches)) == 4
     assert len(network.batches) < 12
+
+
+@pytest.mark.parametrize("way", ["orderly", "broken"])
+def test_the_question_of_one_who_has_gone_is_not_asked(way: str) -> None:
+    """Clients that reconnect ask again: each question would be computed twice, before those of the others."""
+    entered, leave, network = threading.Event(), threading.Event(), Network()
+
+    def slow(questions: Any) -> Any:
+        entered.set()
+        assert leave.wait(30)
+        return network(questions)
+
+    with listening(slow, max_batch=1) as (address, server), ExitStack() as opening:
+        opening.callback(leave.set)
+        first, second, third = (opening.enter_context(connect(address, compression=None)) for _ in range(3))
+        for robot in (first, second, third):
+            robot.recv()
+        first.send(packed(LIBERO))
+        assert entered.wait(10)
+        for waiting, robot in ((1, second), (2, third)):
+            robot.send(packed({**LIBERO, "prompt": f"robot {waiting}"}))
+            until = time.monotonic() + 10
+            while server.batcher.waiting < waiting and time.monotonic() < until:
+                time.sleep(0.005)
+        if way == "orderly":
+            second.close()
+        else:
+            second.socket.shutdown(socket.SHUT_RDWR)
+        until = time.monotonic() + 10
+        while len(server.sessions) > 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        assert len(server.sessions) == 2  # known at once, while the network still works for the first
+        leave.set()
+        for robot in (first, third):
+            assert opened(robot.recv(timeout=10))["actions"].shape == (10, 7)
+    assert [batch[0].observation["task"] for batch in network.batches] == ["do something", "robot 2"]
+    assert server.metrics.refused == {}
 
 
 def test_a_message_that_is_too_large_ends_its_own_connection_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def read_observations(path: Path) -> list[dict[str, Any]]:
                 number, _, name = key.partition(_BETWEEN)
                 value = arrays[key]
                 found.setdefault(int(number), {})[name] = str(value) if name == TASK else value
-    except (ValueError, BadZipFile, EOFError) as error:
+        if not found:
+            raise ValueError("a file without an observation")
+    except (ValueError, TypeError, BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(
             f"the stored observations cannot be read: {path}",
             found=str(error),
