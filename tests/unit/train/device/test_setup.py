@@ -82,7 +82,11 @@ def test_a_run_on_a_gpu_is_refused_or_told_what_to_know(monkeypatch: pytest.Monk
     device, told = torch.device("cuda", 0), list[str]()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
     monkeypatch.setattr("pi05.train.device.setup.under_windows", lambda: True)
-    for capability, precision, refused in (((7, 5), "mixed", True), ((7, 5), "float32", False), ((8, 9), "mixed", False)):
+    for capability, precision, refused in (
+        ((7, 5), "mixed", True),
+        ((7, 5), "float32", False),
+        ((8, 9), "mixed", False),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
         told.clear()
         with pytest.raises(ConfigError, match="does not calculate in bfloat16") if refused else nullcontext():
