@@ -44,6 +44,7 @@ def machine(bench: Bench) -> dict[str, Any]:
             "free_gib": free / GIB,
             "context_gib": (total - after - torch.cuda.memory_reserved(bench.device)) / GIB,
             "capability": torch.cuda.get_device_capability(bench.device),
+            "expandable_segments": any(each["is_expandable"] for each in torch.cuda.memory_snapshot()),
         }
     side = 8192 if bench.on_gpu else 256
     square = torch.randn(side, side, device=bench.device, dtype=torch.bfloat16)
@@ -134,7 +135,7 @@ def _waits(state: Any, batch: Any) -> list[str]:
 
 
 def compiled(bench: Bench) -> dict[str, Any]:
-    """Compiled layers at varying lengths: seconds of the first steps, recompilations, time, loss against eager."""
+    """Compiled layers at varying lengths: what compiling takes, recompilations, time, losses and gradients' norms."""
     config, size = settings(SELECTIVE), bench.batches[1]
     if not bench.on_gpu:
         return {"left_out": "a CPU's compiler is another one, and slow"}
@@ -145,12 +146,19 @@ def compiled(bench: Bench) -> dict[str, Any]:
     bench.clean()
     torch._dynamo.utils.counters.clear()
     state = draw_state(bench, config, compiled=True)
+    started = time.perf_counter()
     cold = take_steps(bench, state, batches)
+    elapsed = time.perf_counter() - started
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     warm = take_steps(bench, state, batches)
     more = torch._dynamo.utils.counters["stats"]["unique_graphs"] - graphs
-    off = max(abs(one / other - 1) for one, other in zip(cold["losses"], plain["losses"], strict=True))
-    return {"eager": plain, "cold": cold, "warm": warm, "graphs": graphs, "recompiled_warm": more, "loss_off": off}
+    off = {
+        f"{name}_off": max(abs(one / other - 1) for one, other in zip(cold[name], plain[name], strict=True))
+        for name in ("losses", "grad_norms")
+    }
+    compiling = elapsed - len(batches) * warm["step_ms"] / 1e3
+    found = {"eager": plain, "cold": cold, "warm": warm, "graphs": graphs, "recompiled_warm": more, **off}
+    return {"flags": [SELECTIVE], "batch": size, "compiling_s": compiling, **found}
 
 
 def offload(bench: Bench) -> dict[str, Any]:
