@@ -188,8 +188,12 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
         yield f"looking at the losses: {mixed['plain_ms']:.1f} ms a step without, {mixed['checked_ms']:.1f} with"
     for wait in mixed.get("waits", []):
         yield f"a step waits: {wait}"
+    if "profile_error" in mixed:
+        yield f"the profiler failed: {mixed['profile_error']}"
     for name, found in parts.get("repeated", {}).items():
-        if isinstance(found, dict):
+        if isinstance(found, dict) and "error" in found:
+            yield f"{name} kernels: {found['error']}"
+        elif isinstance(found, dict):
             yield f"{name} kernels: same losses {found['same_losses']}, same weights {found['same_weights']}"
     for name, found in parts.get("update", {}).items():
         if isinstance(found, dict) and "ms" in found:

@@ -113,6 +113,33 @@ def test_a_probe_of_attention_that_fails_leaves_the_rows_its_error_and_all_kerne
     assert told == [f"{lengths}: the probe of attention failed: {error}" for lengths in found["probes"]]
 
 
+def test_what_fails_inside_a_part_leaves_the_rest_of_it(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profiler that has no access; an operation without a deterministic kernel."""
+    parts, compare = load_program("benchmarks/gpu_parts.py"), load_program("benchmarks/gpu_compare.py")
+    bench = program.Bench.here(rehearse=True)
+    monkeypatch.setattr(parts, "draw_state", lambda *_, **__: None)
+    monkeypatch.setattr(parts, "take_steps", lambda *_: {"step_ms": 1.0})
+    monkeypatch.setattr(parts, "_loop", lambda *_: 2.0)
+    monkeypatch.setattr(parts, "_profile", fail("no CUPTI"))
+    monkeypatch.setattr(parts, "prepare_device", lambda *_: None)
+    same = {"same_losses": True, "same_weights": False, "step_ms": 1.0}
+    monkeypatch.setattr(parts, "_twice", lambda _, config, __: fail("no kernel")() if config.deterministic else same)
+    mixed, repeated = parts.step_in_detail(bench), parts.repeated(bench)
+    assert mixed == {
+        "fixed": {"step_ms": 1.0},
+        "plain_ms": 2.0,
+        "checked_ms": 2.0,
+        "profile_error": mixed["profile_error"],
+    }
+    assert repeated == {"usual": same, "deterministic": {"error": "RuntimeError: no kernel"}}
+    told = list(compare.findings({"mixed": mixed, "repeated": repeated}))
+    assert told[1:] == [
+        "the profiler failed: RuntimeError: no CUPTI",
+        "usual kernels: same losses True, same weights False",
+        "deterministic kernels: RuntimeError: no kernel",
+    ]
+
+
 def test_what_an_update_needs_is_that_of_its_later_steps(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one compiles, or tunes a kernel."""
     peak = [10 * 2**30]
@@ -120,7 +147,7 @@ def test_what_an_update_needs_is_that_of_its_later_steps(program: ModuleType, mo
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: peak[-1])
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: peak.append(3 * 2**30))
     bench = SimpleNamespace(device=torch.device("cpu"), on_gpu=True, wait=lambda: None, timed=lambda work: work())
-    row = load_program("benchmarks/gpu_parts.py")._update_of(bench, [(4, 4)], torch.float32, "float32", "plain")
+    row = load_program("benchmarks/gpu_update.py")._update_of(bench, [(4, 4)], torch.float32, "float32", "plain")
     assert row["temporary_gib"] == 2.0
 
 
