@@ -35,7 +35,7 @@ def _as_before() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("workshop")
-    fakes.write_dataset(folder / "data", episodes=(12, 9, 11, 8, 10, 13))
+    fakes.write_dataset(folder / "data", episodes=(12, 9, 11, 8, 10, 13, 9, 12, 10, 8))
     tokenizer = fakes.write_tokenizer(folder / "tokenizer.json")
     return [
         *("--preset=tiny", "--from_scratch", "--batch_size=4", "--policy.optimizer_lr=1e-3"),
