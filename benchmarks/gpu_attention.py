@@ -77,7 +77,10 @@ def _describe(case: AttentionCase, dtype: torch.dtype, bench: Bench) -> dict[str
     if bench.on_gpu:
         version = torch.backends.cudnn.version()
         expected = expected_kernel(bench.gpu.capability, head_dim=case.head_dim, masked=case.masked, cudnn=version)
-    return {"tower": case.tower, "batch": case.batch, "keys": case.keys, "masked": case.masked, "expected": expected}
+    # As the planner counts: every key of a batch, two products forward and five backward.
+    flops = 14.0 * case.batch * case.queries * case.heads * case.head_dim * case.keys
+    found = {"tower": case.tower, "batch": case.batch, "keys": case.keys, "masked": case.masked}
+    return {**found, "flops": flops, "expected": expected}
 
 
 def _time(bench: Bench, case: AttentionCase, off: tuple[str, ...], varlen: Varlen | None = None) -> dict[str, Any]:

@@ -22,9 +22,19 @@ from rich.table import Table
 
 from pi05.model.config import ModelConfig, tiny
 from pi05.model.config import pi05 as full_size
+from pi05.train.device.kernels import KERNEL_NAMES
+from pi05.train.plan.compilation import START_SECONDS
 from pi05.train.plan.gpus import GIB, Gpu
 from pi05.train.plan.memory import CUDA_CONTEXT, FRAGMENTATION, ONE_GPU, predict
-from pi05.train.plan.roofline import BANDWIDTH_SHARE, LAUNCH, PRODUCTS_SHARE
+from pi05.train.plan.roofline import (
+    ATTENTION_SHARE,
+    BANDWIDTH_SHARE,
+    FUSED,
+    FUSED_SHARE,
+    LAUNCH,
+    PRODUCTS_SHARE,
+    count_operations,
+)
 from pi05.train.plan.speed import HOST_LINK, UTILISATION, estimate_speed
 from pi05.train.plan.step_on_shapes import Shapes
 
@@ -62,7 +72,11 @@ def main() -> int:
     gpu = Gpu(**{**result["gpu"], "capability": tuple(result["gpu"]["capability"])})
     sizes = tiny() if rehearsed else replace(full_size(), horizon=50)
     runs = list(compare_runs(result["parts"], gpu, sizes))
-    constants = list(compare_constants(result["parts"], gpu, runs))
+    constants = [
+        *compare_constants(result["parts"], gpu, runs),
+        *compare_attention(result["parts"].get("attention", {}), gpu),
+        *compare_compilation(result["parts"].get("compiled", {}), gpu, sizes),
+    ]
     console = Console(width=140)
     if rehearsed:
         console.print("a rehearsal on a CPU with the tiny network: these numbers mean nothing")
@@ -119,6 +133,33 @@ def compare_constants(parts: Mapping[str, Any], gpu: Gpu, runs: Sequence[Compare
         yield Compared(what="UTILISATION", unit="share", predicted=UTILISATION, measured=UTILISATION * max(full))
 
 
+def compare_attention(part: Mapping[str, Any], gpu: Gpu) -> Iterator[Compared]:
+    """Yield the share of the peak that each kernel reaches, over all towers at the largest batch of each."""
+    rows = [row for row in part.get("rows", []) if "forward_ms" in row]
+    largest = {
+        tower: max(row["batch"] for row in rows if row["tower"] == tower) for tower in {r["tower"] for r in rows}
+    }
+    for kernel, share in ATTENTION_SHARE.items():
+        of_kernel = [row for row in rows if row["kernel"] == kernel and row["batch"] == largest[row["tower"]]]
+        seconds = sum(row["forward_ms"] + row["backward_ms"] for row in of_kernel) / 1e3
+        if seconds and gpu.bf16_tflops:
+            measured = sum(row["flops"] for row in of_kernel) / seconds / (gpu.bf16_tflops * 1e12)
+            what = f"ATTENTION_SHARE, {KERNEL_NAMES[kernel]}"
+            yield Compared(what=what, unit="share", predicted=share, measured=measured)
+
+
+def compare_compilation(part: Mapping[str, Any], gpu: Gpu, sizes: ModelConfig) -> Iterator[Compared]:
+    """Yield what compiling takes, and what it leaves of the work that it joins."""
+    if "warm" not in part or not gpu.bf16_tflops:
+        return
+    yield Compared(what="START_SECONDS", unit="s", predicted=START_SECONDS, measured=part["compiling_s"])
+    shapes = Shapes(batch=part["batch"], cameras=CAMERAS, prompt_tokens=PROMPT)
+    parts = count_operations(settings(*part["flags"]), sizes, shapes).parts(gpu)
+    saved = (part["eager"]["step_ms"] - part["warm"]["step_ms"]) / 1e3
+    measured = 1 - saved / sum(parts[kind].seconds for kind in FUSED)
+    yield Compared(what="FUSED_SHARE", unit="share", predicted=FUSED_SHARE, measured=measured)
+
+
 def findings(parts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is no number: kernels, waits, bits, failures."""
     for name, part in parts.items():
@@ -128,6 +169,8 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} left out: {part['left_out']}"
         if part.get("update") and not part["update"].startswith("the update runs as kernels"):
             yield f"{name} was predicted with kernels of its own for the update: {part['update']}"
+    if parts.get("machine", {}).get("expandable_segments") is False:
+        yield "memory does not grow in place: PyTorch has not read expandable_segments, which the planner counts on"
     attention = parts.get("attention", {})
     for lengths, probe in attention.get("probes", {}).items():
         if "error" in probe:
@@ -135,6 +178,9 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
             continue
         yield f"{lengths}: {probe['line']}{'; ' * bool(probe['switched_off'])}{'; '.join(probe['switched_off'])}"
     for row in attention.get("rows", []):
+        if row.get("finite") is False:
+            case = f"{row['tower']}, batch {row['batch']}, {row['keys']} keys{', masked' * row['masked']}"
+            yield f"attention {case}, {row['way']} ({row['kernel']}): NaN or infinity in the result or a gradient"
         if row["way"] == "as chosen" and row["expected"] and row.get("kernel") not in (None, row["expected"]):
             yield f"attention {row['tower']}, batch {row['batch']}: {row['kernel']}, expected was {row['expected']}"
     mixed = parts.get("mixed", {})
@@ -142,8 +188,12 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
         yield f"looking at the losses: {mixed['plain_ms']:.1f} ms a step without, {mixed['checked_ms']:.1f} with"
     for wait in mixed.get("waits", []):
         yield f"a step waits: {wait}"
+    if "profile_error" in mixed:
+        yield f"the profiler failed: {mixed['profile_error']}"
     for name, found in parts.get("repeated", {}).items():
-        if isinstance(found, dict):
+        if isinstance(found, dict) and "error" in found:
+            yield f"{name} kernels: {found['error']}"
+        elif isinstance(found, dict):
             yield f"{name} kernels: same losses {found['same_losses']}, same weights {found['same_weights']}"
     for name, found in parts.get("update", {}).items():
         if isinstance(found, dict) and "ms" in found:
@@ -152,7 +202,10 @@ def findings(parts: Mapping[str, Any]) -> Iterator[str]:
     compiled = parts.get("compiled", {})
     if "warm" in compiled:
         gain = compiled["eager"]["step_ms"] / compiled["warm"]["step_ms"]
-        yield f"compiled: {gain:.2f} times as fast, {compiled['recompiled_warm']} graphs more when warm"
+        yield (
+            f"compiled: {gain:.2f} times as fast, {compiled['recompiled_warm']} graphs more when warm; losses within "
+            f"{compiled['losses_off']:.1%} of the others, norms of gradients within {compiled['grad_norms_off']:.1%}"
+        )
 
 
 def _table(title: str, rows: list[Compared]) -> Table:

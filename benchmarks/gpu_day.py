@@ -8,7 +8,7 @@ process, and a fresh one takes the other parts. `--only` runs some parts, and le
 where GPU and versions are the same. No base and no data set: weights are drawn on the device. `--rehearse` runs the
 same program with the tiny network on a CPU. Writes benchmarks/results/gpu_day_NAME.json; `gpu_compare.py` puts
 predictions beside it.
-Leaves out the parts themselves (`gpu_parts.py`, `gpu_attention.py`) and building a run (`gpu_run.py`).
+Leaves out the parts themselves (`gpu_parts.py`, `gpu_attention.py`, `gpu_update.py`) and building a run (`gpu_run.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of `gpu_day.py` besides attention: machine, memory and time of each method, compilation, offload, bits."""
+"""The parts of `gpu_day.py` besides attention and the update: machine, each method, compilation, offload, bits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from gpu_run import PROMPT, PROMPTS, SCHEDULE, Bench, draw_batch, draw_state, fits, settings, take_steps
+from gpu_run import PROMPT, PROMPTS, Bench, draw_batch, draw_state, fits, settings, take_steps
+from gpu_update import update
 
+from pi05.model.config import ModelConfig
+from pi05.train.config import TrainConfig
 from pi05.train.device.setup import prepare_device
 from pi05.train.faults import BatchOrigin, UncheckedStep
-from pi05.train.optim.adamw import AdamSettings
-from pi05.train.optim.kernel_check import why_no_kernel
-from pi05.train.optim.low_memory import LowMemoryOptimizer, StateKind
-from pi05.train.optim.way import Way
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.gpus import GIB
 from pi05.train.step import LossSettings, train_step
@@ -44,6 +42,7 @@ def machine(bench: Bench) -> dict[str, Any]:
             "free_gib": free / GIB,
             "context_gib": (total - after - torch.cuda.memory_reserved(bench.device)) / GIB,
             "capability": torch.cuda.get_device_capability(bench.device),
+            "expandable_segments": any(each["is_expandable"] for each in torch.cuda.memory_snapshot()),
         }
     side = 8192 if bench.on_gpu else 256
     square = torch.randn(side, side, device=bench.device, dtype=torch.bfloat16)
@@ -87,6 +86,17 @@ def step_in_detail(bench: Bench) -> dict[str, Any]:
     state, batch = draw_state(bench, config), draw_batch(bench, size)
     found: dict[str, Any] = {"fixed": take_steps(bench, state, [batch] * 3)}
     found["plain_ms"], found["checked_ms"] = (_loop(bench, state, batch, check) for check in (False, True))
+    try:
+        found |= _profile(bench, state, batch)
+    except Exception as error:  # memory and times are worth having without it
+        found["profile_error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+    if bench.on_gpu:
+        found["waits"] = _waits(state, batch)
+    return found
+
+
+def _profile(bench: Bench, state: Any, batch: Any) -> dict[str, Any]:
+    """Return what a step's kernels are, how many, and how long the GPU is busy; nothing on a CPU."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     activities += [torch.profiler.ProfilerActivity.CUDA] * bench.on_gpu
     with torch.profiler.profile(activities=activities) as profile:
@@ -95,14 +105,15 @@ def step_in_detail(bench: Bench) -> dict[str, Any]:
         bench.wait()
         elapsed = time.perf_counter() - started
     events = profile.key_averages()
-    if bench.on_gpu:
-        events = [each for each in events if each.self_device_time_total > 0 and each.device_type.name == "CUDA"]
-        found["kernels"] = sum(each.count for each in events)
-        found["gpu_busy"] = sum(each.self_device_time_total for each in events) / 1e6 / elapsed
-        top = sorted(events, key=lambda each: -each.self_device_time_total)[:20]
-        found["top"] = [(each.key[:80], each.count, each.self_device_time_total / 1e3) for each in top]
-        found["waits"] = _waits(state, batch)
-    return found
+    if not bench.on_gpu:
+        return {}
+    events = [each for each in events if each.self_device_time_total > 0 and each.device_type.name == "CUDA"]
+    top = sorted(events, key=lambda each: -each.self_device_time_total)[:20]
+    return {
+        "kernels": sum(each.count for each in events),
+        "gpu_busy": sum(each.self_device_time_total for each in events) / 1e6 / elapsed,
+        "top": [(each.key[:80], each.count, each.self_device_time_total / 1e3) for each in top],
+    }
 
 
 def _loop(bench: Bench, state: Any, batch: Any, check: bool) -> float:
@@ -134,7 +145,7 @@ def _waits(state: Any, batch: Any) -> list[str]:
 
 
 def compiled(bench: Bench) -> dict[str, Any]:
-    """Compiled layers at varying lengths: seconds of the first steps, recompilations, time, loss against eager."""
+    """Compiled layers at varying lengths: what compiling takes, recompilations, time, losses and gradients' norms."""
     config, size = settings(SELECTIVE), bench.batches[1]
     if not bench.on_gpu:
         return {"left_out": "a CPU's compiler is another one, and slow"}
@@ -145,12 +156,19 @@ def compiled(bench: Bench) -> dict[str, Any]:
     bench.clean()
     torch._dynamo.utils.counters.clear()
     state = draw_state(bench, config, compiled=True)
+    started = time.perf_counter()
     cold = take_steps(bench, state, batches)
+    elapsed = time.perf_counter() - started
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     warm = take_steps(bench, state, batches)
     more = torch._dynamo.utils.counters["stats"]["unique_graphs"] - graphs
-    off = max(abs(one / other - 1) for one, other in zip(cold["losses"], plain["losses"], strict=True))
-    return {"eager": plain, "cold": cold, "warm": warm, "graphs": graphs, "recompiled_warm": more, "loss_off": off}
+    off = {
+        f"{name}_off": max(abs(one / other - 1) for one, other in zip(cold[name], plain[name], strict=True))
+        for name in ("losses", "grad_norms")
+    }
+    compiling = elapsed - len(batches) * warm["step_ms"] / 1e3
+    found = {"eager": plain, "cold": cold, "warm": warm, "graphs": graphs, "recompiled_warm": more, **off}
+    return {"flags": [SELECTIVE], "batch": size, "compiling_s": compiling, **found}
 
 
 def offload(bench: Bench) -> dict[str, Any]:
@@ -170,73 +188,6 @@ def offload(bench: Bench) -> dict[str, Any]:
     return {**found, "fixed": take_steps(bench, state, [draw_batch(bench, size)] * 3)}
 
 
-def update(bench: Bench) -> dict[str, Any]:
-    """The low-memory update alone, by kernels of its own, compiled, and operation by operation: times and memory.
-
-    Two matrices of the language model's MLP and three hundred vectors. A CPU has the last way only. Compiled
-    are 8-bit moments alone: every form takes half a minute of that.
-    """
-    found: dict[str, Any] = {}
-    rows = 16384 if bench.on_gpu else 64
-    sizes: list[tuple[int, ...]] = [(rows, 2048 if bench.on_gpu else 64)] * 2 + [(2048 if bench.on_gpu else 16,)] * 300
-    for dtype, state in product((torch.float32, torch.bfloat16), get_args(StateKind)):
-        ways: list[Way] = [each for each in get_args(Way) if bench.on_gpu and (each != "compiled" or state == "8bit")]
-        plain: list[Way] = ["plain"]
-        for way in ways or plain:
-            case = f"{str(dtype).removeprefix('torch.')} weights, {state} moments, {way}"
-            try:
-                found[case] = _update_of(bench, sizes, dtype, state, way)
-            except Exception as error:  # the other ways are worth having
-                found[case] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-            bench.clean()
-    if bench.on_gpu:
-        found["refused"] = {state: why_no_kernel(bench.device, state, torch.bfloat16) for state in get_args(StateKind)}
-    return found
-
-
-def _update_of(
-    bench: Bench, sizes: list[tuple[int, ...]], dtype: torch.dtype, state: StateKind, way: Way
-) -> dict[str, Any]:
-    """Time the update of some tensors one way: until it is queued, and until it is done."""
-    kinds = [dtype if len(size) > 1 else torch.float32 for size in sizes]
-    weights = {
-        str(index): torch.nn.Parameter(torch.randn(size, device=bench.device, dtype=kind))
-        for index, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
-    }
-    gradients = {name: torch.randn_like(value) for name, value in weights.items()}
-    optimizer = LowMemoryOptimizer(weights, AdamSettings(), SCHEDULE, seed=0, state=state, way=way)
-    taken = 0
-
-    def step() -> float:
-        nonlocal taken
-        for name, value in weights.items():
-            value.grad = gradients[name]
-        started = time.perf_counter()
-        optimizer.apply(taken)
-        taken += 1
-        return 1e3 * (time.perf_counter() - started)
-
-    started = time.perf_counter()
-    step()
-    bench.wait()
-    first = time.perf_counter() - started
-    before = 0
-    if bench.on_gpu:  # what compiling, or a kernel's tuning, took in the first step is no part of the others
-        torch.cuda.reset_peak_memory_stats(bench.device)
-        before = torch.cuda.memory_allocated(bench.device)
-    elapsed = bench.timed(step)
-    hosts = []
-    for _ in range(3):
-        bench.wait()
-        hosts.append(step())
-    bench.wait()
-    values = sum(value.numel() for value in weights.values())
-    row = {"first_step_s": first, "ms": elapsed, "host_ms": statistics.median(hosts), "values": values}
-    if bench.on_gpu:
-        row["temporary_gib"] = (torch.cuda.max_memory_allocated(bench.device) - before) / GIB
-    return row
-
-
 def repeated(bench: Bench) -> dict[str, Any]:
     """The same four steps twice, at full width with two layers each, with and without `--deterministic`: same bits?"""
     sizes = replace(bench.sizes, depth=2, vision_depth=2)
@@ -245,18 +196,25 @@ def repeated(bench: Bench) -> dict[str, Any]:
         config = settings(FULL, *flags)
         prepare_device(config, bench.device)
         try:
-            batches = [draw_batch(bench, bench.batches[0], PROMPT, seed=i) for i in range(4)]
-            runs = [draw_state(bench, config, sizes=sizes) for _ in range(2)]
-            results = [take_steps(bench, state, batches) for state in runs]
-            pairs = zip(*(state.model.state_dict().values() for state in runs), strict=True)
-            found[name] = {
-                "same_losses": results[0]["losses"] == results[1]["losses"],
-                "same_weights": all(torch.equal(*pair) for pair in pairs),
-                "step_ms": statistics.median(result["step_ms"] for result in results),
-            }
+            found[name] = _twice(bench, config, sizes)
+        except Exception as error:  # an operation has no such kernel, say; the other is worth having
+            found[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         finally:
             torch.use_deterministic_algorithms(False)
     return found
+
+
+def _twice(bench: Bench, config: TrainConfig, sizes: ModelConfig) -> dict[str, Any]:
+    """Take the same steps from the same start twice; return whether they lead to the same bits, and their time."""
+    batches = [draw_batch(bench, bench.batches[0], PROMPT, seed=i) for i in range(4)]
+    runs = [draw_state(bench, config, sizes=sizes) for _ in range(2)]
+    results = [take_steps(bench, state, batches) for state in runs]
+    pairs = zip(*(state.model.state_dict().values() for state in runs), strict=True)
+    return {
+        "same_losses": results[0]["losses"] == results[1]["losses"],
+        "same_weights": all(torch.equal(*pair) for pair in pairs),
+        "step_ms": statistics.median(result["step_ms"] for result in results),
+    }
 
 
 PARTS: dict[str, Part] = {

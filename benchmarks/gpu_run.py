@@ -175,7 +175,7 @@ def draw_batch(bench: Bench, size: int, prompt: int = PROMPT, *, masked: bool = 
 
 def take_steps(bench: Bench, state: TrainState, batches: Sequence[Batch]) -> dict[str, Any]:
     """Take a step with each batch; return times, and what the allocator held. The first step does not count."""
-    losses, times = [], []
+    losses, norms, times = [], [], []
     for batch in batches:
         bench.wait()
         started = time.perf_counter()
@@ -183,6 +183,7 @@ def take_steps(bench: Bench, state: TrainState, batches: Sequence[Batch]) -> dic
         bench.wait()
         times.append(time.perf_counter() - started)
         losses.append(float(result.loss))
+        norms.append(float(result.grad_norm))
     rest = sorted(times[1:]) or times
     middle = rest[len(rest) // 2]
     return {
@@ -190,5 +191,6 @@ def take_steps(bench: Bench, state: TrainState, batches: Sequence[Batch]) -> dic
         "step_ms": 1e3 * middle,
         "samples_per_second": len(batches[0].tokens) / middle,
         "losses": losses,
+        "grad_norms": norms,
         **bench.memory(),
     }

@@ -6,10 +6,7 @@ not there.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import torch
 from pi05.train.config import TrainConfig
 from pi05.train.device.kernels import OLDEST
 from pi05.train.device.setup import CUBLAS, CUBLAS_WORKSPACE, prepare_device
+from pi05.triton_here import why_no_triton
 
 os.environ.setdefault(CUBLAS, CUBLAS_WORKSPACE)  # read once, when cuBLAS starts
 
@@ -39,13 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def compiler() -> None:
-    """Skip where Triton, which compiles a launcher in C for each kernel, cannot work."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("there is no Triton")
-    if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
-        pytest.skip("Triton needs a C compiler")
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
-        pytest.skip("Triton needs Python's headers (python3-dev)")
+    """Skip where Triton, which compiles a launcher in C for each kernel, cannot work: what runs ask, too."""
+    if (missing := why_no_triton()) is not None:
+        pytest.skip(missing)
 
 
 @pytest.fixture

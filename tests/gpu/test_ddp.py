@@ -14,7 +14,7 @@ from pi05.train.parallel.split import Parallel, replicate
 from pi05.train.parameters import freeze
 from pi05.train.step import TrainState, train_step
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not dist.is_nccl_available(), reason="this PyTorch has no NCCL")]
 ROUNDING = 1e-4
 """Relative; buckets change the order of nothing but the norm's sum."""
 

@@ -259,14 +259,12 @@ TESTED_BY: dict[str, str] = {
     "train.optim.protocol": "unit/train/optim/test_build.py",
     "train.optim.moments": "unit/train/optim/test_low_memory.py",
     "train.parallel.fate": "unit/train/parallel/test_ranks.py",
-    "train.parallel.placement": "e2e/test_ranks.py",
     "train.parallel.split": "unit/train/parallel/test_ranks.py",
     "train.plan.compile_here": "unit/train/plan/test_compilation.py",
     "train.plan.gpus": "unit/train/plan/test_methods.py",
     "train.plan.report": "unit/commands/test_plan.py",
     "demo.chain": "e2e/test_demo.py",
     "demo.tabletop": "e2e/test_demo.py",
-    "train.plan.require_memory": "unit/train/plan/test_methods.py",
     "train.plan.speed": "unit/train/plan/test_memory.py",
     "train.policy_config": "unit/train/test_config.py",
     "train.preview": "e2e/test_train.py",
@@ -274,7 +272,6 @@ TESTED_BY: dict[str, str] = {
     "train.records.destinations": "e2e/test_train.py",
     "train.records.fields": "unit/train/records/test_read.py",
     "train.records.run_record": "unit/train/records/test_read.py",
-    "train.session": "e2e/test_train.py",
     "train.watchers.base_network": "e2e/test_watchers.py",
 }
 """Modules without a test file of their own name, and the file that tests them."""

@@ -233,7 +233,7 @@ def what_was_saved(run_dir: Path) -> str:
 
 
 COMMAND = Command(
-    summary="Fine-tune: full, frozen vision, expert, LoRA, QLoRA; exact resume.",
+    summary="Fine-tune: full, frozen vision, expert, LoRA, QLoRA; resume.",
     usage="pi05 train [--preset=NAME] --dataset.root=DATA --policy.path=BASE [flags]",
     run=train,
     settings=TrainConfig,

@@ -28,7 +28,7 @@ from pi05.sources.resolve import is_name
 from pi05.train.config import TrainConfig
 from pi05.train.lora import LoraPlan, adapt, base_weights, freeze_base, parameters_of_plan
 from pi05.train.method import Part
-from pi05.train.parallel.ranks import launched, local_rank
+from pi05.train.parallel.ranks import local_rank
 from pi05.train.parameters import freeze, parameters_of
 
 
@@ -46,10 +46,10 @@ class Network:
 def own_device(name: str) -> torch.device:
     """Return the device of `--policy.device` for this process, and make it the current one.
 
-    Of the processes that torchrun starts on a machine each takes the GPU of its number. Raises ConfigError when it is
-    not there.
+    Of the processes that torchrun starts on a machine each takes the GPU of its number, one alone the first: PyTorch
+    makes none current that has no number. Raises ConfigError when it is not there.
     """
-    device = choose_device(name, local_rank() if launched() else None)
+    device = choose_device(name, local_rank())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:

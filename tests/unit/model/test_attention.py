@@ -47,6 +47,7 @@ def test_a_mask_has_one_row_per_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = 2 * PATCHES + 8
     shapes = [tuple(mask.shape) for mask in masks[CONFIG.vision_depth :] if mask is not None]
     assert shapes == [(3, 1, 1, prefix)] * (CONFIG.depth - 1) + [(3, 1, 1, prefix + CONFIG.horizon)] * CONFIG.depth
+    assert len({id(mask) for mask in masks[-CONFIG.depth :]}) == 1, "made once for all layers that read the same keys"
 
 
 def test_prompts_of_one_length_need_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:

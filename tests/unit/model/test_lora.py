@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from pi05.errors import ConfigError
@@ -109,6 +110,22 @@ def test_in_bfloat16_it_is_as_exact_as_with_a_product_in_float32(scaling):
         assert ours < 0.006, (name, ours, peft)  # bfloat16 rounds by up to 0.4 %
         if name in ("result", "x"):
             assert ours < 1.3 * peft, (name, ours, peft)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("alpha", "multiplied"), [(2, False), (6, True)])
+def test_a_scale_of_one_costs_no_pass_over_the_output(alpha, multiplied, dtype):
+    """Below float32 no scale does: the product itself takes it."""
+    module, done = filled(Linear(5, 4), LoraSpec(rank=2, alpha=alpha)), []
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            done.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Operations():
+        module(torch.randn(3, 5, dtype=dtype))
+    assert (torch.ops.aten.mul.Tensor in done) is (multiplied and dtype == torch.float32)
 
 
 def test_formula_of_dora():

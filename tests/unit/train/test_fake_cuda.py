@@ -37,7 +37,7 @@ from pi05.train.records.sinks import Sinks
 from pi05.train.resume import OpenRun
 from pi05.train.session import Session, settle
 from pi05.train.step import LossSettings, TrainState, train_step
-from pi05.train.watchers.batches import BatchWatch
+from pi05.train.watchers.watch import Watch
 from pi05.types import Batch
 
 EXPECTED = (
@@ -225,10 +225,11 @@ def make_session(state: TrainState, config: TrainConfig) -> Session:
         processor=SimpleNamespace(robot_action_dim=4, normalization={"ACTION": "QUANTILES"}),
         dataset=SimpleNamespace(action_names=["x"]),
     )
-    watch: Any = SimpleNamespace(begin=lambda _: None, end=BatchWatch(data, DEVICE, state.parallel.ranks).add)
+    run = OpenRun(root=Path("nowhere"), folder=Path("nowhere"))
+    state.parallel.ranks.device = DEVICE
     return Session(
         config=config,
-        run=OpenRun(root=Path("nowhere"), folder=Path("nowhere")),
+        run=run,
         device=DEVICE,
         sizes=CONFIG,
         data=data,
@@ -243,22 +244,29 @@ def make_session(state: TrainState, config: TrainConfig) -> Session:
         tell=lambda text: None,
         meter=Meter(total_steps=9, train_frames=9, first_step=0, samples=0, clock=time.perf_counter),
         validator=unused,
-        watch=watch,
+        watch=Watch(config, data, state, run, lambda _: None),
     )
 
 
 def test_no_step_of_the_whole_loop_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From batch to batch: dealing, the step, and the look at the losses of the step before."""
-    config = TrainConfig(**MODES["full"], steps=9, log_freq=9, save_freq=9)
+    """From batch to batch: dealing, the step, all that is watched, and the look at the losses of the step before."""
+    config = TrainConfig(**MODES["full"], steps=9, log_freq=3, save_freq=9)
     network, batch = outline(config, CONFIG), masked_batch()
+    # What may wait: before the first step checksums and the probe of attention, and every record.
+    watched: Any = SimpleNamespace(require_unmoved=None)
+    monkeypatch.setattr("pi05.train.watchers.watch.FrozenWatch", lambda *_: watched)
+    settled, logged = list[int](), list[int]()
+    monkeypatch.setattr("pi05.train.loop.settle_attention", lambda session, _: settled.append(session.state.step))
+    monkeypatch.setattr("pi05.train.loop.log", lambda session: logged.append(session.state.step))
     with fake_cuda() as cuda:
         session = make_session(make_fake_state(cuda, config, network), config)
         loader = EndlessLoader(cuda.pinned(batch))
         monkeypatch.setattr("pi05.train.loop.open_loader", lambda _: loader)
-        monkeypatch.setattr("pi05.train.loop.settle_attention", lambda *_: None)  # before the first step it may wait
         with cuda.watch():
             assert loop(session, StopAfter(session, 4))  # type: ignore[arg-type]
         assert session.state.step == 4
+        assert (settled, logged) == ([0], [3])
+        assert session.watch._weights._pair is not None, "a sample of the weights was taken around step 3"
         assert len(session.unchecked) == 1, "the last step alone is not checked yet"
         with pytest.raises(WouldWait, match="an event with"), cuda.watch():
             settle(session)

@@ -84,3 +84,13 @@ def test_a_bad_gradient_alone_is_told_apart() -> None:
     with pytest.raises(TrainingError, match="gradient is not finite at step 17, though the loss is") as failure:
         require_finite(dataclasses.replace(FINE, grad_norm=torch.tensor(math.inf)), ORIGIN, NAMES)
     assert "frame 40 (episode 3), frame 7 (episode 0), frame 12 (episode 1)" in str(failure.value.found)
+
+
+def test_a_bad_gradient_names_the_kernel_that_may_have_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = dataclasses.replace(FINE, grad_norm=torch.tensor(math.nan))
+    for suspect in ("or with cuDNN's attention off", None):
+        monkeypatch.setattr("pi05.train.faults.suspect_attention", lambda suspect=suspect: suspect)
+        with pytest.raises(TrainingError, match="gradient is not finite") as failure:
+            require_finite(bad, ORIGIN, NAMES)
+        assert ("cuDNN" in failure.value.remedy) is (suspect is not None)
+        assert "no checkpoint was overwritten" in failure.value.remedy

@@ -16,7 +16,7 @@ from pi05.model.pi05 import Pi05
 from pi05.train.config import PolicyConfig, TrainConfig
 from pi05.train.lora import adapt
 from pi05.train.lora_config import PeftConfig
-from pi05.train.network import _first_device, build_network, choose_sizes, compute_dtype, locate_start
+from pi05.train.network import _first_device, build_network, choose_sizes, compute_dtype, locate_start, own_device
 from pi05.types import Batch
 
 CPU = torch.device("cpu")
@@ -86,6 +86,24 @@ def test_devices() -> None:
     with pytest.raises(ConfigError, match="no device cuda:63") as refusal:
         choose_device("cuda:63")
     assert "use auto or cpu" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:1"])
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_run_takes_a_gpu_by_its_number(name: str, rank: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone the first one; PyTorch makes no device current whose number is not told."""
+    made_current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", made_current.append, raising=False)
+    for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        if rank is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, str(rank))
+    number = 1 if name == "cuda:1" else rank or 0
+    assert own_device(name) == torch.device("cuda", number)
+    assert made_current == [number]
 
 
 @pytest.mark.parametrize(

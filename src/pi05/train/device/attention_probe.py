@@ -103,28 +103,27 @@ def probe_attention(
     Raises TrainingError where on a GPU only the kernel is left that builds the matrix of scores, unless
     `--allow=slow_attention`, and where even that one is wrong.
     """
-    found: list[ProbedCase] = []
+    found: dict[AttentionCase, ProbedCase] = {}
     off: list[str] = []
-    for case in cases:
-        while True:
-            drawn = draw_case(case, device, dtype)
-            kernel = chosen_kernel(drawn)
-            difference, fault = _examine(drawn, dtype)
-            faulty = fault is not None
-            if (ranks or Ranks()).any(faulty):
-                off.append(f"{KERNEL_NAMES[kernel]} is switched off: {fault or 'wrong on another GPU'} ({case.told})")
-                if kernel not in SWITCHES:
-                    raise _no_kernel(off[-1])
-                SWITCHES[kernel](False)
-                continue
-            if kernel == "math" and device.type != "cpu" and ALLOW_ATTENTION not in allow:
-                raise _slow(case, dtype, off)
-            found.append(ProbedCase(case=case, kernel=kernel, difference=difference))
-            break
+    while (case := next((each for each in cases if each not in found), None)) is not None:
+        drawn = draw_case(case, device, dtype)
+        kernel = chosen_kernel(drawn)
+        difference, fault = _examine(drawn, dtype)
+        faulty = fault is not None
+        if (ranks or Ranks()).any(faulty):
+            off.append(f"{KERNEL_NAMES[kernel]} is switched off: {fault or 'wrong on another GPU'} ({case.told})")
+            if kernel not in SWITCHES:
+                raise _no_kernel(off[-1])
+            SWITCHES[kernel](False)
+            found.clear()  # cases before this one may have had it, too: they are looked at with what they get now
+        elif kernel == "math" and device.type != "cpu" and ALLOW_ATTENTION not in allow:
+            raise _slow(case, dtype, off)
+        else:
+            found[case] = ProbedCase(case=case, kernel=kernel, difference=difference)
     packed, fault = None, None
     if varlen is not None:
         packed, fault = _try_packed([case for case in cases if case.masked], device, dtype, ranks or Ranks(), varlen)
-    return Probe(cases=tuple(found), switched_off=tuple(off), packed=packed, not_packed=fault)
+    return Probe(cases=tuple(found[case] for case in cases), switched_off=tuple(off), packed=packed, not_packed=fault)
 
 
 def _try_packed(

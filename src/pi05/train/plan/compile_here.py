@@ -20,6 +20,11 @@ from pi05.train.plan.shapes import longest_prompt, shapes_of
 from pi05.triton_here import why_no_triton
 from pi05.waits import waiting
 
+NOT_SHOWN = (
+    f"--deterministic with {FLAG}=true: compiled kernels may differ between starts, so it has not been shown that a "
+    "resumed run is the uninterrupted one bit for bit"
+)
+
 
 def compiles_here(
     config: TrainConfig,
@@ -35,6 +40,8 @@ def compiles_here(
     """
     asked, device = config.policy.compile_model, ranks.device
     if asked is not None or device.type != "cuda":
+        if asked and device.type == "cuda" and config.deterministic:
+            tell(f"notice: {NOT_SHOWN}")
         return bool(asked)
     gpu = describe_gpu(torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory)
     processor = data.processor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from pi05.train.device.attention_cases import AttentionCase, StepLengths, cases_
 from pi05.train.device.attention_probe import (
     EVERY,
     LOW_SCORE,
+    Probe,
+    ProbedCase,
     _examine,
     chosen_kernel,
     draw_case,
@@ -107,6 +110,30 @@ def test_a_kernel_that_is_wrong_is_switched_off_and_said_so(
     assert not torch.backends.cuda.flash_sdp_enabled()
 
 
+def test_what_was_looked_at_before_a_kernel_is_switched_off_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN on Hopper: right without a mask, wrong with one; the images' attention then has another kernel, too."""
+    right, seen = F.scaled_dot_product_attention, []
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        flash = torch.backends.cuda.flash_sdp_enabled()
+        seen.append((attn_mask is not None, flash))
+        result = right(query, key, value, attn_mask)
+        return _NanBackward.apply(result) if flash and attn_mask is not None else result
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    free = replace(CASE, tower="vision", shortest=CASE.keys)
+    probe = probe_attention([free, CASE], CPU, torch.float32)
+    assert [(each.case, each.kernel) for each in probe.cases] == [(free, "math"), (CASE, "math")]
+    assert seen == [(False, True), (True, True), (False, False), (True, False)]
+    assert len(probe.switched_off) == 1
+
+
+def test_cudnn_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92000)
+    probe = Probe(cases=(ProbedCase(case=CASE, kernel="cudnn", difference=0.004),))
+    assert probe.line() == "attention: language cuDNN 9.20 masked; gradients within 0.40% of float32's"
+
+
 def test_no_right_kernel_at_all_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(F, "scaled_dot_product_attention", spoiled(lambda seen: 3 * seen, always=True))
     with pytest.raises(TrainingError, match="no kernel of attention computes right gradients") as failure:
@@ -135,6 +162,18 @@ def test_a_difference_is_measured_against_plain_arithmetic() -> None:
 
 def test_nothing_is_suspected_without_a_gpu() -> None:
     assert torch.cuda.is_available() or suspect_attention() is None
+
+
+@pytest.mark.parametrize(("capability", "cudnn", "suspected"), [(9, True, True), (9, False, False), (8, True, False)])
+def test_cudnn_is_suspected_where_it_may_have_run(
+    capability: int, cudnn: bool, suspected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (capability, 0))
+    monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: cudnn)
+    found = suspect_attention()
+    assert (found is not None) is suspected
+    assert found is None or "TORCH_CUDNN_SDPA_DEPRIORITIZED=1" in found
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

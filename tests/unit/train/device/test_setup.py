@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,22 @@ def test_linux_under_windows_is_recognised(tmp_path: Path) -> None:
     assert under_windows(version)
     version.write_text("Linux version 6.1.0-21-amd64 (debian-kernel@lists.debian.org)")
     assert not under_windows(version)
+
+
+def test_a_run_on_a_gpu_is_refused_or_told_what_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `prepare_device` does on CUDA: capability first, then a word about Windows."""
+    device, told = torch.device("cuda", 0), list[str]()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr("pi05.train.device.setup.under_windows", lambda: True)
+    for capability, precision, refused in (
+        ((7, 5), "mixed", True),
+        ((7, 5), "float32", False),
+        ((8, 9), "mixed", False),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        told.clear()
+        with pytest.raises(ConfigError, match="does not calculate in bfloat16") if refused else nullcontext():
+            prepare_device(TrainConfig(precision=precision), device, told.append)  # type: ignore[arg-type]
+        assert [line.startswith("notice: this is Linux under Windows (WSL)") for line in told] == [True] * (not refused)
+    prepare_device(TrainConfig(), CPU, told.append)
+    assert len(told) == 1, "a CPU spills nothing"

@@ -7,6 +7,8 @@ import inspect
 import pytest
 import torch
 
+from pi05.model.layers import attend
+from pi05.model.packed_keys import PackedKeys
 from pi05.train.device.varlen import flash_varlen, why_no_varlen
 
 
@@ -56,3 +58,28 @@ def test_pytorchs_function_takes_what_it_is_given() -> None:
     assert seen.shape == query.shape
     gradients = torch.autograd.grad(seen.float().sum(), (query, key, value))
     assert [each.shape for each in gradients] == [query.shape, key.shape, value.shape]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_pytorchs_function_is_traced_whole_whatever_the_lengths() -> None:
+    """On `meta`, forward and backward: one graph, made general at the second length, and none after it."""
+    pytest.importorskip("torch.nn.attention.varlen")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    varlen, graphs = flash_varlen(), []
+    traced = torch.compile(attend, backend="aot_eager", fullgraph=True)
+
+    def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+        return torch.empty(shape, device="meta", dtype=dtype, requires_grad=dtype.is_floating_point)
+
+    for length, counted in ((20, 50), (24, 60), (28, 61), (32, 80)):
+        query, *rest = empty(3, length, 8, 64), empty(3, length, 1, 64), empty(3, length, 1, 64)
+        starts = empty(4, dtype=torch.int32)
+        keys = PackedKeys(empty(counted, dtype=torch.int64), starts, starts, varlen)
+        seen = traced(query, *(each.transpose(1, 2) for each in rest), keys)
+        assert seen.shape == (3, length, 512)
+        assert all(each.shape for each in torch.autograd.grad(seen.float().sum(), (query, *rest)))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs == [1, 2, 2, 2]

@@ -194,6 +194,19 @@ def test_on_cuda_nothing_is_compiled_without_what_that_takes(machine: Machine) -
     assert "Python.h is missing (Debian: python3-dev), and" in machine.compiles(False)[1]
 
 
+def test_what_compiling_does_to_exactness_is_told() -> None:
+    unread, told, gpu = TrainingData.__new__(TrainingData), list[str](), Ranks(device=torch.device("cuda"))
+    for flags, lines in (
+        (["--deterministic", "--policy.compile_model=true"], 1),
+        (["--deterministic", "--policy.compile_model=false"], 0),
+        (["--policy.compile_model=true"], 0),
+    ):
+        told.clear()
+        assert compiles_here(read(*flags), tiny(), unread, gpu, 0, told.append) is ("=true" in flags[-1])
+        assert len(told) == lines
+        assert all(line.startswith("notice: --deterministic with --policy.compile_model=true: ") for line in told)
+
+
 def test_a_plan_tells_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", "--preset=tiny", "--steps=1000", "--json"]
     assert cli.main([*words, "--gpu=h100"]) == 0
