@@ -12,6 +12,8 @@ import torch
 from pi05.model.config import ModelConfig
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData
+from pi05.train.device.varlen import flash_varlen, why_no_varlen
+from pi05.train.network import compute_dtype
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.plan.compilation import FLAG, choose_compilation
 from pi05.train.plan.compile_trial import why_not_compiling
@@ -53,7 +55,9 @@ def compiles_here(
     everywhere, failed = not ranks.any(not chosen), None
     if everywhere:
         with waiting("trying compiled code", tell):
-            failed = why_not_compiling(device)
+            packs = why_no_varlen(device, compute_dtype(config.precision), sizes.head_dim) is None
+            varlen = flash_varlen() if packs else None
+            failed = why_not_compiling(device, varlen=varlen, head_dim=sizes.head_dim)
         everywhere = not ranks.any(failed is not None)
     if failed is not None:
         tell(f"{FLAG} is false: a trial of compiled code failed here: {failed}")

@@ -16,6 +16,7 @@ from rich.console import Console
 from pi05 import cli
 from pi05.commands.train import read_training_settings
 from pi05.model.config import tiny
+from pi05.model.packed_keys import Varlen
 from pi05.train.config import TrainConfig
 from pi05.train.data import TrainingData, build_data
 from pi05.train.parallel.kind import World
@@ -127,12 +128,15 @@ class Machine:
         self.config = replace(read_training_settings(flags)[0].config, steps=10**8)
         self.data = build_data(self.config, tiny(), Console(quiet=True), OpenRun(root=folder / "run"))
         self.told: list[str] = []
+        self.tried: tuple[bool, int] | None = None
+        """Whether packed keys were tried, and the width of a head."""
         self.folder, self.monkeypatch = folder, monkeypatch
         (folder / "Python.h").touch()
         (folder / "clang").touch(mode=0o755)
         for name, answer in (
             ("get_device_name", f"NVIDIA {GPU.title}"),
             ("get_device_properties", SimpleNamespace(**MEMORY)),
+            ("get_device_capability", GPU.capability),
         ):
             monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
@@ -143,7 +147,12 @@ class Machine:
 
     def tries(self, reason: str | None) -> None:
         """Let the trial of compiled code end so."""
-        self.monkeypatch.setattr(compile_here, "why_not_compiling", lambda device: reason)
+
+        def trial(device: torch.device, *, varlen: Varlen | None, head_dim: int) -> str | None:
+            self.tried = (varlen is not None, head_dim)
+            return reason
+
+        self.monkeypatch.setattr(compile_here, "why_not_compiling", trial)
 
     def compiles(self, *others: bool, done: int = 0) -> tuple[bool, str]:
         """Return the answer and the only line that is told."""
@@ -161,6 +170,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     found = Machine(tmp_path, monkeypatch)
     yield found
     assert not found.told
+
+
+def test_the_trial_has_the_attention_of_the_run(machine: Machine) -> None:
+    for precision, packs in (("float32", False), ("mixed", True)):
+        machine.config = replace(machine.config, precision=precision)
+        machine.compiles(False, False)
+        assert machine.tried == (packs, tiny().head_dim)
 
 
 def test_on_cuda_the_steps_that_are_left_decide(machine: Machine) -> None:
