@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pi05.eval.result import SuccessRate
+from pi05.pages.labels import bar_label
 
 
 def rate_scale(rate: SuccessRate, goal: float | None = None) -> Markup:
@@ -51,11 +52,7 @@ def rate_bars(rates: Sequence[tuple[str, SuccessRate]]) -> Markup:
         low, high = (label_width + span * bound for bound in rate.interval)
         end = span * (rate.value or 0)
         body.append(Markup("<g><title>{}: {}</title>").format(label, rate.render()))
-        body.append(
-            Markup('<text class="label" x="{}" y="{}" text-anchor="end">{}</text>').format(
-                label_width - 12, middle + 4, _shorten(label, 52)
-            )
-        )
+        body.append(bar_label(label, label_width - 12, middle + 4, label_width - 12))
         body.append(
             Markup('<rect class="track" x="{}" y="{}" width="{}" height="16" rx="3"/>').format(
                 label_width, middle - 8, span
@@ -97,7 +94,3 @@ def share_bar(parts: Sequence[tuple[str, float]]) -> Markup:
     return Markup('<svg viewBox="0 0 {} 30" role="img" aria-label="shares">{}</svg>').format(
         width, Markup("").join(body)
     )
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -184,9 +184,9 @@ def protocol_rows(rules: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[
     name = rules.get("protocol")
     if name is None:
         return []
-    other = protocol_named("lerobot" if name == "openpi" else "openpi")
-    rows = [(f"{name}: {number}", text) for number, text in enumerate(protocol_named(name).differences, 1)]
-    rows += [(f"{other.name}'s instead: {number}", text) for number, text in enumerate(other.differences, 1)]
+    own, other = protocol_named(name), protocol_named("lerobot" if name == "openpi" else "openpi")
+    rows = [("protocol", f"{own.name}'s; in these {other.name}'s is another one")]
+    rows += [(what, f"{here} ({other.name}: {other.differences[what]})") for what, here in own.differences.items()]
     rows += [("departs from the protocol", text) for text in rules["departures"] or ["nowhere"]]
     return rows + [("simulator", text) for text in notes]
 

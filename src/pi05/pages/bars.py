@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pi05.pages.charts import number, ticks
+from pi05.pages.labels import bar_label
 
 WIDTH, LABELS, VALUES = 520, 150, 46
 TOP, ROW, BOTTOM = 8, 26, 36
-LONGEST_LABEL = 22
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,13 @@ def _grid(steps: Sequence[float], scale: float, height: int, unit: str) -> Marku
 
 
 def _row(bar: Bar, top: float, scale: float, mark: str, colour: int) -> Markup:
-    shown = bar.label if len(bar.label) <= LONGEST_LABEL else bar.label[: LONGEST_LABEL - 1] + "…"
     told = f"{bar.label}: {number(bar.value)}"
     if bar.mark is not None:
         told += f"; {mark} {number(bar.mark)}"
     middle, end = top + ROW / 2, LABELS + bar.value * scale
     parts = [
         Markup("<title>{}</title>").format(told),
-        Markup('<text class="label" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            LABELS - 8, middle + 4, shown
-        ),
+        bar_label(bar.label, LABELS - 8, middle + 4, LABELS - 8),
         Markup('<rect class="part p{}" x="{}" y="{:.1f}" width="{:.1f}" height="{}" rx="2"/>').format(
             colour, LABELS, top + 5, max(end - LABELS, 0.5), ROW - 10
         ),

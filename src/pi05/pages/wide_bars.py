@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pi05.pages.charts import number
+from pi05.pages.labels import bar_label
 
 ROW, LABEL, WIDTH, ROOM = 28, 330, 860, 150
 """Height of a bar with its gap, width of labels, of the drawing, and of what stands behind a bar (px)."""
-MOST_LETTERS = 52
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,18 @@ def value_bars(title: str, bars: Sequence[Bar], *, threshold: tuple[float, str] 
 
 
 def _row(bar: Bar, middle: float, span: int, most: float) -> Markup:
-    label = bar.label if len(bar.label) <= MOST_LETTERS else bar.label[: MOST_LETTERS - 1] + "…"
     there = math.isfinite(bar.value)
     width = span * bar.value / most if there else 0.0
     told = f"{number(round(bar.value, 4))} {bar.words}".rstrip() if there else "–"
     return Markup(
         "<g><title>{0}: {1}</title>"
-        '<text class="label" x="{2}" y="{3:.1f}" text-anchor="end">{4}</text>'
-        '<rect class="bar b{5}" x="{6}" y="{7:.1f}" width="{8:.1f}" height="15" rx="3"/>'
-        '<text class="label" x="{9:.1f}" y="{3:.1f}">{1}</text></g>'
+        '{2}<rect class="bar b{4}" x="{5}" y="{6:.1f}" width="{7:.1f}" height="15" rx="3"/>'
+        '<text class="label" x="{8:.1f}" y="{3:.1f}">{1}</text></g>'
     ).format(
         bar.label,
         told,
-        LABEL - 12,
+        bar_label(bar.label, LABEL - 12, middle + 4, LABEL - 12),
         middle + 4,
-        label,
         bar.colour,
         LABEL,
         middle - 8,

@@ -32,4 +32,4 @@ def test_long_names_are_cut_but_told_to_the_mouse() -> None:
     name = "observation.images.the_left_shoulder_camera"
     page = parse_page(str(bar_chart("a", [Bar(name, 1.0)], unit="")))
     assert f"{name}: 1" in page.text
-    assert "observation.images.th…" in page.text
+    assert "observation.images.the_…" in page.text

@@ -19,6 +19,10 @@ from pi05.sim.libero.config import ProtocolName, Suite
 INITIAL_STATES = 50
 """Numbered initial states of every task; the n-th episode starts in state n modulo 50."""
 
+MOST_STEPS, ACTIONS, EPISODES = "steps in libero_spatial", "actions from look to look", "episodes per task"
+PICTURES, SEED = "pictures", "seed"
+"""In what the two differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoProtocol:
@@ -40,8 +44,8 @@ class LiberoProtocol:
     loads_before: int
     """How often the peer has built the scene before the first episode of a task. LIBERO draws once more for every
     drawer and knob with each building, so that this number is part of the seed."""
-    differences: tuple[str, ...]
-    """What a reader of a rate has to know, in words."""
+    differences: Mapping[str, str]
+    """What a reader of a rate has to know, in words: what it is → what it is here."""
 
     def episode_seed(self, episode: int) -> int:
         """Return the seed of the environment for the task's episode of this number."""
@@ -66,12 +70,14 @@ OPENPI = LiberoProtocol(
     seed=7,
     reseeded=False,
     loads_before=1,
-    differences=(
-        "220 steps in libero_spatial",
-        "5 actions of a chunk, then the policy looks again",
-        "50 episodes per task, one for each initial state",
-        "pictures of 256 px",
-        "seed 7 once per task: fixtures are drawn on from episode to episode",
+    differences=MappingProxyType(
+        {
+            MOST_STEPS: "220",
+            ACTIONS: "5",
+            EPISODES: "50, one for each initial state",
+            PICTURES: "256 px",
+            SEED: "7 once per task: fixtures are drawn on from episode to episode",
+        }
     ),
 )
 LEROBOT = LiberoProtocol(
@@ -92,12 +98,14 @@ LEROBOT = LiberoProtocol(
     seed=1000,
     reseeded=True,
     loads_before=2,
-    differences=(
-        "280 steps in libero_spatial",
-        "10 actions of a chunk, then the policy looks again",
-        "10 episodes per task, in the first 10 initial states",
-        "pictures of 360 px",
-        "seed 1000 + n for the task's n-th episode",
+    differences=MappingProxyType(
+        {
+            MOST_STEPS: "280",
+            ACTIONS: "10",
+            EPISODES: "10, in the first 10 initial states",
+            PICTURES: "360 px",
+            SEED: "1000 + n for the task's n-th episode",
+        }
     ),
 )
 _BY_NAME: dict[ProtocolName, LiberoProtocol] = {"openpi": OPENPI, "lerobot": LEROBOT}

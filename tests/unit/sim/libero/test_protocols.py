@@ -38,9 +38,10 @@ def test_what_differs(
 
 def test_differences_tell_the_numbers() -> None:
     for protocol in (OPENPI, LEROBOT):
-        told = " ".join(protocol.differences)
+        told = " ".join(protocol.differences.values())
         numbers = (protocol.max_steps["libero_spatial"], protocol.replan_steps, protocol.episodes_per_task)
         assert all(str(number) in told for number in (*numbers, protocol.render_px, protocol.seed))
+    assert list(OPENPI.differences) == list(LEROBOT.differences)
 
 
 def test_the_contract_with_lerobot_is_as_the_documentation_says() -> None:
