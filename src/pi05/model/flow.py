@@ -95,7 +95,19 @@ def reduce_loss(
     kind: LossKind,
     delay: Int64[Tensor, " B"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the sum over the entries that count, and their number.
+    """Return the sum over the entries that count (`losses_that_count`), and their number."""
+    counted, number = losses_that_count(losses, action_mask, robot_action_dim, kind, delay)
+    return counted.sum(), number
+
+
+def losses_that_count(
+    losses: Float[Tensor, "B A X"],
+    action_mask: Bool[Tensor, "B A"] | None,
+    robot_action_dim: int,
+    kind: LossKind,
+    delay: Int64[Tensor, " B"] | None = None,
+) -> tuple[Float[Tensor, "B A counted"], Float[Tensor, ""]]:
+    """Return the losses of the dimensions that count, 0 in steps that do not, and the number of entries that do.
 
     `masked` (default): real action dimensions of steps inside the episode. `lerobot`: real dimensions, padded steps
     included. `openpi`: all of the network's action dimensions and steps. Committed steps, the first `delay`, never
@@ -108,5 +120,5 @@ def reduce_loss(
         steps = free if steps is None else steps & free
     if steps is not None:
         weight = steps[..., None].to(counted.dtype)
-        return (counted * weight).sum(), weight.sum() * counted.shape[-1]
-    return counted.sum(), counted.new_full((), float(counted.numel()))
+        return counted * weight, weight.sum() * counted.shape[-1]
+    return counted, counted.new_full((), float(counted.numel()))

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from pi05.model.flow import LossKind, reduce_loss, sample_delays, sample_time
+from pi05.model.flow import LossKind, losses_that_count, reduce_loss, sample_delays, sample_time
 from pi05.train.config import TrainConfig
 from pi05.train.optim.adamw import Ema
 from pi05.train.optim.protocol import Optimizer
@@ -79,7 +79,8 @@ class StepResult:
     loss: Float[Tensor, ""]
     grad_norm: Float[Tensor, ""]
     sample_losses: Float[Tensor, " B"]
-    dimension_losses: Float[Tensor, " X"]
+    """Of the entries that count, as in `loss`; neither is divided by their number."""
+    dimension_losses: Float[Tensor, " counted"]
 
 
 def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettings) -> StepResult:
@@ -109,8 +110,11 @@ def train_step(state: TrainState, batches: Sequence[Batch], settings: LossSettin
 
 def backward(
     state: TrainState, batches: Sequence[Batch], settings: LossSettings
-) -> tuple[Float[Tensor, ""], list[Float[Tensor, "B A X"]]]:
-    """Leave the gradients of a step, or let the optimizer have them; return the loss, and it per element and pass."""
+) -> tuple[Float[Tensor, ""], list[Float[Tensor, "B A counted"]]]:
+    """Leave the gradients of a step, or let the optimizer have them; return the loss, and what it is the sum of.
+
+    The latter per element and pass, before it is divided by the number of entries.
+    """
     parallel, ranks = state.parallel, state.parallel.ranks
     draws, delays = draw_flow(state, batches, settings.flow_samples), draw_delays(state, batches, settings.max_delay)
     counts = [count_entries(batch, settings, delay) for batch, delay in zip(batches, delays, strict=True)]
@@ -128,10 +132,11 @@ def backward(
         losses = parallel.losses(
             state.model, last, batch, noise=noise, time=time, flow_samples=settings.flow_samples, delay=delay
         )
-        loss = reduce_loss(losses, batch.action_mask, settings.robot_action_dim, settings.kind, delay)[0] / count
+        counted, _ = losses_that_count(losses, batch.action_mask, settings.robot_action_dim, settings.kind, delay)
+        loss = counted.sum() / count
         parallel.finish(loss * ranks.world_size if ranks.several else loss, last)  # gradients are means over the GPUs
         total += loss.detach()
-        details.append(losses.detach())
+        details.append(counted.detach())
     return ranks.sum(total), details
 
 

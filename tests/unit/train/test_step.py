@@ -63,6 +63,29 @@ def test_masked_loss_is_the_mean_over_what_counts() -> None:
     assert float(result.loss) == pytest.approx(float(counted.mean()), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["masked", "lerobot", "openpi"])
+def test_losses_in_detail_are_those_that_count(kind: str) -> None:
+    """They say which frame or dimension makes a loss: what the network does with padding is nobody's fault."""
+    model, batch = make_model(), make_batch(4)
+    assert batch.action_mask is not None
+    assert not batch.action_mask.all()
+    settings = LossSettings(kind=kind, robot_action_dim=ROBOT_DIM)
+    result = train_step(make_state(model, freeze(model, "full")), [batch], settings)
+    with torch.no_grad():
+        losses = make_model().loss(batch, generator=draw_generator(5, 0, 0, torch.device("cpu")))
+    counts = torch.ones_like(losses)
+    if kind != "openpi":
+        counts[..., ROBOT_DIM:] = 0
+    if kind == "masked":
+        counts[~batch.action_mask] = 0
+    assert torch.allclose(result.sample_losses, (losses * counts).sum(dim=(1, 2)), rtol=1e-5)
+    dimensions = (losses * counts).sum(dim=(0, 1))
+    assert torch.allclose(result.dimension_losses, dimensions[: len(result.dimension_losses)], rtol=1e-5)
+    assert float(dimensions[len(result.dimension_losses) :].sum()) == 0
+    assert float(result.sample_losses.sum() / counts.sum()) == pytest.approx(float(result.loss), rel=1e-5)
+    assert float(result.dimension_losses.sum() / counts.sum()) == pytest.approx(float(result.loss), rel=1e-5)
+
+
 def test_draws_follow_from_seed_step_and_pass() -> None:
     device = torch.device("cpu")
 
