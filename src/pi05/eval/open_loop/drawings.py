@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pi05.data.measures.ablations import NO_EFFECT
 from pi05.eval.open_loop.errors import PARTS_OF_TIME, stitched
 from pi05.eval.open_loop.result import Measured, OpenLoopResult
-from pi05.pages.charts import Point, Series, line_chart
+from pi05.pages.charts import Point, Series, line_chart, number
 from pi05.pages.wide_bars import Bar, value_bars
 
 UNIT = "standard deviations"
@@ -38,7 +38,10 @@ def joint_charts(result: OpenLoopResult, episode: int, recorded: Sequence[Sequen
             own = [(int(t) / fps, float(row[dimension])) for t, row in zip(steps, actions, strict=True)]
             label = "predicted" if len(result.policies) == 1 else policy.name
             series.append(Series(label, own, colour))
-        charts.append(line_chart(name, series, x_label="seconds", y_label="robot units", from_zero=False))
+        held = {float(row[dimension]) for row in recorded}
+        # The axis fits what is drawn, so that noise around a constant looks like movement.
+        title = f"{name} (recorded: {number(held.pop())} throughout)" if len(held) == 1 else name
+        charts.append(line_chart(title, series, x_label="seconds", y_label="robot units", from_zero=False))
     return charts
 
 

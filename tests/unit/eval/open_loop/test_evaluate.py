@@ -16,6 +16,7 @@ from pi05.data.lerobot.reader import Dataset
 from pi05.errors import ConfigError, EvaluationError
 from pi05.eval.config import EvalConfig, EvalDatasetConfig
 from pi05.eval.open_loop.candidate import Candidate
+from pi05.eval.open_loop.drawings import joint_charts
 from pi05.eval.open_loop.evaluate import evaluate_open_loop
 from pi05.eval.open_loop.page import NUMBERS, REPORT
 from pi05.eval.open_loop.result import OpenLoopResult
@@ -46,6 +47,19 @@ def evaluate(case: Recorded, dataset: Dataset, tmp_path: Path) -> Evaluate:
         return result, numbers, (tmp_path / "out" / REPORT).read_text()
 
     return run
+
+
+def test_what_stood_still_is_told_above_its_chart(evaluate: Evaluate, dataset: Dataset) -> None:
+    """An axis that fits what is drawn shows a policy's noise around a constant like movement."""
+    result, _, _ = evaluate(Demonstrator(dataset))
+    recorded = [[0.25, *map(float, range(1, len(result.action_names)))] for _ in range(4)]
+    recorded[2][1] += 1
+    charts = joint_charts(result, 3, recorded)
+    names = [re.search("<figcaption>(.*?)</figcaption>", str(chart)) for chart in charts[:2]]
+    assert [name and name.group(1) for name in names] == [
+        f"{result.action_names[0]} (recorded: 0.25 throughout)",
+        result.action_names[1],
+    ]
 
 
 def test_a_perfect_policy_has_no_error(evaluate: Evaluate, dataset: Dataset) -> None:
