@@ -69,10 +69,18 @@ def _load(config: ServeConfig) -> Engine:
 
 def _compile(engine: Engine) -> None:
     """Compile for every size of a batch, and say how long each took."""
-    shapes = engine.policy.shapes
+    model, shapes = engine.policy.model, engine.policy.shapes
     if shapes is None:
         raise RuntimeError("the policy was loaded without compilation")
     tell(f"compiling for batches of {', '.join(map(str, shapes.batch_sizes))}, which can take minutes", at_once=True)
+    if model.embedding.weight.device.type == "cpu":
+        matrices = [one.weight for one in model.tower_maps.values()]
+        gigabytes = sum(one.numel() * one.element_size() for one in matrices) / 1e9
+        tell(
+            f"note: on a CPU each size keeps the matrices once more, laid out for it, {gigabytes:.1f} GB; lower "
+            "--max_batch where that is too much",
+            aside=True,
+        )
     if engine.mode == "guided":
         tell("note: guided chunks are steered step by step, which is not compiled; only what they see is", aside=True)
     for size in shapes.batch_sizes:

@@ -192,6 +192,7 @@ def test_every_size_is_told_with_its_seconds(
         f"built   a batch of {size}: 7 s" for size in sizes
     ]
     assert "steered step by step" in told.err
+    assert "keeps the matrices once more" in told.err
 
 
 def test_what_cannot_be_compiled_is_refused_before_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
