@@ -24,7 +24,7 @@ from pi05.checkpoint.policy_folder import read_transforms
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
-from pi05.data.collate import collate
+from pi05.data.collate import StaticShapes, collate, static_shapes
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
@@ -37,7 +37,6 @@ from pi05.data.robot.guard import (
 )
 from pi05.data.robot.oddities import Oddities
 from pi05.data.robot.recent_looks import RecentLooks
-from pi05.data.static_shapes import StaticShapes, static_shapes
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.flow import Steer
@@ -148,7 +147,7 @@ class Policy:
     ) -> None:
         """Make the network faster at what it still has to do; `load` has done it. Options are those of `load`.
 
-        With `compile` and `max_batch`, batches of up to so many are padded to few shapes (`data/static_shapes.py`), so
+        With `compile` and `max_batch`, batches of up to so many are padded to few shapes (`data/collate.py`), so
         that nothing is compiled any more once there was a batch of each.
         """
         set_up_inference(self.model, precision=precision, compile=compile)

@@ -7,7 +7,7 @@ are replayed as CUDA graphs. Compilation takes minutes at full size, at the firs
 samples, of cameras, of prompt tokens (padded to multiples of 8) and of steps.
 
 What steers the steps from outside (`serve/rtc.py`) is Python between them, so such a chunk takes its steps one by one,
-on the compiled prefix. Leaves out which shapes there are (`data/static_shapes.py`), and training, which compiles layer
+on the compiled prefix. Leaves out which shapes there are (`data/collate.py`), and training, which compiles layer
 by layer (`train/activations.py`).
 """
 

@@ -1,6 +1,6 @@
 """`pi05 serve --compile_model=true`: refused before weights are read where nothing can be compiled, and faults told.
 
-Leaves out the graphs (`model/inference.py`) and the shapes that they are made for (`data/static_shapes.py`).
+Leaves out the graphs (`model/inference.py`) and the shapes that they are made for (`data/collate.py`).
 """
 
 from __future__ import annotations

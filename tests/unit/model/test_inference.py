@@ -16,6 +16,7 @@ from pi05.model.inference import compile_sampling, in_one_thread, set_up_inferen
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantized_weights
 
+INPUTS = ("images", "image_mask", "tokens", "token_mask")
 ROUNDING = 1e-5
 """Absolute; the same sums in another order."""
 EIGHT_BITS = 0.05
@@ -135,9 +136,9 @@ def test_what_steers_a_few_rows_steers_those_that_fill_up() -> None:
     wanted = model.sample_actions(batch, few, num_steps=2, steer=half)
     filled = replace(
         batch,
-        **{name: getattr(batch, name)[rows] for name in ("images", "image_mask", "tokens", "token_mask")},
         actions=None,
         action_mask=None,
+        **{name: each[rows] for name in INPUTS if (each := getattr(batch, name)) is not None},
     )
     found = model.sample_actions(filled, few[rows], num_steps=2, steer=steer_first(half, 2, rows))
     torch.testing.assert_close(found, wanted[rows], rtol=0, atol=ROUNDING)

@@ -15,8 +15,8 @@ import torch
 from fake_policies import make_policy, save_policy
 from torch._inductor.exc import InductorError
 
+from pi05.data.collate import static_shapes
 from pi05.data.resize import LEROBOT_RESIZE
-from pi05.data.static_shapes import static_shapes
 from pi05.errors import ConfigError, ServeError
 from pi05.model.inference import compile_sampling
 from pi05.policy import Policy
