@@ -24,7 +24,7 @@ from pi05.checkpoint.policy_folder import read_transforms
 from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
-from pi05.data.collate import collate
+from pi05.data.collate import StaticShapes, collate, static_shapes
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
 from pi05.data.requirements import require_finite_actions
@@ -40,7 +40,7 @@ from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import CheckpointError, visible
 from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.flow import Steer
-from pi05.model.inference import Precision, set_up_inference
+from pi05.model.inference import Precision, set_up_inference, steer_first
 from pi05.model.pi05 import Pi05
 from pi05.types import STATE, Observation
 
@@ -80,6 +80,8 @@ class Policy:
         self.provenance = provenance or {"path": "in memory"}
         self.strict = False
         """Whether a state outside of the training range, and a turned picture, are refused; else warned of once."""
+        self.shapes: StaticShapes | None = None
+        """Shapes that batches are padded to, where graphs were compiled for them; None: batches are as they come."""
         self.notes: list[str] = []
         """What was decided about a foreign folder that does not tell it."""
         self._oddities = Oddities()
@@ -140,9 +142,17 @@ class Policy:
             logger.warning("%s: %s", path, note)
         return policy
 
-    def only_infer(self, *, precision: Precision | None = None, compile: bool = False) -> None:
-        """Make the network faster at what it still has to do; `load` has done it. Options are those of `load`."""
+    def only_infer(
+        self, *, precision: Precision | None = None, compile: bool = False, max_batch: int | None = None
+    ) -> None:
+        """Make the network faster at what it still has to do; `load` has done it. Options are those of `load`.
+
+        With `compile` and `max_batch`, batches of up to so many are padded to few shapes (`data/collate.py`), so
+        that nothing is compiled any more once there was a batch of each.
+        """
         set_up_inference(self.model, precision=precision, compile=compile)
+        if compile and max_batch is not None:
+            self.shapes = static_shapes(self.processor, max_batch)
 
     def __repr__(self) -> str:
         processor, parameter = self.processor, self.model.embedding.weight
@@ -236,13 +246,20 @@ class Policy:
         committed: tuple[Float[Tensor, "B A X"], Int64[Tensor, " B"]] | None = None,
     ) -> list[Float[np.ndarray, "A n"]]:
         """Return one action chunk in robot units for each prepared observation. Raises DataError as `infer_batch`."""
-        batch = collate([one.inputs for one in prepared])
+        inputs = [one.inputs for one in prepared]
+        if self.shapes is None:
+            batch = collate(inputs)
+        else:
+            rows = self.shapes.rows(len(inputs))
+            batch, noise = self.shapes.collate([inputs[row] for row in rows]), noise[rows]
+            committed = None if committed is None else (committed[0][rows], committed[1][rows])
+            steer = None if steer is None else steer_first(steer, len(inputs), rows)
         device = next(self.model.parameters()).device
         with torch.no_grad():  # not `inference_mode`: steering may go back through the network
             chunks = self.model.sample_actions(
                 batch.to(device), noise=noise.to(device), num_steps=num_steps, steer=steer, committed=committed
             )
-        arrays = chunks.float().cpu().numpy()
+        arrays = chunks[: len(inputs)].float().cpu().numpy()
         answers = [self.processor.decode_actions(chunk, one.state) for chunk, one in zip(arrays, prepared, strict=True)]
         for answer in answers:
             require_finite_actions(answer, self.processor.action_names)

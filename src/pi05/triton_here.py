@@ -19,6 +19,11 @@ def why_no_triton() -> str | None:
     named = os.environ.get("CC")
     if not any(shutil.which(name) for name in (("gcc", "clang") if named is None else (named,))):
         return "a C compiler is missing " + ("(gcc or clang)" if named is None else f"(CC is {named!r})")
+    return why_no_headers()
+
+
+def why_no_headers() -> str | None:
+    """Return None where Python's own headers are, which compiled code is built with for a CPU, too; else the reason."""
     scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")  # Debian's own name has no headers
     if not (Path(sysconfig.get_path("include", scheme)) / "Python.h").is_file():
         return "Python.h is missing (Debian: python3-dev)"

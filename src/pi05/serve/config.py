@@ -60,6 +60,9 @@ class ServeConfig(PolicyChoice):
     on a GPU.
     - float32, bfloat16: of matrices and arithmetic.
     - int8: of the matrices, to need less memory; slower."""
+    compile_model: bool = False
+    """Compile the network for 1, 2, 4, … and max_batch observations at once before the server is ready (docs/rtc.md):
+    minutes of waiting then, faster answers afterwards. Not with int8."""
     threads: int | None = None
     """CPU threads of the network, 1 or more; PyTorch's choice when not given."""
     selftest: bool = False
@@ -68,6 +71,12 @@ class ServeConfig(PolicyChoice):
     def _limits(self) -> None:
         self._require(0 <= self.port <= 65535, "port", "0 to 65535")
         self._at_least(1, "max_batch", "max_clients", "threads")
+        self._require(
+            not (self.compile_model and self.precision == "int8"),
+            "compile_model",
+            "false with --precision=int8: the compiler would unpack the codes and keep them in full",
+            "drop one of the two: int8 is for memory, compilation for speed",
+        )
         self._require(0 <= self.batch_wait_ms <= 1000, "batch_wait_ms", "0 to 1000")
         for name in ("max_requests_per_s", "max_message_mib", "idle_timeout_s"):
             self._require(getattr(self, name) > 0, name, "more than 0")

@@ -23,16 +23,23 @@ from pi05.errors import CheckpointError, DataError, UserError
 from pi05.machine import choose_device, keep_freed_memory
 from pi05.policy import Policy, Prepared, open_policy
 from pi05.serve.batching import Answered, Question
+from pi05.serve.compilation import compiler_faults, require_compiler
 from pi05.serve.config import Chunking, Precision, ServeConfig
 from pi05.serve.protocol import Camera, Contract, Numbers
 from pi05.serve.rtc import continuation, require_trained
 from pi05.serve.underway import Mode, Underway
 from pi05.types import STATE, TASK
 
+ROUNDS_OF_GRAPHS = 3
+"""A GPU runs a graph as it is, then records it, then replays it."""
 
-def prepare(policy: Policy, precision: Precision | None = None) -> None:
-    """Make this process fit to sample from a policy all day, and for nothing else; its weights are laid out anew."""
-    policy.only_infer(precision=precision)
+
+def prepare(policy: Policy, precision: Precision | None = None, *, compile_for: int | None = None) -> None:
+    """Make this process fit to sample from a policy all day, and for nothing else; its weights are laid out anew.
+
+    `compile_for` is the largest batch that graphs will be compiled for; None: nothing is compiled.
+    """
+    policy.only_infer(precision=precision, compile=compile_for is not None, max_batch=compile_for)
     if next(policy.model.parameters()).device.type == "cpu":
         keep_freed_memory()  # a twelfth of a chunk's processor time
 
@@ -66,9 +73,10 @@ class Engine:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         device = str(choose_device(config.policy.device))
+        if config.compile_model:
+            require_compiler(device.partition(":")[0])
         opened = open_policy(locate(config.policy.path), device, options=PolicyOptions(**config.told))
         policy = opened.policy
-        prepare(policy, config.precision)
         if config.policy.n_action_steps is not None:
             notes = policy.notes
             policy = Policy(
@@ -79,6 +87,7 @@ class Engine:
                 max_delay=policy.max_delay,
             )
             policy.notes = notes
+        prepare(policy, config.precision, compile_for=config.max_batch if config.compile_model else None)
         policy.strict = config.strict
         return cls(
             policy,
@@ -93,16 +102,39 @@ class Engine:
 
         Where chunks are continued, these are, too. Those seconds are in the contract from then on.
         """
-        one, seconds = example_observation(self.policy), 0.0
-        left = np.zeros((self.contract.horizon, self.contract.action.dim), np.float32)
-        underway = None if self.mode == "naive" else Underway(actions=left, delay=min(1, self.contract.max_delay or 1))
+        seconds = 0.0
         for size in sizes:
-            started = time.perf_counter()
-            prepared = [self.policy.prepare(one)] * size
-            self._answer(prepared, torch.zeros((size, *self.policy.noise_shape)), [underway] * size)
-            seconds = time.perf_counter() - started
+            seconds = self._make_up(size, self._made_up_chunk())
         self.contract = replace(self.contract, warm_s=seconds)
         return seconds
+
+    def build(self, size: int) -> float:
+        """Compile all that batches of a size take, continued chunks and others; return the seconds.
+
+        Raises ServeError where the compiler fails.
+        """
+        started, underway = time.perf_counter(), self._made_up_chunk()
+        device = next(self.policy.model.parameters()).device
+        with compiler_faults():
+            for _ in range(1 if device.type == "cpu" else ROUNDS_OF_GRAPHS):
+                self._make_up(size, None)
+                if underway is not None:
+                    self._make_up(size, underway)
+        return time.perf_counter() - started
+
+    def _made_up_chunk(self) -> Underway | None:
+        """Return what a robot would be doing where chunks are continued."""
+        if self.mode == "naive":
+            return None
+        left = np.zeros((self.contract.horizon, self.contract.action.dim), np.float32)
+        return Underway(actions=left, delay=min(1, self.contract.max_delay or 1))
+
+    def _make_up(self, size: int, underway: Underway | None) -> float:
+        """Answer a made-up batch; return the seconds that it took."""
+        started = time.perf_counter()
+        prepared = [self.policy.prepare(example_observation(self.policy))] * size
+        self._answer(prepared, torch.zeros((size, *self.policy.noise_shape)), [underway] * size)
+        return time.perf_counter() - started
 
     def answer_all(self, questions: Sequence[Question]) -> list[Answered | UserError]:
         """Answer each question, or say what it has wrong."""

@@ -48,6 +48,8 @@ def _load(config: ServeConfig) -> Engine:
     for note in engine.policy.notes:
         tell(f"note: {note}", aside=True)
     tell(str(engine.policy), at_once=True)
+    if config.compile_model:
+        _compile(engine)
     sizes = sorted({1, config.max_batch})
     with waiting("warming up", lambda text: tell(text, aside=True, at_once=True)):
         seconds = engine.warm_up([*sizes, 1])
@@ -63,6 +65,26 @@ def _load(config: ServeConfig) -> Engine:
     if rate is not None:
         _tell_delay(engine.contract, math.ceil(seconds * rate))
     return engine
+
+
+def _compile(engine: Engine) -> None:
+    """Compile for every size of a batch, and say how long each took."""
+    model, shapes = engine.policy.model, engine.policy.shapes
+    if shapes is None:
+        raise RuntimeError("the policy was loaded without compilation")
+    tell(f"compiling for batches of {', '.join(map(str, shapes.batch_sizes))}, which can take minutes", at_once=True)
+    if model.embedding.weight.device.type == "cpu":
+        matrices = [one.weight for one in model.tower_maps.values()]
+        gigabytes = sum(one.numel() * one.element_size() for one in matrices) / 1e9
+        tell(
+            f"note: on a CPU each size keeps the matrices once more, laid out for it, {gigabytes:.1f} GB; lower "
+            "--max_batch where that is too much",
+            aside=True,
+        )
+    if engine.mode == "guided":
+        tell("note: guided chunks are steered step by step, which is not compiled; only what they see is", aside=True)
+    for size in shapes.batch_sizes:
+        tell(f"built   a batch of {size}: {engine.build(size):.0f} s", at_once=True)
 
 
 def _tell_delay(contract: Contract, steps: int) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import pytest
 import torch
 from small_network import CONFIG, make_batch, make_model
 from torch import Tensor
 
 from pi05.errors import ConfigError
-from pi05.model.inference import compile_sampling, set_up_inference
+from pi05.model.flow import Velocity
+from pi05.model.inference import compile_sampling, in_one_thread, set_up_inference, steer_first
 from pi05.model.pi05 import Pi05
 from pi05.model.quantize import quantized_weights
 
+INPUTS = ("images", "image_mask", "tokens", "token_mask")
 ROUNDING = 1e-5
 """Absolute; the same sums in another order."""
 EIGHT_BITS = 0.05
@@ -105,3 +110,35 @@ def test_int8_holds_codes_and_moves_the_actions_a_little() -> None:
 def test_int8_is_not_compiled() -> None:
     with pytest.raises(ConfigError, match="cannot be compiled"):
         set_up_inference(make_model(), precision="int8", compile=True)
+
+
+def test_one_thread_runs_all_that_is_asked_from_others() -> None:
+    where = in_one_thread(lambda: threading.get_ident())
+    found = [where()]
+    asking = threading.Thread(target=lambda: found.append(where()))
+    asking.start()
+    asking.join()
+    assert found[0] == found[1] != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        in_one_thread(lambda: 1 / 0)()
+
+
+def test_what_steers_a_few_rows_steers_those_that_fill_up() -> None:
+    """Every row is what it would be without the others, and what steers sees the first ones only."""
+    model, rows = make_model(), [0, 1, 0, 0]
+    batch = make_batch(2)
+    few = noise(2)
+
+    def half(velocity: Velocity, x_t: Tensor, time: Tensor) -> Tensor:
+        assert (len(x_t), len(time)) == (2, 2)
+        return velocity(x_t, time) / 2
+
+    wanted = model.sample_actions(batch, few, num_steps=2, steer=half)
+    filled = replace(
+        batch,
+        actions=None,
+        action_mask=None,
+        **{name: each[rows] for name in INPUTS if (each := getattr(batch, name)) is not None},
+    )
+    found = model.sample_actions(filled, few[rows], num_steps=2, steer=steer_first(half, 2, rows))
+    torch.testing.assert_close(found, wanted[rows], rtol=0, atol=ROUNDING)

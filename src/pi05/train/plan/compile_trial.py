@@ -13,13 +13,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pi05.compiler import first_line, is_of_compiler
 from pi05.errors import TrainingError, is_out_of_memory
 from pi05.model.layers import Keys, attend, key_bias
 from pi05.model.packed_keys import Packing, Varlen, pack_keys
@@ -32,8 +32,6 @@ SAMPLES, QUERIES, HEADS, KEYS, COUNTED = 2, 3, 2, 10, 8
 """Of the attention that is tried: two query heads for one of keys, of which some do not count."""
 LARGEST = 0.05
 """Difference of a gradient over its own size. Compiled, bfloat16 is rounded in fewer places: below a percent."""
-COMPILERS = ("torch._dynamo.", "torch._inductor.", "torch._functorch.", "triton.")
-"""Packages whose errors are those of a compiler."""
 UPDATE = Path(__file__).parents[1] / "optim"
 
 
@@ -53,7 +51,7 @@ def why_not_compiling(
             float((one - other).norm() / one.norm()) for one, other in zip(plain, compiled, strict=True)
         ]  # fmt: skip
     except Exception as error:  # whatever a compiler, its driver or the launch of its code raises
-        return _first_line(error)
+        return first_line(error)
     worst = max(differences)
     return None if worst <= LARGEST else f"compiled, gradients differ by {worst:.0%}"
 
@@ -72,15 +70,9 @@ def compiler_faults(asked: bool | None) -> Iterator[None]:
         raise TrainingError(
             "torch.compile failed in the network's layers",
             wanted="layers that compile on this machine" + (", as asked for" if asked else ", where a trial went well"),
-            found=_first_line(error),
+            found=first_line(error),
             remedy=f"{FLAG}=false runs them uncompiled, also for a run that is continued with --resume",
         ) from error
-
-
-def is_of_compiler(error: BaseException) -> bool:
-    """Tell whether an error came from making or launching compiled code; nothing else in a run starts programs."""
-    kinds = type(error).__mro__
-    return isinstance(error, CalledProcessError) or any(f"{kind.__module__}.".startswith(COMPILERS) for kind in kinds)
 
 
 def _is_of_update(error: BaseException) -> bool:
@@ -120,9 +112,3 @@ def _like_a_layer(rows: Tensor, weight: Tensor) -> Tensor:
     wide = rows.float()
     normed = (wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + 1e-6)).to(rows.dtype)
     return rows + F.gelu(normed @ weight, approximate="tanh")
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what an error says in one line; Dynamo's own begins with the name of the backend."""
-    inner = getattr(error, "inner_exception", None) or error
-    return f"{type(inner).__name__}: {(str(inner).strip() or 'no message').splitlines()[0]}"
