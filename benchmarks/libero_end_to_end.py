@@ -1,6 +1,7 @@
 """From scripted demonstrations to a policy in LIBERO: the chain of `pi05 demo --env=libero` with its settings as flags.
 
     python benchmarks/libero_end_to_end.py --tasks salad_dressing alphabet_soup ketchup --demonstrations 90 --steps 4000
+    python benchmarks/libero_end_to_end.py --of outputs/libero-demo
     python benchmarks/libero_end_to_end.py --tasks all --base /path/to/pi05_base --demonstrations 50
 
 Writes benchmarks/results/libero_end_to_end_DATE.json whatever comes out: successes and episodes of each task, the
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pi05.demo.libero import LiberoPlan, run_libero_demo
+from pi05.machine import machine_info
 from pi05.sim.libero.tasks import tasks_of
 
 HERE = Path(__file__).parent
@@ -42,7 +44,14 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=plan.base)
     parser.add_argument("--data", type=Path, help="demonstrations of an earlier chain with the same settings")
     parser.add_argument("--output", type=Path, default=Path("outputs/libero-end-to-end"))
+    parser.add_argument("--of", type=Path, help="folder of a chain that has been run (`make libero-demo`): only write")
+    parser.add_argument("--note", action="append", default=[], help="what a reader of the result has to know")
+    newest = HERE / "results" / f"libero_end_to_end_{date.today().isoformat()}.json"
+    parser.add_argument("--to", type=Path, default=newest, help="file of the result")
     given = parser.parse_args()
+    if given.of is not None:
+        write(given.of, given.note, given.to)
+        return
     plan = LiberoPlan(
         tasks=_tasks(given.tasks) if given.tasks else plan.tasks,
         demonstrations_per_task=given.demonstrations,
@@ -58,8 +67,13 @@ def main() -> None:
         data=given.data,
     )
     result = run_libero_demo(given.output, given.seed, given.threads, plan=plan)
-    path = HERE / "results" / f"libero_end_to_end_{date.today().isoformat()}.json"
-    path.write_text(json.dumps(_result(result.folder), indent=1) + "\n")
+    write(result.folder, given.note, given.to)
+
+
+def write(folder: Path, notes: list[str], path: Path) -> None:
+    """Write the result of a chain's folder."""
+    found = {"date": date.today().isoformat(), "machine": machine_info(), "notes": notes} | _result(folder)
+    path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"wrote {path}")
 
 
