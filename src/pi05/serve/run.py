@@ -77,7 +77,7 @@ def _compile(engine: Engine) -> None:
         matrices = [one.weight for one in model.tower_maps.values()]
         gigabytes = sum(one.numel() * one.element_size() for one in matrices) / 1e9
         tell(
-            f"note: on a CPU each size keeps the matrices once more, laid out for it, {gigabytes:.1f} GB; lower "
+            f"note: on a CPU each size keeps the matrices once more, laid out for it, {gigabytes:.2g} GB; lower "
             "--max_batch where that is too much",
             aside=True,
         )
