@@ -56,7 +56,7 @@ PAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoPlan:
-    """How much of everything; the defaults take under two hours on two CPU cores."""
+    """How much of everything; the defaults take about two hours on two CPU cores."""
 
     suite: Suite = "libero_object"
     tasks: tuple[str, ...] = TASKS
