@@ -53,7 +53,7 @@ def test_the_suite_s_tasks_are_evaluated_by_a_protocol(
     assert found["seen"][1]["prompt"].startswith("Task: pick up the cream cheese and place it in the basket, State: ")
     page = parse_page((tmp_path / "one" / "report.html").read_text())
     assert "98.2%" in page.text  # openpi's published rate
-    assert "10 actions of a chunk, then the policy looks again" in page.text  # what LeRobot's protocol does instead
+    assert "5 (lerobot: 10)" in page.text  # actions from look to look; what LeRobot's protocol does instead
     pictures = [address for address in page.addresses if address.startswith("data:image/")]
     assert len(pictures) == 2 * 2 + 3 * (1 + 3)  # what was seen of two tasks; three films of a clip and three stills
     two = evaluate(policy, tmp_path / "two", 2)
