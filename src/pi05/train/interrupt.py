@@ -32,10 +32,15 @@ class StopRequest:
         return self.signal is not None
 
     def agreed(self, ask_all: Callable[[bool], bool]) -> bool:
-        """Return whether a signal has reached any of the processes that `ask_all` asks; then it counts here too."""
-        if ask_all(bool(self)) and self.signal is None:
+        """Return whether a signal has reached any of the processes that `ask_all` asks; then it counts here too.
+
+        A signal that comes while they are asked is one for the next time: the others do not know of it, and a process
+        that ends by what it alone knows leaves them waiting for ever.
+        """
+        stopped = ask_all(bool(self))
+        if stopped and self.signal is None:
             self.signal = signal.SIGTERM
-        return bool(self)
+        return stopped
 
     @property
     def name(self) -> str:

@@ -60,6 +60,19 @@ def test_a_wish_of_another_process_counts_here_too() -> None:
     assert request.name == "Ctrl-C"
 
 
+def test_a_signal_while_all_are_asked_is_one_for_the_next_time() -> None:
+    """A process that ended at once would leave the others, who were told no, in a step without it."""
+
+    def ask(flag: bool) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return flag
+
+    with listen() as stop:
+        assert not stop.agreed(ask)
+        assert stop.agreed(ask)
+        assert stop.name == "SIGTERM"
+
+
 def test_other_threads_leave_signals_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
     during: list[object] = []
