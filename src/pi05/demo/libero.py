@@ -19,6 +19,7 @@ from typing import Any
 
 from pi05 import presets
 from pi05.demo.chain import DemoResult, Stages, describe_data, finish, open_folder, tell_verdict
+from pi05.demo.fine_tune import fine_tune
 from pi05.demo.goals import SuccessGoal
 from pi05.errors import tell
 from pi05.eval.config import EvalConfig
@@ -111,7 +112,7 @@ def run_libero_demo(
         base = train(untrained(config, folder / "base")).last_checkpoint
         before = evaluate_policy(evaluation(few, base, folder / "eval-base", seed, threads))
     with stages.stage("fine-tune"):
-        checkpoint = train(config).last_checkpoint
+        checkpoint = fine_tune(config).last_checkpoint
     with stages.stage(f"evaluate in {plan.episodes_per_task} initial states of each task"):
         after = evaluate_policy(evaluation(plan, checkpoint, folder / "eval", seed, threads))
     with stages.stage("evaluate with black pictures"):

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pi05 import presets
 from pi05.demo.chain import DemoResult, Stages, describe_data, finish, open_folder, tell_verdict
+from pi05.demo.fine_tune import fine_tune
 from pi05.demo.goals import SuccessGoal
 from pi05.errors import tell
 from pi05.eval.config import EvalConfig
@@ -27,7 +28,6 @@ from pi05.sim.config import DemonstrationChoice
 from pi05.sim.environments import expert_maker
 from pi05.terminal import Counter
 from pi05.train.config import TrainConfig
-from pi05.train.loop import train
 
 FAMILY: Literal["demo"] = "demo"
 """Objects and instructions that pi05-tiny has not seen."""
@@ -75,7 +75,7 @@ def run_demo(
         before = evaluate_policy(_evaluation(plan, plan.base, folder / "eval-base", seed, threads))
     config = _training(plan, data, run, folder / "frames", seed, threads)
     with stages.stage("fine-tune"):
-        trained = train(config)
+        trained = fine_tune(config)
     with stages.stage(f"evaluate on {plan.episodes} unseen layouts"):
         after = evaluate_policy(_evaluation(plan, trained.last_checkpoint, folder / "eval", seed, threads))
     with stages.stage("evaluate with swapped instructions"):

@@ -6,6 +6,7 @@ that is gone ("connection closed by peer") are replaced by why it has gone.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -91,6 +92,6 @@ def _raise_first_failure(store: dist.Store, error: Exception) -> None:
         raise TrainingError(
             "another process of the run ended without a word, or hangs",
             found=told,
-            remedy="torchrun names it below; exit code -9 is the system's lack of memory, or somebody's kill. "
-            "Continue with --resume",
+            remedy=("torchrun names it below; " if "TORCHELASTIC_RUN_ID" in os.environ else "")
+            + "exit code -9 is the system's lack of memory, or somebody's kill. Continue with --resume",
         ) from error
