@@ -19,8 +19,9 @@ from serve_policies import NETWORKS, make_policy
 
 from pi05.serve.config import ServeConfig
 from pi05.serve.engine import Engine, prepare
+from pi05.serve.listener import bind
 from pi05.serve.observations import translate
-from pi05.serve.server import PolicyServer, bind
+from pi05.serve.server import PolicyServer
 
 SIDES = ("ours", "openpi")
 

@@ -20,8 +20,9 @@ from pi05.errors import DataError, UserError
 from pi05.serve.arrays import OPENPI, ArrayDialect, pack, unpack
 from pi05.serve.batching import AnswerAll, Answered, Question
 from pi05.serve.config import ServeConfig
+from pi05.serve.listener import bind
 from pi05.serve.protocol import Camera, Contract, Numbers
-from pi05.serve.server import PolicyServer, bind
+from pi05.serve.server import PolicyServer
 from pi05.serve.session import Allowance, Session
 
 PROTOCOL = Path(__file__).parent / "golden" / "protocol"

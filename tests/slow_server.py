@@ -11,9 +11,10 @@ import sys
 from serving import CONTRACT, Network, config
 
 from pi05.serve import server
+from pi05.serve.listener import bind
 from pi05.serve.run import serve_answers
 
 if __name__ == "__main__":
     server.SHUTDOWN_S = float(sys.argv[2])
-    with server.bind("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
         serve_answers(config(), CONTRACT, Network(seconds=float(sys.argv[1])), listener, None)

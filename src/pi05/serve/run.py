@@ -23,9 +23,10 @@ from pi05.serve.batching import AnswerAll
 from pi05.serve.config import ServeConfig
 from pi05.serve.door import encryption, read_key, require_safe
 from pi05.serve.engine import Engine
+from pi05.serve.listener import address_text, bind
 from pi05.serve.protocol import Contract
 from pi05.serve.selftest import selftest
-from pi05.serve.server import PolicyServer, address_text, bind, seconds_text
+from pi05.serve.server import PolicyServer, seconds_text
 from pi05.waits import waiting
 
 

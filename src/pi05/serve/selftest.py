@@ -20,8 +20,9 @@ from pi05.serve.client import PolicyClient
 from pi05.serve.config import ServeConfig
 from pi05.serve.door import read_key
 from pi05.serve.engine import Engine, example_observation
+from pi05.serve.listener import bind
 from pi05.serve.rtc import next_chunks
-from pi05.serve.server import PolicyServer, bind
+from pi05.serve.server import PolicyServer
 from pi05.serve.underway import Underway
 
 SEED = 20260105

@@ -19,7 +19,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from pi05.errors import Refused, ServeError, UserError
+from pi05.errors import Refused, UserError
 from pi05.serve import dialects
 from pi05.serve.arrays import pack, unpack
 from pi05.serve.batching import AnswerAll, Answered, Batcher, Question, failed
@@ -27,6 +27,7 @@ from pi05.serve.bounds import malformed
 from pi05.serve.config import ServeConfig
 from pi05.serve.dialects import Address, Ask, Reply
 from pi05.serve.door import Door, encryption
+from pi05.serve.listener import leave_to_successor
 from pi05.serve.metrics import Metrics
 from pi05.serve.observations import translate
 from pi05.serve.protocol import Contract, require_rate
@@ -65,6 +66,7 @@ class PolicyServer:
     async def run(self, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve on a bound socket until `stop` is set; then answer what is in progress, and close every connection."""
         self.batcher.start()
+        leave_to_successor(listener)
         async with serve(
             self._talk,
             sock=listener,
@@ -257,36 +259,6 @@ def _notice_death(connection: ServerConnection) -> None:
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
             found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket on an address, which nobody can connect to yet. Raises ServeError where it is not to be had.
-
-    This comes before the weights are read: a port that is taken is told at once.
-    """
-    listener = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise ServeError(
-            f"cannot listen on {host}:{port}",
-            found=error.strerror or str(error),
-            remedy="choose another --port (0 takes a free one), or stop the server that has it; --host is an address "
-            "of this machine",
-        ) from error
-    return listener
-
-
-def address_text(config: ServeConfig, listener: socket.socket) -> str:
-    """Return the address that clients connect to."""
-    host, port = listener.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    return f"{'ws' if config.tls_cert is None else 'wss'}://{name}:{port}"
 
 
 def seconds_text(seconds: float) -> str:
