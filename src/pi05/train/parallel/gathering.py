@@ -1,9 +1,10 @@
 """What FSDP gathers together, how often and in which precision: decided here, for the run and for its prediction.
 
-A layer's maps round their weights to the precision that they compute in at every use (`model/layers.py`). Rounded
+A layer's maps round their matrices to the precision that they compute in at every use (`model/layers.py`). Rounded
 before they are gathered instead of after, they are the same numbers, and half the bytes. What computes in float32 has
-to come exactly: the norms of the layers lie in the root's unit, since a unit has one precision, and units of their own
-would be more exchanges of next to nothing. The embedding is exact too: its rows are multiplied before they are rounded.
+to come exactly: the vectors of the layers lie in the root's unit, since a unit has one precision, and units of their
+own would be more exchanges of next to nothing. Biases are among them, though maps round these too: compiled code adds
+a bias as it comes, without rounding it. The embedding is exact, since its rows are multiplied before they are rounded.
 Its backward pass reads no weight, so it is gathered once.
 
 Maps with adapters stay as they are held: the frozen weight is in bfloat16 already, and an adapter looks at the
@@ -57,10 +58,7 @@ def units_of(model: Pi05) -> list[Unit]:
 
 
 def gathered_bytes(units: list[Unit]) -> int:
-    """Return the bytes that one forward pass and its backward pass gather.
-
-    Of a frozen tower one layer more is gathered, ahead and in vain; it is left out.
-    """
+    """Return the bytes that one forward pass and its backward pass gather, on all processes together."""
     return sum(unit.size * (1 + unit.in_backward) for unit in units)
 
 
@@ -69,8 +67,8 @@ def _layers(model: Pi05, parameters: dict[str, nn.Parameter]) -> Iterator[Unit]:
         moved = any(value.requires_grad and name.startswith(BEHIND[tower]) for name, value in parameters.items())
         for name, layer in model.get_submodule(tower).named_children():
             start = f"{tower}.{name}."
-            rounded_to = _precision_of_maps(layer, model.compute_dtype)
-            inside = layer.named_parameters() if rounded_to is None else _of_maps(layer)
+            rounded_to = _precision_of_matrices(layer, model.compute_dtype)
+            inside = layer.named_parameters() if rounded_to is None else _matrices(layer)
             names = tuple(start + each for each, _ in inside)
             size = _size(parameters, names, rounded_to)
             yield Unit(module=layer, names=names, rounded_to=rounded_to, in_backward=moved, size=size)
@@ -81,22 +79,21 @@ def _embedding(parameters: dict[str, nn.Parameter], model: Pi05) -> Unit:
     return Unit(module=model.embedding, names=names, in_backward=False, size=_size(parameters, names))
 
 
-def _precision_of_maps(layer: nn.Module, computed: torch.dtype) -> torch.dtype | None:
-    """Return what the layer's maps can be gathered in instead of their own precision; None: nothing, or the same."""
+def _precision_of_matrices(layer: nn.Module, computed: torch.dtype) -> torch.dtype | None:
+    """Return what the layer's matrices can be gathered in instead of their own precision; None: nothing, or the same.
+
+    With adapters: nothing.
+    """
     if any(isinstance(module, LoraLinear) for module in layer.modules()):
         return None
-    wider = any(value.dtype.itemsize > computed.itemsize for _, value in _of_maps(layer))
+    wider = any(value.dtype.itemsize > computed.itemsize for _, value in _matrices(layer))
     return computed if wider else None
 
 
-def _of_maps(layer: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Return weights and biases of the layer's maps by name: `Linear` rounds both before it computes."""
-    return [
-        (f"{name}.{part}", value)
-        for name, module in layer.named_modules()
-        if isinstance(module, Linear)
-        for part, value in module.named_parameters(recurse=False)
-    ]
+def _matrices(layer: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the weights of the layer's maps by name; one in codes is none."""
+    maps = [(name, module) for name, module in layer.named_modules() if isinstance(module, Linear)]
+    return [(f"{name}.weight", module.weight) for name, module in maps if isinstance(module.weight, nn.Parameter)]
 
 
 def _size(parameters: dict[str, nn.Parameter], names: tuple[str, ...], rounded_to: torch.dtype | None = None) -> int:

@@ -8,10 +8,10 @@ The unit of FSDP is a layer: those of the language model and of the expert each 
 whole language stack runs before the expert, so all its layers would lie on every GPU at once
 (docs/decisions/0006-many-gpus.md).
 
-Weights are gathered in the precision that they are multiplied in, and exactly where that is float32: N GPUs give the
-run of one, bit for bit what gathering everything in float32 gives. Gradients are summed in float32. Leaves out which of
-it a run gets (`kind.py`), what is gathered how (`gathering.py`), the processes themselves (`ranks.py`) and the tensors'
-parts (`shards.py`).
+Matrices are gathered in the precision that they are multiplied in, the rest exactly (`gathering.py`): the same bits as
+gathered in float32, so that N GPUs give the run of one. Gradients are summed in float32. Leaves out which of it a run
+gets (`kind.py`), what is gathered how (`gathering.py`), the processes themselves (`ranks.py`) and the tensors' parts
+(`shards.py`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from pi05.train.parameters import freeze
 from pi05.train.policy_config import PolicyConfig
 
 BF16 = torch.bfloat16
+DECISIONS = Path(__file__).parents[4] / "docs" / "decisions"
 
 
 def network(part: Part = "full", computed: torch.dtype = BF16) -> Pi05:
@@ -50,23 +52,14 @@ def is_of(parameter: nn.Parameter, module: nn.Module) -> bool:
     return any(parameter is each for each in module.parameters())
 
 
-def test_the_maps_of_the_layers_are_rounded_and_nothing_that_computes_in_float32() -> None:
+def test_the_matrices_of_the_layers_are_rounded_and_nothing_that_computes_in_float32() -> None:
     model = network()
     found = rounded(model)
     assert set(found.values()) == {BF16}
-    assert found.keys() == {
-        f"{name}.{part}"
-        for name, module in model.tower_maps.items()
-        if ".blocks." in name or ".layers." in name
-        for part, _ in module.named_parameters()
-    }
-    exact = [name for name, _ in model.named_parameters() if name not in found]
-    norms = [name for name in exact if name.split(".")[-2].rstrip("12").endswith("norm")]
-    assert any("norm1" in name for name in norms)
-    assert any(name.endswith(".scale") for name in norms)
-    outside = {"vision.position_embedding", "embedding.weight", "vision.head.weight", "vision.head.bias"}
-    maps = {f"{name}.{part}" for name in FLOAT32_MAPS for part in ("weight", "bias")}
-    assert set(exact) - set(norms) == outside | maps | {f"expert.norm.modulation.{part}" for part in ("weight", "bias")}
+    assert found.keys() == {f"{name}.weight" for name in model.tower_maps if ".blocks." in name or ".layers." in name}
+    exact = {name for name, value in model.named_parameters() if name not in found and value.ndim > 1}
+    outside = {"vision.position_embedding", "embedding.weight", "vision.head.weight", "expert.norm.modulation.weight"}
+    assert exact == outside | {f"{name}.weight" for name in FLOAT32_MAPS}
 
 
 def test_rounded_before_or_after_gives_the_same_bits() -> None:
@@ -132,6 +125,21 @@ def test_what_no_gradient_passes_is_gathered_once(part: Part, again: str) -> Non
         layer.register_forward_hook(lambda _, __, output, tower=tower: outputs.update({tower: needs_gradient(output)}))
     loss_of(model)
     assert {tower for tower, needed in outputs.items() if needed} - {"embedding"} == found - {"root"}
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [("everything trained", "full"), ("frozen vision", "frozen-vision"), ("the expert alone", "expert")],
+)
+def test_the_decision_tells_what_is_gathered_at_full_size(row: str, part: Part) -> None:
+    with torch.device("meta"):
+        model = Pi05(ModelConfig(), BF16)
+    summed = sum(value.nbytes for value in freeze(model, part).values())
+    units = units_of(model)
+    gathers = len(units) + sum(unit.in_backward for unit in units)
+    sums = sum(any(model.get_parameter(name).requires_grad for name in unit.names) for unit in units)
+    told = f"| {row} | {gathers} | {sums} | {gathered_bytes(units) / 1e9:.1f} | {summed / 1e9:.1f} |"
+    assert told in (DECISIONS / "0006-many-gpus.md").read_text()
 
 
 def needs_gradient(output: torch.Tensor | tuple[Any, ...] | None) -> bool:
