@@ -58,7 +58,7 @@ def units_of(model: Pi05) -> list[Unit]:
 
 
 def gathered_bytes(units: list[Unit]) -> int:
-    """Return the bytes that one forward pass and its backward pass gather, on all processes together."""
+    """Return the bytes that a forward pass and its backward pass gather; of them each process has its own part."""
     return sum(unit.size * (1 + unit.in_backward) for unit in units)
 
 
