@@ -7,8 +7,9 @@ own would be more exchanges of next to nothing. Biases are among them, though ma
 a bias as it comes, without rounding it. The embedding is exact, since its rows are multiplied before they are rounded.
 Its backward pass reads no weight, so it is gathered once.
 
-Maps with adapters stay as they are held: the frozen weight is in bfloat16 already, and an adapter looks at the
-precision of its parts (`model/lora.py`). Leaves out the splitting itself (`split.py`).
+Layers with adapters come as they are held: frozen matrices are in bfloat16 already, or in float32 for DoRA, which
+measures them, and an adapter looks at the precision of its parts (`model/lora.py`). Leaves out the splitting itself
+(`split.py`).
 """
 
 from __future__ import annotations
