@@ -278,13 +278,13 @@ def test_matrices_are_gathered_in_the_precision_that_they_are_multiplied_in() ->
     model = Pi05(tiny())
     towers = (model.vision.blocks, model.language.layers, model.expert.layers)
     maps = [module for tower in towers for module in tower.modules() if isinstance(module, Linear)]
-    exact, mixed = (measure(TrainConfig(precision=each)) for each in ("float32", "mixed"))  # type: ignore[arg-type]
+    exact, mixed = (measure(TrainConfig(precision=each)) for each in ("float32", "mixed"))
     everything = sum(value.nbytes for value in model.parameters())
     assert exact.gathered_bytes == 2 * everything - model.embedding.weight.nbytes
     assert exact.gathered_bytes - mixed.gathered_bytes == sum(module.weight.nbytes for module in maps)
     assert exact.gradient_bytes == mixed.gradient_bytes
     small = replace(tiny(), vocab_size=8)
-    layers = [measure(TrainConfig(precision=each), sizes=small).largest_unit for each in ("float32", "mixed")]  # type: ignore[arg-type]
+    layers = [measure(TrainConfig(precision=each), sizes=small).largest_unit for each in ("float32", "mixed")]
     assert layers[1] < 0.51 * layers[0], "where a layer is the largest"
 
 
