@@ -8,9 +8,10 @@ The unit of FSDP is a layer: those of the language model and of the expert each 
 whole language stack runs before the expert, so all its layers would lie on every GPU at once
 (docs/decisions/0006-many-gpus.md).
 
-Weights are gathered in their own precision, so that vectors that compute in float32 are not rounded on the way: N GPUs
-give the run of one. Leaves out which of it a run gets (`kind.py`), the processes themselves (`ranks.py`) and the
-tensors' parts (`shards.py`).
+Matrices are gathered in the precision that they are multiplied in, the rest exactly (`gathering.py`): the same bits as
+gathered in float32, so that N GPUs give the run of one. Gradients are summed in float32. Leaves out which of it a run
+gets (`kind.py`), what is gathered how (`gathering.py`), the processes themselves (`ranks.py`) and the tensors' parts
+(`shards.py`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from pi05.errors import ConfigError
 from pi05.model.pi05 import Pi05
+from pi05.train.parallel.gathering import units_of
 from pi05.train.parallel.kind import Kind
 from pi05.train.parallel.ranks import Ranks
 from pi05.train.parallel.shards import fill_from_first, own_part
@@ -99,10 +102,16 @@ def shard(model: Pi05, kind: Kind, ranks: Ranks) -> None:
         mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
     else:
         mesh = init_device_mesh(device, (ranks.world_size,), mesh_dim_names=("shard",))
-    for layer in (*model.vision.blocks, *model.language.layers, *model.expert.layers, model.embedding):
-        fully_shard(layer, mesh=mesh)
-    # Freed after each pass, or a measurement under the average would leave its values for the next step.
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    # The root comes first, or it would not look for its parameters inside of the layers.
+    for unit in units_of(model):
+        others = {value for name, value in model.named_parameters() if name not in unit.names}
+        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+        if unit.rounded_to is not None:
+            policy = replace(policy, param_dtype=unit.rounded_to, reduce_dtype=torch.float32)
+        # Freed after each pass, or a measurement under the average would leave its values for the next step.
+        fully_shard(unit.module, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=others)
+        if not unit.in_backward:
+            unit.module.set_unshard_in_backward(False)  # type: ignore[operator]
     for name in METHODS_OF_ROOT:
         register_fsdp_forward_method(model, name)
     for layer in model.expert.layers:

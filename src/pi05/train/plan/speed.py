@@ -84,10 +84,10 @@ def estimate_speed(
 
 
 def exchanged_bytes(config: TrainConfig, memory: MemoryPrediction, world: World) -> int:
-    """Return what each GPU sends in a step, inside its machine and over it: in the precision of the parameters.
+    """Return what each GPU sends in a step, inside its machine and over it.
 
-    FSDP gathers all weights for the forward pass and again for the backward pass, of every forward pass, and adds up
-    the gradients; DDP sends each gradient twice, once to be added up and once as a sum.
+    FSDP gathers weights for the forward pass and again for the backward pass, of every forward pass, as `gathering.py`
+    decides, and adds up the gradients; DDP sends each gradient twice, once to be added up and once as a sum.
     """
     if world.gpus == 1:
         return 0
@@ -95,4 +95,4 @@ def exchanged_bytes(config: TrainConfig, memory: MemoryPrediction, world: World)
     if memory.kind == "ddp":
         return round(2 * trained * (world.gpus - 1) / world.gpus)
     over = divided_by(memory.kind, world)
-    return round((2 * memory.step.weight_bytes + trained) * passes * (over - 1) / over)
+    return round((memory.step.gathered_bytes + trained) * passes * (over - 1) / over)

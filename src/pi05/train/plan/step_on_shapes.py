@@ -29,6 +29,7 @@ from pi05.train.optim.adamw import Ema, clip_gradients
 from pi05.train.optim.low_memory import LowMemoryOptimizer, state_bytes
 from pi05.train.optim.protocol import Optimizer
 from pi05.train.optim.way import Way
+from pi05.train.parallel.gathering import gathered_bytes, units_of
 from pi05.train.parallel.placement import outline
 from pi05.train.plan.counted_on import CountedOn, counted_on
 from pi05.train.plan.live_memory import BLOCK, LiveStorage, fused_kernels
@@ -67,7 +68,7 @@ class StepMemory:
     to_host: int
     """Bytes that go there in a step; as many come back."""
     largest_unit: int
-    """Bytes of the layer (or the embedding) with most parameters, the largest thing that FSDP gathers at once."""
+    """Bytes of the layer (or the embedding) that is most when FSDP gathers it, the largest thing gathered at once."""
     trained: int
     """Number of trainable values."""
     parameters: int
@@ -80,8 +81,8 @@ class StepMemory:
     """Bytes that this update needs for itself where it does not run as kernels of its own."""
     read_back: int = 0
     """Bytes that moments from host memory take on the device at once; 0 where they are there."""
-    weight_bytes: int
-    """Bytes of all weights, as they are held."""
+    gathered_bytes: int
+    """Bytes that FSDP gathers in one forward pass and its backward pass."""
     gradient_bytes: int
     """Bytes of all gradients."""
 
@@ -127,18 +128,19 @@ def measure_step(
     activations_away = sum(moved) // _passes(config)
     pinned = sum(map(pinned_bytes, [part.nbytes for part in of_moments] if config.optimizer_offload else []))
     pinned += sum(map(pinned_bytes, moved)) // _passes(config)
+    units = units_of(model)
     return StepMemory(
         at_peak=dict(tracker.at_peak),
         host=pinned,
         to_host=moments_away + activations_away * config.gradient_accumulation_steps,
-        largest_unit=max(_unit_bytes(model)),
+        largest_unit=max(unit.size for unit in units if unit.module is not model),
         trained=sum(value.numel() for value in parameters.values()),
         parameters=sum(value.numel() for value in model.parameters()),
         moved=bytes_of_update(config, parameters.values(), kernels.update),
         moved_by={way: bytes_of_update(config, parameters.values(), way) for way in ways},
         update_workspace=plain_temporaries(config, largest) if ways else 0,
         read_back=read_back_bytes(config, largest) if ways else 0,
-        weight_bytes=_bytes(model.parameters()),
+        gathered_bytes=gathered_bytes(units),
         gradient_bytes=_bytes(parameters.values()),
     )
 
@@ -289,7 +291,3 @@ def make_batch(shapes: Shapes, sizes: ModelConfig, cached: torch.dtype | None = 
             counted_tokens=count * shapes.prompt_tokens,
             prefix=None if cached is None else torch.empty(prefix, dtype=cached),
         )
-
-
-def _unit_bytes(model: Pi05) -> list[int]:
-    return [sum(value.nbytes for value in unit.parameters()) for unit in (*layers_of(model), model.embedding)]

@@ -115,7 +115,7 @@ def test_run_and_prediction_decide_alike(
         trained=trained,
         parameters=parameters,
         moved=0,
-        weight_bytes=0,
+        gathered_bytes=0,
         gradient_bytes=0,
     )
     gpu = replace(GPUS["h100"], memory_gib=memory / GIB)

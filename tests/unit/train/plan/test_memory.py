@@ -45,7 +45,7 @@ STEP = StepMemory(
     trained=200 * 2**20,
     parameters=400 * 2**20,
     moved=3 * 10**9,
-    weight_bytes=0,
+    gathered_bytes=0,
     gradient_bytes=0,
 )
 H100 = GPUS["h100"]
@@ -116,13 +116,13 @@ def test_several_gpus_share_the_update_only_where_the_network_is_split() -> None
     [
         ("ddp", 4, 1, 2 * 7e9 * 3 / 4),
         ("ddp", 4, 3, 2 * 7e9 * 3 / 4),
-        ("fsdp", 4, 1, (2 * 13e9 + 7e9) * 3 / 4),
-        ("fsdp", 4, 3, 3 * (2 * 13e9 + 7e9) * 3 / 4),
-        ("hsdp", 16, 1, (2 * 13e9 + 7e9) * 7 / 8),
+        ("fsdp", 4, 1, (13e9 + 7e9) * 3 / 4),
+        ("fsdp", 4, 3, 3 * (13e9 + 7e9) * 3 / 4),
+        ("hsdp", 16, 1, (13e9 + 7e9) * 7 / 8),
     ],
 )
 def test_the_exchange_between_gpus_counts_where_it_is_longer(kind: str, gpus: int, passes: int, sent: float) -> None:
-    step = replace(STEP, moved=0, weight_bytes=13 * 10**9, gradient_bytes=7 * 10**9)
+    step = replace(STEP, moved=0, gathered_bytes=13 * 10**9, gradient_bytes=7 * 10**9)
     config, world = TrainConfig(parallel=kind, gradient_accumulation_steps=passes), World.planned(gpus)  # type: ignore[arg-type]
     memory = predict(config, SIZES, SHAPES, world=world, step=step)
     for gpu, rate in ((H100, NVLINK_EXCHANGE), (GPUS["rtx4090"], PCIE_EXCHANGE)):

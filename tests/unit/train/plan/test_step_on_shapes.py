@@ -11,6 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from pi05.model.config import ModelConfig, tiny
 from pi05.model.flow import reduce_loss
+from pi05.model.layers import Linear
 from pi05.model.lora import add_lora
 from pi05.model.pi05 import Pi05
 from pi05.train.activations import apply_from_outside, to_host
@@ -270,6 +271,21 @@ def test_what_the_update_moves_and_the_largest_layer() -> None:
     layers = (*model.vision.blocks, *model.language.layers, *model.expert.layers, model.embedding)
     assert here.largest_unit == max(sum(value.nbytes for value in layer.parameters()) for layer in layers)
     assert here.largest_unit > model.expert.layers[0].mlp.up.weight.nbytes
+
+
+def test_matrices_are_gathered_in_the_precision_that_they_are_multiplied_in() -> None:
+    """What the gathers of bfloat16 save is half of the layers' matrices, in the forward and the backward pass."""
+    model = Pi05(tiny())
+    towers = (model.vision.blocks, model.language.layers, model.expert.layers)
+    maps = [module for tower in towers for module in tower.modules() if isinstance(module, Linear)]
+    exact, mixed = (measure(TrainConfig(precision=each)) for each in ("float32", "mixed"))
+    everything = sum(value.nbytes for value in model.parameters())
+    assert exact.gathered_bytes == 2 * everything - model.embedding.weight.nbytes
+    assert exact.gathered_bytes - mixed.gathered_bytes == sum(module.weight.nbytes for module in maps)
+    assert exact.gradient_bytes == mixed.gradient_bytes
+    small = replace(tiny(), vocab_size=8)
+    layers = [measure(TrainConfig(precision=each), sizes=small).largest_unit for each in ("float32", "mixed")]
+    assert layers[1] < 0.51 * layers[0], "where a layer is the largest"
 
 
 @pytest.mark.parametrize(("size", "taken"), [(0, 0), (1, 1), (512, 512), (513, 1024), (3 * 2**30, 2**32)])
