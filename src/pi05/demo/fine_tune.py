@@ -1,8 +1,8 @@
 """Fine-tuning on a CPU: a process for each core, as `torchrun` would start them, and this process the first of them.
 
-The parts of a step of pi05-tiny are too small to be shared out over threads: two train it no faster than one, and two
-processes, each with its share of the batch, 1.7 times as fast (docs/LOG.md). N processes give the run of one.
-Leaves out what they tell each other (`train/parallel/ranks.py`).
+The parts of a step of pi05-tiny are too small to be shared out over threads: two train it slower than one, and two
+processes, each with its share of the batch, 1.6 times as fast as two threads (docs/LOG.md). N processes give the run of
+one. Leaves out what they tell each other (`train/parallel/ranks.py`).
 """
 
 from __future__ import annotations

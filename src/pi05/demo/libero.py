@@ -64,7 +64,7 @@ class LiberoPlan:
     demonstrations_per_task: int = 150
     hold: int = 2
     image_size: int = 128
-    steps: int = 10_000
+    steps: int = 15_000
     learning_rate: float | None = None
     """The preset's when not given."""
     n_action_steps: int = 5
