@@ -27,7 +27,7 @@ STEPS: dict[str, Any] = {
     "log_freq": 1,
 }
 SETTINGS: dict[str, Any] = {"global_batch_size": 4, "batch_size": None, **STEPS}
-SECONDS = 240
+SECONDS = 420
 
 
 def flags(workshop: Any, run: Path, **settings: object) -> list[str]:

@@ -83,6 +83,7 @@ def test_two_machines_add_up_the_same_bits(tmp_path: Path) -> None:
         assert told["losses"] == pytest.approx(told["losses alone"], rel=LAST_BITS)
 
 
+@pytest.mark.slow
 def test_a_run_in_mixed_precision_is_that_of_one_process_and_goes_on_bit_for_bit(workshop: Any, tmp_path: Path) -> None:
     alone, whole, resumed = (tmp_path / name for name in ("alone", "whole", "resumed"))
     one_by_one = {**MIXED, "parallel": "fsdp", "gradient_accumulation_steps": 2}  # products of one sample everywhere
