@@ -38,7 +38,7 @@ def alone_lora(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_two_processes_with_the_whole_network_give_the_run_of_one(workshop: Any, alone: Path, tmp_path: Path) -> None:
     told = run_ranks(flags(workshop, tmp_path / "run", ema__enable=True, parallel="ddp", gradient_accumulation_steps=2))
-    assert "training: 4 steps of 4 samples (2 GPUs × 2 passes of 1)" in told
+    assert "training: 4 steps of 4 samples (2 processes × 2 passes of 1)" in told
     assert told.count("step 4/4") == 1, "only rank 0 speaks"
     assert_same_run(tmp_path / "run", alone)
 

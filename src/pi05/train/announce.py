@@ -124,7 +124,7 @@ def amount_line(config: TrainConfig, frames: int, world_size: int = 1) -> str:
     """Return how many samples a step and the run see."""
     passes, size = config.gradient_accumulation_steps, config.micro_batch_size(world_size)
     samples = config.samples_per_step(world_size)
-    parts = [f"{world_size} GPUs"] * (world_size > 1) + [f"{passes} passes"] * (passes > 1)
+    parts = [f"{world_size} processes"] * (world_size > 1) + [f"{passes} passes"] * (passes > 1)
     per_step = f"{samples} samples ({' × '.join(parts)} of {size})" if parts else f"{samples} samples"
     total = samples * config.steps
     return (
