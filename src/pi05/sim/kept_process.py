@@ -4,7 +4,8 @@ A simulator such as LIBERO holds a core and almost 2 GB, prints what it likes, h
 evaluating keep each one in a process of its own. Not `multiprocessing.Process`: that would import the user's main
 module again. What the process prints goes to a file without a name; its last line is told when the process dies.
 
-Leaves out what is said: `sim/crew.py` asks for demonstrations, `eval/places` for episodes of a policy.
+Leaves out what is said: `sim/crew.py` asks for demonstrations, `eval/places` for episodes of a policy, and
+`demo/fine_tune.py` for a share of a training.
 """
 
 from __future__ import annotations
