@@ -260,7 +260,7 @@ def held_actions() -> dict[str, Any]:
     }
     plain.close()
     held.close()
-    mixed = LiberoEnvironment("libero_object", [SOUP, DRESSING], start="random", hold=2, mixed_goals=True)
+    mixed = LiberoEnvironment("libero_object", [SOUP, DRESSING], start="random", hold=2, mixed_share=0.5)
     asked = {}
     for seed in range(6):
         mixed.reset(seed, SOUP)

@@ -72,8 +72,10 @@ class DemonstrationChoice(EnvironmentChoice):
     """By how much each joint of the arm is off at the start in LIBERO, a standard deviation (rad), 0 to 0.1."""
 
     mixed_goals: bool = False
-    """Ask in half of the episodes of LIBERO for what another of the chosen tasks asks for, where its thing lies in the
+    """Ask in some of the episodes of LIBERO for what another of the chosen tasks asks for, where its thing lies in the
     scene, too: without it a scene tells the task, and a policy need not listen."""
+    mixed_share: float = 0.5
+    """In which share of the episodes of a task whose scene allows it --mixed_goals asks so, above 0 and up to 1."""
 
     @property
     def first_seed(self) -> int:
@@ -90,3 +92,4 @@ class DemonstrationChoice(EnvironmentChoice):
         self._at_least(32, "image_size")
         self._require(self.image_size % 2 == 0, "image_size", "an even number")
         self._require(0 <= self.joint_noise <= 0.1, "joint_noise", "0 to 0.1")
+        self._require(0 < self.mixed_share <= 1, "mixed_share", "above 0 and up to 1")

@@ -69,16 +69,16 @@ class LiberoEnvironment:
         allow: frozenset[str] = frozenset(),
         joint_noise: float = JOINT_NOISE,
         hold: int = 1,
-        mixed_goals: bool = False,
+        mixed_share: float = 0.0,
     ) -> None:
-        """`hold`: control steps for which an action is held. `mixed_goals`: with start="random" half of the episodes,
-        as the seed says, ask for what another of the tasks asks for, where that makes sense in the scene.
+        """`hold`: control steps for which an action is held. `mixed_share`: with start="random" this share of the
+        episodes, as the seed says, asks for what another of the tasks asks for, where that makes sense in the scene.
         """
         self._libero = start_libero(allow)
         self.suite: Suite = suite
         self.protocol = protocol
         self.start = start
-        self.joint_noise, self.hold, self.mixed_goals = joint_noise, hold, mixed_goals
+        self.joint_noise, self.hold, self.mixed_share = joint_noise, hold, mixed_share
         self.fps = CONTROL_HZ / hold
         self.seed = protocol.seed if seed is None else seed
         self.max_steps = protocol.max_steps[suite] // hold
@@ -216,10 +216,10 @@ class LiberoEnvironment:
         wanted = {task.instruction for task in self._tasks.values()}
         some = [goal for goal in others if len(wanted) == 1 or goal.instruction in wanted]
         goals = [own, *(goal for goal in some if not self._running.holds(goal.relations))]
-        if self.mixed_goals and self.start == "random":
-            choice = int(np.random.default_rng((seed, self.seed, 1)).integers(2 * max(1, len(goals) - 1)))
-            if choice < len(goals) - 1:
-                goals.insert(0, goals.pop(choice + 1))
+        if self.start == "random" and len(goals) > 1:
+            generator = np.random.default_rng((seed, self.seed, 1))
+            if generator.random() < self.mixed_share:
+                goals.insert(0, goals.pop(1 + int(generator.integers(len(goals) - 1))))
         return tuple(goals)
 
     def _begin_benchmark(self, episode: int) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from pi05.errors import EvaluationError
+from pi05.sim.libero.culling import hide_unseen
 from pi05.sim.libero.pristine import Pristine
 from pi05.sim.libero.setup import Libero
 from pi05.sim.libero.tasks import LiberoTask
@@ -164,7 +165,9 @@ class LiberoSimulator:
         if size > min(context.con.offWidth, context.con.offHeight):
             context.update_offscreen_size(max(size, context.con.offWidth), max(size, context.con.offHeight))
         view, pixels = mujoco.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
-        mujoco.mjr_render(viewport=view, scn=self._scenes[CAMERAS.index(camera)], con=context.con)
+        scene = self._scenes[CAMERAS.index(camera)]
+        hide_unseen(scene, self._model.geom_rbound)
+        mujoco.mjr_render(viewport=view, scn=scene, con=context.con)
         mujoco.mjr_readPixels(rgb=pixels, depth=None, viewport=view, con=context.con)
         return pixels[::-1]  # OpenGL's first row is the lowest
 
