@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", nargs="+", help="objects of libero_object, or all")
     parser.add_argument("--demonstrations", type=int, default=plan.demonstrations_per_task, help="of each task")
+    parser.add_argument("--mixed-share", type=float, default=plan.mixed_share, help="asked for another task's object")
     parser.add_argument("--steps", type=int, default=plan.steps)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--hold", type=int, default=plan.hold)
@@ -55,6 +56,7 @@ def main() -> None:
     plan = LiberoPlan(
         tasks=_tasks(given.tasks) if given.tasks else plan.tasks,
         demonstrations_per_task=given.demonstrations,
+        mixed_share=given.mixed_share,
         hold=given.hold,
         image_size=given.image_size,
         steps=given.steps,

@@ -279,7 +279,73 @@ def held_actions() -> dict[str, Any]:
     return found
 
 
+RING = """
+<mujoco><asset><mesh name="piece" vertex="0 0 0 0.2 0 0 0 0.2 0 0 0 0.2"/>
+<material name="mirror" reflectance="{reflectance}"/></asset>
+<worldbody><light pos="0 0 3" castshadow="{shadow}"/><geom type="plane" size="5 5 1" pos="0 0 -1" material="mirror"/>
+{pieces}<camera name="eye" pos="0 0 0" xyaxes="1 0 0 0 0 1" fovy="60"/></worldbody></mujoco>
+"""
+"""A ring of 16 meshes around a camera, which sees three of them."""
+
+
+def left_out() -> dict[str, Any]:
+    """Pictures of a ring of meshes around a camera, with and without those beside its view."""
+    from pi05.sim.libero.rendering import choose_rendering
+
+    choose_rendering()
+    import mujoco
+
+    from pi05.sim.libero.culling import hide_unseen
+
+    angles = np.arange(16) * 2 * np.pi / 16
+    pieces = "".join(
+        f'<geom type="mesh" mesh="piece" pos="{2 * np.sin(a):.4f} {2 * np.cos(a):.4f} 0" rgba="1 {a / 7:.3f} 0 1"/>'
+        for a in angles
+    )
+    found: dict[str, Any] = {}
+    for name, shadow, reflectance in (("plain", "false", 0.0), ("shadow", "true", 0.0), ("mirror", "false", 0.5)):
+        model = mujoco.MjModel.from_xml_string(RING.format(pieces=pieces, shadow=shadow, reflectance=reflectance))
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        with mujoco.Renderer(model, 128, 128) as renderer:
+            renderer.update_scene(data, camera="eye")
+            everything = renderer.render()
+            hidden = hide_unseen(renderer.scene, model.geom_rbound)
+            picture = renderer.render()
+        found[name] = {
+            "hidden": hidden,
+            "same": bool(np.array_equal(everything, picture)),
+            "colours": len(np.unique(everything.reshape(-1, 3), axis=0)) > 5,
+        }
+    return found
+
+
+def left_out_of_libero() -> dict[str, Any]:
+    """Pictures of an episode with and without what a camera cannot see, and the most that was left out."""
+    import pi05.sim.libero.simulator as simulator
+    from pi05.sim.libero.environment import LiberoEnvironment
+
+    hide, counts = simulator.hide_unseen, dict.fromkeys(simulator.CAMERAS, 0)
+    environment = LiberoEnvironment("libero_object", [SOUP])
+    environment.reset(0, SOUP)
+    equal = []
+    for action in actions(4):
+        environment.step(action)
+        for camera in simulator.CAMERAS:
+            simulator.hide_unseen = lambda *_: 0
+            everything = environment._running.draw(camera, 256)
+            simulator.hide_unseen = hide
+            picture = environment._running.draw(camera, 256)
+            scene = environment._running._scenes[simulator.CAMERAS.index(camera)]
+            counts[camera] = max(counts[camera], sum(geom.type > 1000 for geom in scene.geoms[: scene.ngeom]))
+            equal.append(bool(np.array_equal(everything, picture)))
+    environment.close()
+    return {"same": equal, **counts}
+
+
 PROGRAMS = {
+    "left_out": left_out,
+    "left_out_of_libero": left_out_of_libero,
     "held_actions": held_actions,
     "full_rendering": full_rendering,
     "episode": episode,

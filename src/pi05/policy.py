@@ -27,7 +27,8 @@ from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import StaticShapes, collate, static_shapes
 from pi05.data.joined import with_state
 from pi05.data.processor import Processor
-from pi05.data.requirements import require_finite_actions
+from pi05.data.prompt import clean_task
+from pi05.data.requirements import require_finite_actions, require_task
 from pi05.data.robot.guard import (
     outside_of_training,
     require_as_filmed,
@@ -35,6 +36,7 @@ from pi05.data.robot.guard import (
     require_inside,
     unlike_training,
 )
+from pi05.data.robot.instructions import require_heard, unheard
 from pi05.data.robot.oddities import Oddities
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import CheckpointError, visible
@@ -56,7 +58,7 @@ class Prepared:
     """The raw state, which relative actions start from."""
     warnings: tuple[str, ...] = ()
     """What is odd about it and was not refused: numbers of the state outside of the training range, pictures that
-    stand otherwise than in training."""
+    stand otherwise than in training, an instruction that it did not have."""
 
 
 class Policy:
@@ -79,7 +81,8 @@ class Policy:
         self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.strict = False
-        """Whether a state outside of the training range, and a turned picture, are refused; else warned of once."""
+        """Whether a state outside of the training range, a turned picture and an instruction in other words are
+        refused; else warned of once."""
         self.shapes: StaticShapes | None = None
         """Shapes that batches are padded to, where graphs were compiled for them; None: batches are as they come."""
         self.notes: list[str] = []
@@ -218,7 +221,7 @@ class Policy:
         Pictures are judged together with the `looks` before them; where none are given, these are all that the policy
         was asked, which is right for one robot and for a simulator. Raises DataError for a missing, unknown or wrong
         picture, a missing or wrong state, no task; where the policy is `strict`, for a state outside of the training
-        range and a picture that is turned or has its colours exchanged, too.
+        range, a picture that is turned or has its colours exchanged, and an instruction of other words, too.
         """
         processor = self.processor
         observation = with_state(observation, processor.state_columns)
@@ -228,14 +231,18 @@ class Policy:
         if self.strict:
             require_inside(outside)
         inputs = processor.encode(observation)
+        strange = unheard(clean_task(require_task(observation)), processor.heard)
+        if self.strict:
+            require_heard(strange)
         for camera in processor.slots.keys:
             require_bytes_used(np.asarray(observation[camera]), camera)
         looks = self._looks if looks is None else looks
         unlike = unlike_training(inputs.images, processor.slots.by_slot, processor.camera_views, looks)
         if self.strict:
             require_as_filmed(unlike)
-        self._oddities.tell(outside, unlike)
-        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, [*outside, *unlike])))
+        self._oddities.tell(outside, unlike, strange)
+        odd = [*outside, *unlike, *([] if strange is None else [strange])]
+        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, odd)))
 
     def answer(
         self,

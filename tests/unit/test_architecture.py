@@ -248,7 +248,6 @@ TESTED_BY: dict[str, str] = {
     "serve.line": "unit/serve/test_client.py",
     "serve.selftest": "unit/serve/test_engine.py",
     "sim.crew": "unit/sim/test_collect_tasks.py",
-    "sim.kept_process": "unit/eval/places/test_processes.py",
     "sim.tabletop_tasks": "unit/sim/test_tabletop.py",
     "sim.libero.config": "unit/sim/test_config.py",
     "sim.libero.goals": "unit/sim/libero/test_environment.py",

@@ -232,6 +232,31 @@ def test_a_picture_as_in_training_is_answered_by_a_strict_policy(filmed: Policy)
     assert filmed.flagged == []
 
 
+def test_an_instruction_of_other_words_than_in_training_is_told(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make_policy(tokenizer)
+    assert plain.prepare(observation(task="dance")).warnings == (), "its training is not known"
+    trained = Policy(plain.model, plain.processor.having_heard([*fakes.TASKS, fakes.TASKS[0]]))
+    loaded = Policy.load(save_policy(tmp_path / "policy", trained))
+    assert loaded.processor.instructions == trained.processor.instructions == tuple(sorted(fakes.TASKS))
+    words = "the instruction is 'dance', not one of the training's 2"
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert loaded.prepare(observation()).warnings == ()
+            spelled = " " + observation()["task"].replace(" ", "_") + "\n"
+            assert loaded.prepare(observation(task=spelled)).warnings == (), "prompts are the same"
+            (told,) = loaded.prepare(observation(task="dance")).warnings
+            assert told.startswith(words)
+    assert loaded.flagged == [told]
+    assert [record.message.partition(":")[0] for record in caplog.records if "dance" in record.message] == [words]
+    loaded.strict = True
+    assert loaded.prepare(observation()).warnings == ()
+    with pytest.raises(DataError, match=r"(?s)not trained on this instruction.*'dance'"):
+        loaded.prepare(observation(task="dance"))
+    assert loaded.processor.having_heard(["walk"]) is loaded.processor, "a resumed run heard them already"
+
+
 def test_foreign_statistics_flag_by_quantiles_or_not_at_all(tokenizer: Path) -> None:
     low, high = np.array([-0.2, -0.2, 0.0]), np.array([0.2, 0.2, 1.0])
     degrees = observation(**{STATE: np.array([0.0, 17.0, 1.0], np.float32)})

@@ -113,6 +113,7 @@ class ProcessorFields(TypedDict, total=False):
     relative_mask: Required[list[bool] | None]
     camera_sizes: dict[str, Sides]
     camera_views: dict[str, dict[str, str | bool | list[str]]]
+    instructions: Annotated[Names, Within(0, 1000)]
 
 
 class OwnConfig(TypedDict, total=False):

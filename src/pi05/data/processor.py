@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from pi05.data.cameras import CameraSlots
 from pi05.data.joined import columns_from_list, columns_to_list, describe_columns, with_state
 from pi05.data.lerobot.vectors import Column
-from pi05.data.prompt import PromptFormat, format_prompt
+from pi05.data.prompt import PromptFormat, clean_task, format_prompt
 from pi05.data.requirements import (
     require_choice,
     require_known_cameras,
@@ -33,6 +33,7 @@ from pi05.data.requirements import (
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
 from pi05.data.robot.camera_view import CameraView, views_of
 from pi05.data.robot.guard import require_image
+from pi05.data.robot.instructions import instructions_of
 from pi05.data.statistics import DimStats
 from pi05.data.tokenizer import Tokenizer
 from pi05.data.transforms import FORMULAS, Formula, NormalizationMode, Normalizer, absolute, relative
@@ -86,6 +87,8 @@ class Processor:
     """
     camera_views: dict[str, CameraView] = field(default_factory=dict)
     """Slot → what its pictures looked like in training; likewise."""
+    instructions: tuple[str, ...] = ()
+    """What the demonstrations were asked for, as prompts have it; likewise, and where there were very many."""
 
     def __post_init__(self) -> None:
         require_settings(
@@ -111,6 +114,11 @@ class Processor:
     def action_normalizer(self) -> Normalizer:
         """Normaliser of the (possibly relative) actions."""
         return Normalizer(self.action_stats, self.normalization["ACTION"], self.formula)
+
+    @cached_property
+    def heard(self) -> frozenset[str]:
+        """The instructions of the training."""
+        return frozenset(self.instructions)
 
     @cached_property
     def _mask(self) -> np.ndarray:
@@ -218,6 +226,7 @@ class Processor:
             **{name: columns_to_list(columns) for name, columns in self._columns.items() if columns},
             **({"camera_sizes": {s: list(size) for s, size in self.camera_sizes.items()}} if self.camera_sizes else {}),
             **({"camera_views": {s: v.to_dict() for s, v in self.camera_views.items()}} if self.camera_views else {}),
+            **({"instructions": list(self.instructions)} if self.instructions else {}),
         }
 
     def having_seen(
@@ -231,6 +240,10 @@ class Processor:
             return self
         return replace(self, camera_views=views_of(images, self.slots.used, episodes))
 
+    def having_heard(self, tasks: Iterable[str]) -> Processor:
+        """Return it with the instructions of its training, unless it knows these already."""
+        return self if self.instructions else replace(self, instructions=instructions_of(map(clean_task, tasks)))
+
     @property
     def _columns(self) -> dict[str, tuple[Column, ...]]:
         return {"state_columns": self.state_columns, "action_columns": self.action_columns}
@@ -239,8 +252,8 @@ class Processor:
     def from_dict(cls, values: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
         """Build from `to_dict`. Raises DataError when the tokenizer or the preprocessing is not the one of training.
 
-        Checkpoints without `formula` are from when there was only openpi's; those without `camera_sizes` and
-        `camera_views` do not tell.
+        Checkpoints without `formula` are from when there was only openpi's; those without `camera_sizes`,
+        `camera_views` or `instructions` do not tell.
         """
         require_same("tokenizer", values["tokenizer"]["sha256"], tokenizer.sha256)
         require_choice("resize", values["resize"], RESIZES)
@@ -271,6 +284,7 @@ class Processor:
             formula=values.get("formula", "openpi"),
             camera_sizes={slot: (size[0], size[1]) for slot, size in values.get("camera_sizes", {}).items()},
             camera_views={s: CameraView.from_dict(view) for s, view in (values.get("camera_views") or {}).items()},
+            instructions=tuple(values.get("instructions", ())),
             **{name: values[name] for name in same},
         )
 

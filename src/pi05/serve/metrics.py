@@ -67,7 +67,12 @@ class Metrics:
             *_one("connected_clients", "gauge", "open connections", self.connected),
             *_one("connections_total", "counter", "connections so far", self.connections),
             *_one("waiting_questions", "gauge", "observations before the network", waiting),
-            *_one("odd_observations_total", "counter", "states and pictures unlike the training's", self.warnings),
+            *_one(
+                "odd_observations_total",
+                "counter",
+                "states, pictures and instructions unlike the training's",
+                self.warnings,
+            ),
             *_one("continued_answers_total", "counter", "answers that continue the chunk before them", self.continued),
             *_many("answers_total", "answered observations", "client", self.answered),
             *_many("refusals_total", "messages that were refused", "code", self.refused),

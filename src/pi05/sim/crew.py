@@ -42,11 +42,11 @@ class News:
 class _Member(KeptProcess):
     """One process, and the attempt that it makes now."""
 
-    def __init__(self, make: ExpertMaker, folder: Path) -> None:
+    def __init__(self, make: ExpertMaker, folder: Path, beside: int) -> None:
         self.ticket: Ticket | None = None
         self.task: str | None = None
         self.last_task: int | None = None
-        super().__init__(serve)
+        super().__init__(serve, beside=beside)
         self.send((make, folder))
 
 
@@ -57,6 +57,7 @@ class Crew:
     make: ExpertMaker
     folder: Path
     first_seed: int
+    workers: int
     facts: dict[str, Any] | None = None
     """What the first process told of its simulator (`simulator_facts`)."""
     _members: list[_Member] = field(default_factory=list)
@@ -107,7 +108,7 @@ class Crew:
 
     def start(self) -> None:
         """Start one more process."""
-        self._members.append(_Member(self.make, self.folder))
+        self._members.append(_Member(self.make, self.folder, self.workers))
 
     def end(self) -> None:
         """End all processes; what they have not finished is lost."""
@@ -128,7 +129,7 @@ def _died(when: str, end: HasEnded) -> EvaluationError:
 @contextmanager
 def crew(make: ExpertMaker, folder: Path, workers: int, first_seed: int) -> Iterator[Crew]:
     """Yield a crew of that many processes, whose attempts go to `folder`; `make` must be one that can be pickled."""
-    members = Crew(make, folder, first_seed)
+    members = Crew(make, folder, first_seed, workers)
     try:
         for _ in range(workers):
             members.start()

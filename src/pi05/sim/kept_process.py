@@ -24,8 +24,12 @@ from typing import Any, TypeVar
 
 from pi05.errors import UserError
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS")
-"""LP: Mesa's software renderer. Several processes with threads for each core only hinder each other."""
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Several processes with threads for each core only hinder each other."""
+DRAWING = "LP_NUM_THREADS"
+"""Threads of Mesa's software renderer. Pictures do not depend on it."""
+MOST_DRAWING = 4
+"""More would wait: half of a picture's time is the triangles' corners, which one thread computes."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -57,18 +61,25 @@ class Refused:
         return self.kind(self.problem, wanted=self.wanted, found=self.found, remedy=self.remedy)
 
 
+def drawing_threads(processes: int) -> int:
+    """Return the threads that each of so many processes on this machine draws with, so that no core idles."""
+    return max(1, min(MOST_DRAWING, len(os.sched_getaffinity(0)) // processes))
+
+
 class KeptProcess:
     """One process, in which `serve` is called with the other end of the connection.
 
     `serve` is a function of a module's own; the module is imported there, where this process finds modules.
     """
 
-    def __init__(self, serve: Callable[[Connection], None]) -> None:
+    def __init__(self, serve: Callable[[Connection], None], *, beside: int | None = None) -> None:
+        """`beside`: how many such processes, this one counted, draw at once; None where it does not draw."""
         # What a simulator leaves there when it is killed goes with it.
         self._scratch = tempfile.TemporaryDirectory(prefix="pi05-simulator-", ignore_cleanup_errors=True)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.connection, theirs = Pipe()
-        threads = {name: os.environ.get(name, "1") for name in ONE_THREAD}
+        counts = dict.fromkeys(ONE_THREAD, 1) | {DRAWING: drawing_threads(beside) if beside else 1}
+        threads = {name: os.environ.get(name, str(count)) for name, count in counts.items()}
         # Not `-m`: what that defines has another name when it is pickled.
         program = (
             "import sys; sys.path[:] = sys.argv[3:]; "

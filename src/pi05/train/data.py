@@ -150,7 +150,8 @@ def cache_frames(prepared: PreparedData, console: Console) -> TrainingData:
     with waiting("hashing the data set", partial(say, console)):
         content = identify(dataset, keys)
     episodes = [frames_of(dataset, [number]) for number in prepared.train_episodes]
-    prepared = replace(prepared, processor=processor.having_seen(frames.images, episodes))
+    tasks = [task for number in prepared.train_episodes for task in dataset.episodes[number].tasks]
+    prepared = replace(prepared, processor=processor.having_seen(frames.images, episodes).having_heard(tasks))
     return TrainingData(**vars(prepared), frames=frames, content=content)
 
 

@@ -23,12 +23,13 @@ def whole(tmp_path: Path) -> Policy:
     plain = make_policy(tokenizer, camera_sizes={"scene": (30, 40)}, relative_mask=(True, True, False))
     frames = np.random.default_rng(0).integers(0, 255, (40, 2, 48, 48, 3), np.uint8)
     episodes = [list(range(e, e + 10)) for e in range(0, 40, 10)]
-    return Policy(plain.model, plain.processor.having_seen(lambda frame: list(frames[frame]), episodes))
+    seen = plain.processor.having_seen(lambda frame: list(frames[frame]), episodes)
+    return Policy(plain.model, seen.having_heard(["pick it up"]))
 
 
 def test_every_field_that_is_written_has_a_shape(whole: Policy) -> None:
     written = set(whole.processor.to_dict())
-    assert {"camera_sizes", "camera_views", "relative_mask"} <= written
+    assert {"camera_sizes", "camera_views", "instructions", "relative_mask"} <= written
     assert written <= set(ProcessorFields.__annotations__)
 
 
@@ -46,6 +47,9 @@ def test_every_field_that_is_written_has_a_shape(whole: Policy) -> None:
         ("camera_views", {"scene": 3}),
         ("camera_views", {"scene": {"mean": "zz", "spread": "", "turns": [], "coloured": True}}),
         ("camera_views", {"scene": {}}),
+        ("instructions", "pick it up"),
+        ("instructions", [3]),
+        ("instructions", None),
     ],
 )
 def test_damage_is_named(whole: Policy, tmp_path: Path, field: str, value: Any) -> None:
@@ -55,5 +59,5 @@ def test_damage_is_named(whole: Policy, tmp_path: Path, field: str, value: Any) 
     config["processor"][field] = value
     del config["fingerprint"]  # as in checkpoints of 0.1: nobody knows that it was edited
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"camera_|cameras"):
+    with pytest.raises(UserError, match=r"camera_|cameras|instructions"):
         Policy.load(folder)

@@ -15,11 +15,11 @@ from pi05.sim.protocol import Environment
 class PlaceProcess(KeptProcess):
     """One process; `plan` is the episode that it carries out now."""
 
-    def __init__(self, make: Callable[[], Environment]) -> None:
+    def __init__(self, make: Callable[[], Environment], *, beside: int = 1) -> None:
         self.plan: EpisodePlan | None = None
         self.last_task: str | None = None
         self.ready = False
-        super().__init__(serve)
+        super().__init__(serve, beside=beside)
         self.ask(make)
 
     def ask(self, message: object) -> None:

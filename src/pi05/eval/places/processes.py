@@ -64,7 +64,7 @@ class PlacesInProcesses:
         self._processes = []
 
     def _start(self) -> PlaceProcess:
-        self._processes.append(PlaceProcess(self._make))
+        self._processes.append(PlaceProcess(self._make, beside=self.wanted * self._sharing))
         return self._processes[-1]
 
     def _begun(self, process: PlaceProcess, answer: Answer) -> EnvironmentFacts:

@@ -7,7 +7,15 @@ import pytest
 
 from pi05.data.robot.camera_view import EXCHANGED
 from pi05.data.robot.guard import Outside, Unlike
-from pi05.data.robot.oddities import NOBODY_THERE, OTHER_CAMERA, OTHER_UNITS, Oddities
+from pi05.data.robot.instructions import Unheard
+from pi05.data.robot.oddities import (
+    MOST_INSTRUCTIONS,
+    NOBODY_THERE,
+    OTHER_CAMERA,
+    OTHER_UNITS,
+    OTHER_WORDS,
+    Oddities,
+)
 
 ELBOW = Outside(dimension=1, name="elbow", value=17.0, low=-0.2, high=0.2, surely_wrong=True)
 DOWN = Unlike(camera="top", how=("upside down",))
@@ -31,3 +39,14 @@ def test_nothing_odd_is_nothing_told(caplog: pytest.LogCaptureFixture) -> None:
     odd = Oddities()
     odd.tell([], [])
     assert odd.told == [] == caplog.records
+
+
+def test_strange_instructions_are_told_once_each_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    odd = Oddities()
+    with caplog.at_level(logging.WARNING):
+        for i in range(MOST_INSTRUCTIONS + 50):
+            for _ in range(2):
+                odd.tell([], [], Unheard(task=f"dance {i}", known=("walk",)))
+    assert len(odd.told) == len(set(odd.told)) == len(caplog.records) == MOST_INSTRUCTIONS
+    assert odd.told[0] == "the instruction is 'dance 0', not the only one of the training: 'walk'"
+    assert caplog.records[0].message.endswith(OTHER_WORDS)
