@@ -203,6 +203,34 @@ def test_a_picture_that_stands_otherwise_than_in_training_is_told_once(
     assert "BGR" in told[0]
 
 
+def test_cameras_that_have_changed_places_are_told_once_each(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make_policy(tokenizer)
+    episodes = [list(range(e, e + 40, 4)) for e in range(4)]
+
+    def look(frame: int) -> list[np.ndarray]:
+        return [table(frame), np.ascontiguousarray(255 - table(frame)[::-1])]
+
+    seen = Policy(plain.model, plain.processor.having_seen(look, episodes))
+    loaded = Policy.load(save_policy(tmp_path / "policy", seen))
+    shows = "camera {} shows what was seen in training by camera {}"
+    wanted = (shows.format(SCENE, WRIST), shows.format(WRIST, SCENE))
+    with caplog.at_level(logging.WARNING):
+        for frame in (2, 30):
+            sound = dict(zip((SCENE, WRIST), look(frame), strict=True))
+            changed = dict(zip((WRIST, SCENE), look(frame), strict=True))
+            assert loaded.prepare(observation(**sound), RecentLooks()).warnings == ()
+            assert loaded.prepare(observation(**changed), RecentLooks()).warnings == wanted
+    assert loaded.flagged == list(wanted)
+    told = [record.message for record in caplog.records if "seen in training by" in record.message]
+    assert [text.partition(": ")[0] for text in told] == list(wanted)
+    assert all("changed places" in text for text in told)
+    loaded.strict = True
+    with pytest.raises(DataError, match=r"(?s)seen in training by.*the name of its camera"):
+        loaded.prepare(observation(**changed), RecentLooks())
+
+
 def test_a_strict_policy_refuses_a_picture_in_another_channel_order(filmed: Policy) -> None:
     filmed.strict = True
     with pytest.raises(DataError, match=r"(?s)channel order.*red and blue exchanged.*not OpenCV's BGR"):

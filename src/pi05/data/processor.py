@@ -31,7 +31,8 @@ from pi05.data.requirements import (
     require_task,
 )
 from pi05.data.resize import OPENPI_RESIZE, RESIZES, Resize, fit_image, to_signed
-from pi05.data.robot.camera_view import CameraView, views_of
+from pi05.data.robot.camera_view import CameraView
+from pi05.data.robot.camera_views import views_of
 from pi05.data.robot.guard import require_image
 from pi05.data.robot.instructions import instructions_of
 from pi05.data.statistics import DimStats

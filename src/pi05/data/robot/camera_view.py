@@ -16,15 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from pi05.errors import DataError
 
 SIDE = 8
 """Pixels of the mean picture."""
-FRAMES, EPISODES = 240, 60
-"""Training frames that are averaged, of so many episodes, spread evenly."""
 FEWEST_FRAMES, FEWEST_EPISODES = 20, 3
 """Under so many the mean is that of a moment, and nothing is kept."""
 NOISE = 8.0
@@ -37,6 +35,8 @@ COLOURED = 0.5
 """Cosine between the colours of a picture and those of the mean: above it in all of training, below its negative where
 red and blue are exchanged."""
 EXCHANGED = "with red and blue exchanged"
+SHOWS = "shows what was seen in training by camera "
+"""Before a camera's name: of a picture that comes under the name of another one (`camera_views.py`)."""
 
 Turn = Callable[[np.ndarray], np.ndarray]
 UNDONE_BY: dict[str, Turn] = {
@@ -62,11 +62,14 @@ class CameraView:
     """The names in `UNDONE_BY` that no training frame looks like."""
     coloured: bool
     """Whether the colours of all training frames tell red from blue."""
+    apart: tuple[str, ...] = ()
+    """The slots whose cameras are told if they change places with this one (`camera_views.py`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: pictures as hexadecimal text."""
         pictures = {"mean": self.mean.tobytes().hex(), "spread": self.spread.tobytes().hex()}
-        return {**pictures, "turns": list(self.turns), "coloured": self.coloured}
+        apart = {"apart": list(self.apart)} if self.apart else {}
+        return {**pictures, "turns": list(self.turns), "coloured": self.coloured, **apart}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CameraView:
@@ -77,7 +80,8 @@ class CameraView:
                 for name in ("mean", "spread")
             )
             turns = tuple(name for name in UNDONE_BY if name in values["turns"])
-            return cls(mean=mean, spread=spread, turns=turns, coloured=values["coloured"] is True)
+            apart = tuple(map(str, values.get("apart", ())))
+            return cls(mean=mean, spread=spread, turns=turns, coloured=values["coloured"] is True, apart=apart)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "what the checkpoint says of its cameras' pictures cannot be read",
@@ -139,35 +143,17 @@ def view_of(episodes: Sequence[Iterable[np.ndarray]]) -> CameraView | None:
         return None
     told, coloured = set(UNDONE_BY), True
     for number, pictures in enumerate(small):
-        others = _averaged(small[:number] + small[number + 1 :])
+        others = averaged(small[:number] + small[number + 1 :])
         for picture in pictures:
             grey = picture.mean(axis=2)
             usual = others.misfit(grey)
             told = {name for name in told if others.misfit(UNDONE_BY[name](grey)) > usual}
             coloured = coloured and others.cosine(picture) > COLOURED
-    return replace(_averaged(small), turns=tuple(name for name in UNDONE_BY if name in told), coloured=coloured)
+    return replace(averaged(small), turns=tuple(name for name in UNDONE_BY if name in told), coloured=coloured)
 
 
-def _averaged(episodes: Sequence[Float[np.ndarray, "_ 8 8 3"]]) -> CameraView:
-    """Return the mean of all pictures, which tells nothing yet."""
+def averaged(episodes: Sequence[Shaped[np.ndarray, "_ 8 8 3"]]) -> CameraView:
+    """Return the mean of all pictures of some episodes and its spread, which tells nothing yet."""
     stack = np.concatenate(episodes)
     mean, spread = (np.rint(each).astype(np.uint8) for each in (stack.mean(axis=0), stack.std(axis=0)))
     return CameraView(mean=mean, spread=spread, turns=(), coloured=False)
-
-
-def views_of(
-    images: Callable[[int], Sequence[np.ndarray] | np.ndarray], slots: Sequence[str], episodes: Sequence[Sequence[int]]
-) -> dict[str, CameraView]:
-    """Return what each slot's camera showed in the frames of some episodes; `images` gives a frame's, by slot."""
-    chosen = [episodes[i] for i in _spread(len(episodes), EPISODES)]
-    frames = [[own[i] for i in _spread(len(own), -(-FRAMES // len(chosen)))] for own in chosen]
-    found = {
-        slot: view_of([[images(frame)[number] for frame in own] for own in frames]) for number, slot in enumerate(slots)
-    }
-    return {slot: view for slot, view in found.items() if view is not None}
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return up to so many numbers under `count`, evenly spaced, the first and the last among them."""
-    places: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
-    return places

@@ -2,7 +2,7 @@
 
 `Policy` calls these checks for every observation, and so does everything that serves it. Whether shapes fit is the
 business of `data/requirements.py`; what a camera showed in training, that of `camera_view.py`. What no check can see:
-two cameras of one kind exchanged.
+two cameras exchanged that saw the same in training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pi05.data.robot.camera_view import CameraView, shrink
+from pi05.data.robot.camera_view import SHOWS, CameraView, shrink
+from pi05.data.robot.camera_views import exchanged
 from pi05.data.robot.reach import reach_of
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.data.statistics import DimStats
@@ -167,9 +168,16 @@ class Unlike:
 
     camera: str
     how: tuple[str, ...]
-    """Upside down, mirrored, with red and blue exchanged, and so on."""
+    """Upside down, mirrored, with red and blue exchanged, and so on; or `SHOWS` and another camera's name."""
+
+    @property
+    def displaced(self) -> bool:
+        """Whether it is another camera's picture."""
+        return self.how[0].startswith(SHOWS)
 
     def __str__(self) -> str:
+        if self.displaced:
+            return f"camera {self.camera} {self.how[0]}"
         return (
             f"the picture of camera {self.camera} comes {' and '.join(self.how)}, compared with those of the training"
         )
@@ -181,30 +189,39 @@ def unlike_training(
     views: Mapping[str, CameraView],
     looks: RecentLooks,
 ) -> list[Unlike]:
-    """Return the cameras whose squares, one for each slot, are turned or of other colours; none where unknown.
+    """Return the cameras whose squares, one for each slot, are turned, of other colours, or another camera's; none
+    where unknown.
 
     This look is noted in `looks`, and so is not told alone, but together with the last ones of the same robot.
     """
     found = []
-    for image, (slot, camera) in zip(images, slots.items(), strict=True):
-        if camera is not None and slot in views:
-            small = shrink(image)
-            how = looks.usually(camera, views[slot].differences(small), small)
+    pictures = {
+        slot: shrink(image)
+        for image, slot in zip(images, slots, strict=True)
+        if slots[slot] is not None and slot in views
+    }
+    places = exchanged(pictures, views)
+    for slot, small in pictures.items():
+        camera = slots[slot]
+        if camera is not None:
+            how = (f"{SHOWS}{slots[places[slot]]}",) if slot in places else views[slot].differences(small)
+            how = looks.usually(camera, how, small)
             if how:
                 found.append(Unlike(camera=camera, how=how))
     return found
 
 
 def require_as_filmed(unlike: Sequence[Unlike]) -> None:
-    """Raise DataError for pictures that are turned, mirrored, or red for blue against those of the training."""
+    """Raise DataError for pictures that are turned, mirrored, red for blue, or another camera's."""
     if unlike:
         raise DataError(
             "a camera does not show its pictures as it did in training",
-            wanted="the orientation and the channel order of the demonstrations",
+            wanted="each camera's own pictures, in the orientation and the channel order of the demonstrations",
             found="; ".join(map(str, unlike)),
-            remedy="send RGB, not OpenCV's BGR (picture[..., ::-1]), and turn the picture, or mount the camera, as it "
-            "was when the demonstrations were recorded; if the pictures are right, move the arm a little, so that its "
-            "cameras see something else, and ask again, or go on without --strict: the answers' warnings tell the same",
+            remedy="give each picture the name of its camera, send RGB, not OpenCV's BGR (picture[..., ::-1]), and "
+            "turn the picture, or mount the camera, as it was when the demonstrations were recorded; if the pictures "
+            "are right, move the arm a little, so that its cameras see something else, and ask again, or go on without "
+            "--strict: the answers' warnings tell the same",
         )
 
 

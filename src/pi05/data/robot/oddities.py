@@ -11,6 +11,7 @@ from pi05.data.robot.instructions import Unheard
 
 OTHER_UNITS = "other units, another calibration, another robot?"
 OTHER_CAMERA = "BGR in the place of RGB, or a camera that is mounted or turned in another way?"
+OTHER_PLACE = "have two cameras changed places, by their cables, or by their numbers when the computer started?"
 OTHER_WORDS = "a policy knows the words that it was trained on, and may do anything else"
 NOBODY_THERE = "no demonstration was there, and the policy has to guess"
 
@@ -25,7 +26,7 @@ class Oddities:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self._known: set[int | tuple[str, bool, bool]] = set()
+        self._known: set[int | tuple[str, bool, bool] | tuple[str, ...]] = set()
         self._instructions: set[str] = set()
 
     def tell(self, outside: Sequence[Outside], unlike: Sequence[Unlike], unheard: Unheard | None = None) -> None:
@@ -36,12 +37,15 @@ class Oddities:
             told.add(unheard.task)
             self._warn(str(unheard), OTHER_WORDS)
         for odd in unlike:
+            if odd.displaced:
+                self._tell((*odd.how, odd.camera), str(odd), OTHER_PLACE)
+                continue
             is_exchanged = EXCHANGED in odd.how
             self._tell((odd.camera, is_exchanged, len(odd.how) > is_exchanged), str(odd), OTHER_CAMERA)
         for found in outside:
             self._tell(found.dimension, str(found), OTHER_UNITS if found.surely_wrong else NOBODY_THERE)
 
-    def _tell(self, what: int | tuple[str, bool, bool], text: str, why: str) -> None:
+    def _tell(self, what: int | tuple[str, bool, bool] | tuple[str, ...], text: str, why: str) -> None:
         if what not in self._known:
             self._known.add(what)
             self._warn(text, why)

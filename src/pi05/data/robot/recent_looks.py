@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import UInt8
 
-from pi05.data.robot.camera_view import EXCHANGED
+from pi05.data.robot.camera_view import EXCHANGED, SHOWS
 
 LOOKS = 30
 """So many looks are kept of each camera. In suites of LIBERO that a policy was not trained on, at most 12 in 30 of a
@@ -33,6 +33,7 @@ class RecentLooks:
     def __init__(self) -> None:
         self._turns: dict[str, deque[str | None]] = {}
         self._exchanged: dict[str, deque[str | None]] = {}
+        self._places: dict[str, deque[str | None]] = {}
         self._counted: dict[str, UInt8[np.ndarray, "8 8 3"]] = {}
 
     def usually(
@@ -44,10 +45,15 @@ class RecentLooks:
         it, tells whether this is another look than the last one that was counted; without it, it is.
         """
         found = tuple(how)
-        turn = next((one for one in found if one != EXCHANGED), None)
+        place = next((one for one in found if one.startswith(SHOWS)), None)
+        turn = next((one for one in found if one not in (EXCHANGED, place)), None)
         colours = EXCHANGED if EXCHANGED in found else None
         another = self._is_another(camera, picture)
-        told = (_usual(self._turns, camera, turn, another), _usual(self._exchanged, camera, colours, another))
+        told = (
+            _usual(self._places, camera, place, another),
+            _usual(self._turns, camera, turn, another),
+            _usual(self._exchanged, camera, colours, another),
+        )
         return tuple(one for one in told if one is not None)
 
     def _is_another(self, camera: str, picture: UInt8[np.ndarray, "8 8 3"] | None) -> bool:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from check_subjects import scene
 
-from pi05.data.robot.camera_view import EXCHANGED, FEWEST_FRAMES, UNDONE_BY, CameraView, shrink, view_of, views_of
+from pi05.data.robot.camera_view import EXCHANGED, FEWEST_FRAMES, UNDONE_BY, CameraView, shrink, view_of
 from pi05.errors import DataError
 
 Frames = Callable[[int, int], np.ndarray]
@@ -94,22 +93,6 @@ def test_a_camera_that_was_turned_in_some_episodes_is_not_judged_by() -> None:
 def test_too_few_pictures_make_no_view() -> None:
     assert view_of([[seen(0, frame)] * 30 for frame in (1, 2)]) is None
     assert view_of([[seen(episode, 1)] * (FEWEST_FRAMES // 5) for episode in range(4)]) is None
-    assert views_of(lambda frame: [], ["scene"], []) == {}
-
-
-def test_views_are_of_each_slots_own_pictures() -> None:
-    episodes = [list(range(100 * e, 100 * e + 40)) for e in range(5)]
-    asked: set[int] = set()
-
-    def images(frame: int) -> np.ndarray:
-        asked.add(frame)
-        return np.stack([scene(camera, frame // 100, frame % 100) for camera in ("front", "left")])
-
-    views = views_of(images, ["scene", "left_wrist"], episodes)
-    assert set(views) == {"scene", "left_wrist"}
-    assert np.abs(views["scene"].mean.astype(int) - views["left_wrist"].mean).mean() > 10
-    assert views["left_wrist"].differences(scene("left", 1, 7)) == ()
-    assert asked <= {frame for own in episodes for frame in own}
 
 
 def test_a_view_survives_being_written() -> None:
