@@ -14,6 +14,7 @@ import numpy as np
 
 from pi05.check.pictures.beside_base import compare_with_base
 from pi05.check.pictures.looks import FLAT, Look, Looks, Progress, take_looks
+from pi05.check.pictures.places import check_places
 from pi05.check.pictures.timing import check_timing
 from pi05.check.subject import Subject
 from pi05.data.lerobot.files import dropping, excluding
@@ -51,6 +52,7 @@ def check_pictures(subject: Subject, progress: Progress) -> Iterator[Finding]:
             _unreadable(looks),
             *(_camera(looks.of(camera), camera) for camera in cameras),
             _twins(subject, looks),
+            check_places(looks, cameras),
             _by_motion(subject, looks),
             compare_with_base(subject, looks),
             check_timing(subject, _seeing(looks, cameras), progress),

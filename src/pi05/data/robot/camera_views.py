@@ -30,8 +30,8 @@ def views_of(
     images: Callable[[int], Sequence[np.ndarray] | np.ndarray], slots: Sequence[str], episodes: Sequence[Sequence[int]]
 ) -> dict[str, CameraView]:
     """Return what each slot's camera showed in the frames of some episodes; `images` gives a frame's, by slot."""
-    chosen = [episodes[i] for i in _spread(len(episodes), EPISODES)]
-    frames = [[own[i] for i in _spread(len(own), -(-FRAMES // len(chosen)))] for own in chosen]
+    chosen = [episodes[i] for i in spread(len(episodes), EPISODES)]
+    frames = [[own[i] for i in spread(len(own), -(-FRAMES // len(chosen)))] for own in chosen]
     looks = [np.array([[shrink(picture) for picture in images(frame)] for frame in own]) for own in frames if own]
     small = {slot: [own[:, number] for own in looks] for number, slot in enumerate(slots)}
     found = {slot: view for slot in slots if (view := view_of(small[slot])) is not None}
@@ -49,11 +49,16 @@ def exchanged(pictures: Mapping[str, Small], views: Mapping[str, CameraView]) ->
     """
     found: dict[str, str] = {}
     for one, other in combinations([slot for slot in pictures if slot in views], 2):
-        if other in views[one].apart and one in views[other].apart:
-            as_they_are, changed = _misfits((views[one], views[other]), (pictures[one], pictures[other]))
-            if CLEARLY * changed < as_they_are and changed < 2 * (1 - ALIKE):
-                found |= {one: other, other: one}
+        told_apart = other in views[one].apart and one in views[other].apart
+        if told_apart and have_changed((views[one], views[other]), [(pictures[one], pictures[other])]):
+            found |= {one: other, other: one}
     return found
+
+
+def have_changed(views: tuple[CameraView, CameraView], looks: Sequence[tuple[Small, Small]]) -> bool:
+    """Tell whether the pictures of two cameras, over some looks, fit well, and clearly better, when exchanged."""
+    as_they_are, changed = np.mean([_misfits(views, pictures) for pictures in looks], axis=0).tolist()
+    return bool(CLEARLY * changed < as_they_are and changed < 2 * (1 - ALIKE))
 
 
 def _can_be_told_apart(one: Sequence[Looks], other: Sequence[Looks]) -> bool:
@@ -75,7 +80,7 @@ def _misfits(views: tuple[CameraView, CameraView], pictures: tuple[Small, Small]
     return float(as_they_are), float(changed)
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Return up to so many numbers under `count`, evenly spaced, the first and the last among them."""
     places: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
     return places
