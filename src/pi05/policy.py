@@ -81,8 +81,8 @@ class Policy:
         self.n_action_steps = n_action_steps or usual_steps(processor.horizon, processor.fps)
         self.provenance = provenance or {"path": "in memory"}
         self.strict = False
-        """Whether a state outside of the training range, a turned picture and an instruction in other words are
-        refused; else warned of once."""
+        """Whether a state outside of the training range, a picture that is turned or another camera's, and an
+        instruction in other words are refused; else warned of once."""
         self.shapes: StaticShapes | None = None
         """Shapes that batches are padded to, where graphs were compiled for them; None: batches are as they come."""
         self.notes: list[str] = []
@@ -221,7 +221,8 @@ class Policy:
         Pictures are judged together with the `looks` before them; where none are given, these are all that the policy
         was asked, which is right for one robot and for a simulator. Raises DataError for a missing, unknown or wrong
         picture, a missing or wrong state, no task; where the policy is `strict`, for a state outside of the training
-        range, a picture that is turned or has its colours exchanged, and an instruction of other words, too.
+        range, a picture that is turned, another camera's or has its colours exchanged, and an instruction in other
+        words, too.
         """
         processor = self.processor
         observation = with_state(observation, processor.state_columns)

@@ -41,8 +41,8 @@ class ServeConfig(PolicyChoice):
       time.
     - trained: it is told what is carried out meanwhile; for a policy of --rtc_max_delay."""
     strict: bool = False
-    """Refuse a state outside of the training range, pictures that are turned, mirrored or red for blue against those of
-    the training, and an instruction that it did not have, instead of warning of them."""
+    """Refuse a state outside of the training range, pictures that are turned, mirrored, red for blue or of another
+    camera against those of the training, and an instruction that it did not have, instead of warning of them."""
     max_batch: int = 8
     """Observations of several clients that the network sees at once, 1 or more; 1 turns batching off."""
     batch_wait_ms: float = 5.0
