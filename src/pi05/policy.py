@@ -25,18 +25,8 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.checkpoint.receipt import Receipt, tell_origin
 from pi05.checkpoint.store import read_checkpoint_config
 from pi05.data.collate import StaticShapes, collate, static_shapes
-from pi05.data.joined import with_state
 from pi05.data.processor import Processor
-from pi05.data.prompt import clean_task
-from pi05.data.requirements import require_finite_actions, require_task
-from pi05.data.robot.guard import (
-    outside_of_training,
-    require_as_filmed,
-    require_bytes_used,
-    require_inside,
-    unlike_training,
-)
-from pi05.data.robot.instructions import require_heard, unheard
+from pi05.data.requirements import require_finite_actions
 from pi05.data.robot.oddities import Oddities
 from pi05.data.robot.recent_looks import RecentLooks
 from pi05.errors import CheckpointError, visible
@@ -44,21 +34,9 @@ from pi05.model.config import ModelConfig, usual_steps
 from pi05.model.flow import Steer
 from pi05.model.inference import Precision, set_up_inference, steer_first
 from pi05.model.pi05 import Pi05
-from pi05.types import STATE, Observation
+from pi05.prepared import Prepared, prepare
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
-    """One observation that has passed every check, as the network reads it."""
-
-    inputs: Observation
-    state: Float[np.ndarray, " S"]
-    """The raw state, which relative actions start from."""
-    warnings: tuple[str, ...] = ()
-    """What is odd about it and was not refused: numbers of the state outside of the training range, pictures that
-    stand otherwise than in training, an instruction that it did not have."""
 
 
 class Policy:
@@ -224,26 +202,8 @@ class Policy:
         range, a picture that is turned, another camera's or has its colours exchanged, and an instruction in other
         words, too.
         """
-        processor = self.processor
-        observation = with_state(observation, processor.state_columns)
-        state = processor.state_of(observation)
-        known = STATE in observation
-        outside = outside_of_training(state, processor.state_stats, processor.state_names) if known else []
-        if self.strict:
-            require_inside(outside)
-        inputs = processor.encode(observation)
-        strange = unheard(clean_task(require_task(observation)), processor.heard)
-        if self.strict:
-            require_heard(strange)
-        for camera in processor.slots.keys:
-            require_bytes_used(np.asarray(observation[camera]), camera)
         looks = self._looks if looks is None else looks
-        unlike = unlike_training(inputs.images, processor.slots.by_slot, processor.camera_views, looks)
-        if self.strict:
-            require_as_filmed(unlike)
-        self._oddities.tell(outside, unlike, strange)
-        odd = [*outside, *unlike, *([] if strange is None else [strange])]
-        return Prepared(inputs=inputs, state=state, warnings=tuple(map(str, odd)))
+        return prepare(self.processor, observation, looks, self._oddities, strict=self.strict)
 
     def answer(
         self,

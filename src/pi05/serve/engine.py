@@ -21,7 +21,8 @@ from pi05.checkpoint.policy_options import PolicyOptions
 from pi05.data.statistics import DimStats
 from pi05.errors import CheckpointError, DataError, UserError
 from pi05.machine import choose_device, keep_freed_memory
-from pi05.policy import Policy, Prepared, open_policy
+from pi05.policy import Policy, open_policy
+from pi05.prepared import Prepared
 from pi05.serve.batching import Answered, Question
 from pi05.serve.compilation import compiler_faults, require_compiler
 from pi05.serve.config import Chunking, Precision, ServeConfig
