@@ -1,8 +1,9 @@
-"""Is a policy asked in words that it was trained on? A policy knows a sentence, not its meaning.
+"""Is a policy asked in words that its demonstrations had?
 
-Asked in other words, with another verb, without the full stop, or for nothing at all, it moves just as smoothly, and
-does something else. So a checkpoint keeps the instructions of its training, and an observation with another one is
-told. All instructions here are as prompts have them (`prompt.clean_task`), so that underscores do not count.
+Asked in others, with another verb, without the full stop, or for nothing at all, it moves just as smoothly, and what it
+does is what the base has made of such words, or nothing that was meant. So a checkpoint keeps the instructions of its
+training, and an observation with another one is told. All instructions here are as prompts have them
+(`prompt.clean_task`), so that underscores do not count.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pi05.data.robot.instructions import Unheard
 OTHER_UNITS = "other units, another calibration, another robot?"
 OTHER_CAMERA = "BGR in the place of RGB, or a camera that is mounted or turned in another way?"
 OTHER_PLACE = "have two cameras changed places, by their cables, or by their numbers when the computer started?"
-OTHER_WORDS = "a policy knows the words that it was trained on, and may do anything else"
+OTHER_WORDS = "no demonstration had these words, and what the policy does then nobody has shown it"
 NOBODY_THERE = "no demonstration was there, and the policy has to guess"
 
 MOST_INSTRUCTIONS = 20
