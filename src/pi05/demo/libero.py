@@ -87,7 +87,7 @@ class LiberoPlan:
             hold=self.hold,
             image_size=self.image_size,
             mixed_goals=len(self.tasks) > 1,
-            mixed_share=self.mixed_share,
+            mixed_share=self.mixed_share if len(self.tasks) > 1 else None,
             seed=seed,
         )
 

@@ -53,6 +53,7 @@ class EnvironmentChoice(Checked):
             self._require(self.suite is not None, "suite", "one of LIBERO's suites", "add --suite=libero_object")
             self._require(len(set(self.tasks)) == len(self.tasks), "tasks", "different tasks")
             self._require(set(self.allow) <= set(ALLOWED), "allow", " or ".join(ALLOWED))
+            self._require(self.family == "demo", "family", "left out", "it is that of --env=tabletop")
             return
         for name in ("suite", "tasks", "protocol", "allow"):
             self._require(not getattr(self, name), name, "left out", "it is LIBERO's: add --env=libero")
@@ -74,8 +75,9 @@ class DemonstrationChoice(EnvironmentChoice):
     mixed_goals: bool = False
     """Ask in some of the episodes of LIBERO for what another of the chosen tasks asks for, where its thing lies in the
     scene, too: without it a scene tells the task, and a policy need not listen."""
-    mixed_share: float = 0.5
-    """In which share of the episodes of a task whose scene allows it --mixed_goals asks so, above 0 and up to 1."""
+    mixed_share: float | None = None
+    """In which share of the episodes of a task whose scene allows it --mixed_goals asks so, above 0 and up to 1; half
+    when not given."""
 
     @property
     def first_seed(self) -> int:
@@ -92,4 +94,19 @@ class DemonstrationChoice(EnvironmentChoice):
         self._at_least(32, "image_size")
         self._require(self.image_size % 2 == 0, "image_size", "an even number")
         self._require(0 <= self.joint_noise <= 0.1, "joint_noise", "0 to 0.1")
-        self._require(0 < self.mixed_share <= 1, "mixed_share", "above 0 and up to 1")
+        if self.env != "libero":
+            for name in ("start", "image_size", "joint_noise", "mixed_goals"):
+                its_own = getattr(self, name) == type(self).__dataclass_fields__[name].default
+                self._require(its_own, name, "left out", "it is LIBERO's: add --env=libero")
+        if self.mixed_goals:
+            self._require(self.start == "random", "start", "random with --mixed_goals", "leave one of the two out")
+        if self.mixed_share is not None:
+            self._require(0 < self.mixed_share <= 1, "mixed_share", "above 0 and up to 1")
+            self._require(self.mixed_goals, "mixed_share", "left out without --mixed_goals", "add --mixed_goals")
+
+    @property
+    def share_of_mixed_goals(self) -> float:
+        """Episodes, of all, that ask for what another task asks for, where the scene allows it."""
+        if not self.mixed_goals:
+            return 0.0
+        return 0.5 if self.mixed_share is None else self.mixed_share

@@ -84,7 +84,7 @@ def _libero_for_experts(choice: DemonstrationChoice) -> LiberoEnvironment:
         allow=frozenset(choice.allow),
         joint_noise=choice.joint_noise,
         hold=choice.hold,
-        mixed_share=choice.mixed_share if choice.mixed_goals else 0.0,
+        mixed_share=choice.share_of_mixed_goals,
     )
 
 

@@ -64,3 +64,31 @@ def test_a_collection_in_the_benchmark_s_initial_states_begins_with_the_one_of_i
 def test_more_seeds_than_there_are_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"--seed cannot be 10000"):
         DemonstrationChoice(seed=MOST_SEEDS)
+
+
+LIBERO = {"env": "libero", "suite": "libero_object"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "wrong"),
+    [
+        ("start", {"start": "benchmark"}),
+        ("image_size", {"image_size": 128}),
+        ("joint_noise", {"joint_noise": 0.0}),
+        ("mixed_goals", {"mixed_goals": True}),
+        ("start", {**LIBERO, "mixed_goals": True, "start": "benchmark"}),
+        ("mixed_share", {**LIBERO, "mixed_share": 0.3}),
+        ("mixed_share", {**LIBERO, "mixed_goals": True, "mixed_share": 0.0}),
+        ("mixed_share", {**LIBERO, "mixed_goals": True, "mixed_share": 1.1}),
+        ("family", {**LIBERO, "family": "base"}),
+    ],
+)
+def test_a_flag_of_collecting_that_would_do_nothing_is_refused(flag: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"--{flag} cannot be"):
+        DemonstrationChoice(**wrong)
+
+
+def test_half_of_the_episodes_have_mixed_goals_where_no_share_is_given() -> None:
+    assert DemonstrationChoice(**LIBERO).share_of_mixed_goals == 0.0
+    assert DemonstrationChoice(**LIBERO, mixed_goals=True).share_of_mixed_goals == 0.5
+    assert DemonstrationChoice(**LIBERO, mixed_goals=True, mixed_share=0.25).share_of_mixed_goals == 0.25
