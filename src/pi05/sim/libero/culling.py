@@ -31,7 +31,7 @@ def hide_unseen(scene: Any, bounds: Float64[np.ndarray, " geoms_of_model"]) -> i
     meshes = [
         geom for geom in geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM
     ]
-    if not meshes:
+    if not meshes or not all(_looks_straight(camera) for camera in scene.camera):
         return 0
     centres = np.array([geom.pos for geom in meshes], dtype=np.float64)
     radii = bounds[[geom.objid for geom in meshes]]
@@ -63,6 +63,11 @@ def outside_view(
         distance = side * (places[:, axis] - slope * places[:, 2]) / np.hypot(1.0, slope)
         outside |= distance > reach
     return outside
+
+
+def _looks_straight(camera: Any) -> bool:
+    """Tell whether a view is a pyramid about the camera's axis, square as the picture; all of LIBERO's are."""
+    return not (getattr(camera, "orthographic", False) or camera.frustum_width or camera.frustum_center)
 
 
 def _casts_shadows(scene: Any) -> bool:
