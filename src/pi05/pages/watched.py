@@ -5,6 +5,7 @@ Leaves out the rest of the page (`run.py`) and what the numbers mean (`docs/trai
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from markupsafe import Markup
@@ -32,8 +33,21 @@ def finding_cards(run: RunRecord) -> list[dict[str, str]]:
             "remedy": str(record.get("remedy", "")),
             "style": CLASSES.get(str(record.get("status")), ""),
         }
-    shown = [{**card, "steps": _steps(card["steps"])} for card in cards.values()]
+    often = _most_often(run)
+    shown = [
+        {**card, "steps": _steps(card["steps"]) + (often if name == "loss.spike" else "")}
+        for name, card in cards.items()
+    ]
     return list(reversed(shown))
+
+
+def _most_often(run: RunRecord, most: int = 5) -> str:
+    """Return whose frames made the spikes of a run, where some did so more than once."""
+    spikes = [record.get("numbers") for record in run.findings if record.get("name") == "loss.spike"]
+    episodes = [numbers.get("episodes") for numbers in spikes if isinstance(numbers, dict)]
+    counts = Counter(str(each) for found in episodes if isinstance(found, list) for each in found)
+    again = [f"episode {episode} ({count} times)" for episode, count in counts.most_common(most) if count > 1]
+    return f"; most often {', '.join(again)}" if again else ""
 
 
 def _steps(steps: list[str], most: int = 4) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from report_pages import parse_page, watched_records, write_run
 
@@ -55,11 +56,26 @@ def test_a_run_of_version_0_1_has_none_of_it(tmp_path: Path) -> None:
     assert "What was noticed" not in parse_page(run_page(run)).text
 
 
-def test_many_spikes_are_counted() -> None:
-    records = [{"type": "watch", "step": step, "name": "loss.spike", "words": "jump"} for step in range(9)]
-    run = RunRecord(
+def a_run(records: list[dict[str, Any]]) -> RunRecord:
+    return RunRecord(
         folder=Path(), config={}, receipt={}, records=records, samples=[], parameters={}, checkpoints=[],
         best_checkpoint=None, evaluations=[], open_loop=[], missing=[], idle_s=None,
     )  # fmt: skip
-    (card,) = finding_cards(run)
+
+
+def test_many_spikes_are_counted() -> None:
+    records = [{"type": "watch", "step": step, "name": "loss.spike", "words": "jump"} for step in range(9)]
+    (card,) = finding_cards(a_run(records))
     assert card["steps"] == "step 0, 1, 2, 3 and 5 times more"
+
+
+def test_whose_frames_made_the_spikes_is_counted() -> None:
+    episodes: list[Any] = [[27], [27, 3], [325], [27], [325], [], None, "27"]
+    records = [
+        {"type": "watch", "step": step, "name": "loss.spike", "words": "jump", "numbers": {"episodes": own}}
+        for step, own in enumerate(episodes)
+    ]
+    (card,) = finding_cards(a_run(records))
+    assert card["steps"].endswith("4 times more; most often episode 27 (3 times), episode 325 (2 times)")
+    (other,) = finding_cards(a_run([{**records[0], "name": "inputs.camera"}] * 3))
+    assert "most often" not in other["steps"]

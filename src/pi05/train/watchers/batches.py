@@ -36,6 +36,8 @@ SPIKE, SPIKE_DEVIATIONS = 3.0, 8.0
 WINDOW, ENOUGH_STEPS = 200, 50
 """Losses that a spike is compared with, and how many there must be."""
 SHOWN = 4
+AS_USUAL = 1.5
+"""Medians of the losses up to which the mean of a part of a batch is nothing special."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,19 +151,41 @@ def is_spike(loss: float, median: float, deviation: float) -> bool:
 
 
 def tell_spike(step: int, loss: float, usual: float, samples: Sequence[tuple[float, int, int]]) -> Finding:
-    """Return the finding of a spike; `samples` are loss, frame and episode of all samples of the step."""
-    ranked = sorted(samples, reverse=True)
-    episodes = list(dict.fromkeys(episode for _, _, episode in ranked[:SHOWN]))
-    share = sum(value for value, _, _ in ranked[:SHOWN]) / max(sum(value for value, _, _ in ranked), 1e-30)
-    frames = ", ".join(f"frame {frame} (episode {episode})" for _, frame, episode in ranked[:SHOWN])
+    """Return the finding of a spike; `samples` are loss, frame and episode of all samples of the step.
+
+    Named are those without which the others are as usual, and no sound ones beside them.
+    """
+    guilty = _guilty(usual, sorted(samples, reverse=True))
+    text = f"the loss jumped to {loss:.3g} at step {step:,}, {loss / usual:.1f} times the usual; "
+    numbers = {"step": step, "loss": loss, "usual": usual}
+    if not guilty:
+        return warning(
+            "loss.spike",
+            f"{text}no few of its {len(samples)} samples make it",
+            "the batch was hard as a whole, or the weights have moved too far",
+            "if it goes on: a lower --policy.optimizer_lr, or a longer --policy.scheduler_warmup_steps",
+            {**numbers, "episodes": []},
+        )
+    episodes = list(dict.fromkeys(episode for _, _, episode in guilty))
+    share = sum(value for value, _, _ in guilty) / max(sum(value for value, _, _ in samples), 1e-30)
+    frames = ", ".join(f"frame {frame} (episode {episode})" for _, frame, episode in guilty)
+    which = "this frame; if it is" if len(guilty) == 1 else "these frames; if they are"
     return warning(
         "loss.spike",
-        f"the loss jumped to {loss:.3g} at step {step:,}, {loss / usual:.1f} times the usual; "
-        f"{share:.0%} of it are {frames}",
+        f"{text}{share:.0%} of it {'is' if len(guilty) == 1 else 'are'} {frames}",
         "a broken frame moves all weights at once; many of them unlearn what was learnt",
-        f"look at these frames; if they are broken, --dataset.exclude_episodes '{episodes}'",
-        {"step": step, "loss": loss, "usual": usual, "episodes": episodes},
+        f"look at {which} broken, --dataset.exclude_episodes '{episodes}'",
+        {**numbers, "episodes": episodes},
     )
+
+
+def _guilty(usual: float, ranked: Sequence[tuple[float, int, int]]) -> Sequence[tuple[float, int, int]]:
+    """Return the fewest samples, greatest first, without which the rest is as usual; none where these are many."""
+    for count in range(1, min(SHOWN, len(ranked)) + 1):
+        rest = [value for value, _, _ in ranked[count:]]
+        if sum(rest) <= AS_USUAL * usual * len(rest) and (rest or count == 1):
+            return ranked[:count]
+    return []
 
 
 def judge_range(measures: BatchMeasures, data: TrainingData) -> Iterator[Finding]:

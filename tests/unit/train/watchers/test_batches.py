@@ -136,10 +136,26 @@ def test_the_first_losses_are_compared_with_nothing() -> None:
     assert not is_spike(3.5, 1.0, 0.5), "where losses come and go that far"
 
 
-def test_the_samples_of_all_processes_are_ranked() -> None:
-    finding = tell_spike(12, 6.0, 1.0, [(1.0, 5, 0), (40.0, 8, 2), (1.0, 6, 1)])
-    assert "95% of it" not in finding.text
-    assert "100% of it are frame 8 (episode 2), frame 6 (episode 1), frame 5 (episode 0)" in finding.text
+def test_only_those_samples_are_named_without_which_the_rest_is_as_usual() -> None:
+    """Sound episodes must not be left out because they were in the same batch as a broken one."""
+    finding = tell_spike(12, 14.0, 1.0, [(1.0, 5, 0), (40.0, 8, 2), (1.0, 6, 1)])
+    assert "95% of it is frame 8 (episode 2)" in finding.text
+    assert finding.numbers["episodes"] == [2]
+    assert "look at this frame; if it is broken, --dataset.exclude_episodes '[2]'" in finding.remedy
+    two = tell_spike(12, 20.0, 1.0, [(1.0, 5, 0), (30.0, 8, 2), (1.0, 6, 1), (48.0, 9, 4)])
+    assert "98% of it are frame 9 (episode 4), frame 8 (episode 2)" in two.text
+    assert two.numbers["episodes"] == [4, 2]
+    assert tell_spike(12, 7.0, 1.0, [(7.0, 3, 5)]).numbers["episodes"] == [5], "a batch of one"
+
+
+@pytest.mark.parametrize(
+    "samples", [[(5.0, 1, 0)] * 32, [(9.0, 1, 0)] * 6 + [(1.0, 2, 1)] * 6, [(7.0, 3, 3), (7.0, 4, 4)]]
+)
+def test_where_no_few_samples_make_a_spike_none_is_named(samples: list[tuple[float, int, int]]) -> None:
+    finding = tell_spike(12, 5.0, 1.0, samples)
+    assert f"no few of its {len(samples)} samples make it" in finding.text
+    assert finding.numbers["episodes"] == []
+    assert "exclude" not in finding.remedy
 
 
 def test_reading_waits_for_nothing_between_records(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
