@@ -45,6 +45,12 @@ def test_views_are_of_each_slots_own_pictures() -> None:
     assert asked <= {frame for own in episodes for frame in own}
 
 
+def test_episodes_may_be_of_any_lengths() -> None:
+    episodes = [list(range(100 * e, 100 * e + 8 + 3 * e)) for e in range(5)]
+    views = views_of(lambda frame: look(frame)[:2], SLOTS[:2], episodes)
+    assert set(views) == set(SLOTS[:2])
+
+
 def test_no_episodes_are_no_views() -> None:
     assert views_of(lambda frame: [], ["scene"], []) == {}
 
