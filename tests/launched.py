@@ -17,6 +17,9 @@ from pi05.train.loop import train
 
 TOLERANCE = 1e-5
 """Relative; the same sums in another order."""
+MIXED_TOLERANCE = 2e-3
+"""A sum's last bit, which depends on who adds, may be rounded to another bfloat16 number; a processor's own choice of
+products decides when."""
 STEPS: dict[str, Any] = {
     "steps": 4,
     "policy__scheduler_decay_steps": 4,
@@ -73,13 +76,13 @@ def records(run: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {(line["type"], line["step"]): line for line in lines if line["type"] in ("train", "eval")}
 
 
-def assert_same_run(found: Path, wanted: Path) -> None:
+def assert_same_run(found: Path, wanted: Path, tolerance: float = TOLERANCE) -> None:
     left, right = records(found), records(wanted)
     assert left.keys() == right.keys()
     for step, record in right.items():
         for name in ("loss", "grad_norm", "param_norm", "action_error", "samples"):
             if name in record:
-                assert left[step][name] == pytest.approx(record[name], rel=TOLERANCE), (step, name)
+                assert left[step][name] == pytest.approx(record[name], rel=tolerance), (step, name)
         if "effects" in record:
             assert left[step]["effects"] == pytest.approx(record["effects"], abs=1e-3), (step, "effects")
 

@@ -37,6 +37,7 @@ _SOUND_TASKS = _LANGUAGE + "test_sound_tasks_are_counted_and_nothing_else"
 _PICTURES = CHECK + "pictures/test_family.py::"
 _SOUND_PICTURES = _PICTURES + "test_sound_pictures_have_nothing_to_mend"
 _TIMING = CHECK + "pictures/test_timing.py::"
+_PLACES = CHECK + "pictures/test_places.py::"
 _BROKEN_CAMERA = _PICTURES + "test_a_broken_camera_is_an_error_in_all_episodes_and_a_warning_in_some"
 _UNLIKE = _PICTURES + "test_an_episode_unlike_the_others_is_named"
 _RECIPE = CHECK + "test_recipe.py::"
@@ -133,6 +134,10 @@ PROOFS: dict[str, tuple[str, str]] = {
     "pictures.gaps": (_PICTURES + "test_moments_without_a_picture", _SOUND_PICTURES),
     "pictures.brightness": (_UNLIKE + "[<lambda>-pictures.brightness-darker]", _SOUND_PICTURES),
     "pictures.colour": (_UNLIKE + "[<lambda>-pictures.colour-red and blue]", _SOUND_PICTURES),
+    "pictures.exchanged": (
+        _PLACES + "test_episodes_with_exchanged_cameras_are_named[episodes0]",
+        _PLACES + "test_nothing_is_said_of_what_is_sound_the_same_throughout_or_too_little[episodes0-6]",
+    ),
     "pictures.orientation": (_UNLIKE + "[<lambda>-pictures.orientation-upside down]", _SOUND_PICTURES),
     "pictures.slots": (_PICTURES + "test_wrist_and_scene_exchanged", _SOUND_PICTURES),
     "pictures.unlike_base": (

@@ -32,10 +32,14 @@ def test_settings_that_cannot_be_name_their_flag(wrong: dict[str, Any]) -> None:
 
 
 def test_all_that_strict_refuses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """The state and the pictures, as `Policy.prepare` does."""
+    """The state, the pictures and the instruction, as `prepared.prepare` does."""
     assert main(["serve", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.partition("--strict")[2].partition("\n  --")[0].split())
-    for word in ("state outside of the training range", "turned, mirrored or red for blue"):
+    for word in (
+        "state outside of the training range",
+        "turned, mirrored, red for blue or of another camera",
+        "instruction",
+    ):
         assert word in told
 
 
