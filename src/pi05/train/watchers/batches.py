@@ -153,9 +153,11 @@ def is_spike(loss: float, median: float, deviation: float) -> bool:
 def tell_spike(step: int, loss: float, usual: float, samples: Sequence[tuple[float, int, int]]) -> Finding:
     """Return the finding of a spike; `samples` are loss, frame and episode of all samples of the step.
 
-    Named are those without which the others are as usual, and no sound ones beside them.
+    Theirs are sums over their entries, in whatever unit. Named are those without which the others are as usual, and no
+    sound ones beside them.
     """
-    guilty = _guilty(usual, sorted(samples, reverse=True))
+    mean = sum(value for value, _, _ in samples) / max(len(samples), 1)
+    guilty = _guilty(usual * mean / loss, sorted(samples, reverse=True))
     text = f"the loss jumped to {loss:.3g} at step {step:,}, {loss / usual:.1f} times the usual; "
     numbers = {"step": step, "loss": loss, "usual": usual}
     if not guilty:

@@ -145,6 +145,8 @@ def test_only_those_samples_are_named_without_which_the_rest_is_as_usual() -> No
     two = tell_spike(12, 20.0, 1.0, [(1.0, 5, 0), (30.0, 8, 2), (1.0, 6, 1), (48.0, 9, 4)])
     assert "98% of it are frame 9 (episode 4), frame 8 (episode 2)" in two.text
     assert two.numbers["episodes"] == [4, 2]
+    sums = [(70.0, 5, 0), (2800.0, 8, 2), (70.0, 6, 1)]  # over 70 entries of each, as `StepResult` has them
+    assert tell_spike(12, 14.0, 1.0, sums).numbers["episodes"] == [2]
     assert tell_spike(12, 7.0, 1.0, [(7.0, 3, 5)]).numbers["episodes"] == [5], "a batch of one"
 
 
