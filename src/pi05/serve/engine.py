@@ -233,10 +233,12 @@ def _numbers(stats: DimStats, names: Sequence[str], columns: tuple[tuple[str, in
 
 
 def example_observation(policy: Policy, seed: int = 0) -> dict[str, Any]:
-    """Return a made-up observation that the policy accepts: noise, a state in the middle of its range, a short task."""
+    """Return a made-up observation that the policy accepts, also where it is strict: noise, a state in the middle of its
+    range, and a task of its training, where that is known."""
     processor, rng = policy.processor, np.random.default_rng(seed)
     known = processor.state_stats.range
     middle = processor.state_stats.value("mean") if known is None else (known[0] + known[1]) / 2
     side = processor.image_size
     pictures = {key: rng.integers(0, 256, (side, side, 3), np.uint8) for key in processor.slots.keys}
-    return {**pictures, STATE: middle.astype(np.float32), TASK: "go"}
+    task = next(iter(processor.instructions), "go")
+    return {**pictures, STATE: middle.astype(np.float32), TASK: task}

@@ -83,6 +83,16 @@ def test_every_robot_s_pictures_are_judged_by_its_own(engine: Engine) -> None:
         assert "upside down" in told[2][0]
 
 
+def test_a_strict_policy_accepts_what_is_made_up_for_it(engine: Engine) -> None:
+    """Else it would refuse its own warm-up, and the server would not start."""
+    processor = engine.policy.processor.having_heard(["fold the shirt", "pick it up"])
+    policy = Policy(engine.policy.model, processor)
+    policy.strict = True
+    assert policy.prepare(example_observation(policy)).warnings == ()
+    Engine(policy, num_steps=1).warm_up([1, 2])
+    assert policy.flagged == []
+
+
 @pytest.mark.parametrize("way", ["session_id", "examples"])
 def test_robots_that_share_a_connection_are_judged_apart(engine: Engine, way: str) -> None:
     """A gateway's, in turns; or StarVLA's examples in one message. The second comes upside down, all the time."""
