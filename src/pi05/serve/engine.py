@@ -233,8 +233,8 @@ def _numbers(stats: DimStats, names: Sequence[str], columns: tuple[tuple[str, in
 
 
 def example_observation(policy: Policy, seed: int = 0) -> dict[str, Any]:
-    """Return a made-up observation that the policy accepts, also where it is strict: noise, a state in the middle of its
-    range, and a task of its training, where that is known."""
+    """Return a made-up observation that a strict policy accepts, too: noise, a state in the middle of its range, and a
+    task of its training, where that is known."""
     processor, rng = policy.processor, np.random.default_rng(seed)
     known = processor.state_stats.range
     middle = processor.state_stats.value("mean") if known is None else (known[0] + known[1]) / 2
