@@ -21,7 +21,7 @@ class DemoConfig(Checked):
 
     env: Literal["tabletop", "libero"] = "tabletop"
     """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy, meant for
-    two hours on two cores and 4 GB of memory; what it succeeded in is in docs/libero.md."""
+    73 minutes on two fast cores, twice that on slow ones, and 4 GB of memory; what it succeeded in is in docs/libero.md."""
     output_dir: str | None = None
     """Folder for data set, run and reports; outputs/demo when not given, outputs/libero-demo in LIBERO."""
     seed: int = 0
