@@ -20,8 +20,9 @@ class DemoConfig(Checked):
     """Settings of `pi05 demo`."""
 
     env: Literal["tabletop", "libero"] = "tabletop"
-    """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy, meant for
-    73 minutes on two fast cores, twice that on slow ones, and 4 GB of memory; what it succeeded in is in docs/libero.md."""
+    """The simulator: tabletop, which is embedded, or libero: three tasks of the benchmark in one policy. That takes 73
+    minutes on two fast cores, twice as long on slow ones, and 4 GB of memory; docs/libero.md says what it succeeded
+    in."""
     output_dir: str | None = None
     """Folder for data set, run and reports; outputs/demo when not given, outputs/libero-demo in LIBERO."""
     seed: int = 0
