@@ -7,13 +7,13 @@ pictures upside down, in all episodes alike cannot be told by the data alone: a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 
 from pi05.check.pictures.beside_base import compare_with_base
-from pi05.check.pictures.looks import FLAT, Look, Looks, Progress, take_looks
+from pi05.check.pictures.looks import FLAT, Look, Looks, Progress, listed, take_looks
 from pi05.check.pictures.places import check_places
 from pi05.check.pictures.timing import check_timing
 from pi05.check.subject import Subject
@@ -38,7 +38,6 @@ WRIST_MOVES = 0.25
 """Share of pixels that change between two moments: 0.3 to 0.7 on wrists, 0.04 to 0.35 for cameras that stand still."""
 DARK = 16
 """Grey value up to which a picture of one colour is called black."""
-_MOST_NAMED = 8
 
 
 def check_pictures(subject: Subject, progress: Progress) -> Iterator[Finding]:
@@ -77,7 +76,7 @@ def _unreadable(looks: Looks) -> Iterator[Finding]:
         first = faults[0][1]
         yield error(
             "pictures.unreadable",
-            f"{camera} cannot be decoded in episodes {_listed(episodes)}: {first.problem}; wanted {first.wanted}, "
+            f"{camera} cannot be decoded in episodes {listed(episodes)}: {first.problem}; wanted {first.wanted}, "
             f"found {first.found}",
             "stops there",
             first.remedy if len(episodes) == 1 else f"{excluding(*episodes)}, or {dropping(camera)}",
@@ -118,7 +117,7 @@ def _broken(name: str, camera: str, looks: Sequence[Look], broken: Sequence[Look
             numbers,
         )
     return warning(
-        name, f"{camera} {what} in episodes {_listed(episodes)} of {len(looks)}", effect, excluding(*episodes), numbers
+        name, f"{camera} {what} in episodes {listed(episodes)} of {len(looks)}", effect, excluding(*episodes), numbers
     )
 
 
@@ -128,7 +127,7 @@ def _gaps(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
         episodes = [look.episode for look in gaps]
         yield warning(
             "pictures.gaps",
-            f"{camera} shows nothing at some moments of episodes {_listed(episodes)}: pictures were lost",
+            f"{camera} shows nothing at some moments of episodes {listed(episodes)}: pictures were lost",
             "sees nothing at these moments, and learns that the camera may be ignored",
             excluding(*episodes),
             {"camera": camera, "episodes": episodes},
@@ -142,7 +141,7 @@ def _brightness(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
         numbers = {looks[i].episode: round(float(values[i]), 1) for i in far}
         yield warning(
             "pictures.brightness",
-            f"{camera} is darker or brighter in episodes {_listed(list(numbers))} (mean {_listed(numbers.values())}) "
+            f"{camera} is darker or brighter in episodes {listed(list(numbers))} (mean {listed(numbers.values())}) "
             f"than in the others (median {np.median(values):.0f} of 255)",
             "learns from few pictures of that light, if they were meant",
             f"look at them (the page shows them); were they a mistake: {excluding(*numbers)}",
@@ -162,7 +161,7 @@ def _colour(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
     how = "as if red and blue were exchanged" if len(swapped) == len(far) else "another light or white balance"
     yield warning(
         "pictures.colour",
-        f"{camera} has other colours in episodes {_listed(episodes)} than in the others: {how}",
+        f"{camera} has other colours in episodes {listed(episodes)} than in the others: {how}",
         "learns that colours do not matter, and colours may be what tells objects apart",
         f"look at them (the page shows them), and write these episodes anew or leave them out: {excluding(*episodes)}",
         {"camera": camera, "episodes": episodes, "exchanged": [looks[i].episode for i in swapped]},
@@ -181,7 +180,7 @@ def _orientation(camera: str, looks: Sequence[Look]) -> Iterator[Finding]:
     if turned and len(turned) < len(looks) / 2:
         yield warning(
             "pictures.orientation",
-            f"{camera} is {', '.join(dict.fromkeys(turned.values()))} in episodes {_listed(list(turned))}, and not in "
+            f"{camera} is {', '.join(dict.fromkeys(turned.values()))} in episodes {listed(list(turned))}, and not in "
             "the others",
             "learns two worlds, and the robot will show it one",
             f"write these episodes anew the other way round, or leave them out: {excluding(*turned)}",
@@ -206,7 +205,7 @@ def _twins(subject: Subject, looks: Looks) -> Iterator[Finding]:
         elif same:
             yield warning(
                 "pictures.same_camera",
-                f"{pair[0]} and {pair[1]} show the same pictures in episodes {_listed(same)}",
+                f"{pair[0]} and {pair[1]} show the same pictures in episodes {listed(same)}",
                 "gets one view twice there",
                 excluding(*same),
                 numbers,
@@ -252,8 +251,3 @@ def _likeness(first: np.ndarray, second: np.ndarray) -> float:
     if first.std() < 1 or second.std() < 1:
         return 0.0
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
-
-
-def _listed(values: Iterable[object]) -> str:
-    shown = [str(value) for value in values]
-    return ", ".join(shown[:_MOST_NAMED]) + (f", … ({len(shown)} in all)" if len(shown) > _MOST_NAMED else "")

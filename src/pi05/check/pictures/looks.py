@@ -7,7 +7,7 @@ is a few kilobytes. Leaves out what the numbers mean (`family.py`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,3 +150,9 @@ def _compare(episode: int, seen: dict[str, list[np.ndarray]]) -> Iterator[Twins]
             pairs = zip(seen[first], seen[second], strict=True)
             difference = max(float(np.abs(a - b).mean()) for a, b in pairs)
             yield Twins(cameras=(first, second), episode=episode, difference=difference)
+
+
+def listed(values: Iterable[object], most: int = 8) -> str:
+    """Return the first of some values in words, and how many there are where these are not all."""
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:most]) + (f", … ({len(shown)} in all)" if len(shown) > most else "")

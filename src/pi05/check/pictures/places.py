@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from pi05.check.pictures.looks import FLAT, Look, Looks
+from pi05.check.pictures.looks import FLAT, Look, Looks, listed
 from pi05.data.lerobot.files import excluding
 from pi05.data.robot.camera_view import averaged
 from pi05.data.robot.camera_views import EPISODES, have_changed, spread
@@ -29,11 +29,10 @@ def check_places(looks: Looks, cameras: Sequence[str]) -> Iterator[Finding]:
         pairs = [(first[episode], second[episode]) for episode in first if episode in second]
         changed = [pairs[number][0].episode for number in _changed(pairs)]
         if changed and 2 * len(changed) < len(pairs) >= LEAST_EPISODES:
-            shown = ", ".join(map(str, changed[:8])) + (f", … ({len(changed)} in all)" if len(changed) > 8 else "")
             yield warning(
                 "pictures.exchanged",
-                f"{one} and {other} have changed places in episodes {shown}: each shows there what the other one shows "
-                f"in the other episodes of {len(pairs)}",
+                f"{one} and {other} have changed places in episodes {listed(changed)}: each shows there what the other "
+                f"one shows in the other episodes of {len(pairs)}",
                 "sees the hand where it saw the scene, and learns that neither place means anything",
                 f"exchange the two columns in these episodes, or leave them out: {excluding(*changed)}",
                 {"cameras": [one, other], "episodes": changed},
